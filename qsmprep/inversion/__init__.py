@@ -1,0 +1,18 @@
+"""Dipole inversion: from the tissue field to susceptibility. One method a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from qsmprep.convergence import Convergence
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """Susceptibility in ppm (0 outside the mask) and, for iterative methods, how the iteration ended."""
+
+    chi_ppm: np.ndarray
+    mask: np.ndarray
+    convergence: Convergence | None = None

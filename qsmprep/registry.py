@@ -1,0 +1,99 @@
+"""The table of methods. A method is one file and one line here; everything else is generated from it.
+
+Command line, TOML schema, documentation table, methods text and provenance read this table, so nothing can drift.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to do one step.
+
+    Attributes
+    ----------
+    stage : the step of the consensus paper it belongs to.
+    name : what the user types.
+    module : where it lives; the module defines `function` and, when it has options, `options_class`.
+    function : name of the pure function in the module.
+    options_class : name of its options dataclass in the module; empty when it has none.
+    title : how the methods text calls it.
+    citations : keys of `data/references.bib`.
+    """
+
+    stage: str
+    name: str
+    module: str
+    function: str
+    options_class: str
+    title: str
+    citations: tuple[str, ...] = ()
+
+    def load(self) -> Callable[..., Any]:
+        """The function itself."""
+        return getattr(import_module(self.module), self.function)
+
+    def options_type(self) -> type | None:
+        """The options dataclass, or None."""
+        return getattr(import_module(self.module), self.options_class) if self.options_class else None
+
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the parameters of the function, `options` apart."""
+        return tuple(name for name in inspect.signature(self.load()).parameters if name != "options")
+
+    def required(self) -> tuple[str, ...]:
+        """Names of the parameters without a default: what the method needs."""
+        parameters = inspect.signature(self.load()).parameters.values()
+        return tuple(p.name for p in parameters if p.default is inspect.Parameter.empty)
+
+    def run(self, options: Any = None, **available: Any) -> Any:
+        """Call the function with those of the available inputs that it takes."""
+        chosen = {name: value for name, value in available.items() if name in self.inputs()}
+        missing = [name for name in self.required() if chosen.get(name) is None]
+        if missing:
+            raise ValueError(f"{self.stage} method {self.name!r} needs {', '.join(missing)}, not available here.")
+        if self.options_class:
+            chosen["options"] = options
+        return self.load()(**chosen)
+
+
+# fmt: off
+METHODS = (
+    Method("phase-offset", "mcpc-3d-s", "qsmprep.phase.mcpc3ds", "mcpc3ds", "Mcpc3dsOptions", "MCPC-3D-S", ("eckstein2018",)),
+    Method("unwrapping", "romeo", "qsmprep.unwrap.romeo", "romeo", "RomeoOptions", "ROMEO", ("dymerska2021",)),
+    Method("unwrapping", "laplacian", "qsmprep.unwrap.laplacian", "laplacian", "LaplacianOptions", "Laplacian unwrapping", ("schofield2003",)),
+    Method("echo-combination", "weighted", "qsmprep.field.weighted", "weighted_field", "WeightedFieldOptions", "weighted averaging of the unwrapped echoes", ("dymerska2021",)),
+    Method("echo-combination", "nonlinear-fit", "qsmprep.field.nonlinear", "nonlinear_field", "NonlinearFieldOptions", "non-linear complex fit", ("liu2013",)),
+    Method("mask", "bet", "qsmprep.masking.bet", "bet", "BetOptions", "BET", ("smith2002",)),
+    Method("mask", "robust", "qsmprep.masking.robust", "robust_mask", "RobustMaskOptions", "magnitude threshold mask", ("dymerska2021",)),
+    Method("background", "v-sharp", "qsmprep.background.vsharp", "vsharp", "VsharpOptions", "V-SHARP", ("li2011", "wu2012")),
+    Method("background", "pdf", "qsmprep.background.pdf", "pdf", "PdfOptions", "projection onto dipole fields (PDF)", ("liu2011",)),
+    Method("inversion", "tkd", "qsmprep.inversion.tkd", "tkd", "TkdOptions", "thresholded k-space division (TKD)", ("shmueli2009", "schweser2013")),
+    Method("inversion", "rts", "qsmprep.inversion.rts", "rts", "RtsOptions", "rapid two-step inversion (RTS)", ("kames2018",)),
+    Method("inversion", "fansi", "qsmprep.inversion.fansi", "fansi", "FansiOptions", "FANSI", ("milovic2018", "milovic2019")),
+    Method("inversion", "medi", "qsmprep.inversion.medi", "medi", "MediOptions", "MEDI", ("liu2012", "liu2013")),
+    Method("relaxometry", "arlo", "qsmprep.relaxometry.arlo", "arlo", "ArloOptions", "ARLO", ("pei2015",)),
+    Method("relaxometry", "log-linear", "qsmprep.relaxometry.loglinear", "loglinear", "LoglinearOptions", "weighted log-linear fit", ("pei2015",)),
+)
+# fmt: on
+
+STAGES = tuple(dict.fromkeys(method.stage for method in METHODS))
+
+
+def names(stage: str) -> tuple[str, ...]:
+    """Names of the methods of a stage, in the table's order."""
+    return tuple(method.name for method in METHODS if method.stage == stage)
+
+
+def find(stage: str, name: str) -> Method:
+    """The method of that stage and name; ValueError listing the known ones."""
+    for method in METHODS:
+        if (method.stage, method.name) == (stage, name):
+            return method
+    raise ValueError(f"Unknown {stage} method {name!r}; known are {', '.join(names(stage))}.")
