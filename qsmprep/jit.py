@@ -39,7 +39,10 @@ class CompiledLoop:
             copy = FunctionType(self._function.__code__, names, self._function.__name__, self._function.__defaults__)
             copy.__qualname__ = self._function.__qualname__
             copy.__module__ = self._function.__module__
-            self._dispatcher = numba.njit(cache=True, **self._options)(copy)
+            try:
+                self._dispatcher = numba.njit(cache=True, **self._options)(copy)
+            except RuntimeError:  # no folder to cache in can be written, as in a read-only container
+                self._dispatcher = numba.njit(**self._options)(copy)
         return self._dispatcher
 
     def __call__(self, *args):

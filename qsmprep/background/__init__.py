@@ -16,3 +16,19 @@ class BackgroundRemoval:
     tissue_field: np.ndarray
     mask: np.ndarray
     convergence: Convergence | None = None
+
+
+def check_background_input(total_field: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The field as C-contiguous float32 and the mask as bool.
+
+    Raises ValueError for mismatched shapes, an empty mask, or a field that is not finite inside the mask.
+    """
+    field, inside = np.ascontiguousarray(total_field, np.float32), np.asarray(mask) > 0
+    if field.ndim != 3 or field.shape != inside.shape:
+        raise ValueError(f"Field and mask must be volumes of one shape; got {field.shape} and {inside.shape}.")
+    if not inside.any():
+        raise ValueError("The mask is empty: no voxel to remove the background from.")
+    wrong = int(np.count_nonzero(~np.isfinite(field[inside])))
+    if wrong:
+        raise ValueError(f"The total field is not finite in {wrong} voxels of the mask: take them out of the mask.")
+    return field, inside

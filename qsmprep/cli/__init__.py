@@ -1,0 +1,1 @@
+"""Command-line programs: argument parsers and entry points, nothing else."""

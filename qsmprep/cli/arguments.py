@@ -48,4 +48,6 @@ def _destination(prefix: str, name: str) -> str:
 
 
 def _text(value: Any) -> str:
-    return {True: "yes", False: "no", None: "none"}.get(value, value) if not isinstance(value, float) else f"{value:g}"
+    if value is None or isinstance(value, bool):
+        return {True: "yes", False: "no", None: "none"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)

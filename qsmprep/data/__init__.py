@@ -1,0 +1,1 @@
+"""Small files the package ships: bibliography and templates."""

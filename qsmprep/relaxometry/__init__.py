@@ -1,0 +1,60 @@
+"""Effective transverse relaxation from multi-echo magnitude. One method a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from qsmprep.units import check_echo_times
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    """Maps of a mono-exponential decay M = s0 exp(-r2star TE), each (n0, n1, n2), 0 outside the mask.
+
+    Attributes
+    ----------
+    r2star : rate in 1/s, clipped to the range that the echo times can tell (`r2star_range`); 0 where fewer than two
+        echoes have signal.
+    t2star_s : 1 / r2star in s; 0 where r2star is 0.
+    s0 : signal at TE = 0 in the magnitude's unit.
+    valid : where the fit succeeded without clipping.
+    """
+
+    r2star: np.ndarray
+    t2star_s: np.ndarray
+    s0: np.ndarray
+    valid: np.ndarray
+
+
+def r2star_range(echo_times_s: Sequence[float]) -> tuple[float, float]:
+    """Lowest and highest rate, in 1/s, that echoes can tell: 1 / (20 TE_last) and 20 / TE_first."""
+    times = check_echo_times(echo_times_s)
+    return float(1 / (20 * times[-1])), float(20 / times[0])
+
+
+def spacing_is_equal(echo_times_s: Sequence[float], tolerance: float = 0.01) -> bool:
+    """Whether all echo spacings lie within a share `tolerance` of their mean; True for two echoes or one."""
+    spacings = np.diff(check_echo_times(echo_times_s))
+    return bool(spacings.size < 2 or np.all(np.abs(spacings - spacings.mean()) <= tolerance * spacings.mean()))
+
+
+def arlo_applies(echo_times_s: Sequence[float]) -> bool:
+    """Whether ARLO can be used: three or more equally spaced echoes; else use the log-linear fit."""
+    return len(echo_times_s) >= 3 and spacing_is_equal(echo_times_s)
+
+
+def flat_magnitude(magnitude: np.ndarray, mask: np.ndarray | None, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Check that shapes agree and flatten space: float32 (n_echo, n) magnitude and bool (n,) mask."""
+    if magnitude.ndim != 4 or len(magnitude) != len(times):
+        raise ValueError(
+            f"Magnitude of shape {magnitude.shape} does not have the {len(times)} echo times as its first axis."
+        )
+    inside = np.ones(magnitude.shape[1:], bool) if mask is None else np.asarray(mask) > 0
+    if inside.shape != magnitude.shape[1:]:
+        raise ValueError(f"Mask {inside.shape} and magnitude {magnitude.shape} differ in shape.")
+    if not inside.any():
+        raise ValueError("The mask is empty: no voxel to work on.")
+    return np.ascontiguousarray(magnitude, dtype=np.float32).reshape(len(times), -1), inside.reshape(-1)

@@ -1,0 +1,50 @@
+"""Node of background field removal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nipype.interfaces.base import File, isdefined, traits
+
+from qsmprep.interfaces.images import read_grid, read_mask, read_volume, write_volume
+from qsmprep.interfaces.step import MethodInputSpec, MethodStep, Record, StepOutputSpec
+
+
+class RemoveBackgroundInputSpec(MethodInputSpec):
+    """Inputs of `RemoveBackground`."""
+
+    total_field = File(exists=True, mandatory=True, desc="total field in Hz")
+    noise = File(exists=True, desc="noise of the field in Hz")
+    mask = File(exists=True, mandatory=True, desc="consensus mask 3")
+    b0_direction = traits.List(traits.Float, desc="unit vector in voxel axes; the affine's when not given")
+
+
+class RemoveBackgroundOutputSpec(StepOutputSpec):
+    """Outputs of `RemoveBackground`."""
+
+    local_field = File(exists=True, desc="tissue field in Hz")
+    mask = File(exists=True, desc="consensus mask 4: where the tissue field is valid")
+
+
+class RemoveBackground(MethodStep):
+    """Total field to tissue field."""
+
+    input_spec = RemoveBackgroundInputSpec
+    output_spec = RemoveBackgroundOutputSpec
+    stage = "background"
+    source_modules = ("qsmprep.background",)
+
+    def _compute(self, folder: Path) -> Record:
+        grid, mask = read_grid(self.inputs.total_field), read_mask(self.inputs.mask)
+        result, record = self._run_method(
+            total_field=read_volume(self.inputs.total_field),
+            mask=mask,
+            voxel_size_mm=grid.voxel_size_mm,
+            b0_direction=tuple(self.inputs.b0_direction or grid.b0_direction),
+            noise=read_volume(self.inputs.noise) if isdefined(self.inputs.noise) else None,
+        )
+        record.add_convergence(result.convergence)
+        record.facts["share of mask 3 kept (%)"] = 100 * float(result.mask.sum() / mask.sum())
+        self._results["local_field"] = write_volume(folder / "local_field.nii", result.tissue_field, grid)
+        self._results["mask"] = write_volume(folder / "qsm_mask.nii", result.mask, grid)
+        return record

@@ -1,0 +1,182 @@
+"""Nodes that make the total field from the echoes, and the weights of the inversion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from nipype.interfaces.base import File, isdefined, traits
+
+from qsmprep.field.nonlinear import increment_to_field
+from qsmprep.field.weights import WeightOptions, data_weights, relative_residual
+from qsmprep.interfaces.images import read_grid, read_mask, read_volume, write_volume
+from qsmprep.interfaces.step import (
+    MethodInputSpec,
+    MethodStep,
+    Record,
+    Step,
+    StepInputSpec,
+    StepOutputSpec,
+    parameters,
+)
+
+
+class FieldOutputSpec(StepOutputSpec):
+    """The total field."""
+
+    field = File(exists=True, desc="in Hz")
+    noise = File(exists=True, desc="standard deviation in Hz for unit noise of the signal")
+
+
+class EchoesInputSpec(MethodInputSpec):
+    """Inputs of `CombineEchoes` and `FitField`."""
+
+    phase = File(exists=True, mandatory=True, desc="in rad, echoes as the fourth axis")
+    magnitude = File(exists=True, mandatory=True, desc="of the echoes")
+    mask = File(exists=True)
+    echo_times = traits.List(traits.Float, mandatory=True, desc="in seconds")
+
+
+class CombineEchoes(MethodStep):
+    """Unwrapped phase of the echoes to the total field."""
+
+    input_spec = EchoesInputSpec
+    output_spec = FieldOutputSpec
+    stage = "echo-combination"
+    source_modules = ("qsmprep.field",)
+
+    def _compute(self, folder: Path) -> Record:
+        result, record = self._run_method(
+            unwrapped_phase=_echoes(self.inputs.phase),
+            magnitude=_echoes(self.inputs.magnitude),
+            mask=_mask(self.inputs.mask),
+            echo_times_s=np.array(self.inputs.echo_times),
+        )
+        grid = read_grid(self.inputs.phase)
+        self._results["field"] = write_volume(folder / "total_field.nii", result.field_hz, grid)
+        self._results["noise"] = write_volume(folder / "noise.nii", result.noise_hz, grid)
+        return record
+
+
+class FitFieldOutputSpec(StepOutputSpec):
+    """Outputs of `FitField`."""
+
+    phase_per_spacing = File(exists=True, desc="fitted phase per echo spacing in rad, wrapped")
+    noise = File(exists=True, desc="its standard deviation in Hz for unit noise of the signal")
+    spacing_s = traits.Float(desc="time over which that phase is gained")
+
+
+class FitField(MethodStep):
+    """Complex echoes to the phase per echo spacing, still wrapped."""
+
+    input_spec = EchoesInputSpec
+    output_spec = FitFieldOutputSpec
+    stage = "echo-combination"
+    source_modules = ("qsmprep.field",)
+
+    def _compute(self, folder: Path) -> Record:
+        result, record = self._run_method(
+            phase=_echoes(self.inputs.phase),
+            magnitude=_echoes(self.inputs.magnitude),
+            mask=_mask(self.inputs.mask),
+            echo_times_s=np.array(self.inputs.echo_times),
+        )
+        record.facts["voxels that used up the iterations"] = result.unfinished
+        grid = read_grid(self.inputs.phase)
+        field = increment_to_field(result.increment_rad, result)
+        self._results["phase_per_spacing"] = write_volume(folder / "fitted.nii", result.increment_rad, grid)
+        self._results["noise"] = write_volume(folder / "noise.nii", field.noise_hz, grid)
+        self._results["spacing_s"] = float(result.spacing_s)
+        return record
+
+
+class FieldOfFitInputSpec(StepInputSpec):
+    """Inputs of `FieldOfFit`."""
+
+    phase = File(exists=True, mandatory=True, desc="unwrapped phase per echo spacing in rad")
+    noise = File(exists=True, mandatory=True)
+    echo_spacing = traits.Float(mandatory=True, desc="time over which the phase is gained, in seconds")
+
+
+class FieldOfFit(Step):
+    """Unwrapped phase per echo spacing to the total field in Hz."""
+
+    input_spec = FieldOfFitInputSpec
+    output_spec = FieldOutputSpec
+    stage = "field-scaling"
+    source_modules = ("qsmprep.field",)
+
+    def _compute(self, folder: Path) -> Record:
+        field = read_volume(self.inputs.phase) / np.float32(2 * np.pi * self.inputs.echo_spacing)
+        grid = read_grid(self.inputs.phase)
+        self._results["field"] = write_volume(folder / "total_field.nii", field, grid)
+        self._results["noise"] = self.inputs.noise
+        return Record(self.stage, "scaled", "phase per echo spacing to Hz")
+
+
+class DataWeightsInputSpec(StepInputSpec):
+    """Inputs of `DataWeights`."""
+
+    noise = File(exists=True, mandatory=True, desc="noise of the field in Hz")
+    total_field = File(exists=True, mandatory=True, desc="in Hz")
+    magnitude = File(exists=True, mandatory=True, desc="of the echoes")
+    phase = File(exists=True, mandatory=True, desc="of the echoes in rad, offset removed")
+    mask = File(exists=True, mandatory=True)
+    r2star = File(exists=True, desc="in 1/s; without it no voxel is excluded for its residual")
+    echo_times = traits.List(traits.Float, mandatory=True, desc="in seconds")
+    options = traits.Dict()
+
+
+class DataWeightsOutputSpec(StepOutputSpec):
+    """Outputs of `DataWeights`."""
+
+    weights = File(exists=True, desc="data weights, at most 1")
+    residual = File(exists=True, desc="relative residual of the signal model")
+
+
+class DataWeights(Step):
+    """How far the inversion shall trust each voxel."""
+
+    input_spec = DataWeightsInputSpec
+    output_spec = DataWeightsOutputSpec
+    stage = "weights"
+    source_modules = ("qsmprep.field",)
+
+    def _compute(self, folder: Path) -> Record:
+        options = WeightOptions(**(self.inputs.options or {}))
+        grid, mask = read_grid(self.inputs.noise), read_mask(self.inputs.mask)
+        magnitude = _echoes(self.inputs.magnitude)
+        record = Record(self.stage, options.kind, f"data weights from {options.kind}", [], parameters(options))
+        residual = None
+        if isdefined(self.inputs.r2star):
+            residual = relative_residual(
+                _echoes(self.inputs.phase),
+                magnitude,
+                r2star=read_volume(self.inputs.r2star),
+                field_hz=read_volume(self.inputs.total_field),
+                echo_times_s=self.inputs.echo_times,
+                mask=mask,
+            )
+            excluded = float((residual[mask] > options.residual_threshold).mean())
+            record.facts["voxels without weight for their residual (%)"] = 100 * excluded
+            self._results["residual"] = write_volume(folder / "residual.nii", residual, grid)
+        else:
+            record.notes.append("No relaxation map: no voxel was excluded for its residual.")
+        weights = data_weights(
+            noise_hz=read_volume(self.inputs.noise),
+            magnitude=magnitude,
+            relative_residual=residual,
+            mask=mask,
+            options=options,
+        )
+        self._results["weights"] = write_volume(folder / "weights.nii", weights, grid)
+        return record
+
+
+def _echoes(path: str) -> np.ndarray:
+    volume = read_volume(path)
+    return volume[None] if volume.ndim == 3 else volume
+
+
+def _mask(path: str) -> np.ndarray | None:
+    return read_mask(path) if isdefined(path) else None

@@ -1,0 +1,65 @@
+"""Reading and writing the images that pass between nodes: uncompressed float32 NIfTI, echoes as the fourth axis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from qsmprep.dipole import b0_direction_from_affine
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The voxel grid of an image: shape, affine, and what the steps need of it."""
+
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+
+    @property
+    def voxel_size_mm(self) -> tuple[float, float, float]:
+        """Edge lengths of a voxel in mm."""
+        return tuple(float(h) for h in np.linalg.norm(self.affine[:3, :3], axis=0))
+
+    @property
+    def b0_direction(self) -> tuple[float, float, float]:
+        """Unit vector of B0 in voxel axes."""
+        return b0_direction_from_affine(self.affine)
+
+    @property
+    def superior_direction(self) -> tuple[float, float, float]:
+        """Unit vector towards the top of the head in voxel axes: world z, as B0."""
+        return self.b0_direction
+
+
+def read_grid(path: str | Path) -> Grid:
+    """Grid of an image file; only the header is read."""
+    image = nib.load(path)
+    return Grid(tuple(int(n) for n in image.shape[:3]), np.asarray(image.affine))
+
+
+def read_volume(path: str | Path) -> np.ndarray:
+    """A volume as C-contiguous float32 (n0, n1, n2); a four-dimensional image as (n_echo, n0, n1, n2)."""
+    data = np.asanyarray(nib.load(path).dataobj)
+    if data.ndim == 3:
+        return np.ascontiguousarray(data, dtype=np.float32)
+    echoes = np.empty((data.shape[3], *data.shape[:3]), np.float32)
+    for echo, image in enumerate(echoes):  # one by one: several times faster than one copy of all axes
+        image[...] = data[..., echo]
+    return echoes
+
+
+def read_mask(path: str | Path) -> np.ndarray:
+    """A mask as bool (n0, n1, n2): everything that is not zero."""
+    return np.ascontiguousarray(np.asanyarray(nib.load(path).dataobj) != 0)
+
+
+def write_volume(path: str | Path, array: np.ndarray, grid: Grid) -> str:
+    """Write (n0, n1, n2) or (n_echo, n0, n1, n2) as uncompressed NIfTI (masks as uint8) and return the path."""
+    data = np.moveaxis(array, 0, -1) if array.ndim == 4 else array
+    image = nib.Nifti1Image(data.astype(np.uint8 if array.dtype == bool else np.float32, copy=False), grid.affine)
+    image.header.set_xyzt_units("mm")
+    nib.save(image, path)
+    return str(path)

@@ -1,0 +1,206 @@
+"""Nodes of the consensus masks 1 to 3."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from nipype.interfaces.base import File, isdefined, traits
+
+from qsmprep.interfaces.images import read_grid, read_mask, read_volume, write_volume
+from qsmprep.interfaces.step import (
+    MethodInputSpec,
+    MethodStep,
+    Record,
+    Step,
+    StepInputSpec,
+    StepOutputSpec,
+    parameters,
+)
+from qsmprep.masking.bet import BetOptions, brain_image
+from qsmprep.masking.consensus import (
+    BackgroundMaskOptions,
+    ReliableMaskOptions,
+    background_mask,
+    reliable_mask,
+)
+
+
+class MaskOutputSpec(StepOutputSpec):
+    """A mask."""
+
+    mask = File(exists=True)
+
+
+class BrainImageInputSpec(StepInputSpec):
+    """Inputs of `BrainImage`."""
+
+    magnitude = File(exists=True, mandatory=True, desc="magnitude of all echoes")
+    image = traits.Str(mandatory=True, desc="first-echo or root-sum-of-squares")
+
+
+class BrainImageOutputSpec(StepOutputSpec):
+    """Outputs of `BrainImage`."""
+
+    out_file = File(exists=True)
+
+
+class BrainImage(Step):
+    """The image that brain extraction works on."""
+
+    input_spec = BrainImageInputSpec
+    output_spec = BrainImageOutputSpec
+    stage = "mask-image"
+    source_modules = ("qsmprep.masking",)
+
+    def _compute(self, folder: Path) -> Record:
+        image = brain_image(read_volume(self.inputs.magnitude), options=BetOptions(image=self.inputs.image))
+        self._results["out_file"] = write_volume(folder / "brain_image.nii", image, read_grid(self.inputs.magnitude))
+        return Record(self.stage, self.inputs.image, "image for brain extraction")
+
+
+class ExtractBrainInputSpec(MethodInputSpec):
+    """Inputs of `ExtractBrain`."""
+
+    image = File(exists=True, mandatory=True, desc="magnitude image of the head")
+
+
+class ExtractBrain(MethodStep):
+    """Consensus mask 1: the brain."""
+
+    input_spec = ExtractBrainInputSpec
+    output_spec = MaskOutputSpec
+    stage = "mask"
+    source_modules = ("qsmprep.masking",)
+
+    def _compute(self, folder: Path) -> Record:
+        grid = read_grid(self.inputs.image)
+        mask, record = self._run_method(
+            magnitude=read_volume(self.inputs.image),
+            voxel_size_mm=grid.voxel_size_mm,
+            superior_direction=grid.superior_direction,
+        )
+        add_volume(record, mask, grid, "brain")
+        self._results["mask"] = write_volume(folder / "brain_mask.nii", mask, grid)
+        return record
+
+
+class ImportMaskInputSpec(StepInputSpec):
+    """Inputs of `ImportMask`."""
+
+    in_file = File(exists=True, mandatory=True, desc="mask made elsewhere")
+    like = File(exists=True, mandatory=True, desc="image whose grid the mask must have")
+    origin = traits.Str(mandatory=True, desc="where the mask comes from, in words")
+    title = traits.Str("given mask", usedefault=True)
+    citations = traits.List(traits.Str)
+    parameters = traits.List(traits.Dict, desc="what the program that made it was given")
+
+
+class ImportMask(Step):
+    """Consensus mask 1 taken from elsewhere: checked against the grid and made binary."""
+
+    input_spec = ImportMaskInputSpec
+    output_spec = MaskOutputSpec
+    stage = "mask"
+
+    def _compute(self, folder: Path) -> Record:
+        grid, theirs = read_grid(self.inputs.like), read_grid(self.inputs.in_file)
+        if theirs.shape != grid.shape or not np.allclose(theirs.affine, grid.affine, atol=1e-2):
+            raise ValueError(
+                f"{self.inputs.in_file}: the mask's grid {theirs.shape} is not that of the images {grid.shape}, or its "
+                f"affine differs. Resample the mask to the images (nearest neighbour) and try again."
+            )
+        mask = read_mask(self.inputs.in_file)
+        if not mask.any():
+            raise ValueError(f"{self.inputs.in_file}: the mask is empty. Give a mask that covers the brain.")
+        record = Record(self.stage, "imported", self.inputs.title, notes=[f"Brain mask: {self.inputs.origin}."])
+        record.citations = list(self.inputs.citations or [])
+        record.parameters = list(self.inputs.parameters or [])
+        add_volume(record, mask, grid, "brain")
+        self._results["mask"] = write_volume(folder / "brain_mask.nii", mask, grid)
+        return record
+
+
+class ReliableMaskInputSpec(StepInputSpec):
+    """Inputs of `FindReliable`."""
+
+    quality = File(exists=True, desc="quality map of the unwrapping")
+    noise = File(exists=True, desc="noise map of the field")
+    brain_mask = File(exists=True, mandatory=True)
+    options = traits.Dict()
+
+
+class FindReliable(Step):
+    """Consensus mask 2: where the phase is reliable."""
+
+    input_spec = ReliableMaskInputSpec
+    output_spec = MaskOutputSpec
+    stage = "reliable-mask"
+    source_modules = ("qsmprep.masking",)
+
+    def _compute(self, folder: Path) -> Record:
+        options = ReliableMaskOptions(**(self.inputs.options or {}))
+        maps = {
+            name: read_volume(getattr(self.inputs, name))
+            for name in ("quality", "noise")
+            if isdefined(getattr(self.inputs, name))
+        }
+        mask = reliable_mask(**maps, options=options)
+        brain = read_mask(self.inputs.brain_mask)
+        grid = read_grid(self.inputs.brain_mask)
+        record = Record(self.stage, options.source, f"threshold of the {options.source} map", [], parameters(options))
+        record.facts["unreliable voxels in the brain (%)"] = 100 * float((brain & ~mask).sum() / brain.sum())
+        self._results["mask"] = write_volume(folder / "reliable_mask.nii", mask, grid)
+        return record
+
+
+class BackgroundMaskInputSpec(StepInputSpec):
+    """Inputs of `JoinMasks`."""
+
+    brain_mask = File(exists=True, mandatory=True)
+    reliable_mask = File(exists=True, mandatory=True)
+    options = traits.Dict()
+
+
+class BackgroundMaskOutputSpec(MaskOutputSpec):
+    """Outputs of `JoinMasks`."""
+
+    eroded = File(exists=True, desc="the mask eroded, which background field removal works on")
+
+
+class JoinMasks(Step):
+    """Consensus mask 3: brain and reliable phase, holes filled; and its eroded form."""
+
+    input_spec = BackgroundMaskInputSpec
+    output_spec = BackgroundMaskOutputSpec
+    stage = "background-mask"
+    source_modules = ("qsmprep.masking",)
+
+    def _compute(self, folder: Path) -> Record:
+        options = BackgroundMaskOptions(**(self.inputs.options or {}))
+        grid = read_grid(self.inputs.brain_mask)
+        found = background_mask(
+            read_mask(self.inputs.brain_mask), read_mask(self.inputs.reliable_mask), options=options
+        )
+        record = Record(self.stage, "joined", "mask 1 and mask 2, holes filled", [], parameters(options))
+        add_volume(record, found.mask, grid, "mask 3")
+        record.facts |= {
+            "unreliable voxels in the brain": found.unreliable_voxels,
+            "voxels filled": found.filled_voxels,
+            "voxels detached": found.detached_voxels,
+            "voxels after erosion": found.eroded_voxels,
+        }
+        kept = found.mask_voxels / found.brain_voxels
+        if kept < 0.7:
+            record.warnings.append(f"Only {100 * kept:.0f} % of the brain mask is left for background field removal.")
+        self._results["mask"] = write_volume(folder / "background_mask.nii", found.mask, grid)
+        self._results["eroded"] = write_volume(folder / "eroded_mask.nii", found.eroded, grid)
+        return record
+
+
+def add_volume(record: Record, mask: np.ndarray, grid, name: str) -> None:
+    """State a mask's size, with a warning when the brain's is outside what heads have."""
+    litres = float(mask.sum() * np.prod(grid.voxel_size_mm) * 1e-6)
+    record.facts[f"volume of {name} (L)"] = litres
+    if name == "brain" and not 0.6 <= litres <= 2.2:
+        record.warnings.append(f"The brain mask holds {litres:.2f} L; adult brains have about 0.9 to 1.9 L.")

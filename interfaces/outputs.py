@@ -1,0 +1,57 @@
+"""Node that writes a derivative under its final name, with its sidecar."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, SimpleInterface, TraitedSpec, traits
+
+from qsmprep.bids.outputs import OUTPUTS, output_path, sidecar, write_image, write_json
+from qsmprep.interfaces.step import records_behind
+
+
+class SaveOutputInputSpec(BaseInterfaceInputSpec):
+    """Inputs of `SaveOutput`."""
+
+    in_file = File(exists=True, mandatory=True)
+    key = traits.Str(mandatory=True, desc="key of the table of outputs")
+    output_dir = traits.Str(mandatory=True)
+    prefix = traits.Str(mandatory=True, desc="stem of the run's output names")
+    desc = traits.Str(desc="replaces the table's desc")
+    raw_sources = traits.List(traits.Str, desc="input files relative to the dataset")
+    available = traits.List(traits.Str, desc="keys of the outputs that the run writes")
+    software = traits.Dict(desc="name -> version")
+
+
+class SaveOutputOutputSpec(TraitedSpec):
+    """Outputs of `SaveOutput`."""
+
+    out_file = File(exists=True)
+
+
+class SaveOutput(SimpleInterface):
+    """Write one derivative and its sidecar, each whole."""
+
+    input_spec = SaveOutputInputSpec
+    output_spec = SaveOutputOutputSpec
+    _always_run = True  # an output that somebody deleted is written again
+
+    def _run_interface(self, runtime):
+        inputs = self.inputs
+        relative = output_path(inputs.key, inputs.prefix, desc=inputs.desc or None)
+        path = Path(inputs.output_dir) / relative
+        image = nib.load(inputs.in_file)
+        write_image(path, np.asanyarray(image.dataobj), image.affine, mask=OUTPUTS[inputs.key].is_mask)
+        document = sidecar(
+            inputs.key,
+            inputs.prefix,
+            raw_sources=tuple(inputs.raw_sources),
+            steps=records_behind([inputs.in_file]),
+            available=frozenset(inputs.available),
+            software=inputs.software,
+        )
+        write_json(path.with_name(path.name.removesuffix(".nii.gz") + ".json"), document)
+        self._results["out_file"] = str(path)
+        return runtime

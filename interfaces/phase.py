@@ -1,0 +1,180 @@
+"""Nodes that read the echoes and prepare their phase: radians, sign, phase offset, choice of echoes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nipype.interfaces.base import File, InputMultiPath, traits
+
+from qsmprep.interfaces.images import Grid, read_grid, read_volume, write_volume
+from qsmprep.interfaces.step import MethodInputSpec, MethodStep, Record, Step, StepInputSpec, StepOutputSpec
+from qsmprep.phase.scaling import looks_filtered, real_imag_to_polar, to_radians
+from qsmprep.phase.sign import decide_sign, remove_slice_alternation, slice_alternation
+
+
+class EchoesOutputSpec(StepOutputSpec):
+    """Magnitude and phase of the echoes."""
+
+    magnitude = File(exists=True, desc="echoes as the fourth axis")
+    phase = File(exists=True, desc="in rad, wrapped, echoes as the fourth axis")
+
+
+class PreparePhaseInputSpec(StepInputSpec):
+    """Inputs of `PreparePhase`: magnitude and phase, or real and imaginary part, one file an echo."""
+
+    magnitude_files = InputMultiPath(File(exists=True))
+    phase_files = InputMultiPath(File(exists=True))
+    real_files = InputMultiPath(File(exists=True))
+    imaginary_files = InputMultiPath(File(exists=True))
+    units = traits.Str(desc="BIDS Units of the phase")
+    echo_times = traits.List(traits.Float, mandatory=True, desc="in seconds, ascending")
+    manufacturer = traits.Str("", usedefault=True)
+    phase_sign = traits.Enum("auto", "keep", "invert", usedefault=True)
+    notes = traits.List(traits.Str, desc="what was decided before the graph was built")
+
+
+class PreparePhaseOutputSpec(EchoesOutputSpec):
+    """Outputs of `PreparePhase`."""
+
+    magnitude_rss = File(exists=True, desc="root sum of squares over echoes")
+
+
+class PreparePhase(Step):
+    """Files of one run to magnitude and phase in radians of the right sign."""
+
+    input_spec = PreparePhaseInputSpec
+    output_spec = PreparePhaseOutputSpec
+    stage = "phase"
+    source_modules = ("qsmprep.phase",)
+
+    def _compute(self, folder: Path) -> Record:
+        inputs = self.inputs
+        record = Record(self.stage, "prepare", "phase preparation", notes=list(inputs.notes or []))
+        if inputs.phase_files:
+            magnitude, phase = self._from_polar(record)
+        else:
+            magnitude, phase = self._from_complex(record)
+        grid = read_grid((inputs.phase_files or inputs.real_files)[0])
+        self._fix_sign(magnitude, phase, record)
+        lively = magnitude[0] > 0.1 * np.percentile(magnitude[0], 98)
+        if looks_filtered(phase, magnitude, lively, inputs.echo_times):
+            record.warnings.append("The phase looks high-pass filtered (as SWI phase is): susceptibility from it is "
+                                   "not to be trusted. Export the unfiltered phase.")  # fmt: skip
+        rss = np.sqrt(np.einsum("exyz,exyz->xyz", magnitude, magnitude))
+        self._save(folder, grid, magnitude=magnitude, phase=phase, magnitude_rss=rss)
+        return record
+
+    def _from_polar(self, record: Record) -> tuple[np.ndarray, np.ndarray]:
+        inputs = self.inputs
+        magnitude = np.stack([_finite(read_volume(path), path, record) for path in inputs.magnitude_files])
+        images = [nib.load(path) for path in inputs.phase_files]
+        try:
+            scaled = to_radians(
+                [_squeezed(np.asanyarray(image.dataobj)) for image in images],
+                raw=[_squeezed(image.dataobj.get_unscaled()) for image in images],
+                units=inputs.units or None,
+                manufacturer=inputs.manufacturer,
+                slope=float(images[0].dataobj.slope),
+            )
+        except ValueError as error:
+            raise ValueError(f"{inputs.phase_files[0]}: {error}") from None
+        record.notes.append(f"Phase to radians: {scaled.rule}.")
+        record.warnings += scaled.warnings
+        return magnitude, scaled.phase
+
+    def _from_complex(self, record: Record) -> tuple[np.ndarray, np.ndarray]:
+        polar = []
+        for real, imaginary in zip(self.inputs.real_files, self.inputs.imaginary_files, strict=True):
+            try:
+                polar.append(real_imag_to_polar(read_volume(real), read_volume(imaginary)))
+            except ValueError as error:
+                raise ValueError(f"{real}: {error}") from None
+        record.notes.append("Magnitude and phase computed from real and imaginary parts.")
+        return np.stack([magnitude for magnitude, _ in polar]), np.stack([phase for _, phase in polar])
+
+    def _fix_sign(self, magnitude: np.ndarray, phase: np.ndarray, record: Record) -> None:
+        """Undo GE's slice alternation and the inverted sign, in place, and say so."""
+        alternation = slice_alternation(phase[0], magnitude[0])
+        if alternation.axis is not None:
+            for echo in range(len(phase)):
+                phase[echo] = remove_slice_alternation(phase[echo], alternation.axis)
+            record.notes.append(
+                f"Sign of every second slice along axis {alternation.axis} corrected (as GE stores it)."
+            )
+        inverted, reason = decide_sign(self.inputs.manufacturer, self.inputs.phase_sign)
+        if inverted:
+            np.negative(phase, out=phase)
+        record.notes.append(f"Phase sign {reason}.")
+        record.facts["phase inverted"] = inverted
+
+    def _save(self, folder: Path, grid: Grid, **volumes: np.ndarray) -> None:
+        for name, volume in volumes.items():
+            self._results[name] = write_volume(folder / f"{name}.nii", volume, grid)
+
+
+class RemovePhaseOffsetInputSpec(MethodInputSpec):
+    """Inputs of `RemovePhaseOffset`."""
+
+    magnitude = File(exists=True, mandatory=True)
+    phase = File(exists=True, mandatory=True)
+    echo_times = traits.List(traits.Float, mandatory=True, desc="in seconds")
+
+
+class RemovePhaseOffset(MethodStep):
+    """Phase of all echoes without the part that does not grow with echo time."""
+
+    input_spec = RemovePhaseOffsetInputSpec
+    output_spec = EchoesOutputSpec
+    stage = "phase-offset"
+    source_modules = ("qsmprep.phase", "qsmprep.unwrap", "qsmprep.masking")
+
+    def _compute(self, folder: Path) -> Record:
+        grid = read_grid(self.inputs.phase)
+        result, record = self._run_method(
+            phase=read_volume(self.inputs.phase),
+            magnitude=read_volume(self.inputs.magnitude),
+            echo_times_s=np.array(self.inputs.echo_times),
+            voxel_size_mm=grid.voxel_size_mm,
+        )
+        record.notes += getattr(result, "notes", ())
+        self._results["magnitude"] = self.inputs.magnitude
+        self._results["phase"] = write_volume(folder / "phase.nii", result.phase, grid)
+        return record
+
+
+class SelectEchoesInputSpec(StepInputSpec):
+    """Inputs of `SelectEchoes`."""
+
+    magnitude = File(exists=True, mandatory=True)
+    phase = File(exists=True, mandatory=True)
+    echoes = traits.List(traits.Int, mandatory=True, desc="numbers of the echoes to keep, from 1")
+
+
+class SelectEchoes(Step):
+    """Keep some of the echoes."""
+
+    input_spec = SelectEchoesInputSpec
+    output_spec = EchoesOutputSpec
+    stage = "echo-selection"
+
+    def _compute(self, folder: Path) -> Record:
+        chosen = [number - 1 for number in self.inputs.echoes]
+        for name in ("magnitude", "phase"):
+            path = getattr(self.inputs, name)
+            self._results[name] = write_volume(folder / f"{name}.nii", read_volume(path)[chosen], read_grid(path))
+        words = ", ".join(str(number) for number in self.inputs.echoes)
+        return Record(self.stage, "selected", "choice of echoes", notes=[f"Echoes used: {words}."])
+
+
+def _finite(volume: np.ndarray, path: str, record: Record) -> np.ndarray:
+    bad = ~np.isfinite(volume)
+    if bad.any():
+        volume[bad] = 0
+        record.warnings.append(f"{Path(path).name}: {int(bad.sum())} voxels are NaN or infinite and were set to 0.")
+    return volume
+
+
+def _squeezed(data: np.ndarray) -> np.ndarray:
+    return data.reshape(data.shape[:3])

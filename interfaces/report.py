@@ -1,0 +1,67 @@
+"""Node that draws one picture of the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    InputMultiPath,
+    SimpleInterface,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+
+from qsmprep.engine.staleness import algo_version
+from qsmprep.interfaces.images import read_grid, read_mask, read_volume
+from qsmprep.report.figures import save_mosaic
+
+
+class DrawFigureInputSpec(BaseInterfaceInputSpec):
+    """Inputs of `DrawFigure`."""
+
+    in_file = File(exists=True, mandatory=True)
+    echo = traits.Int(0, usedefault=True, desc="which echo of a four-dimensional image; -1 is the last")
+    mask = File(exists=True, desc="only voxels inside are drawn")
+    outlines = InputMultiPath(File(exists=True), desc="masks whose outlines are drawn")
+    outline_names = traits.List(traits.Str)
+    display = traits.Dict(desc="window, cmap, label, title of the mosaic")
+    out_file = traits.Str(mandatory=True, desc="absolute path of the PNG")
+    algo_version = traits.Str()
+
+
+class DrawFigureOutputSpec(TraitedSpec):
+    """Outputs of `DrawFigure`."""
+
+    out_file = File(exists=True)
+
+
+class DrawFigure(SimpleInterface):
+    """A mosaic of slices in three planes."""
+
+    input_spec = DrawFigureInputSpec
+    output_spec = DrawFigureOutputSpec
+    _always_run = True  # a figure that somebody deleted is drawn again
+
+    def __init__(self, **inputs):
+        super().__init__(**inputs)
+        self.inputs.algo_version = algo_version("qsmprep.report.figures", "qsmprep.report.montage")
+
+    def _run_interface(self, runtime):
+        inputs = self.inputs
+        volume = read_volume(inputs.in_file)
+        if volume.ndim == 4:
+            volume = volume[inputs.echo]
+        outlines = [read_mask(path) for path in (inputs.outlines or [])]
+        save_mosaic(
+            Path(inputs.out_file),
+            volume,
+            read_grid(inputs.in_file).affine,
+            mask=read_mask(inputs.mask) if isdefined(inputs.mask) else None,
+            contours=list(zip(inputs.outline_names or [], outlines, strict=True)),
+            **inputs.display,
+        )
+        self._results["out_file"] = inputs.out_file
+        return runtime

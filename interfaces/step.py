@@ -1,0 +1,172 @@
+"""What every node of qsmprep shares: threads, a cache key that follows the code, and a record of what was done."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, SimpleInterface, TraitedSpec, isdefined, traits
+
+from qsmprep import registry
+from qsmprep.convergence import Convergence
+from qsmprep.engine.staleness import algo_version
+from qsmprep.options import check_options
+from qsmprep.threads import use_threads
+
+RECORD_FILE = "step.json"
+SHARED_NUMERICS = ("qsmprep.fourier", "qsmprep.dipole", "qsmprep.operators", "qsmprep.volume", "qsmprep.units",
+                   "qsmprep.solvers", "qsmprep.proximal", "qsmprep.jit")  # fmt: skip
+
+
+class StepInputSpec(BaseInterfaceInputSpec):
+    """Inputs of every step."""
+
+    algo_version = traits.Str(desc="hash of the step's source code: an upgraded step is computed anew")
+    num_threads = traits.Int(1, usedefault=True, nohash=True, desc="threads the step may use")
+
+
+class MethodInputSpec(StepInputSpec):
+    """Inputs of a step with several methods."""
+
+    method = traits.Str(mandatory=True, desc="name of the method in the registry")
+    options = traits.Dict(desc="options of the method by name; those not given take the default")
+    device = traits.Str("cpu", usedefault=True, nohash=True, desc="where the solver runs: cpu or cuda")
+
+
+class StepOutputSpec(TraitedSpec):
+    """Outputs of every step."""
+
+    record = File(exists=True, desc="JSON: what this step and all before it did")
+
+
+@dataclasses.dataclass
+class Record:
+    """What one step tells: read by sidecars, report and methods text.
+
+    `facts` are results worth stating (name -> value), `notes` what was detected or assumed, `warnings` what the
+    reader should worry about.
+    """
+
+    stage: str
+    method: str
+    title: str
+    citations: list[str] = dataclasses.field(default_factory=list)
+    parameters: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+    notes: list[str] = dataclasses.field(default_factory=list)
+    warnings: list[str] = dataclasses.field(default_factory=list)
+    seconds: float = 0.0
+
+    def add_convergence(self, convergence: Convergence | None) -> None:
+        """State how an iteration ended; a cap that was hit is a warning."""
+        if convergence is None:
+            return
+        self.facts |= {
+            "iterations": convergence.iterations,
+            "converged": convergence.converged,
+            f"final {convergence.monitored}": convergence.history[-1] if convergence.history else None,
+        }
+        if not convergence.converged:
+            self.warnings.append(f"{self.title} stopped at its cap of {convergence.iterations} iterations, "
+                                 f"before its tolerance was met.")  # fmt: skip
+
+
+class Step(SimpleInterface):
+    """A node: loads images, calls one pure function, saves images. Subclasses give `stage` and `_compute`."""
+
+    input_spec = StepInputSpec
+    output_spec = StepOutputSpec
+    stage = ""
+    source_modules: tuple[str, ...] = ()
+
+    def __init__(self, **inputs: Any):
+        super().__init__(**inputs)
+        if not isdefined(self.inputs.algo_version):
+            self.inputs.algo_version = algo_version(type(self).__module__, *self.source_modules, *SHARED_NUMERICS)
+
+    def _run_interface(self, runtime):
+        started = time.perf_counter()
+        folder = Path(runtime.cwd)
+        with use_threads(self.inputs.num_threads):
+            record = self._compute(folder)
+        record.seconds = round(time.perf_counter() - started, 3)
+        document = {"record": plain(dataclasses.asdict(record)), "before": self._records_before()}
+        (folder / RECORD_FILE).write_text(json.dumps(document, indent=1, allow_nan=False), encoding="utf-8")
+        self._results["record"] = str(folder / RECORD_FILE)
+        return runtime
+
+    def _compute(self, folder: Path) -> Record:
+        """Do the step, put output files into `self._results`, and tell what was done."""
+        raise NotImplementedError
+
+    def _records_before(self) -> list[dict[str, Any]]:
+        files = [path for value in self.inputs.get().values() if isdefined(value) for path in _paths(value)]
+        return records_behind(files)
+
+
+class MethodStep(Step):
+    """A step whose method is chosen from the registry."""
+
+    input_spec = MethodInputSpec
+
+    def _run_method(self, **available: Any) -> tuple[Any, Record]:
+        """Run the chosen method with what is available (None: not there) and begin its record."""
+        method = registry.find(self.stage, self.inputs.method)
+        options_type = method.options_type()
+        options = options_type(**(self.inputs.options or {})) if options_type else None
+        if options is not None:
+            check_options(options)
+        record = Record(self.stage, method.name, method.title, list(method.citations), parameters(options))
+        present = {name: value for name, value in available.items() if value is not None}
+        return method.run(options, device=self.inputs.device, **present), record
+
+
+def parameters(options: Any) -> list[dict[str, Any]]:
+    """Every parameter of an options object with value, unit and whether it is the default."""
+    if options is None:
+        return []
+    return [
+        {
+            "name": field.name,
+            "value": getattr(options, field.name),
+            "unit": field.metadata.get("unit", ""),
+            "default": getattr(options, field.name) == field.default,
+            "help": field.metadata.get("help", ""),
+        }
+        for field in dataclasses.fields(options)
+    ]
+
+
+def records_behind(files: list[str]) -> list[dict[str, Any]]:
+    """Records of the steps that made these files and of all before them, each once, in order of work."""
+    collected: dict[tuple[str, str], dict[str, Any]] = {}
+    for folder in dict.fromkeys(Path(file).parent for file in files):
+        record_file = folder / RECORD_FILE
+        if record_file.is_file():
+            document = json.loads(record_file.read_text("utf-8"))
+            for record in (*document["before"], document["record"]):
+                collected.setdefault((record["stage"], record["method"]), record)
+    return list(collected.values())
+
+
+def plain(value: Any) -> Any:
+    """The value with numpy scalars, tuples and non-finite numbers turned into what JSON knows."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value
+
+
+def _paths(value: Any) -> list[str]:
+    values = value if isinstance(value, list | tuple) else [value]
+    return [item for item in values if isinstance(item, str) and "/" in item]

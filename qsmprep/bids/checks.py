@@ -1,0 +1,301 @@
+"""Everything that can be wrong with a run, found before its graph starts: each error names the file and the remedy."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from qsmprep.bids.images import Header, VoxelSurvey, check_grids, read_header, survey_all
+from qsmprep.bids.names import PARTS
+from qsmprep.bids.problem import Problem, errors
+from qsmprep.bids.query import Echo, GreRun, number
+from qsmprep.units import GYROMAGNETIC_RATIO_MHZ_PER_T
+
+__all__ = ["Problem", "check_output_dir", "check_run", "errors"]
+
+LONGEST_ECHO_TIME_S = 0.2
+LABELS = {name: label for label, name in PARTS.items()}
+
+
+def check_run(
+    run: GreRun,
+    *,
+    field_strength_t: float | None = None,
+    b0_direction: Sequence[float] | None = None,
+    tolerated_share: float = 0.0,
+    threads: int | None = None,
+) -> tuple[Problem, ...]:
+    """Every problem of a run; nothing is raised, so that one bad run does not stop the others.
+
+    Parameters
+    ----------
+    run : as `find_runs` gives it.
+    field_strength_t, b0_direction : what the user gave, if anything; they stand in for what the data lacks.
+    tolerated_share : share of voxels in [0, 1] that may be NaN or infinite: up to it a warning, above it an error.
+    threads : files read side by side.
+    """
+    if errors(run.problems):
+        return run.problems
+    problems = [*run.problems, *_check_parts(run), *_check_echo_times(run), *_check_units(run)]
+    problems += _check_field_strength(run, field_strength_t)
+    headers = [read_header(path) for path in run.files]
+    problems += [header for header in headers if isinstance(header, Problem)]
+    readable = [header for header in headers if isinstance(header, Header)]
+    problems += check_grids(readable, b0_direction=b0_direction)
+    surveys = survey_all(readable, threads=threads)
+    problems += [survey for survey in surveys if isinstance(survey, Problem)]
+    for survey in surveys:
+        if isinstance(survey, VoxelSurvey):
+            problems += _check_voxels(survey, tolerated_share)
+    if not errors(problems):
+        problems += _check_scaling(run, {survey.path: survey for survey in surveys})
+        problems += _consensus_warnings(run)
+    return tuple(problems)
+
+
+def check_output_dir(bids_dir: Path, output_dir: Path) -> tuple[Problem, ...]:
+    """Problems of the output folder: inside the raw data, a raw dataset itself, or not writable."""
+    raw, output = Path(bids_dir).resolve(), Path(output_dir).resolve()
+    remedy = f"Choose a folder outside of the dataset, or {raw / 'derivatives' / 'qsmprep'}."
+    if output == raw:
+        return (Problem("error", output_dir, "the output folder is the dataset itself", "", remedy),)
+    if raw in output.parents and output.relative_to(raw).parts[0] != "derivatives":
+        return (Problem("error", output_dir, "the output folder lies inside the raw dataset", "", remedy),)
+    if raw in output.parents and len(output.relative_to(raw).parts) == 1:
+        found = "the output folder is the one that holds all derivatives"
+        return (Problem("error", output_dir, found, "one of its own", remedy),)
+    if any(output.glob("sub-*/anat/*_part-phase_*.nii*")) or any(output.glob("sub-*/ses-*/anat/*_part-phase_*.nii*")):
+        return (Problem("error", output_dir, "the output folder holds a raw dataset", "", "Choose another folder."),)
+    folder = output
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        found = f"the output folder cannot be written ({error.strerror or error})"
+        return (Problem("error", output_dir, found, "", "Choose another folder, or change its permissions."),)
+    return ()
+
+
+def _check_parts(run: GreRun) -> list[Problem]:
+    """Each echo must have magnitude and phase, or real and imaginary part, and no echo may be missing."""
+    there = {part for echo in run.echoes for part in echo.files}
+    needed = ("real", "imaginary") if run.is_complex else ("magnitude", "phase")
+    words = " and ".join(needed)
+    whole = [part for part in needed if part not in there]
+    if whole:
+        only = "phase" if whole == ["magnitude"] else " and ".join(sorted(there))
+        found = f"only {only} images, no {whole[0]}"
+        remedy = f"Add the {whole[0]} images (part-{LABELS[whole[0]]}), or leave the run out by --bids-filter-file."
+        return [Problem("error", run.name, found, f"{words} of every echo", remedy)]
+    problems = []
+    for echo in run.echoes:
+        for part in needed:
+            if part not in echo.files:
+                kept = ", ".join(echo.files)
+                found = f"missing: echo {echo.number or 1} has {kept} but no {part}"
+                remedy = "Add the file, or remove the other images of this echo."
+                problems.append(Problem("error", _expected_file(run, echo.number, part), found, "", remedy))
+    numbers = sorted(echo.number for echo in run.echoes if echo.number)
+    if run.selected_echoes:
+        return problems
+    for missing in sorted(set(range(1, max(numbers, default=0))) - set(numbers)):
+        found = f"missing: there are echoes {', '.join(map(str, numbers))}, but not echo {missing}"
+        remedy = "Add the files of this echo, or number the echoes from 1 without a gap."
+        problems.append(Problem("error", _expected_file(run, missing, needed[-1]), found, "", remedy))
+    return problems
+
+
+def _expected_file(run: GreRun, echo_number: int | None, part: str) -> Path:
+    echo = f"_echo-{echo_number}" if echo_number else ""
+    return run.files[0].parent / f"{run.name}{echo}_part-{LABELS[part]}_{run.suffix}.nii.gz"
+
+
+def _check_echo_times(run: GreRun) -> list[Problem]:
+    """One problem a kind, at the first file that has it, so that a missing key of ten files is told once."""
+    problems: dict[str, Problem] = {}
+    for echo in run.echoes:
+        times = {}
+        for part, path in echo.files.items():
+            value = echo.metadata.get(part, {}).get("EchoTime")
+            kind, problem = _check_echo_time(path, value)
+            if problem:
+                problems.setdefault(kind, problem)
+            else:
+                times[path] = number(value)
+        if times and max(times.values()) - min(times.values()) > 1e-6:
+            found = f"EchoTime is {' and '.join(f'{time:g}' for time in times.values())} s in images of one echo"
+            remedy = f"Correct the sidecar of {' or of '.join(path.name for path in times)}."
+            problems.setdefault("differ", Problem("error", next(iter(times)), found, "one time an echo", remedy))
+    return [*problems.values(), *([] if problems else _check_echo_order(run.echoes))]
+
+
+def _check_echo_time(path: Path, value: Any) -> tuple[str, Problem | None]:
+    needed = "the echo time in seconds, as 0.0048"
+    if value is None:
+        remedy = "Add EchoTime to the JSON file beside the image or to one it inherits from."
+        return "missing", Problem("error", path, "EchoTime is missing in its metadata", needed, remedy)
+    seconds = number(value)
+    if seconds is None or not np.isfinite(seconds) or seconds <= 0:
+        return "wrong", Problem("error", path, f"EchoTime is {value!r}", needed, "Correct the sidecar.")
+    if seconds > LONGEST_ECHO_TIME_S:
+        found = f"EchoTime is {seconds:g}, which as seconds is too long: milliseconds?"
+        return "milliseconds", Problem(
+            "error", path, found, needed, f"Write {seconds / 1000:g} if these are milliseconds."
+        )
+    return "", None
+
+
+def _check_echo_order(echoes: Sequence[Echo]) -> list[Problem]:
+    problems = []
+    for one, other in pairwise(echoes):
+        path = next(iter(other.files.values()))
+        if other.echo_time_s - one.echo_time_s <= 1e-6:
+            found = f"echoes {one.number} and {other.number} have the same EchoTime, {one.echo_time_s:g} s"
+            remedy = "Uncombined coils? Combine them first. Otherwise correct the sidecars."
+            return [Problem("error", path, found, "echo times that differ", remedy)]
+        if one.number and other.number and one.number > other.number:
+            found = f"echo {other.number} is later than echo {one.number}: ordered by EchoTime, not by number"
+            problems.append(Problem("warning", path, found))
+    return problems
+
+
+def _check_units(run: GreRun) -> list[Problem]:
+    """Units of phase; whether the numbers can be scaled is another question."""
+    units: dict[Any, Path] = {}
+    for echo in run.echoes:
+        if echo.phase is not None:
+            units.setdefault(echo.metadata.get("phase", {}).get("Units"), echo.phase)
+    if len(units) > 1:
+        found = f"phase Units differ between echoes: {', '.join(repr(unit) for unit in units)}"
+        return [Problem("error", list(units.values())[1], found, "one unit for all echoes", "Correct the sidecars.")]
+    for unit, path in units.items():
+        if unit is None:
+            remedy = 'Write "Units": "rad" or "arbitrary" into its JSON file.'
+            return [
+                Problem("warning", path, "phase without Units: the scaling is derived from its numbers", "", remedy)
+            ]
+        if str(unit).strip().lower() not in ("rad", "radian", "radians", "arbitrary"):
+            remedy = "Convert the phase to radians, or write what it is."
+            return [Problem("error", path, f"phase Units is {unit!r}", '"rad" or "arbitrary"', remedy)]
+    return []
+
+
+def _check_field_strength(run: GreRun, given: float | None) -> list[Problem]:
+    where, remedy = run.files[0], "Add it to the sidecar, or give --field-strength."
+    declared = _declared(run, "MagneticFieldStrength")
+    if len(declared) > 1:
+        found = f"MagneticFieldStrength differs between images: {', '.join(map(repr, declared))}"
+        return [Problem("error", where, found, "one field strength", "Correct the sidecars.")]
+    if given is None and declared and number(declared[0]) is None:
+        return [Problem("error", where, f"MagneticFieldStrength is {declared[0]!r}", "a number in tesla", remedy)]
+    strength = given if given is not None else run.field_strength_t
+    if strength is None:
+        found = "neither MagneticFieldStrength nor ImagingFrequency in its metadata"
+        return [Problem("error", where, found, "the field strength in tesla", remedy)]
+    if not 0.01 <= strength <= 25:
+        found = f"field strength {strength:g} T" if given is not None else f"MagneticFieldStrength is {strength:g}"
+        return [Problem("error", where, found, "a value in tesla, as 3", "Correct the sidecar or --field-strength.")]
+    frequency, expected = run.imaging_frequency_mhz, GYROMAGNETIC_RATIO_MHZ_PER_T * strength
+    if frequency is not None and abs(frequency / expected - 1) > 0.1:
+        found = f"ImagingFrequency is {frequency:g} MHz, but {strength:g} T means {expected:.4g} MHz"
+        return [Problem("error", where, found, "values that agree", "Correct the sidecar: MHz and tesla.")]
+    return []
+
+
+def _declared(run: GreRun, key: str) -> list[Any]:
+    """The different values the images' metadata give for a key."""
+    values: list[Any] = []
+    for echo in run.echoes:
+        for facts in echo.metadata.values():
+            if facts.get(key) is not None and facts[key] not in values:
+                values.append(facts[key])
+    return values
+
+
+def _check_voxels(survey: VoxelSurvey, tolerated_share: float) -> list[Problem]:
+    bad = survey.nan + survey.infinite
+    if bad:
+        kinds = ((survey.nan, "NaN"), (survey.infinite, "infinite"))
+        words = " and ".join(f"{count} {kind}" for count, kind in kinds if count)
+        found = f"{words} of {survey.voxels} voxels"
+        if bad > tolerated_share * survey.voxels:
+            remedy = "Set them to zero if they lie outside of the head, otherwise convert the images again."
+            return [Problem("error", survey.path, found, "finite values", remedy)]
+        return [Problem("warning", survey.path, f"{found}: they are set to zero")]
+    if survey.minimum == survey.maximum:
+        found = f"every voxel is {survey.minimum:g}: an empty image"
+        return [Problem("error", survey.path, found, "", "Convert the scanner's images again.")]
+    return []
+
+
+def _check_scaling(run: GreRun, surveys: Mapping[Path, VoxelSurvey]) -> list[Problem]:
+    """Try to scale the phase now unless its range leaves no doubt: an image that cannot be scaled is told early."""
+    paths = [echo.phase for echo in run.echoes if echo.phase is not None]
+    if run.is_complex or not paths or any(_is_common_range(surveys[path]) for path in paths):
+        return []
+    from qsmprep.phase.scaling import to_radians
+
+    images = [nib.load(path) for path in paths]
+    try:
+        to_radians(
+            [np.asanyarray(image.dataobj).reshape(image.shape[:3]) for image in images],
+            raw=[image.dataobj.get_unscaled().reshape(image.shape[:3]) for image in images],
+            units=run.echoes[0].metadata["phase"].get("Units"),
+            manufacturer=run.manufacturer,
+            slope=float(images[0].dataobj.slope),
+        )
+    except ValueError as error:
+        return [Problem("error", paths[0], str(error))]
+    return []
+
+
+def _is_common_range(survey: VoxelSurvey) -> bool:
+    """One period of 2 pi, or of 12 bits: the two that every rule for scaling takes as they are."""
+    span = survey.maximum - survey.minimum
+    periods = ((2 * np.pi, 0.1), (4095, 1), (8190, 2))
+    return any(abs(span - period) <= tolerance for period, tolerance in periods)
+
+
+def _consensus_warnings(run: GreRun) -> list[Problem]:
+    """What the consensus paper advises against, told by the metadata."""
+    facts, found = run.metadata, []
+    if len(run.echoes) == 1:
+        found.append("a single echo: phase offsets cannot be removed and there is no R2*; several echoes are advised")
+    if str(facts.get("MRAcquisitionType", "")).upper() == "2D":
+        found.append("a 2D acquisition: slices may differ in phase; 3D is advised")
+    fraction = number(facts.get("PartialFourier"))
+    if fraction is not None and 0 < fraction < 1:
+        found.append(f"partial Fourier {fraction:g}: phase is blurred; full sampling is advised")
+    sequence = " ".join(_texts(facts, "ScanningSequence", "PulseSequenceType", "SequenceName")).upper()
+    if {"EP", "EPI"} & set(sequence.replace("\\", " ").split()) or "ECHO PLANAR" in sequence:
+        found.append("echo planar imaging: geometric distortion, which is not corrected here")
+    images = {word.upper() for word in _texts(_merged(run), "ImageType", "ImageTypeText")}
+    filtered = images & {"SWI", "MNIP", "HOMODYNE", "FILTERED", "HP", "HIGHPASS"}
+    if filtered:
+        found.append(
+            f"ImageType holds {min(filtered)}: phase filtered for SWI cannot be used, export the unfiltered one"
+        )
+    return [Problem("warning", run.name, text) for text in found]
+
+
+def _merged(run: GreRun) -> dict[str, Any]:
+    """ImageType of all images together, since magnitude and phase differ in it."""
+    merged: dict[str, list[str]] = {}
+    for echo in run.echoes:
+        for facts in echo.metadata.values():
+            for key in ("ImageType", "ImageTypeText"):
+                merged.setdefault(key, []).extend(_texts(facts, key))
+    return merged
+
+
+def _texts(facts: Mapping[str, Any], *keys: str) -> list[str]:
+    values = [facts.get(key) for key in keys]
+    return [str(item) for value in values if value for item in (value if isinstance(value, list) else [value])]

@@ -1,0 +1,215 @@
+"""The one table of what qsmprep writes: names, units, parents and sidecar keys of every derivative."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import nibabel as nib
+import numpy as np
+
+RAW = "raw"
+
+
+@dataclass(frozen=True)
+class Output:
+    """One kind of derivative.
+
+    Attributes
+    ----------
+    folder, desc, suffix : where it lies and how it is named; `desc` may be empty.
+    description : for the sidecar.
+    units : of the values; empty for a mask.
+    parents : keys of the outputs it was made from directly, or RAW.
+    mask_type : "Brain" or "ROI" for masks.
+    skull_stripped : whether voxels outside the brain are zero.
+    """
+
+    folder: str
+    desc: str
+    suffix: str
+    description: str
+    units: str = ""
+    parents: tuple[str, ...] = (RAW,)
+    mask_type: str = ""
+    skull_stripped: bool = True
+
+    @property
+    def is_mask(self) -> bool:
+        """Whether it is a binary mask."""
+        return bool(self.mask_type)
+
+
+# fmt: off
+OUTPUTS: Mapping[str, Output] = {
+    "total_field": Output("fmap", "total", "fieldmap", "Total field: all sources, unwrapped and combined over echoes.", "Hz", (RAW, "brain_mask")),
+    "local_field": Output("fmap", "local", "fieldmap", "Tissue (local) field: background field removed.", "Hz", ("total_field", "background_mask")),
+    "magnitude": Output("fmap", "", "magnitude", "Root sum of squares of the echoes' magnitude, on the grid of the field maps.", "arbitrary", (RAW,), skull_stripped=False),
+    "chi": Output("anat", "", "Chimap", "Magnetic susceptibility (SI), paramagnetic positive.", "ppm", ("local_field", "qsm_mask", "magnitude")),
+    "r2star": Output("anat", "", "R2starmap", "Effective transverse relaxation rate.", "1/s", (RAW, "brain_mask")),
+    "t2star": Output("anat", "", "T2starmap", "Effective transverse relaxation time.", "s", (RAW, "brain_mask")),
+    "s0": Output("anat", "", "S0map", "Signal extrapolated to zero echo time.", "arbitrary", (RAW, "brain_mask")),
+    "brain_mask": Output("anat", "brain", "mask", "Consensus mask 1: the brain.", mask_type="Brain"),
+    "reliable_mask": Output("anat", "reliable", "mask", "Consensus mask 2: voxels of reliable phase.", mask_type="ROI", parents=(RAW, "brain_mask")),
+    "background_mask": Output("anat", "bfr", "mask", "Consensus mask 3: mask 1 and mask 2, holes filled; for background field removal.", mask_type="ROI", parents=("brain_mask", "reliable_mask")),
+    "qsm_mask": Output("anat", "qsm", "mask", "Consensus mask 4: where the tissue field, and so susceptibility, is valid.", mask_type="ROI", parents=("total_field", "background_mask")),
+}
+# fmt: on
+
+BIDSIGNORE = ("figures", "*.html", "logs/", "prov", "*_stats.tsv", "*_stats.json")
+_KEPT_ENTITIES = ("acq", "run")
+
+
+def run_prefix(subject: str, session: str | None, entities: Mapping[str, str]) -> str:
+    """File name stem of a run's derivatives: "sub-01_ses-2_acq-x_run-1".
+
+    BIDS allows neither `rec` nor other entities with a field map; they are folded into `acq`, so that two inputs
+    never write one name.
+    """
+    folded = {name: value for name, value in entities.items() if name not in (*_KEPT_ENTITIES, "echo", "part")}
+    acq = str(entities.get("acq", "")) + "".join(f"{name}{value}" for name, value in folded.items())
+    parts = {"sub": subject, "ses": session, "acq": re.sub("[^0-9A-Za-z]", "", acq), "run": entities.get("run")}
+    return "_".join(f"{name}-{value}" for name, value in parts.items() if value not in (None, ""))
+
+
+def output_path(key: str, prefix: str, *, desc: str | None = None) -> Path:
+    """Path of a derivative relative to the output folder, without opening anything.
+
+    Parameters
+    ----------
+    key : a key of OUTPUTS.
+    prefix : what `run_prefix` gave.
+    desc : replaces the table's `desc` (a further inversion's name); non-alphanumerics are dropped.
+    """
+    output = OUTPUTS[key]
+    label = re.sub("[^0-9A-Za-z]", "", output.desc if desc is None else desc)
+    name = "_".join(part for part in (prefix, f"desc-{label}" if label else "", output.suffix) if part)
+    return subject_folder(prefix) / output.folder / f"{name}.nii.gz"
+
+
+def subject_folder(prefix: str) -> Path:
+    """`sub-01/ses-2` of a prefix."""
+    return Path(*(part for part in prefix.split("_") if part.startswith(("sub-", "ses-"))))
+
+
+def figures_folder(prefix: str) -> Path:
+    """Folder of a run's figures and record, relative to the output folder."""
+    return subject_folder(prefix) / "figures"
+
+
+def sidecar(
+    key: str,
+    prefix: str,
+    *,
+    raw_sources: tuple[str, ...],
+    steps: list[dict[str, Any]],
+    available: frozenset[str],
+    software: Mapping[str, str],
+) -> dict[str, Any]:
+    """JSON sidecar of a derivative.
+
+    Parameters
+    ----------
+    key : a key of OUTPUTS.
+    raw_sources : input files relative to the BIDS dataset.
+    steps : records of the steps that led to the file.
+    available : keys of the outputs that this run writes, so that Sources names files that exist.
+    software : name -> version.
+    """
+    output = OUTPUTS[key]
+    sources = []
+    for parent in output.parents:
+        if parent == RAW:
+            sources += [f"bids:raw:{path}" for path in raw_sources]
+        elif parent in available:
+            sources.append(f"bids::{output_path(parent, prefix).as_posix()}")
+    document: dict[str, Any] = {"Description": output.description, "Sources": sources}
+    if output.is_mask:
+        document["Type"] = output.mask_type
+    else:
+        document |= {"Units": output.units, "SkullStripped": output.skull_stripped}
+    if key == "chi":
+        document |= _susceptibility_keys(steps)
+    return {**document, "SoftwareVersions": dict(software), "ProcessingSteps": steps}
+
+
+def _susceptibility_keys(steps: list[dict[str, Any]]) -> dict[str, Any]:
+    by_stage = {step["stage"]: step for step in steps}
+    reference = by_stage.get("reference", {}).get("facts", {})
+    return {
+        "EstimationAlgorithm": by_stage.get("inversion", {}).get("title", ""),
+        "ReferenceRegion": reference.get("region", "none"),
+        "ReferenceRegionMean": reference.get("mean before subtraction (ppm)"),
+        "ReferenceRegionStandardDeviation": reference.get("standard deviation (ppm)"),
+    }
+
+
+def dataset_description(version: str, *, raw: Path, container: str | None) -> dict[str, Any]:
+    """dataset_description.json of the derivatives."""
+    generated: dict[str, Any] = {
+        "Name": "qsmprep",
+        "Version": version,
+        "Description": "Quantitative susceptibility mapping following the ISMRM consensus",
+    }
+    if container:
+        generated["Container"] = {"Type": "docker", "Tag": container}
+    return {
+        "Name": "qsmprep derivatives",
+        "BIDSVersion": "1.11.0",
+        "DatasetType": "derivative",
+        "GeneratedBy": [generated],
+        "SourceDatasets": [{"URL": Path(raw).resolve().as_uri()}],
+        "DatasetLinks": {"raw": Path(raw).resolve().as_uri()},
+    }
+
+
+@contextmanager
+def whole_file(path: Path):
+    """Write a file whole: to a temporary name beside it, synced, then renamed. Nothing is left after an error."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(temporary, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text whole, UTF-8."""
+    with whole_file(path) as stream:
+        stream.write(text.encode("utf-8"))
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write a JSON document whole; NaN is refused since JSON has no word for it."""
+    write_text(path, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_image(path: Path, array: np.ndarray, affine: np.ndarray, *, mask: bool = False) -> None:
+    """Write a volume as compressed NIfTI: float32, or uint8 for a mask. The same array gives the same bytes."""
+    image = nib.Nifti1Image(np.asarray(array, np.uint8 if mask else np.float32), affine)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(affine, 1)
+    image.set_qform(affine, 1)
+    buffer = BytesIO()
+    image.to_stream(buffer)
+    with whole_file(path) as stream:
+        _write_gzip(stream, buffer.getbuffer())
+
+
+def _write_gzip(stream: BinaryIO, content: memoryview) -> None:
+    with gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=stream, mtime=0) as packed:
+        packed.write(content)

@@ -1,0 +1,91 @@
+"""Run records: what each run did, found, assumed and warned of, as JSON beside its figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("qsmprep", "nipype", "pybids", "nibabel", "numpy", "scipy", "numba", "torch")
+
+# The order in which the report tells the steps: that of the consensus paper.
+STAGE_ORDER = (
+    "phase", "phase-offset", "echo-selection", "mask-image", "mask", "unwrapping", "echo-combination", "field-scaling",
+    "reliable-mask", "background-mask", "background", "relaxometry", "weights", "inversion", "reference",
+)  # fmt: skip
+
+
+def software_versions() -> dict[str, str]:
+    """Installed versions of qsmprep and of the packages that its results depend on."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def step_records(folders: Iterable[Path], record_file: str = "step.json") -> list[dict[str, Any]]:
+    """Records of the steps that finished in these folders, in the order of the consensus paper."""
+    records = []
+    for folder in folders:
+        path = Path(folder) / record_file
+        if path.is_file():
+            records.append(json.loads(path.read_text("utf-8"))["record"])
+    return sorted(records, key=lambda record: _rank(record["stage"]))
+
+
+def with_figures(
+    steps: list[dict[str, Any]], figures: Iterable[tuple[str, str, str]], folder: Path
+) -> list[dict[str, Any]]:
+    """Steps with the pictures that exist: each figure is (stage, file name, caption)."""
+    by_stage: dict[str, list[dict[str, str]]] = {}
+    for stage, file, caption in figures:
+        if (folder / file).is_file():
+            by_stage.setdefault(stage, []).append({"file": file, "caption": caption})
+    told: set[str] = set()
+    complete = []
+    for step in steps:
+        own = [] if step["stage"] in told else by_stage.get(step["stage"], [])
+        told.add(step["stage"])
+        complete.append({**step, "figures": own})
+    return complete
+
+
+def run_record(
+    *,
+    prefix: str,
+    subject: str,
+    software: Mapping[str, str],
+    command: str,
+    started: str,
+    seconds: float,
+    errors: Iterable[str],
+    warnings: Iterable[str],
+    inputs: Iterable[str],
+    acquisition: Mapping[str, Any],
+    steps: Iterable[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """The record of one run as the report reads it; a run with errors has failed."""
+    errors = list(errors)
+    return {
+        "run": prefix,
+        "subject": subject,
+        "status": "failed" if errors else "ok",
+        "errors": errors,
+        "warnings": list(warnings),
+        "software": dict(software),
+        "command": command,
+        "started": started,
+        "seconds": round(seconds, 1),
+        "inputs": list(inputs),
+        "acquisition": dict(acquisition),
+        "steps": list(steps),
+    }
+
+
+def _rank(stage: str) -> int:
+    return STAGE_ORDER.index(stage) if stage in STAGE_ORDER else len(STAGE_ORDER)

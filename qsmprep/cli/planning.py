@@ -1,0 +1,158 @@
+"""From a run of the dataset and the settings to a plan: what `auto` means here, and what was assumed."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+
+from qsmprep.bids.outputs import run_prefix
+from qsmprep.bids.provenance import software_versions
+from qsmprep.bids.query import GreRun, find_derivative
+from qsmprep.cli.parser import Request
+from qsmprep.relaxometry import spacing_is_equal
+from qsmprep.settings import Settings
+from qsmprep.units import GYROMAGNETIC_RATIO_MHZ_PER_T
+from qsmprep.workflows.plan import BrainMaskSource, RunPlan
+
+
+def plan_run(run: GreRun, request: Request, settings: Settings, *, threads: int, device: str) -> RunPlan:
+    """Plan one run.
+
+    Raises
+    ------
+    ValueError : the settings do not fit the run (an echo that does not exist, ARLO on unequal spacing).
+    """
+    notes: list[str] = []
+    times = _chosen_times(run, settings)
+    image = nib.load(run.files[0])
+    frequency, source = centre_frequency(run, settings)
+    brain_mask = _given_mask(run, request)
+    settings = _resolve_mask(settings, brain_mask, notes.append)
+    settings = _resolve_relaxometry(settings, times, notes.append)
+    if settings.method("phase-offset") != "none" and len(run.echoes) == 1:
+        notes.append("A single echo: its phase offset cannot be removed")
+    b0_direction = settings.steps["input"].b0_vector()
+    notes.append(f"B0 direction: {'as the user gave it' if b0_direction else 'from the affine'}")
+    return RunPlan(
+        run=run,
+        prefix=run_prefix(run.subject, run.session, run.entities),
+        settings=settings,
+        output_dir=request.output_dir,
+        bids_dir=request.bids_dir,
+        shape=tuple(int(n) for n in image.shape[:3]),
+        n_echoes=len(run.echoes),
+        echo_times_s=times,
+        centre_frequency_mhz=frequency,
+        frequency_source=source,
+        threads=threads,
+        device=device,
+        software=software_versions(),
+        b0_direction=b0_direction,
+        brain_mask=brain_mask,
+        notes=tuple(f"{note}." for note in notes),
+    )
+
+
+def centre_frequency(run: GreRun, settings: Settings) -> tuple[float, str]:
+    """The scanner's centre frequency in MHz and how it is known: recorded, else nominal from the field strength."""
+    if run.imaging_frequency_mhz:
+        return run.imaging_frequency_mhz, "ImagingFrequency of the sidecar"
+    strength, source = run.field_strength_t, "MagneticFieldStrength of the sidecar"
+    if strength is None:
+        strength, source = settings.steps["input"].field_strength, "--field-strength"
+    if strength is None:
+        raise ValueError(f"{run.name}: the field strength is unknown; give --field-strength.")
+    return GYROMAGNETIC_RATIO_MHZ_PER_T * strength, f"nominal, from {source} {strength:g} T"
+
+
+def choose_device(wanted: str) -> tuple[str, str]:
+    """The device solvers run on, and why; torch is only asked where the machine has an NVIDIA driver."""
+    if wanted == "cpu":
+        return "cpu", "as asked"
+    has_driver = Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidia0").exists()
+    if has_driver:
+        import torch
+
+        if torch.cuda.is_available():
+            return "cuda", torch.cuda.get_device_name(0)
+    if wanted == "cuda":
+        raise ValueError("--device cuda: no CUDA device is usable here; take --device cpu, or check the driver.")
+    return "cpu", "no usable GPU"
+
+
+def _chosen_times(run: GreRun, settings: Settings) -> tuple[float, ...]:
+    times = tuple(echo.echo_time_s for echo in run.echoes)
+    chosen = settings.steps["input"].echo_numbers()
+    if chosen is None:
+        return times
+    if chosen[-1] > len(times):
+        raise ValueError(f"{run.name}: --echoes asks for echo {chosen[-1]}, but there are {len(times)}.")
+    return tuple(times[number - 1] for number in chosen)
+
+
+def _given_mask(run: GreRun, request: Request) -> BrainMaskSource | None:
+    if request.mask_file is not None:
+        return BrainMaskSource(request.mask_file.absolute(), f"{request.mask_file.name}, given by the user")
+    for name, folder in request.derivatives:
+        path = find_derivative(folder, run, suffix="mask", desc="brain")
+        if path is not None:
+            return BrainMaskSource(path, f"{path.name} of the derivatives {name}")
+    return None
+
+
+def _resolve_mask(settings: Settings, given: BrainMaskSource | None, note: Callable[[str], None]) -> Settings:
+    if given is not None or settings.method("mask") not in ("auto", "fsl-bet"):
+        return settings
+    found = shutil.which("bet")
+    if settings.method("mask") == "fsl-bet":
+        if not found:
+            raise ValueError("--mask fsl-bet: no program `bet` on the PATH; install FSL, or take --mask bet.")
+        return settings
+    note(
+        f"Brain extraction by {'FSL BET, found on the PATH' if found else 'the built-in BET, as FSL is not installed'}"
+    )
+    return settings.with_method("mask", "fsl-bet" if found else "bet")
+
+
+def _resolve_relaxometry(settings: Settings, times: tuple[float, ...], note: Callable[[str], None]) -> Settings:
+    wanted = settings.method("relaxometry")
+    arlo_applies = len(times) >= 3 and spacing_is_equal(times)
+    if len(times) < 2:
+        if wanted != "none":
+            note("A single echo: no relaxation map")
+        return settings.with_method("relaxometry", "none")
+    if wanted == "arlo" and not arlo_applies:
+        raise ValueError("--relaxometry arlo needs three or more equally spaced echoes; take log-linear.")
+    if wanted != "auto":
+        return settings
+    if not arlo_applies:
+        note("R2* by weighted log-linear fit, as ARLO needs three or more equally spaced echoes")
+    return settings.with_method("relaxometry", "arlo" if arlo_applies else "log-linear")
+
+
+def planned_record(plan: RunPlan) -> list[dict]:
+    """Steps as they are planned, before anything ran: for the methods text of --boilerplate-only and --dry-run."""
+    from qsmprep import registry
+    from qsmprep.interfaces.step import Record, parameters
+
+    records = [Record("phase", "prepare", "phase preparation", notes=list(plan.notes))]
+    for stage in registry.STAGES:
+        for name in plan.settings.methods[stage]:
+            if name == "none" or (stage == "phase-offset" and plan.n_echoes == 1):
+                continue
+            options = plan.settings.options_of(stage, name)
+            if stage == "mask" and plan.brain_mask is not None:
+                records.append(Record(stage, "imported", "given mask", notes=[plan.brain_mask.origin]))
+            elif name == "fsl-bet":
+                records.append(Record(stage, name, "FSL BET", ["smith2002"], parameters(options)))
+            else:
+                method = registry.find(stage, name)
+                records.append(Record(stage, name, method.title, list(method.citations), parameters(options)))
+    for step in ("reliable-mask", "background-mask", "weights", "reference"):
+        options = plan.settings.steps[step]
+        records.append(Record(step, step, step.replace("-", " "), [], parameters(options)))
+    return [dataclasses.asdict(record) for record in records]

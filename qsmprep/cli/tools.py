@@ -1,0 +1,58 @@
+"""`qsmprep-tools`: the programs beside the pipeline, one subcommand each."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from qsmprep import __version__
+from qsmprep.cli.arguments import add_options, given_options
+from qsmprep.phantom.options import SimulationOptions
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return its exit status: 0 done, 1 failed, 2 wrong usage."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        return arguments.run(arguments)
+    except ValueError as error:
+        status = 2
+        message = str(error)
+    except OSError as error:
+        status = 1
+        message = str(error)
+    print(f"qsmprep-tools {arguments.command}: {message}", file=sys.stderr)
+    return status
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all subcommands."""
+    parser = argparse.ArgumentParser(prog="qsmprep-tools", description="Programs beside the QSM pipeline.")
+    parser.add_argument("--version", action="version", version=f"qsmprep-tools {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_simulate(commands)
+    return parser
+
+
+def _add_simulate(commands: argparse._SubParsersAction) -> None:
+    text = "Write a simulated head as a BIDS dataset, with the truth in OUT/derivatives/truth."
+    parser = commands.add_parser("simulate", help=text, description=text)
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder to make")
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier simulated dataset in OUT")
+    parser.add_argument("--quiet", "-q", action="store_true", help="print nothing but errors")
+    add_options(parser.add_argument_group("the simulated acquisition"), SimulationOptions)
+    parser.set_defaults(run=_simulate)
+
+
+def _simulate(arguments: argparse.Namespace) -> int:
+    options = dataclasses.replace(SimulationOptions(), **given_options(arguments, SimulationOptions)).checked()
+    from qsmprep.phantom.dataset import simulate
+
+    progress = None if arguments.quiet else lambda line: print(line, flush=True)
+    out = simulate(arguments.out, options, progress, overwrite=arguments.overwrite)
+    if not arguments.quiet:
+        print(f"Simulated dataset: {out}")
+    return 0

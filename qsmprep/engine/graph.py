@@ -1,0 +1,180 @@
+"""Where a graph's execution stands: what is ready, running, done, failed, not run; and what each node cost."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from textwrap import dedent
+from typing import Any
+
+from nipype.pipeline.plugins.tools import report_crash
+
+from qsmprep.engine.progress import Progress, Silent, run_and_step
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A node that failed: its full name, its run and step in words, one clear message, and the crash file."""
+
+    node: str
+    run: str
+    step: str
+    message: str
+    crash_file: str
+
+    def __str__(self) -> str:
+        return f"{self.run + ': ' if self.run else ''}{self.step}: {self.message} (details: {self.crash_file})"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What a node cost: wall seconds, peak resident memory in GiB, and the memory it was expected to need."""
+
+    node: str
+    seconds: float
+    peak_gb: float
+    expected_gb: float
+    cached: bool
+
+
+class NodesFailed(RuntimeError):
+    """Raised at the end of a graph when nodes failed; carries their `failures`."""
+
+    def __init__(self, failures: Sequence[Failure], not_run: Sequence[str]):
+        self.failures, self.not_run = tuple(failures), tuple(not_run)
+        waiting = f"; {len(not_run)} nodes that depend on them were not run" if not_run else ""
+        listed = "\n".join(f"  {failure}" for failure in failures)
+        super().__init__(f"{len(failures)} of the graph's nodes failed{waiting}:\n{listed}")
+
+
+class GraphRun:
+    """The state of one execution of an expanded nipype graph.
+
+    Attributes
+    ----------
+    failures, timings : what was told so far, in order of time.
+    not_run : full names of nodes left out because one before them failed or the run was stopped.
+    """
+
+    def __init__(
+        self,
+        graph: Any,
+        config: dict[str, Any],
+        *,
+        progress: Progress | None = None,
+        labels: Callable[[str], tuple[str, str]] | None = None,
+    ):
+        import networkx as nx
+
+        self.failures: list[Failure] = []
+        self.timings: list[Timing] = []
+        self.not_run: list[str] = []
+        self.labels = labels or run_and_step
+        self.progress = progress or Silent()
+        self.stop_on_first_crash = _is_true(config["execution"]["stop_on_first_crash"])
+        self._descendants = lambda node: nx.descendants(graph, node)
+        self._successors = {node: list(graph.successors(node)) for node in graph}
+        self._missing = {node: graph.in_degree(node) for node in graph}
+        self._order = _priorities(nx.topological_sort(graph), self._successors, self.run_of)
+        self._ready = [node for node in graph if not self._missing[node]]
+        self._unfinished = set(graph)
+        for node in graph:
+            node.config["execution"]["crashfile_format"] = "txt"
+
+    def run_of(self, node: Any) -> str:
+        """Label of the run a node belongs to."""
+        return self.labels(node.fullname)[0]
+
+    def begin(self) -> None:
+        """Tell the progress what is coming."""
+        runs: dict[str, int] = {}
+        for node in self._order:
+            runs[self.run_of(node)] = runs.get(self.run_of(node), 0) + 1
+        self.progress.start(len(self._order), runs)
+
+    def ready(self) -> list[Any]:
+        """Nodes whose predecessors are done and which were not taken yet, the most urgent first."""
+        return sorted(self._ready, key=self._order.__getitem__)
+
+    def take(self, node: Any) -> None:
+        """A ready node is being run."""
+        self._ready.remove(node)
+
+    def resubmit(self, node: Any) -> None:
+        """A node that was taken is to be run once more."""
+        self._ready.append(node)
+
+    def started(self, node: Any) -> None:
+        """Show that a node is running."""
+        self.progress.node_started(node.fullname)
+
+    def finish(self, node: Any, seconds: float, *, peak_gb: float = 0.0, cached: bool = False) -> None:
+        """A node is done; its successors may become ready."""
+        self._unfinished.discard(node)
+        self.timings.append(Timing(node.fullname, seconds, peak_gb, float(node.mem_gb or 0), cached))
+        for successor in self._successors[node]:
+            self._missing[successor] -= 1
+            if not self._missing[successor] and successor in self._unfinished:
+                self._ready.append(successor)
+        self.progress.node_finished(node.fullname, seconds, True, cached=cached)
+
+    def fail(self, node: Any, traceback: Sequence[str], seconds: float = 0.0, message: str | None = None) -> None:
+        """A node failed: write its crash file and leave out the nodes that depend on it."""
+        self._unfinished.discard(node)
+        crash_file = report_crash(node, traceback=list(traceback))
+        run, step = self.labels(node.fullname)
+        message = message or message_of("".join(traceback))
+        self.failures.append(Failure(node.fullname, run, step, message, str(crash_file)))
+        self.progress.node_finished(node.fullname, seconds, False)
+        self._leave_out(self._descendants(node))
+
+    def leave_out_rest(self) -> None:
+        """Nothing more will be run."""
+        self._leave_out(set(self._unfinished))
+
+    def _leave_out(self, nodes: set[Any]) -> None:
+        left_out = [node for node in self._order if node in nodes and node in self._unfinished]
+        self._unfinished.difference_update(left_out)
+        self._ready = [node for node in self._ready if node in self._unfinished]
+        self.not_run.extend(node.fullname for node in left_out)
+        self.progress.nodes_skipped([node.fullname for node in left_out])
+
+
+def is_up_to_date(node: Any) -> bool:
+    """Whether the node's result of an earlier run can be used as it is."""
+    if node.overwrite or (node.overwrite is None and node.interface.always_run):
+        return False
+    cached, updated = node.is_cached()
+    return cached and updated
+
+
+def message_of(traceback: str) -> str:
+    """The exception itself, in one line, out of a traceback.
+
+    nipype wraps what a node raised: the true traceback is the indented text at its end.
+    """
+    _, wrapped, inner = traceback.rpartition("\nTraceback:\n")
+    text = dedent(inner) if wrapped else traceback
+    lines = [line for line in text.splitlines() if line.strip()]
+    last_frame = max((i for i, line in enumerate(lines) if line.startswith("  ")), default=-1)
+    if last_frame + 1 >= len(lines):  # a message of several, indented lines
+        begins = [i for i, line in enumerate(lines) if re.match(r"[\w.]+(Error|Exception|Interrupt|Exit)\b", line)]
+        last_frame = begins[-1] - 1 if begins else -1
+    return " ".join(" ".join(lines[last_frame + 1 :]).split()) or "failed without a message"
+
+
+def _priorities(
+    ordered: Any, successors: dict[Any, list[Any]], run_of: Callable[[Any], str]
+) -> dict[Any, tuple[int, int, int]]:
+    """Sort keys: run after run, in a run the longest chain of work still to come, then the graph's order."""
+    ordered = list(ordered)
+    chain: dict[Any, int] = {}
+    for node in reversed(ordered):
+        chain[node] = 1 + max((chain[after] for after in successors[node]), default=0)
+    runs = {run: index for index, run in enumerate(sorted({run_of(node) for node in ordered}))}
+    return {node: (runs[run_of(node)], -chain[node], index) for index, node in enumerate(ordered)}
+
+
+def _is_true(value: Any) -> bool:
+    return value if isinstance(value, bool) else str(value).lower() in ("true", "yes", "1", "on")

@@ -1,0 +1,112 @@
+"""What happens inside the process of one node."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import resource
+import signal
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from multiprocessing import connection, parent_process
+from traceback import format_exception
+from typing import Any
+
+from nipype import config as nipype_config
+
+from qsmprep.threads import use_threads
+
+LOGGERS = ("", "nipype", "nipype.workflow", "nipype.interface", "nipype.utils", "nipype.filemanip", "qsmprep")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a node ended: no traceback if well; wall seconds; peak resident memory in GiB."""
+
+    traceback: tuple[str, ...]
+    seconds: float
+    peak_gb: float
+
+
+def log_levels() -> dict[str, int]:
+    """Levels in force in this process, to be used in the node's process too."""
+    return {name: logging.getLogger(name).getEffectiveLevel() for name in LOGGERS}
+
+
+def run_node(pipe: connection.Connection, payload: bytes, threads: int, levels: dict[str, int]) -> None:
+    """Run a pickled (node, updatehash) and send log records, then the Outcome, through the pipe."""
+    _be_a_good_child()
+    handler = PipeHandler(pipe)
+    _redirect_logging(handler, levels)
+    started = time.perf_counter()
+    traceback: tuple[str, ...] = ()
+    try:
+        node, updatehash = pickle.loads(payload)
+        nipype_config.update_config(node.config)
+        with use_threads(threads):
+            node.run(updatehash=updatehash)
+    except BaseException:
+        traceback = tuple(format_exception(*sys.exc_info()))
+    handler.send(Outcome(traceback, time.perf_counter() - started, peak_memory_gb()))
+
+
+def peak_memory_gb() -> float:
+    """Largest resident memory in GiB of this process or of a program it ran."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return max(resource.getrusage(kind).ru_maxrss for kind in kinds) * unit / 2**30
+
+
+class PipeHandler(logging.Handler):
+    """Sends log records to the main process, which alone writes to terminal and files."""
+
+    def __init__(self, pipe: connection.Connection):
+        super().__init__()
+        self._pipe = pipe
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send a record with its text made and its exception formatted, so that it can be pickled."""
+        try:
+            if record.exc_info and not record.exc_text:
+                record.exc_text = logging.Formatter().formatException(record.exc_info)
+            record.msg, record.args, record.exc_info = record.getMessage(), None, None
+            self._pipe.send(record)
+        except OSError:  # the main process is gone
+            self.handleError(record)
+
+    def send(self, message: Any) -> None:
+        """Send a message that must not mingle with a record of another thread."""
+        with self.lock:
+            self._pipe.send(message)
+
+
+def _be_a_good_child() -> None:
+    """Own process group, first choice of the kernel when memory runs out, and an end when the main process ends."""
+    os.setsid()  # Ctrl-C reaches the main process only, which then ends the whole group with its programs
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("500")
+    except OSError:
+        pass  # not Linux
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os.killpg(0, signal.SIGKILL)
+
+
+def _redirect_logging(handler: PipeHandler, levels: dict[str, int]) -> None:
+    for name, level in levels.items():
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.setLevel(level)
+        logger.propagate = True
+    logging.getLogger().addHandler(handler)
+    logging.captureWarnings(True)

@@ -1,0 +1,133 @@
+"""Field as a weighted mean of the unwrapped echoes, each divided by its echo time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from qsmprep.field import FieldMap
+from qsmprep.jit import jit, prange
+from qsmprep.options import check_options, option
+from qsmprep.units import check_echo_times
+
+# Weight of an echo = magnitude ** power * factor(TE in s)
+_WEIGHTINGS = {
+    "phase-snr": (1, lambda te: te),
+    "phase-variance": (2, lambda te: te**2),
+    "uniform": (0, np.ones_like),
+    "echo-time": (0, lambda te: te),
+    "magnitude": (1, np.ones_like),
+    "simulated-magnitude": (0, lambda te: te * np.exp(-te / 0.020)),
+}
+
+
+@dataclass(frozen=True)
+class WeightedFieldOptions:
+    """Options of the weighted echo combination."""
+
+    weighting: str = option(
+        "phase-snr",
+        "Weight of an echo: phase-snr is magnitude x TE; phase-variance its square (least variance); magnitude; "
+        "echo-time; uniform; simulated-magnitude is TE exp(-TE / 20 ms), for phase without magnitude.",
+        choices=tuple(_WEIGHTINGS),
+    )
+
+
+def weighted_field(
+    unwrapped_phase: np.ndarray,
+    *,
+    echo_times_s: Sequence[float],
+    magnitude: np.ndarray | None = None,
+    mask: np.ndarray | None = None,
+    options: WeightedFieldOptions = WeightedFieldOptions(),
+) -> FieldMap:
+    """Combine unwrapped echoes, free of phase offset, to a field: sum_e w_e phase_e / (2 pi TE_e) / sum_e w_e.
+
+    The noise follows from the weights actually used: var = sum_e (w_e / (2 pi TE_e M_e))^2 / (sum_e w_e)^2 for unit
+    complex noise, and s.d. 1 rad in each echo without magnitude.
+
+    Parameters
+    ----------
+    unwrapped_phase : (n_echo, n0, n1, n2) in rad.
+    echo_times_s : echo times in s, ascending.
+    magnitude : same shape as the phase; needed by the weightings that use it.
+    mask : (n0, n1, n2); outside it the result is 0. None: everywhere.
+    options : which weights.
+
+    Returns
+    -------
+    FieldMap without residual. Echoes that are not finite in a voxel are left out there; where none is left it is 0.
+
+    Raises
+    ------
+    ValueError : for echo times in milliseconds, shapes that differ, an empty mask, or a weighting that lacks its
+        magnitude.
+
+    References
+    ----------
+    Dymerska et al. 2021, doi:10.1002/mrm.28563 (weights of ROMEO's field map).
+    """
+    check_options(options)
+    power, factor = _WEIGHTINGS[options.weighting]
+    if power and magnitude is None:
+        raise ValueError(f"Weighting {options.weighting!r} needs magnitudes; without them use 'simulated-magnitude'.")
+    times = check_echo_times(echo_times_s)
+    phase, magnitude, inside = flat_echoes(unwrapped_phase, magnitude, mask, times)
+    field, noise = np.zeros((2, phase.shape[1]), np.float32)
+    _weighted_mean(
+        phase,
+        phase if magnitude is None else magnitude,
+        inside,
+        factor(times),
+        1 / (2 * np.pi * times),
+        power,
+        magnitude is not None,
+        field,
+        noise,
+    )
+    shape = unwrapped_phase.shape[1:]
+    return FieldMap(field.reshape(shape), noise.reshape(shape))
+
+
+def flat_echoes(
+    phase: np.ndarray, magnitude: np.ndarray | None, mask: np.ndarray | None, times: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """Check that shapes agree and flatten space: float32 (n_echo, n) phase and magnitude, bool (n,) mask."""
+    if phase.ndim != 4 or len(phase) != len(times):
+        raise ValueError(f"Phase of shape {phase.shape} does not have the {len(times)} echo times as its first axis.")
+    if magnitude is not None and magnitude.shape != phase.shape:
+        raise ValueError(f"Magnitude {magnitude.shape} and phase {phase.shape} differ in shape.")
+    inside = np.ones(phase.shape[1:], bool) if mask is None else np.asarray(mask) > 0
+    if inside.shape != phase.shape[1:]:
+        raise ValueError(f"Mask {inside.shape} and phase {phase.shape} differ in shape.")
+    if not inside.any():
+        raise ValueError("The mask is empty: no voxel to work on.")
+
+    def flat(image):
+        return np.ascontiguousarray(image, dtype=np.float32).reshape(len(times), -1)
+
+    return flat(phase), None if magnitude is None else flat(magnitude), inside.reshape(-1)
+
+
+@jit(parallel=True)
+def _weighted_mean(phase, magnitude, inside, factors, per_time, power, has_magnitude, field, noise):
+    for i in prange(phase.shape[1]):
+        if not inside[i]:
+            continue
+        total = 0.0
+        mean = 0.0
+        variance = 0.0
+        for e in range(phase.shape[0]):
+            m = magnitude[e, i] if has_magnitude else 1.0
+            if not (np.isfinite(phase[e, i]) and np.isfinite(m)):
+                continue
+            w = factors[e] * m**power
+            total += w
+            mean += w * per_time[e] * phase[e, i]
+            variance += (w * per_time[e] / m) ** 2 if m > 0 else (0.0 if w == 0 else np.inf)
+        if total > 0:
+            field[i] = mean / total
+            if np.isfinite(variance):
+                noise[i] = np.sqrt(variance) / total

@@ -1,0 +1,85 @@
+"""What may be chosen about the simulated head and its scan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from qsmprep.options import check_options, option
+
+FIELD_OF_VIEW_MM = (160.0, 200.0, 180.0)
+VENDORS = ("radians", "siemens", "ge", "philips")
+
+
+@dataclass(frozen=True)
+class SimulationOptions:
+    """The simulated acquisition; the defaults are an axial 3 T scan at 1 mm with five echoes."""
+
+    voxel_size: str = option("1,1,1", "voxel edge lengths, one number or three separated by commas", unit="mm")
+    shape: str = option("", "matrix size such as 160,200,180 (empty: what a field of view of 160x200x180 mm needs)")
+    tilt_x: float = option(0.0, "rotation of the slab about x (applied first)", unit="degrees", low=-90, high=90)
+    tilt_y: float = option(0.0, "rotation of the slab about y (applied second)", unit="degrees", low=-90, high=90)
+    field_strength: float = option(3.0, "strength of the main field", unit="T", low=1.0, high=10.5)
+    echo_times: str = option("0.005,0.011,0.017,0.023,0.029", "echo times separated by commas", unit="s")
+    repetition_time: float = option(0.033, "repetition time of the gradient echo", unit="s", low=1e-3, high=10)
+    flip_angle: float = option(15.0, "flip angle of the gradient echo", unit="degrees", low=0.1, high=90)
+    peak_snr: float = option(100.0, "largest signal over the noise's s.d. (0: no noise)", low=0)
+    oversampling: int = option(
+        1, "simulate on a grid finer by this factor, then crop k-space (intra-voxel dephasing)", low=1, high=4
+    )
+    vendor: str = option("radians", "whose number format and phase habits the files have", choices=VENDORS)
+    parts: str = option("phase", "phase: magnitude, phase; complex: real, imaginary", choices=("phase", "complex"))
+    orientation: str = option("RAS", "directions in which the voxel axes of the files run (RAS, LPS, PSR, ...)")
+    bipolar: bool = option(False, "add the phase plane of a bipolar readout, its sign alternating from echo to echo")
+    calcification: bool = option(False, "add a calcification: sphere of 4 mm radius, -3.3 ppm")
+    bleed: bool = option(False, "add a bleed: sphere of 4 mm radius, +1 ppm")
+    mese: bool = option(False, "also simulate a multi-echo spin echo scan (six echoes, 15 to 90 ms)")
+    seed: int = option(0, "seed of the noise and of the anatomical variation", low=0)
+    variation: float = option(
+        0.0, "relative s.d. by which sizes, positions and susceptibilities vary (0: the standard head)", low=0, high=0.1
+    )
+    subjects: int = option(1, "how many subjects to write", low=1, high=999)
+    sessions: int = option(0, "how many sessions each subject has (0: no session level)", low=0, high=99)
+
+    def voxel_size_mm(self) -> tuple[float, float, float]:
+        """Voxel edge lengths as numbers; one number stands for three."""
+        sizes = _numbers(self.voxel_size, "voxel_size")
+        sizes = sizes * 3 if len(sizes) == 1 else sizes
+        if len(sizes) != 3 or min(sizes) <= 0:
+            raise ValueError(f"voxel_size is {self.voxel_size!r}; give one or three positive lengths in mm.")
+        return sizes
+
+    def grid_shape(self) -> tuple[int, int, int]:
+        """Matrix size as integers; from the default field of view where it was left empty."""
+        if not self.shape.strip():
+            return tuple(round(fov / h) for fov, h in zip(FIELD_OF_VIEW_MM, self.voxel_size_mm(), strict=True))
+        sizes = _numbers(self.shape.lower().replace("x", ","), "shape")
+        if len(sizes) != 3 or any(size != int(size) or size < 1 for size in sizes):
+            raise ValueError(f"shape is {self.shape!r}; give three positive whole numbers.")
+        return tuple(int(size) for size in sizes)
+
+    def echo_times_s(self) -> np.ndarray:
+        """Echo times in seconds, float64."""
+        from qsmprep.units import check_echo_times
+
+        return check_echo_times(_numbers(self.echo_times, "echo_times"))
+
+    def checked(self) -> SimulationOptions:
+        """These options. Raises ValueError naming the first one that is wrong."""
+        check_options(self)
+        self.voxel_size_mm(), self.grid_shape(), self.echo_times_s()
+        if sorted("LPI".find(c) if c in "LPI" else "RAS".find(c) for c in self.orientation) != [0, 1, 2]:
+            raise ValueError(f"orientation is {self.orientation!r}; give three letters such as RAS, one of each pair "
+                             "R/L, A/P, S/I.")  # fmt: skip
+        return self
+
+
+def _numbers(text: str, name: str) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(part) for part in str(text).split(","))
+    except ValueError:
+        raise ValueError(f"{name} is {text!r}; expected numbers separated by commas.") from None
+    if not np.all(np.isfinite(numbers)):
+        raise ValueError(f"{name} is {text!r}; expected finite numbers.")
+    return numbers

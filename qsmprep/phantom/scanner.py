@@ -1,0 +1,94 @@
+"""What the scanner adds to the anatomy: shim, coil phase, spoiled gradient echoes, spin echoes, noise."""
+
+from __future__ import annotations
+
+import numpy as np
+
+BIPOLAR_PLANE_RAD = 0.3
+
+
+def shim(field: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The field less its least-squares second-order polynomial over the mask (what a good shim leaves).
+
+    Parameters
+    ----------
+    field : (n0, n1, n2), any unit.
+    mask : bool, where the polynomial is fitted.
+
+    Returns
+    -------
+    float32 array of the same unit; its mean over the mask is 0.
+    """
+    axes = [np.linspace(-1, 1, n) for n in field.shape]
+    powers = [p for p in np.ndindex(3, 3, 3) if sum(p) <= 2]
+    inside = [axis[index] for axis, index in zip(axes, np.nonzero(mask), strict=True)]
+    basis = np.stack([inside[0] ** p[0] * inside[1] ** p[1] * inside[2] ** p[2] for p in powers])
+    # einsum, not BLAS: the same sums whatever the number of threads.
+    normal, right = np.einsum("ip,jp->ij", basis, basis), np.einsum("ip,p->i", basis, field[mask].astype(float))
+    coefficients = np.linalg.solve(normal, right)
+    x, y, z = (axis.astype(np.float32).reshape([-1 if a == d else 1 for a in range(3)]) for d, axis in enumerate(axes))
+    shimmed = field.astype(np.float32)
+    for c, p in zip(coefficients, powers, strict=True):
+        shimmed -= np.float32(c) * x ** p[0] * y ** p[1] * z ** p[2]
+    return shimmed
+
+
+def coil_phase(m0: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Phase offset of the receiver in rad: a parabola about the centre of mass that spans pi over the mask."""
+    weights = m0 * mask
+    total = weights.sum(dtype=float)
+    squares = 0.0
+    for axis, n in enumerate(m0.shape):
+        profile = weights.sum(axis=tuple(a for a in range(3) if a != axis), dtype=float)
+        position = np.arange(n)
+        centre = (profile * position).sum() / total
+        width = np.sqrt((profile * (position - centre) ** 2).sum() / total)
+        squares = squares + (((position - centre) / width) ** 2).reshape([-1 if a == axis else 1 for a in range(3)])
+    span = squares[mask].max() - squares[mask].min()
+    return (-np.pi / span * squares).astype(np.float32)
+
+
+def steady_state(m0: np.ndarray, r1: np.ndarray, repetition_time_s: float, flip_angle_deg: float) -> np.ndarray:
+    """Magnitude of the spoiled gradient echo at TE = 0: M0 sin(a) (1 - E1) / (1 - cos(a) E1), E1 = exp(-TR R1)."""
+    angle = np.deg2rad(flip_angle_deg)
+    e1 = np.exp(-np.float32(repetition_time_s) * r1)
+    return m0 * np.float32(np.sin(angle)) * (1 - e1) / (1 - np.float32(np.cos(angle)) * e1)
+
+
+def bipolar_plane(size: int) -> np.ndarray:
+    """Phase in rad along the readout (first axis) that odd echoes gain and even echoes lose."""
+    return (BIPOLAR_PLANE_RAD * ((np.arange(size) + 0.5) / size - 0.5)).astype(np.float32)[:, None, None]
+
+
+def crop_k_space(signal: np.ndarray, factor: int) -> np.ndarray:
+    """Complex image of a scanner that samples only the centre of k-space: `factor` times fewer voxels an axis.
+
+    The intensity is kept, and the voxels' centres lie where blocks of `factor` fine voxels have theirs.
+    """
+    from scipy.fft import fft, ifft
+
+    from qsmprep.threads import thread_count
+
+    for axis, size in enumerate(signal.shape):
+        coarse = size // factor
+        kept = np.fft.fftfreq(coarse, 1 / coarse).astype(int)
+        shift = np.exp(2j * np.pi * kept * (factor - 1) / 2 / size) / factor
+        spectrum = np.take(fft(signal, axis=axis, workers=thread_count()), kept % size, axis=axis)
+        spectrum *= shift.astype(np.complex64).reshape([-1 if a == axis else 1 for a in range(3)])
+        signal = ifft(spectrum, axis=axis, workers=thread_count())
+    return signal
+
+
+def add_noise(signal: np.ndarray, deviation: float, random: np.random.Generator) -> None:
+    """Add complex Gaussian noise, `deviation` in each of the real and the imaginary part, in place."""
+    if deviation > 0:
+        for part in (signal.real, signal.imag):
+            part += np.float32(deviation) * random.standard_normal(signal.shape, np.float32)
+
+
+def block_mean(image: np.ndarray, factor: int) -> np.ndarray:
+    """Mean over blocks of `factor` voxels an axis."""
+    if factor == 1:
+        return image
+    n0, n1, n2 = (n // factor for n in image.shape)
+    return image.reshape(n0, factor, n1, factor, n2, factor).mean(axis=(1, 3, 5), dtype=np.float32)

@@ -1,0 +1,216 @@
+"""MCPC-3D-S: removal of the phase that does not evolve with echo time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from qsmprep.jit import jit, prange
+from qsmprep.masking.robust import robust_mask
+from qsmprep.options import check_options, option
+from qsmprep.phase.smoothing import smooth_phase
+from qsmprep.units import check_echo_times
+from qsmprep.unwrap.romeo import RomeoOptions, romeo
+
+_TWO_PI = 2 * np.pi
+
+
+@dataclass(frozen=True)
+class Mcpc3dsOptions:
+    """Options of MCPC-3D-S."""
+
+    sigma_mm: float = option(7.0, "Standard deviation of the smoothing of the offset.", unit="mm", low=0.5, high=50)
+    passes: int = option(1, "Smoothing passes; each after the first adds what was smoothed away.", low=1, high=10)
+    trend: bool = option(True, "Take out a second-order trend of the offset before smoothing and put it back.")
+    bipolar: bool = option(False, "Also remove the phase that alternates between odd and even echoes (3 echoes).")
+
+
+@dataclass(frozen=True)
+class PhaseOffset:
+    """Phase without offset, and what was removed.
+
+    Attributes
+    ----------
+    phase : (n_echo, n0, n1, n2) float32 in [-pi, pi], every echo.
+    offset : (n0, n1, n2) float32 in rad, subtracted from every echo.
+    bipolar : (n0, n1, n2) float32 in rad, the phase by which even echoes differed; None when it was not asked for.
+    isolated_voxels : voxels of the mask without a usable phase difference, left out of the estimate.
+    """
+
+    phase: np.ndarray
+    offset: np.ndarray
+    bipolar: np.ndarray | None = None
+    isolated_voxels: int = 0
+
+
+def mcpc3ds(
+    phase: np.ndarray,
+    magnitude: np.ndarray,
+    *,
+    echo_times_s: np.ndarray,
+    voxel_size_mm: tuple[float, float, float],
+    mask: np.ndarray | None = None,
+    options: Mcpc3dsOptions = Mcpc3dsOptions(),
+    progress: Callable[[float], None] | None = None,
+) -> PhaseOffset:
+    """Remove the phase offset of coil-combined data, estimated from the first two echoes.
+
+    The unwrapped phase difference of echoes 1 and 2, scaled to TE1, is what evolved until echo 1; what echo 1 shows
+    beyond it, smoothed, is the offset phi(TE = 0). It is subtracted from every echo.
+
+    Parameters
+    ----------
+    phase : (n_echo >= 2, n0, n1, n2) float32, rad.
+    magnitude : shape of `phase`.
+    echo_times_s : (n_echo,) in s, ascending.
+    mask : (n0, n1, n2) bool, where the offset is estimated; by default the magnitude threshold mask. Around the mask
+        the offset is continued smoothly, and beyond two standard deviations of the smoothing nothing is subtracted.
+    progress : called with the fraction done, 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        With one echo, equal first echo times, bipolar correction of fewer than three echoes, or shapes that do not fit.
+
+    References
+    ----------
+    Eckstein et al. 2018, Magn Reson Med 79:2996.
+    """
+    check_options(options)
+    times = _checked_times(phase, magnitude, echo_times_s, options)
+    report = progress or (lambda fraction: None)
+    difference, strength = np.empty(phase.shape[1:], np.float32), np.empty(phase.shape[1:], np.float32)
+    _hermitian_product(*_flat(phase[0], phase[1], magnitude[0], magnitude[1], difference, strength))
+    mask = robust_mask(strength) if mask is None else np.asarray(mask, bool)
+    report(0.1)
+
+    spacing = times[1] - times[0]
+    evolution = romeo(
+        difference,
+        echo_times_s=[spacing],
+        magnitude=strength,
+        mask=mask,
+        options=RomeoOptions(correct_regions=True),
+    )
+    report(0.6)
+    usable = np.empty(mask.shape, bool)
+    estimate = difference  # its memory serves again
+    _offset(*_flat(phase[0], evolution.phase, evolution.quality, times[0] / spacing, estimate, usable))
+    isolated = int(np.count_nonzero(mask) - np.count_nonzero(usable))
+    smoothing = {
+        "sigma_mm": options.sigma_mm,
+        "voxel_size_mm": voxel_size_mm,
+        "passes": options.passes,
+        "trend": options.trend,
+    }
+    offset = smooth_phase(estimate, usable, **smoothing)
+    corrected = np.empty(phase.shape, np.float32)
+    _subtract(phase.reshape(len(phase), -1), offset.reshape(-1), corrected.reshape(len(phase), -1))
+    artefact = None
+    if options.bipolar:
+        corrected, artefact = _without_bipolar(corrected, magnitude[0], times, usable, smoothing)
+    report(1.0)
+    return PhaseOffset(corrected, offset, artefact, isolated)
+
+
+def bipolar_artefact(phase: np.ndarray, echo_times_s: np.ndarray) -> np.ndarray:
+    """Combination of the first three echoes in which field and odd-even symmetry cancel: TE-weighted, not wrapped.
+
+    With phase offsets removed by echoes 1 and 2 it holds only the phase that alternates between odd and even echoes,
+    times the factor that `subtract_bipolar` divides by.
+
+    Parameters
+    ----------
+    phase : (n_echo >= 3, ...) rad. Echo 2 must be unwrapped in space unless (TE1 + TE3) / TE2 is an integer.
+    echo_times_s : (n_echo,) in s.
+    """
+    _, k = _bipolar_ratios(echo_times_s)
+    return phase[0] + phase[2] - k * phase[1]
+
+
+def subtract_bipolar(phase: np.ndarray, artefact: np.ndarray, echo_times_s: np.ndarray) -> np.ndarray:
+    """Subtract from odd and even echoes their share of the (smoothed, unwrapped) artefact.
+
+    The phase G of even echoes was spread by the offset removal: odd echoes hold m G, even ones (m + 1) G, with
+    m = TE1 / (TE2 - TE1).
+
+    Parameters
+    ----------
+    phase : (n_echo >= 3, ...) rad.
+    artefact : (...) of `bipolar_artefact`.
+    echo_times_s : (n_echo,) in s.
+    """
+    m, k = _bipolar_ratios(echo_times_s)
+    gradient = artefact / ((2 - k) * m - k)
+    return np.stack([echo - (m + number % 2) * gradient for number, echo in enumerate(phase)])
+
+
+def _bipolar_ratios(echo_times_s):
+    first, second, third = (float(t) for t in echo_times_s[:3])
+    m, k = first / (second - first), (first + third) / second
+    # k = 2 for equally spaced echoes; rounding of the times must not make it a fraction.
+    return m, float(round(k)) if abs(k - round(k)) < 0.01 else k
+
+
+def _without_bipolar(phase, magnitude, times, mask, smoothing):
+    _, k = _bipolar_ratios(times)
+    three = phase[:3]
+    if k != round(k):
+        # The MCPC-3D-S of MriResearchTools.jl unwraps echo 2 when k IS an integer: k times a wrap is no whole turn
+        # only when it is not.
+        second = romeo(phase[1], echo_times_s=times[1:2], magnitude=magnitude, mask=mask)
+        three = np.stack([phase[0], second.phase, phase[2]])
+    smoothed = smooth_phase(bipolar_artefact(three, times).astype(np.float32), mask, **smoothing)
+    artefact = romeo(smoothed, echo_times_s=times[:1], magnitude=magnitude, mask=mask).phase
+    m, _ = _bipolar_ratios(times)
+    corrected = subtract_bipolar(phase, artefact.astype(np.float32), times).astype(np.float32)
+    corrected -= np.float32(_TWO_PI) * np.rint(corrected / np.float32(_TWO_PI))
+    return corrected, artefact / np.float32((2 - k) * m - k)
+
+
+def _checked_times(phase, magnitude, echo_times_s, options):
+    if phase.ndim != 4 or len(phase) < 2:
+        raise ValueError(f"MCPC-3D-S needs two or more echoes; got phase of shape {phase.shape}.")
+    if magnitude.shape != phase.shape:
+        raise ValueError(f"Magnitude of shape {magnitude.shape} does not fit phase of shape {phase.shape}.")
+    times = check_echo_times(echo_times_s)
+    if len(times) != len(phase):
+        raise ValueError(f"{len(times)} echo times do not fit {len(phase)} echoes.")
+    if options.bipolar and len(phase) < 3:
+        raise ValueError("Bipolar correction needs three or more echoes.")
+    return times
+
+
+def _flat(*arrays):
+    return [a.reshape(-1) if isinstance(a, np.ndarray) else np.float32(a) for a in arrays]
+
+
+@jit()
+def _wrap(x):
+    return np.float32(x - _TWO_PI * np.rint(x / _TWO_PI))
+
+
+@jit(parallel=True)
+def _hermitian_product(first, second, first_magnitude, second_magnitude, difference, strength):
+    for voxel in prange(first.size):
+        difference[voxel] = _wrap(second[voxel] - first[voxel])
+        product = np.float32(first_magnitude[voxel] * second_magnitude[voxel])
+        strength[voxel] = np.sqrt(product) if 0 < product < np.inf else 0
+
+
+@jit(parallel=True)
+def _offset(first, evolution, quality, ratio, estimate, usable):
+    for voxel in prange(first.size):
+        # Quality is 0 outside the mask and where no neighbour could be compared.
+        usable[voxel] = quality[voxel] > 0 and np.isfinite(first[voxel])
+        estimate[voxel] = first[voxel] - evolution[voxel] * ratio if usable[voxel] else 0
+
+
+@jit(parallel=True)
+def _subtract(phase, offset, corrected):
+    for echo in range(phase.shape[0]):
+        for voxel in prange(offset.size):
+            value = _wrap(phase[echo, voxel] - offset[voxel])
+            corrected[echo, voxel] = value if np.isfinite(value) else 0

@@ -1,0 +1,212 @@
+"""Slices of a volume laid out as one picture: three planes, patient axes known, voxels in their true shape."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from qsmprep.volume import bounding_box
+
+CONVENTIONS = ("radiological", "neurological")
+_WIDTH = (700, 1500)  # pixels a montage may be wide: crisp on a page, small as a file
+_GAP = 6
+_MARGIN_MM = 6.0
+_ENDS = 0.1  # share of the box left out at each end, where slices show little
+
+
+@dataclass(frozen=True)
+class Plane:
+    """How one plane is laid out.
+
+    Attributes
+    ----------
+    name : for the label.
+    across, down, through : patient axes (0 left-right, 1 posterior-anterior, 2 inferior-superior).
+    """
+
+    name: str
+    across: int
+    down: int
+    through: int
+
+
+PLANES = (Plane("axial", 0, 1, 2), Plane("coronal", 0, 2, 1), Plane("sagittal", 1, 2, 0))
+_POSITIVE, _NEGATIVE = "RAS", "LPI"
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Where a slice stands in the picture (pixels, from the top left) and what it shows."""
+
+    plane: Plane
+    index: int
+    row: int
+    column: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of tiles: the patient's directions at its four edges and from slice to slice."""
+
+    plane: Plane
+    row: int
+    height: int
+    left: str
+    right: str
+    top: str
+    bottom: str
+    order: str
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The plan of a montage: which voxels go where.
+
+    Attributes
+    ----------
+    axes, flips : voxel axis that lies closest to each patient axis, and whether it runs the other way.
+    columns, rows : pixel -> voxel index along each patient axis, by plane name.
+    """
+
+    axes: tuple[int, int, int]
+    flips: tuple[bool, bool, bool]
+    shape: tuple[int, int]
+    tiles: tuple[Tile, ...]
+    rows: tuple[Row, ...]
+    samples: dict[str, tuple[np.ndarray, np.ndarray]]
+
+    def draw(self, volume: np.ndarray, fill: float = 0) -> np.ndarray:
+        """The montage of a volume of the planned shape, same dtype, `fill` between the tiles."""
+        patient = canonical(volume, self.axes, self.flips)
+        picture = np.full(self.shape, fill, dtype=volume.dtype)
+        for tile in self.tiles:
+            plane = np.take(patient, tile.index, axis=tile.plane.through)
+            down, across = self.samples[tile.plane.name]
+            # np.take leaves the two other axes ascending: axis `across` always precedes axis `down`.
+            window = (slice(tile.row, tile.row + tile.height), slice(tile.column, tile.column + tile.width))
+            picture[window] = plane[np.ix_(across, down)].T
+        return picture
+
+
+def patient_axes(affine: np.ndarray) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
+    """Voxel axis closest to each of right, anterior, superior, and whether it runs to the opposite side."""
+    import nibabel.orientations as orientations
+
+    codes = orientations.io_orientation(np.asarray(affine, float))
+    axes = tuple(int(np.flatnonzero(codes[:, 0] == axis)[0]) for axis in range(3))
+    return axes, tuple(bool(codes[axis, 1] < 0) for axis in axes)
+
+
+def canonical(volume: np.ndarray, axes: Sequence[int], flips: Sequence[bool]) -> np.ndarray:
+    """A view of the volume with axes to the patient's right, front and top."""
+    turned = volume.transpose(axes)
+    return turned[tuple(slice(None, None, -1 if flip else 1) for flip in flips)]
+
+
+def plan(
+    shape: Sequence[int],
+    affine: np.ndarray,
+    *,
+    region: np.ndarray | None = None,
+    slices: int = 7,
+    convention: str = "radiological",
+) -> Layout:
+    """Choose the slices and where they stand.
+
+    Parameters
+    ----------
+    shape : of the volume, three axes.
+    affine : (4, 4) voxel-to-world matrix in mm.
+    region : bool volume whose box is shown; the whole volume by default or where it is empty.
+    slices : of the axial plane; broader planes show as many as fit the same width.
+    convention : "radiological" shows the patient's right on the left, "neurological" on the right.
+
+    Raises
+    ------
+    ValueError : unknown convention, or a shape or region that is not three-dimensional and equal.
+    """
+    _check(shape, region, convention)
+    axes, flips = patient_axes(affine)
+    sizes = np.linalg.norm(np.asarray(affine, float)[:3, :3], axis=0)[list(axes)]
+    box = _box([shape[axis] for axis in axes], sizes, None if region is None else canonical(region, axes, flips))
+    extent = [size * (part.stop - part.start) for size, part in zip(sizes, box, strict=True)]
+    pixel = _pixel_size(min(sizes), slices * extent[0])
+    width = slices * max(1, round(extent[0] / pixel)) + (slices - 1) * _GAP
+
+    samples, tiles, rows, top = {}, [], [], 0
+    for plane in PLANES:
+        across, down = (_sample(box[axis], sizes[axis], pixel) for axis in (plane.across, plane.down))
+        mirrored = plane.across == 1 or convention == "radiological"  # front on the left in both conventions
+        samples[plane.name] = (down[::-1], across[::-1] if mirrored else across)
+        placed = _place(plane, box[plane.through], len(across), len(down), top, width, slices)
+        tiles += placed
+        ends = (_NEGATIVE[plane.across], _POSITIVE[plane.across])
+        left, right = ends[::-1] if mirrored else ends
+        order = f"{_NEGATIVE[plane.through]} → {_POSITIVE[plane.through]}"
+        rows.append(Row(plane, top, len(down), left, right, _POSITIVE[plane.down], _NEGATIVE[plane.down], order))
+        top += len(down) + _GAP
+    width = max(width, *(tile.column + tile.width for tile in tiles))
+    return Layout(axes, flips, (top - _GAP, width), tuple(tiles), tuple(rows), samples)
+
+
+def outline(picture: np.ndarray) -> np.ndarray:
+    """The outermost pixels of a bool picture's areas."""
+    inner = picture.copy()
+    for axis in (0, 1):
+        for step in (-1, 1):
+            inner &= _shifted(picture, step, axis)
+    return picture & ~inner
+
+
+def _check(shape: Sequence[int], region: np.ndarray | None, convention: str) -> None:
+    if convention not in CONVENTIONS:
+        raise ValueError(f"Unknown convention {convention!r}; known are {', '.join(CONVENTIONS)}.")
+    if len(shape) != 3 or min(shape) < 1:
+        raise ValueError(f"A mosaic needs a volume of three axes; got shape {tuple(shape)}.")
+    if region is not None and tuple(region.shape) != tuple(shape):
+        raise ValueError(f"The mask's shape {tuple(region.shape)} is not the volume's {tuple(shape)}.")
+
+
+def _box(shape: Sequence[int], sizes: np.ndarray, region: np.ndarray | None) -> tuple[slice, ...]:
+    if region is None or not region.any():
+        return tuple(slice(0, n) for n in shape)
+    return bounding_box(region, tuple(int(np.ceil(_MARGIN_MM / size)) for size in sizes))
+
+
+def _pixel_size(finest: float, width_mm: float) -> float:
+    """A whole multiple or fraction of the finest voxel, so that voxels of equal size stay of equal size."""
+    if width_mm / finest > _WIDTH[1]:
+        return finest * np.ceil(width_mm / finest / _WIDTH[1])
+    return finest / max(1, np.ceil(_WIDTH[0] / (width_mm / finest)))
+
+
+def _sample(part: slice, size: float, pixel: float) -> np.ndarray:
+    """Voxel index shown by each pixel along one axis: the nearest, so only measured values are seen."""
+    count = max(1, round((part.stop - part.start) * size / pixel))
+    index = part.start + np.floor((np.arange(count) + 0.5) * pixel / size).astype(int)
+    return np.minimum(index, part.stop - 1)
+
+
+def _place(plane: Plane, through: slice, wide: int, high: int, top: int, width: int, slices: int) -> list[Tile]:
+    count = int(np.clip((width + _GAP) // (wide + _GAP), 1, slices))
+    count = min(count, through.stop - through.start)
+    length = through.stop - 1 - through.start
+    indices = np.rint(through.start + length * np.linspace(_ENDS, 1 - _ENDS, count) if count > 1 else [])
+    indices = indices if count > 1 else [through.start + length // 2]
+    space = (width - count * wide) / count  # equal air on both sides of every tile
+    return [
+        Tile(plane, int(index), top, max(0, round(space / 2 + k * (wide + space))), high, wide)
+        for k, index in enumerate(indices)
+    ]
+
+
+def _shifted(picture: np.ndarray, step: int, axis: int) -> np.ndarray:
+    moved = np.zeros_like(picture)
+    source, target = [slice(None)] * 2, [slice(None)] * 2
+    source[axis], target[axis] = (slice(None, -1), slice(1, None)) if step > 0 else (slice(1, None), slice(None, -1))
+    moved[tuple(target)] = picture[tuple(source)]
+    return moved

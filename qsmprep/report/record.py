@@ -1,0 +1,224 @@
+"""The run record as the report reads it: what one run did, found, assumed and warned of."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+RECORD_SUFFIX = "_record.json"
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One numerical or verbal setting of a method."""
+
+    name: str
+    value: str
+    unit: str = ""
+    default: bool = False
+    help: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of a step; `data` is empty when the file is not there."""
+
+    file: str
+    caption: str
+    data: bytes = b""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the pipeline as it ran."""
+
+    stage: str
+    method: str = ""
+    title: str = ""
+    citations: tuple[str, ...] = ()
+    parameters: tuple[Parameter, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    seconds: float | None = None
+    figures: tuple[Picture, ...] = ()
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the pipeline."""
+
+    run: str
+    subject: str = ""
+    software: Mapping[str, str] = field(default_factory=dict)
+    command: str = ""
+    started: str = ""
+    seconds: float | None = None
+    status: str = "failed"
+    errors: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+    acquisition: Mapping[str, Any] = field(default_factory=dict)
+    further_processing: str = ""
+    steps: tuple[Step, ...] = ()
+    more_figures: tuple[Picture, ...] = ()
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the run came to its end."""
+        return self.status == "ok"
+
+    def all_warnings(self) -> tuple[str, ...]:
+        """The run's warnings and those of its steps, each once, steps named."""
+        texts = list(self.warnings)
+        texts += [f"{step.title or step.stage}: {text}" for step in self.steps for text in step.warnings]
+        seen = dict.fromkeys(texts)
+        bare = set(self.warnings)
+        return tuple(text for text in seen if text in bare or text.split(": ", 1)[-1] not in bare)
+
+
+def parse_run(record: Mapping[str, Any] | Run) -> Run:
+    """A run from its JSON record. What is absent or of the wrong kind is left at its default: a report must come."""
+    if isinstance(record, Run):
+        return record
+    return Run(
+        run=_text(record.get("run")) or "unnamed run",
+        subject=_text(record.get("subject")),
+        software={str(name): _text(version) for name, version in _mapping(record.get("software")).items()},
+        command=_text(record.get("command")),
+        started=_text(record.get("started")),
+        seconds=_number(record.get("seconds")),
+        status="ok" if record.get("status") == "ok" else "failed",
+        errors=_texts(record.get("errors")),
+        warnings=_texts(record.get("warnings")),
+        inputs=_texts(record.get("inputs")),
+        acquisition=_mapping(record.get("acquisition")),
+        further_processing=_text(record.get("further_processing")),
+        steps=tuple(_step(step) for step in _sequence(record.get("steps")) if isinstance(step, Mapping)),
+    )
+
+
+def read_runs(output_dir: Path, subject: str) -> list[Run]:
+    """The runs of a subject in all sessions, pictures loaded, in the order of their names.
+
+    A record that cannot be read gives a failed run whose error says so.
+
+    Parameters
+    ----------
+    output_dir : folder of the derivatives.
+    subject : label, with or without "sub-".
+
+    Raises
+    ------
+    ValueError : a label that is no plain name.
+    """
+    folder = Path(output_dir) / f"sub-{subject_label(subject)}"
+    records = [*folder.glob(f"figures/*{RECORD_SUFFIX}"), *folder.glob(f"ses-*/figures/*{RECORD_SUFFIX}")]
+    return sorted((_read(path) for path in records), key=lambda run: _natural(run.run))
+
+
+def subject_label(subject: str) -> str:
+    """The label without "sub-". Raises ValueError for one that could leave its folder."""
+    label = str(subject).removeprefix("sub-")
+    if not label or label.startswith(".") or re.search(r"[/\\\x00]", label):
+        raise ValueError(f"{subject!r} is not a participant label: give letters and digits, as in sub-01.")
+    return label
+
+
+def words(value: Any) -> str:
+    """A value of a record as a person reads it: numbers to six digits, yes and no, lists with commas."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return f"{value:.6g}" if math.isfinite(value) else str(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {words(part)}" for key, part in value.items()) or "none"
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+        return ", ".join(words(part) for part in value) or "none"
+    return " ".join(str(value).split())
+
+
+def _read(path: Path) -> Run:
+    name = path.name.removesuffix(RECORD_SUFFIX)
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(record, dict):
+            raise ValueError("the file holds no JSON object")
+    except (OSError, ValueError) as error:
+        problem = (
+            f"The record {path.name} of this run cannot be read ({error}); run qsmprep again for this participant."
+        )
+        return Run(run=name, errors=(problem,))
+    run = parse_run({"run": name, **record})
+    steps = tuple(replace(step, figures=tuple(_load(path.parent, f) for f in step.figures)) for step in run.steps)
+    shown = {picture.file for step in steps for picture in step.figures}
+    others = sorted(p for p in path.parent.glob("*.png") if p.name.startswith(f"{name}_") and p.name not in shown)
+    more = tuple(_load(path.parent, Picture(p.name, p.stem.removeprefix(f"{name}_"))) for p in others)
+    return replace(run, steps=steps, more_figures=more)
+
+
+def _load(folder: Path, picture: Picture) -> Picture:
+    """The picture with its bytes; only a file of the record's own folder is ever read."""
+    path = folder / Path(picture.file).name
+    return replace(picture, file=path.name, data=path.read_bytes() if path.is_file() else b"")
+
+
+def _step(step: Mapping[str, Any]) -> Step:
+    figures = [figure for figure in _sequence(step.get("figures")) if isinstance(figure, Mapping)]
+    return Step(
+        stage=_text(step.get("stage")) or "step",
+        method=_text(step.get("method")),
+        title=_text(step.get("title")) or _text(step.get("method")),
+        citations=_texts(step.get("citations")),
+        parameters=tuple(_parameter(p) for p in _sequence(step.get("parameters")) if isinstance(p, Mapping)),
+        facts=_mapping(step.get("facts")),
+        notes=_texts(step.get("notes")),
+        warnings=_texts(step.get("warnings")),
+        seconds=_number(step.get("seconds")),
+        figures=tuple(Picture(_text(f.get("file")), _text(f.get("caption"))) for f in figures if f.get("file")),
+    )
+
+
+def _parameter(parameter: Mapping[str, Any]) -> Parameter:
+    return Parameter(
+        name=_text(parameter.get("name")),
+        value=words(parameter.get("value")),
+        unit=_text(parameter.get("unit")),
+        default=parameter.get("default") is True,
+        help=_text(parameter.get("help")),
+    )
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else words(value)
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [value]
+    return tuple(text for text in (_text(part) for part in _sequence(value)) if text)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _sequence(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else ()
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _natural(name: str) -> list[Any]:
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name)]

@@ -1,0 +1,261 @@
+"""What a run shall do: one frozen tree, read from defaults, preset, TOML file and command line, in this order.
+
+A method's own defaults stand in its options class; every other default stands here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from qsmprep import registry
+from qsmprep.options import check_options, option, option_type
+
+
+@dataclass(frozen=True)
+class InputOptions:
+    """How the images are read."""
+
+    field_strength: float | None = option(
+        None, "field strength, for data whose sidecars lack it", unit="T", low=0.1, high=20
+    )
+    b0_direction: str | None = option(None, "direction of B0 in voxel axes as X,Y,Z, instead of the affine's")
+    phase_sign: str = option(
+        "auto", "keep or invert the phase; auto inverts GE data (consensus S2)", choices=("auto", "keep", "invert")
+    )
+    echoes: str | None = option(None, "echoes to use after phase offset removal, as 1,2,4 (counted from 1)")
+
+    def b0_vector(self) -> tuple[float, float, float] | None:
+        """The given direction of B0 as three numbers, or None to take the affine's."""
+        if self.b0_direction is None:
+            return None
+        try:
+            x, y, z = (float(part) for part in self.b0_direction.split(","))
+        except ValueError:
+            raise ValueError(f"--b0-direction is {self.b0_direction!r}; give three numbers as 0,0,1.") from None
+        if not 0 < x * x + y * y + z * z < float("inf"):
+            raise ValueError(f"--b0-direction is {self.b0_direction!r}; it must not be the null vector.")
+        return x, y, z
+
+    def echo_numbers(self) -> tuple[int, ...] | None:
+        """The chosen echoes counted from 1, ascending, or None for all."""
+        if self.echoes is None:
+            return None
+        try:
+            chosen = tuple(sorted({int(part) for part in self.echoes.split(",")}))
+        except ValueError:
+            raise ValueError(f"--echoes is {self.echoes!r}; give whole numbers as 1,2,4.") from None
+        if not chosen or chosen[0] < 1:
+            raise ValueError(f"--echoes is {self.echoes!r}; echoes are counted from 1.")
+        return chosen
+
+
+@dataclass(frozen=True)
+class ReferenceOptions:
+    """Where susceptibility is zero."""
+
+    region: str = option(
+        "whole-brain", "region whose mean susceptibility is subtracted", choices=("whole-brain", "none")
+    )
+
+
+@dataclass(frozen=True)
+class ExecutionOptions:
+    """How the graph is executed; nothing here changes a map."""
+
+    nprocs: int | None = option(None, "processor cores in all (default: every core available)", low=1)
+    omp_nthreads: int | None = option(None, "threads of one step (default: as many as nprocs)", low=1)
+    mem_mb: int | None = option(None, "memory in all (default: 90 % of what is available)", unit="MB", low=500)
+    device: str = option("auto", "where solvers run; auto takes a GPU if there is one", choices=("auto", "cpu", "cuda"))
+    stop_on_first_crash: bool = option(False, "stop everything when a step fails")
+
+
+# Steps without alternatives: their options, by the name they bear on the command line and in TOML.
+FIXED_STEPS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "input": ("qsmprep.settings", "InputOptions"),
+        "reliable-mask": ("qsmprep.masking.consensus", "ReliableMaskOptions"),
+        "background-mask": ("qsmprep.masking.consensus", "BackgroundMaskOptions"),
+        "weights": ("qsmprep.field.weights", "WeightOptions"),
+        "reference": ("qsmprep.settings", "ReferenceOptions"),
+        "execution": ("qsmprep.settings", "ExecutionOptions"),
+    }
+)
+
+# Words beside the registry's methods that a stage accepts.
+EXTRA_CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"phase-offset": ("none",), "mask": ("auto", "fsl-bet"), "relaxometry": ("auto", "none")}
+)
+SEVERAL_ALLOWED = ("inversion",)
+_IN_PLACE_OF_BET = (("mask", "auto"), ("mask", "fsl-bet"))
+
+_CONSENSUS: dict[str, Any] = {
+    "phase-offset": {"method": ["mcpc-3d-s"]},
+    "mask": {"method": ["auto"]},
+    "unwrapping": {"method": ["romeo"]},
+    "echo-combination": {"method": ["weighted"]},
+    "background": {"method": ["v-sharp"]},
+    "inversion": {"method": ["fansi"]},
+    "relaxometry": {"method": ["auto"]},
+}
+PRESETS: Mapping[str, dict[str, Any]] = MappingProxyType(
+    {
+        "consensus-fansi": _CONSENSUS,
+        "consensus-medi": {**_CONSENSUS, "inversion": {"method": ["medi"]}},
+        "fast": {**_CONSENSUS, "inversion": {"method": ["rts"]}},
+    }
+)
+DEFAULT_PIPELINE = "consensus-fansi"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides what a run does.
+
+    Attributes
+    ----------
+    pipeline : name of the preset it started from.
+    methods : stage -> names of the chosen methods, in order; the first is the main one.
+    options : (stage, method) -> options of every registered method that has some.
+    steps : name of a step without alternatives -> its options.
+    """
+
+    pipeline: str
+    methods: Mapping[str, tuple[str, ...]]
+    options: Mapping[tuple[str, str], Any]
+    steps: Mapping[str, Any]
+
+    def method(self, stage: str) -> str:
+        """The main method of a stage."""
+        return self.methods[stage][0]
+
+    def options_of(self, stage: str, method: str) -> Any:
+        """Options of a method; `auto` and `fsl-bet` take those of the method whose place they take."""
+        return self.options.get((stage, "bet" if (stage, method) in _IN_PLACE_OF_BET else method))
+
+    def with_method(self, stage: str, name: str) -> Settings:
+        """The same settings with another method in a stage (what `auto` was resolved to)."""
+        return dataclasses.replace(self, methods=MappingProxyType({**self.methods, stage: (name,)}))
+
+
+def methods_of(stage: str) -> tuple[str, ...]:
+    """Every word a stage accepts."""
+    return EXTRA_CHOICES.get(stage, ()) + registry.names(stage)
+
+
+def step_options_type(step: str) -> type:
+    """The options class of a step without alternatives."""
+    module, name = FIXED_STEPS[step]
+    return getattr(import_module(module), name)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The document of a settings file. Raises ValueError naming the file when it is no TOML."""
+    try:
+        return tomllib.loads(Path(path).read_text("utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such settings file.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a valid TOML file ({error}).") from None
+
+
+def build(document: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> Settings:
+    """Settings from a TOML document and what the command line gave, checked.
+
+    Parameters
+    ----------
+    document : {"pipeline": name, stage: {"method": name or names, method: {option: value}}, step: {option: value}}.
+    given : a document of the same form that takes precedence.
+
+    Raises
+    ------
+    ValueError : unknown section, method or option, or a value outside its range.
+    """
+    given = given or {}
+    pipeline = given.get("pipeline", document.get("pipeline", DEFAULT_PIPELINE))
+    if pipeline not in PRESETS:
+        raise ValueError(f"Unknown pipeline {pipeline!r}; known are {', '.join(PRESETS)}.")
+    merged: dict[str, Any] = _merge(_merge(PRESETS[pipeline], document), given)
+    merged.pop("pipeline", None)
+    merged.pop("software", None)
+    if unknown := set(merged) - set(registry.STAGES) - set(FIXED_STEPS):
+        raise ValueError(f"Unknown section {sorted(unknown)[0]!r}; known are "
+                         f"{', '.join((*registry.STAGES, *FIXED_STEPS))}.")  # fmt: skip
+    methods = {stage: _method_names(stage, merged[stage]) for stage in registry.STAGES}
+    options = {
+        (method.stage, method.name): _options(
+            method.options_type(), merged[method.stage].get(method.name, {}), f"{method.stage} {method.name}"
+        )
+        for method in registry.METHODS
+        if method.options_class
+    }
+    steps = {step: _options(step_options_type(step), merged.get(step, {}), step) for step in FIXED_STEPS}
+    steps["input"].b0_vector(), steps["input"].echo_numbers()
+    return Settings(pipeline, MappingProxyType(methods), MappingProxyType(options), MappingProxyType(steps))
+
+
+def to_document(settings: Settings) -> dict[str, Any]:
+    """The TOML document of settings: chosen methods with all options; `build` of it makes the same run.
+
+    Options that are not set (None) are left out, TOML having no word for them.
+    """
+    document: dict[str, Any] = {"pipeline": settings.pipeline}
+    for stage, chosen in settings.methods.items():
+        section: dict[str, Any] = {"method": list(chosen)}
+        for (of_stage, name), options in settings.options.items():
+            if of_stage == stage and (name in chosen or set(chosen) & set(EXTRA_CHOICES.get(stage, ()))):
+                section[name] = _set_values(options)
+        document[stage] = section
+    for step, options in settings.steps.items():
+        document[step] = _set_values(options)
+    return document
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _method_names(stage: str, section: Mapping[str, Any]) -> tuple[str, ...]:
+    given = section["method"]
+    chosen = (given,) if isinstance(given, str) else tuple(given)
+    for name in (*chosen, *(key for key in section if key != "method")):
+        if name not in methods_of(stage):
+            raise ValueError(f"Unknown {stage} method {name!r}; choose from {', '.join(methods_of(stage))}.")
+    several = stage in SEVERAL_ALLOWED
+    if not chosen or len(set(chosen)) < len(chosen) or (len(chosen) > 1 and not several):
+        what = ", ".join(chosen) or "nothing"
+        raise ValueError(f"{stage}: {what} chosen; give one method{', or several different ones' if several else ''}.")
+    return chosen
+
+
+def _options(options_class: type, values: Mapping[str, Any], where: str) -> Any:
+    known = {field.name for field in dataclasses.fields(options_class)}
+    if unknown := set(values) - known:
+        raise ValueError(f"{where}: unknown option {sorted(unknown)[0]!r}; known are {', '.join(sorted(known))}.")
+    checked = {name: _typed(options_class, name, value, where) for name, value in values.items()}
+    options = options_class(**checked)
+    check_options(options)
+    return options
+
+
+def _typed(options_class: type, name: str, value: Any, where: str) -> Any:
+    kind = option_type(options_class, name)
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise ValueError(f"{where}: {name} is {value!r}; it must be of type {kind.__name__}.")
+    return value
+
+
+def _set_values(options: Any) -> dict[str, Any]:
+    return {name: value for name, value in dataclasses.asdict(options).items() if value is not None}

@@ -1,0 +1,101 @@
+"""Settings: defaults < preset < file < command line, checked, and written so that they can be read back."""
+
+import tomllib
+
+import pytest
+import tomli_w
+
+from qsmprep import settings
+from qsmprep.cli.parser import parse
+
+PATHS = ["data", "out", "participant"]
+
+
+def chosen(*words):
+    return parse([*PATHS, *words])[1]
+
+
+def test_presets_are_the_consensus():
+    assert chosen().method("inversion") == "fansi"
+    assert chosen("--pipeline", "consensus-medi").method("inversion") == "medi"
+    assert chosen("--pipeline", "fast").method("inversion") == "rts"
+    assert chosen().method("background") == "v-sharp"
+    fansi = chosen().options_of("inversion", "fansi")
+    assert (fansi.alpha1, fansi.mu1, fansi.mu2, fansi.max_iterations) == (5e-4, 0.05, 1.0, 400)
+
+
+def test_command_line_overrides_file_overrides_preset(tmp_path):
+    file = tmp_path / "study.toml"
+    file.write_text('pipeline = "fast"\n[inversion]\nmethod = ["tkd"]\n[inversion.tkd]\nthreshold = 0.2\n', "utf-8")
+    from_file = chosen("--config-file", str(file))
+    assert from_file.pipeline == "fast"
+    assert from_file.method("inversion") == "tkd"
+    assert from_file.options_of("inversion", "tkd").threshold == 0.2
+    over = chosen("--config-file", str(file), "--tkd-threshold", "0.1", "--inversion", "tkd", "rts")
+    assert over.options_of("inversion", "tkd").threshold == 0.1
+    assert over.methods["inversion"] == ("tkd", "rts")
+
+
+def test_written_settings_give_equal_settings():
+    first = chosen("--inversion", "medi", "rts", "--v-sharp-max-radius", "8", "--echoes", "1,3", "--mask", "robust")
+    again = settings.build(tomllib.loads(tomli_w.dumps(settings.to_document(first))))
+    assert settings.to_document(again) == settings.to_document(first)
+    assert again.options_of("background", "v-sharp").max_radius == 8
+
+
+def test_underscores_and_hyphens_are_the_same():
+    request, _ = parse([*PATHS, "--participant_label", "01", "--skip_bids_validation", "--omp_nthreads=2"])
+    assert request.participant_labels == ("01",)
+    assert request.skip_validation
+
+
+@pytest.mark.parametrize(
+    ("words", "needle"),
+    [
+        (["--pipeline", "best"], "consensus-fansi"),
+        (["--inversion", "magic"], "fansi"),
+        (["--tkd-threshold", "-1"], "threshold"),
+        (["--v-sharp-max-radius", "wide"], "v-sharp-max-radius"),
+        (["--b0-direction", "0,0"], "0,0,1"),
+        (["--b0-direction", "0,0,0"], "null"),
+        (["--echoes", "0,1"], "counted from 1"),
+        (["--echoes", "first"], "whole numbers"),
+        (["--field-strength", "-3"], "field_strength"),
+        (["--derivatives", "nowhere"], "NAME=PATH"),
+        (["--config-file", "none.toml"], "no such settings file"),
+        (["--unknown-flag"], "unknown-flag"),
+    ],
+)
+def test_wrong_usage_is_refused_with_status_2_and_names_the_remedy(words, needle, capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse([*PATHS, *words])
+    assert caught.value.code == 2
+    assert needle in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "needle"),
+    [
+        ("[inversion]\nmethod = ['tkd']\n[inversion.tkd]\nthresh = 0.1\n", "unknown option 'thresh'"),
+        ("[colour]\nx = 1\n", "Unknown section 'colour'"),
+        ("[inversion]\nmethod = ['tkd']\n[inversion.tkd]\nthreshold = 'a'\n", "type float"),
+        ("[background]\nmethod = ['pdf', 'v-sharp']\n", "give one method"),
+        ("[inversion]\nmethod = ['tkd', 'tkd']\n", "different"),
+        ("this is no toml", "not a valid TOML"),
+    ],
+)
+def test_a_wrong_settings_file_is_refused(text, needle, tmp_path, capsys):
+    file = tmp_path / "study.toml"
+    file.write_text(text, "utf-8")
+    with pytest.raises(SystemExit) as caught:
+        parse([*PATHS, "--config-file", str(file)])
+    assert caught.value.code == 2
+    assert needle in capsys.readouterr().err
+
+
+def test_help_shows_every_method_option_with_its_default(capsys):
+    with pytest.raises(SystemExit):
+        parse(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for word in ("--fansi-alpha1", "--medi-", "--v-sharp-max-radius", "--romeo-", "(default: 0.0005)"):
+        assert word in text

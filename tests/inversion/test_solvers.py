@@ -1,0 +1,80 @@
+"""Krylov solvers against dense solutions."""
+
+import numpy as np
+import pytest
+
+from qsmprep.solvers import conjugate_gradient, inner_product, lsmr
+from qsmprep.threads import use_threads
+
+
+def dense_system(size=60, seed=0):
+    rng = np.random.default_rng(seed)
+    basis, _ = np.linalg.qr(rng.standard_normal((size, size)))
+    return (basis * np.geomspace(1, 100, size)) @ basis.T, rng.standard_normal(size)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_conjugate_gradient_solves_a_dense_system(kind):
+    matrix, rhs = dense_system()
+    expected = np.linalg.solve(matrix, rhs)
+    if kind == "torch":
+        torch = pytest.importorskip("torch")
+        matrix, rhs = torch.as_tensor(matrix), torch.as_tensor(rhs)
+    x, iterations, history, converged = conjugate_gradient(
+        lambda v: matrix @ v, rhs, tolerance=1e-10, max_iterations=200
+    )
+    assert converged and iterations == len(history) and history[-1] <= 1e-10
+    np.testing.assert_allclose(np.asarray(x), expected, rtol=1e-7, atol=1e-9)
+
+
+def test_start_and_preconditioner_keep_the_solution_and_save_iterations():
+    matrix, rhs = dense_system()
+    matrix = matrix + np.diag(np.geomspace(1, 1e4, rhs.size))
+    expected = np.linalg.solve(matrix, rhs)
+    plain = conjugate_gradient(lambda v: matrix @ v, rhs, tolerance=1e-9, max_iterations=500)
+    jacobi = conjugate_gradient(
+        lambda v: matrix @ v, rhs, tolerance=1e-9, max_iterations=500, precondition=lambda r: r / np.diag(matrix)
+    )
+    warm = conjugate_gradient(lambda v: matrix @ v, rhs, x0=expected, tolerance=1e-9, max_iterations=500)
+    np.testing.assert_allclose(jacobi.x, expected, rtol=1e-6, atol=1e-10)
+    assert jacobi.iterations < plain.iterations
+    assert warm.iterations <= 1 and warm.converged
+
+
+def test_start_is_left_unchanged_and_zero_right_hand_side_gives_zero():
+    matrix, rhs = dense_system()
+    start = np.ones_like(rhs)
+    conjugate_gradient(lambda v: matrix @ v, rhs, x0=start, tolerance=1e-6, max_iterations=3)
+    assert np.all(start == 1)
+    solution = conjugate_gradient(lambda v: matrix @ v, 0 * rhs, tolerance=1e-6, max_iterations=3)
+    assert np.all(solution.x == 0) and solution.converged
+
+
+def test_same_bits_whatever_the_number_of_threads():
+    rhs = np.random.default_rng(1).standard_normal((70, 60, 50)).astype(np.float32)
+    diagonal = np.linspace(0.5, 3, rhs.size, dtype=np.float32).reshape(rhs.shape)
+    results = []
+    for threads in (1, 2):
+        with use_threads(threads):
+            results.append(conjugate_gradient(lambda v: diagonal * v, rhs, tolerance=1e-6, max_iterations=50))
+    assert np.array_equal(results[0].x, results[1].x) and results[0].history == results[1].history
+    assert inner_product(rhs, rhs) == pytest.approx(np.vdot(rhs.astype(float), rhs), rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_lsmr_equals_scipy(kind):
+    from scipy.sparse.linalg import lsmr as scipy_lsmr
+
+    rng = np.random.default_rng(2)
+    matrix, rhs = rng.standard_normal((80, 40)), rng.standard_normal(80)
+    expected = [scipy_lsmr(matrix, rhs, atol=0, btol=0, conlim=0, maxiter=n)[0] for n in (4, 40)]
+    if kind == "torch":
+        torch = pytest.importorskip("torch")
+        matrix, rhs = torch.as_tensor(matrix), torch.as_tensor(rhs)
+    for iterations, x in zip((4, 40), expected, strict=True):
+        solution = lsmr(lambda v: matrix @ v, lambda u: matrix.T @ u, rhs, max_iterations=iterations)
+        assert solution.iterations == iterations
+        np.testing.assert_allclose(np.asarray(solution.x), x, rtol=1e-8, atol=1e-10)
+        gradient = np.linalg.norm(np.asarray(matrix).T @ (np.asarray(rhs) - np.asarray(matrix) @ x))
+        start = np.linalg.norm(np.asarray(matrix).T @ np.asarray(rhs))
+        assert solution.history[-1] == pytest.approx(gradient / start, rel=1e-5, abs=1e-12)

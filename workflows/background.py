@@ -1,0 +1,41 @@
+"""Graph of background field removal."""
+
+from __future__ import annotations
+
+from nipype.interfaces.utility import IdentityInterface
+from nipype.pipeline.engine import Node, Workflow
+
+from qsmprep.interfaces.background import RemoveBackground
+from qsmprep.workflows.plan import RunPlan
+
+
+def init_background_wf(*, plan: RunPlan, name: str = "background_wf") -> Workflow:
+    """Total field to tissue field.
+
+    Inputs
+    ------
+    total_field, noise : in Hz.
+    mask : consensus mask 3.
+
+    Outputs
+    -------
+    local_field : tissue field in Hz.
+    mask : consensus mask 4.
+    """
+    workflow = Workflow(name=name)
+    inputnode = Node(IdentityInterface(["total_field", "noise", "mask"]), name="inputnode")
+    outputnode = Node(IdentityInterface(["local_field", "mask"]), name="outputnode")
+    remove = plan.method_node(
+        RemoveBackground(b0_direction=plan.b0),
+        "remove",
+        stage="background",
+        method=plan.settings.method("background"),
+        volumes=30,
+    )
+    workflow.connect(
+        [
+            (inputnode, remove, [("total_field", "total_field"), ("noise", "noise"), ("mask", "mask")]),
+            (remove, outputnode, [("local_field", "local_field"), ("mask", "mask")]),
+        ]
+    )
+    return workflow

@@ -1,0 +1,72 @@
+"""The pipeline of one run: the stages of the consensus paper, joined."""
+
+from __future__ import annotations
+
+from nipype.pipeline.engine import Workflow
+
+from qsmprep.workflows.background import init_background_wf
+from qsmprep.workflows.field import init_field_wf
+from qsmprep.workflows.inversion import chi_name, init_inversion_wf
+from qsmprep.workflows.masking import init_brain_mask_wf, init_phase_masks_wf
+from qsmprep.workflows.outputs import RELAXATION, init_outputs_wf
+from qsmprep.workflows.phase import init_phase_wf
+from qsmprep.workflows.plan import RunPlan
+from qsmprep.workflows.relaxometry import init_relaxometry_wf
+from qsmprep.workflows.report import connect_figures, init_figures_wf
+
+
+def init_gre_wf(*, plan: RunPlan) -> Workflow:
+    """Gradient-echo images of one run to field maps, susceptibility, relaxation maps, masks and figures.
+
+    Everything it needs is in the plan; its results leave through `outputs_wf` and `figures_wf`.
+    """
+    workflow = Workflow(name=plan.name)
+    phase, brain, field = init_phase_wf(plan=plan), init_brain_mask_wf(plan=plan), init_field_wf(plan=plan)
+    masks, background = init_phase_masks_wf(plan=plan), init_background_wf(plan=plan)
+    inversion, outputs = init_inversion_wf(plan=plan), init_outputs_wf(plan=plan)
+    workflow.connect(
+        [
+            (phase, brain, [("outputnode.magnitude", "inputnode.magnitude")]),
+            (phase, field, [("outputnode.phase", "inputnode.phase"), ("outputnode.magnitude", "inputnode.magnitude")]),
+            (brain, field, [("outputnode.mask", "inputnode.mask")]),
+            (brain, masks, [("outputnode.mask", "inputnode.brain_mask")]),
+            (field, masks, [("outputnode.quality", "inputnode.quality"), ("outputnode.noise", "inputnode.noise")]),
+            (field, background, [("outputnode.total_field", "inputnode.total_field"),
+                                 ("outputnode.noise", "inputnode.noise")]),
+            (masks, background, [("outputnode.eroded_mask", "inputnode.mask")]),
+            (phase, inversion, [("outputnode.phase", "inputnode.phase"),
+                                ("outputnode.magnitude", "inputnode.magnitude"),
+                                ("outputnode.magnitude_rss", "inputnode.magnitude_rss")]),
+            (field, inversion, [("outputnode.total_field", "inputnode.total_field"),
+                                ("outputnode.noise", "inputnode.noise")]),
+            (background, inversion, [("outputnode.local_field", "inputnode.local_field"),
+                                     ("outputnode.mask", "inputnode.mask")]),
+            (phase, outputs, [("outputnode.magnitude_rss", "inputnode.magnitude")]),
+            (brain, outputs, [("outputnode.mask", "inputnode.brain_mask")]),
+            (field, outputs, [("outputnode.total_field", "inputnode.total_field")]),
+            (masks, outputs, [("outputnode.reliable_mask", "inputnode.reliable_mask"),
+                              ("outputnode.background_mask", "inputnode.background_mask")]),
+            (background, outputs, [("outputnode.local_field", "inputnode.local_field")]),
+            (inversion, outputs, [("outputnode.mask", "inputnode.qsm_mask"), *_chi_maps(plan)]),
+        ]
+    )  # fmt: skip
+    stages = {"phase": phase, "brain": brain, "field": field, "masks": masks,
+              "background": background, "inversion": inversion}  # fmt: skip
+    if plan.settings.method("relaxometry") != "none":
+        stages["relaxometry"] = relaxometry = init_relaxometry_wf(plan=plan)
+        maps = [(f"outputnode.{key}", f"inputnode.{key}") for key in RELAXATION]
+        workflow.connect(
+            [
+                (phase, relaxometry, [("outputnode.magnitude", "inputnode.magnitude")]),
+                (brain, relaxometry, [("outputnode.mask", "inputnode.mask")]),
+                (relaxometry, inversion, [("outputnode.r2star", "inputnode.r2star")]),
+                (relaxometry, outputs, maps),
+            ]
+        )
+    connect_figures(workflow, init_figures_wf(plan=plan), stages, plan)
+    return workflow
+
+
+def _chi_maps(plan: RunPlan) -> list[tuple[str, str]]:
+    names = [chi_name(i) for i in range(len(plan.settings.methods["inversion"]))]
+    return [(f"outputnode.{name}", f"inputnode.{name}") for name in names]

@@ -1,0 +1,94 @@
+"""What is fixed before a run's graph is built: its input, settings, grid, and share of the machine."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nipype.pipeline.engine import Node
+
+from qsmprep.bids.query import GreRun
+from qsmprep.settings import Settings
+
+BASE_MEMORY_GB = 0.3  # an interpreter with numpy, scipy, numba and nipype loaded
+
+
+@dataclass(frozen=True)
+class BrainMaskSource:
+    """A brain mask made elsewhere: the file and where it comes from, in words."""
+
+    path: Path
+    origin: str
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """One run of the pipeline.
+
+    Attributes
+    ----------
+    run : input files and metadata.
+    prefix : stem of the output names.
+    settings : with `auto` resolved to methods.
+    output_dir, bids_dir : absolute folders.
+    shape, n_echoes : of the images; memory is estimated from them.
+    echo_times_s : of the echoes used after phase offset removal.
+    centre_frequency_mhz, frequency_source : the scanner's, and how it is known.
+    b0_direction : given by the user, or None to take the affine's.
+    threads : that one step may use.
+    device : "cpu" or "cuda".
+    brain_mask : given from elsewhere, or None.
+    notes : what was decided or assumed before the graph was built.
+    software : name -> version, for the sidecars.
+    """
+
+    run: GreRun
+    prefix: str
+    settings: Settings
+    output_dir: Path
+    bids_dir: Path
+    shape: tuple[int, int, int]
+    n_echoes: int
+    echo_times_s: tuple[float, ...]
+    centre_frequency_mhz: float
+    frequency_source: str
+    threads: int
+    device: str
+    software: dict[str, str]
+    b0_direction: tuple[float, float, float] | None = None
+    brain_mask: BrainMaskSource | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """A name that nipype accepts for the graph."""
+        return self.prefix.replace("-", "_")
+
+    @property
+    def b0(self) -> list[float]:
+        """The given direction of B0 as a node's input; empty for the affine's."""
+        return list(self.b0_direction or ())
+
+    def options(self, stage: str, method: str) -> dict[str, Any]:
+        """Options of a method as a node's input."""
+        options = self.settings.options_of(stage, method)
+        return {} if options is None else asdict(options)
+
+    def step_options(self, step: str) -> dict[str, Any]:
+        """Options of a step without alternatives as a node's input."""
+        return asdict(self.settings.steps[step])
+
+    def node(self, interface: Any, name: str, *, volumes: float, threads: int = 1) -> Node:
+        """A node that needs the memory of so many float32 volumes and so many threads."""
+        memory = BASE_MEMORY_GB + volumes * 4e-9 * float(np.prod(self.shape))
+        node = Node(interface, name=name, mem_gb=round(memory, 2), n_procs=threads)
+        if hasattr(interface.inputs, "num_threads"):
+            interface.inputs.num_threads = threads
+        return node
+
+    def method_node(self, interface: Any, name: str, *, stage: str, method: str, volumes: float) -> Node:
+        """A node of a registry method with its options, device and all the threads a step may use."""
+        interface.inputs.trait_set(method=method, options=self.options(stage, method), device=self.device)
+        return self.node(interface, name, volumes=volumes, threads=self.threads)
