@@ -9,7 +9,7 @@ from nipype.interfaces.base import File, isdefined, traits
 
 from qsmprep.field.nonlinear import increment_to_field
 from qsmprep.field.weights import WeightOptions, data_weights, relative_residual
-from qsmprep.interfaces.images import read_grid, read_mask, read_volume, write_volume
+from qsmprep.interfaces.images import as_echoes, read_grid, read_mask, read_volume, write_volume
 from qsmprep.interfaces.step import (
     MethodInputSpec,
     MethodStep,
@@ -134,6 +134,14 @@ class DataWeightsOutputSpec(StepOutputSpec):
     residual = File(exists=True, desc="relative residual of the signal model")
 
 
+WEIGHT_TITLES = {
+    "noise": "the inverse of the field's noise",
+    "noise-median": "the inverse of the field's noise, scaled by its median",
+    "magnitude": "the magnitude",
+    "none": "one everywhere",
+}
+
+
 class DataWeights(Step):
     """How far the inversion shall trust each voxel."""
 
@@ -146,7 +154,7 @@ class DataWeights(Step):
         options = WeightOptions(**(self.inputs.options or {}))
         grid, mask = read_grid(self.inputs.noise), read_mask(self.inputs.mask)
         magnitude = _echoes(self.inputs.magnitude)
-        record = Record(self.stage, options.kind, f"data weights from {options.kind}", [], parameters(options))
+        record = Record(self.stage, options.kind, WEIGHT_TITLES[options.kind], [], parameters(options))
         residual = None
         if isdefined(self.inputs.r2star):
             residual = relative_residual(
@@ -174,8 +182,7 @@ class DataWeights(Step):
 
 
 def _echoes(path: str) -> np.ndarray:
-    volume = read_volume(path)
-    return volume[None] if volume.ndim == 3 else volume
+    return as_echoes(read_volume(path))
 
 
 def _mask(path: str) -> np.ndarray | None:

@@ -41,8 +41,10 @@ def read_grid(path: str | Path) -> Grid:
 
 
 def read_volume(path: str | Path) -> np.ndarray:
-    """A volume as C-contiguous float32 (n0, n1, n2); a four-dimensional image as (n_echo, n0, n1, n2)."""
+    """A volume as C-contiguous float32 (n0, n1, n2); an image of several echoes as (n_echo, n0, n1, n2)."""
     data = np.asanyarray(nib.load(path).dataobj)
+    if data.ndim == 4 and data.shape[3] == 1:
+        data = data[..., 0]
     if data.ndim == 3:
         return np.ascontiguousarray(data, dtype=np.float32)
     echoes = np.empty((data.shape[3], *data.shape[:3]), np.float32)
@@ -51,9 +53,14 @@ def read_volume(path: str | Path) -> np.ndarray:
     return echoes
 
 
+def as_echoes(volume: np.ndarray) -> np.ndarray:
+    """The volume with an echo axis in front: a single echo becomes (1, n0, n1, n2)."""
+    return volume[None] if volume.ndim == 3 else volume
+
+
 def read_mask(path: str | Path) -> np.ndarray:
     """A mask as bool (n0, n1, n2): everything that is not zero."""
-    return np.ascontiguousarray(np.asanyarray(nib.load(path).dataobj) != 0)
+    return read_volume(path) != 0
 
 
 def write_volume(path: str | Path, array: np.ndarray, grid: Grid) -> str:

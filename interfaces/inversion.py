@@ -87,7 +87,14 @@ class ReferenceInputSpec(StepInputSpec):
     chi = File(exists=True, mandatory=True)
     mask = File(exists=True, mandatory=True)
     r2star = File(exists=True, desc="in 1/s; where given, the map's sign is tested against it")
+    label = traits.Str("", usedefault=True, desc="which of several maps this is")
     options = traits.Dict()
+
+
+REFERENCE_TITLES = {
+    "whole-brain": "the mean of the whole-brain mask",
+    "none": "no region (the mean is as the inversion left it)",
+}
 
 
 class Reference(Step):
@@ -102,7 +109,8 @@ class Reference(Step):
         options = ReferenceOptions(**(self.inputs.options or {}))
         chi, mask = read_volume(self.inputs.chi), read_mask(self.inputs.mask)
         result = reference_to(chi, mask)
-        record = Record(self.stage, options.region, f"reference: {options.region}", [], parameters(options))
+        title = REFERENCE_TITLES[options.region] + (f" ({self.inputs.label})" if self.inputs.label else "")
+        record = Record(self.stage, options.region, title, [], parameters(options))
         record.facts = {
             "region": options.region,
             "mean before subtraction (ppm)": result.mean_ppm,

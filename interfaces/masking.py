@@ -56,7 +56,7 @@ class BrainImage(Step):
     def _compute(self, folder: Path) -> Record:
         image = brain_image(read_volume(self.inputs.magnitude), options=BetOptions(image=self.inputs.image))
         self._results["out_file"] = write_volume(folder / "brain_image.nii", image, read_grid(self.inputs.magnitude))
-        return Record(self.stage, self.inputs.image, "image for brain extraction")
+        return Record(self.stage, self.inputs.image, self.inputs.image.replace("-", " "))
 
 
 class ExtractBrainInputSpec(MethodInputSpec):
@@ -148,7 +148,7 @@ class FindReliable(Step):
         mask = reliable_mask(**maps, options=options)
         brain = read_mask(self.inputs.brain_mask)
         grid = read_grid(self.inputs.brain_mask)
-        record = Record(self.stage, options.source, f"threshold of the {options.source} map", [], parameters(options))
+        record = Record(self.stage, options.source, f"a threshold of the {options.source} map", [], parameters(options))
         record.facts["unreliable voxels in the brain (%)"] = 100 * float((brain & ~mask).sum() / brain.sum())
         self._results["mask"] = write_volume(folder / "reliable_mask.nii", mask, grid)
         return record
@@ -182,7 +182,7 @@ class JoinMasks(Step):
         found = background_mask(
             read_mask(self.inputs.brain_mask), read_mask(self.inputs.reliable_mask), options=options
         )
-        record = Record(self.stage, "joined", "mask 1 and mask 2, holes filled", [], parameters(options))
+        record = Record(self.stage, "joined", "joining masks 1 and 2 and filling holes", [], parameters(options))
         add_volume(record, found.mask, grid, "mask 3")
         record.facts |= {
             "unreliable voxels in the brain": found.unreliable_voxels,

@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 from nipype.interfaces.base import File, InputMultiPath, traits
 
-from qsmprep.interfaces.images import Grid, read_grid, read_volume, write_volume
+from qsmprep.interfaces.images import Grid, as_echoes, read_grid, read_volume, write_volume
 from qsmprep.interfaces.step import MethodInputSpec, MethodStep, Record, Step, StepInputSpec, StepOutputSpec
 from qsmprep.phase.scaling import looks_filtered, real_imag_to_polar, to_radians
 from qsmprep.phase.sign import decide_sign, remove_slice_alternation, slice_alternation
@@ -46,12 +46,12 @@ class PreparePhase(Step):
 
     input_spec = PreparePhaseInputSpec
     output_spec = PreparePhaseOutputSpec
-    stage = "phase"
+    stage = "input"
     source_modules = ("qsmprep.phase",)
 
     def _compute(self, folder: Path) -> Record:
         inputs = self.inputs
-        record = Record(self.stage, "prepare", "phase preparation", notes=list(inputs.notes or []))
+        record = Record(self.stage, "prepare", "scaling to radians by rule", notes=list(inputs.notes or []))
         if inputs.phase_files:
             magnitude, phase = self._from_polar(record)
         else:
@@ -133,8 +133,8 @@ class RemovePhaseOffset(MethodStep):
     def _compute(self, folder: Path) -> Record:
         grid = read_grid(self.inputs.phase)
         result, record = self._run_method(
-            phase=read_volume(self.inputs.phase),
-            magnitude=read_volume(self.inputs.magnitude),
+            phase=as_echoes(read_volume(self.inputs.phase)),
+            magnitude=as_echoes(read_volume(self.inputs.magnitude)),
             echo_times_s=np.array(self.inputs.echo_times),
             voxel_size_mm=grid.voxel_size_mm,
         )
@@ -163,7 +163,9 @@ class SelectEchoes(Step):
         chosen = [number - 1 for number in self.inputs.echoes]
         for name in ("magnitude", "phase"):
             path = getattr(self.inputs, name)
-            self._results[name] = write_volume(folder / f"{name}.nii", read_volume(path)[chosen], read_grid(path))
+            self._results[name] = write_volume(
+                folder / f"{name}.nii", as_echoes(read_volume(path))[chosen], read_grid(path)
+            )
         words = ", ".join(str(number) for number in self.inputs.echoes)
         return Record(self.stage, "selected", "choice of echoes", notes=[f"Echoes used: {words}."])
 

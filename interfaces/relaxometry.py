@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from nipype.interfaces.base import File, isdefined, traits
 
-from qsmprep.interfaces.images import read_grid, read_mask, read_volume, write_volume
+from qsmprep.interfaces.images import as_echoes, read_grid, read_mask, read_volume, write_volume
 from qsmprep.interfaces.step import MethodInputSpec, MethodStep, Record, StepOutputSpec
 
 
@@ -39,7 +39,9 @@ class FitRelaxation(MethodStep):
         grid = read_grid(self.inputs.magnitude)
         mask = read_mask(self.inputs.mask) if isdefined(self.inputs.mask) else None
         result, record = self._run_method(
-            magnitude=read_volume(self.inputs.magnitude), mask=mask, echo_times_s=np.array(self.inputs.echo_times)
+            magnitude=as_echoes(read_volume(self.inputs.magnitude)),
+            mask=mask,
+            echo_times_s=np.array(self.inputs.echo_times),
         )
         inside = np.ones(grid.shape, bool) if mask is None else mask
         record.facts["median R2* (1/s)"] = float(np.median(result.r2star[inside]))

@@ -69,6 +69,7 @@ METHODS = (
     Method("unwrapping", "romeo", "qsmprep.unwrap.romeo", "romeo", "RomeoOptions", "ROMEO", ("dymerska2021",)),
     Method("unwrapping", "laplacian", "qsmprep.unwrap.laplacian", "laplacian", "LaplacianOptions", "Laplacian unwrapping", ("schofield2003",)),
     Method("echo-combination", "weighted", "qsmprep.field.weighted", "weighted_field", "WeightedFieldOptions", "weighted averaging of the unwrapped echoes", ("dymerska2021",)),
+    Method("echo-combination", "linear-fit", "qsmprep.field.linear", "linear_field", "", "weighted linear fit with offset", ("liu2013",)),
     Method("echo-combination", "nonlinear-fit", "qsmprep.field.nonlinear", "nonlinear_field", "NonlinearFieldOptions", "non-linear complex fit", ("liu2013",)),
     Method("mask", "bet", "qsmprep.masking.bet", "bet", "BetOptions", "BET", ("smith2002",)),
     Method("mask", "robust", "qsmprep.masking.robust", "robust_mask", "RobustMaskOptions", "magnitude threshold mask", ("dymerska2021",)),

@@ -55,7 +55,11 @@ def init_inversion_wf(*, plan: RunPlan, name: str = "inversion_wf") -> Workflow:
             method=method,
             volumes=40,
         )
-        reference = plan.node(Reference(options=plan.step_options("reference")), f"reference_{label}", volumes=4)
+        reference = plan.node(
+            Reference(options=plan.step_options("reference"), label=method if i else ""),
+            f"reference_{label}",
+            volumes=4,
+        )
         workflow.connect(
             [
                 (inputnode, invert, [("local_field", "local_field"), ("mask", "mask"), ("noise", "noise"),

@@ -23,7 +23,7 @@ class Figure:
     ----------
     name : of its node, and the `desc` of its file.
     suffix : of its file.
-    stage : step of the report it stands in.
+    stages : steps of the report it stands in.
     source : (stage graph, output) of the image.
     caption : below the picture.
     display : options of the mosaic.
@@ -34,7 +34,7 @@ class Figure:
 
     name: str
     suffix: str
-    stage: str
+    stages: tuple[str, ...]
     source: tuple[str, str]
     caption: str
     display: dict[str, Any]
@@ -49,31 +49,33 @@ PHASE_WINDOW = {"window": (-3.1416, 3.1416), "label": "rad"}
 CHI_WINDOW = {"window": (-0.2, 0.2), "label": "ppm"}
 
 FIGURES = (
-    Figure("firstecho", "phase", "phase", ("phase", "phase"), "Wrapped phase of the first echo.", {**PHASE_WINDOW, "title": "Wrapped phase, first echo"}),
-    Figure("lastecho", "phase", "phase", ("phase", "phase"), "Wrapped phase of the last echo.", {**PHASE_WINDOW, "title": "Wrapped phase, last echo"}, echo=-1),
-    Figure("masks", "magnitude", "mask", ("phase", "magnitude_rss"), "Outlines of the consensus masks on the magnitude (root sum of squares over echoes). Mask 1: brain; mask 3: brain with reliable phase, holes filled; mask 4: where susceptibility is valid.",
+    Figure("firstecho", "phase", ("input",), ("phase", "phase"), "Wrapped phase of the first echo.", {**PHASE_WINDOW, "title": "Wrapped phase, first echo"}),
+    Figure("lastecho", "phase", ("input",), ("phase", "phase"), "Wrapped phase of the last echo.", {**PHASE_WINDOW, "title": "Wrapped phase, last echo"}, echo=-1),
+    Figure("masks", "magnitude", ("mask",), ("phase", "magnitude_rss"), "Outlines of the consensus masks on the magnitude (root sum of squares over echoes). Mask 1: brain; mask 3: brain with reliable phase, holes filled; mask 4: where susceptibility is valid.",
            {"window": "positive", "label": "arbitrary", "title": "Masks"},
            outlines={"mask 1: brain": BRAIN, "mask 3: background removal": ("masks", "background_mask"), "mask 4: QSM": QSM}),
-    Figure("unwrapped", "phase", "unwrapping", ("field", "unwrapped"), "Unwrapped phase of the last echo. Steps of 2 pi would show as sharp edges.", {"window": "symmetric", "label": "rad", "title": "Unwrapped phase"}, mask=BRAIN, echo=-1),
-    Figure("quality", "phase", "unwrapping", ("field", "quality"), "Quality map of the unwrapping: 1 is coherent in space, magnitude and echo time.", {"window": (0.0, 1.0), "label": "quality", "title": "Quality map"}),
-    Figure("total", "fieldmap", "echo-combination", ("field", "total_field"), "Total field.", {"window": "symmetric", "label": "Hz", "title": "Total field"}, mask=BRAIN),
-    Figure("local", "fieldmap", "background", ("background", "local_field"), "Tissue field, background removed.", {"window": "symmetric", "label": "Hz", "title": "Tissue field"}, mask=("background", "mask")),
-    Figure("weights", "weights", "weights", ("inversion", "weights"), "Data weights of the inversion: dark voxels are trusted less.", {"window": "positive", "label": "weight", "title": "Data weights"}, mask=QSM),
-    Figure("chi", "Chimap", "inversion", ("inversion", "chi"), "Susceptibility in linear grey from -0.2 to 0.2 ppm; bright is paramagnetic.", {**CHI_WINDOW, "title": "Susceptibility"}, mask=QSM),
-    Figure("r2star", "R2starmap", "relaxometry", ("relaxometry", "r2star"), "Effective transverse relaxation rate.", {"window": (0.0, 60.0), "label": "1/s", "title": "R2*"}, mask=BRAIN),
+    Figure("unwrapped", "phase", ("unwrapping",), ("field", "unwrapped"), "Unwrapped phase of the last echo. Steps of 2 pi would show as sharp edges.", {"window": "symmetric", "label": "rad", "title": "Unwrapped phase"}, mask=BRAIN, echo=-1),
+    Figure("quality", "phase", ("unwrapping",), ("field", "quality"), "Quality map of the unwrapping: 1 is coherent in space, magnitude and echo time.", {"window": (0.0, 1.0), "label": "quality", "title": "Quality map"}),
+    Figure("total", "fieldmap", ("echo-combination",), ("field", "total_field"), "Total field.", {"window": "symmetric", "label": "Hz", "title": "Total field"}, mask=BRAIN),
+    Figure("local", "fieldmap", ("background", "inversion"), ("background", "local_field"), "Tissue field, background removed.", {"window": "symmetric", "label": "Hz", "title": "Tissue field"}, mask=("background", "mask")),
+    Figure("weights", "weights", ("weights",), ("inversion", "weights"), "Data weights of the inversion: dark voxels are trusted less.", {"window": "positive", "label": "weight", "title": "Data weights"}, mask=QSM),
+    Figure("chi", "Chimap", ("inversion",), ("inversion", "chi"), "Susceptibility in linear grey from -0.2 to 0.2 ppm; bright is paramagnetic.", {**CHI_WINDOW, "title": "Susceptibility"}, mask=QSM),
+    Figure("r2star", "R2starmap", ("relaxometry",), ("relaxometry", "r2star"), "Effective transverse relaxation rate.", {"window": (0.0, 60.0), "label": "1/s", "title": "R2*"}, mask=BRAIN),
 )  # fmt: skip
 
 
 def figures_of(plan: RunPlan) -> tuple[Figure, ...]:
     """The pictures of a run."""
     with_relaxation = plan.settings.method("relaxometry") != "none"
-    figures = [figure for figure in FIGURES if figure.stage != "relaxometry" or with_relaxation]
+    figures = [figure for figure in FIGURES if "relaxometry" not in figure.stages or with_relaxation]
     for i, method in enumerate(plan.settings.methods["inversion"][1:], start=1):
         title = f"Susceptibility, {method}"
         label = method.replace("-", "")
         caption = f"Susceptibility by {method}, same window."
         source = ("inversion", chi_name(i))
-        figures.append(Figure(label, "Chimap", "inversion", source, caption, {**CHI_WINDOW, "title": title}, mask=QSM))
+        figures.append(
+            Figure(label, "Chimap", ("inversion",), source, caption, {**CHI_WINDOW, "title": title}, mask=QSM)
+        )
     return tuple(figures)
 
 

@@ -17,7 +17,7 @@ from qsmprep.bids.problem import Problem, errors
 from qsmprep.bids.query import Echo, GreRun, number
 from qsmprep.units import GYROMAGNETIC_RATIO_MHZ_PER_T
 
-__all__ = ["Problem", "check_output_dir", "check_run", "errors"]
+__all__ = ["Problem", "check_mask", "check_output_dir", "check_run", "errors"]
 
 LONGEST_ECHO_TIME_S = 0.2
 LABELS = {name: label for label, name in PARTS.items()}
@@ -47,8 +47,10 @@ def check_run(
     headers = [read_header(path) for path in run.files]
     problems += [header for header in headers if isinstance(header, Problem)]
     readable = [header for header in headers if isinstance(header, Header)]
-    problems += check_grids(readable, b0_direction=b0_direction)
-    surveys = survey_all(readable, threads=threads)
+    grid_problems = check_grids(readable, b0_direction=b0_direction)
+    problems += grid_problems
+    named = {problem.path for problem in grid_problems}
+    surveys = survey_all([header for header in readable if header.path not in named], threads=threads)
     problems += [survey for survey in surveys if isinstance(survey, Problem)]
     for survey in surveys:
         if isinstance(survey, VoxelSurvey):
@@ -56,6 +58,21 @@ def check_run(
     if not errors(problems):
         problems += _check_scaling(run, {survey.path: survey for survey in surveys})
         problems += _consensus_warnings(run)
+    return tuple(problems)
+
+
+def check_mask(path: Path, run: GreRun) -> tuple[Problem, ...]:
+    """Problems of a brain mask made elsewhere: it must be readable, lie on the run's grid, and hold some voxels."""
+    headers = [read_header(run.files[0]), read_header(Path(path))]
+    problems = [header for header in headers if isinstance(header, Problem)]
+    problems = problems or check_grids(headers, b0_direction=(0, 0, 1))
+    if not problems:
+        (found,) = survey_all(headers[1:])
+        if isinstance(found, Problem):
+            problems.append(found)
+        elif not found.maximum > 0:
+            remedy = "Give a mask that is 1 in the brain."
+            problems.append(Problem("error", path, "the mask is empty", "", remedy))
     return tuple(problems)
 
 

@@ -138,7 +138,12 @@ def sidecar(
         document |= {"Units": output.units, "SkullStripped": output.skull_stripped}
     if key == "chi":
         document |= _susceptibility_keys(steps)
-    return {**document, "SoftwareVersions": dict(software), "ProcessingSteps": steps}
+    return {**document, "ProcessingSoftware": dict(software), "ProcessingSteps": [_lasting(step) for step in steps]}
+
+
+def _lasting(step: Mapping[str, Any]) -> dict[str, Any]:
+    """A step's record without what differs from run to run, so that the same run gives the same sidecar."""
+    return {key: value for key, value in step.items() if key != "seconds"}
 
 
 def _susceptibility_keys(steps: list[dict[str, Any]]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from bids.exceptions import BIDSConflictingValuesError
 from bids.layout import BIDSLayout, BIDSLayoutIndexer
 from bids.layout import Query as BidsQuery
 
@@ -136,7 +137,7 @@ def find_runs(
     Raises
     ------
     ValueError
-        If a filter is not understood.
+        If a filter is not understood, or a sidecar contradicts the name of its image.
     """
     bids_dir = Path(os.path.abspath(bids_dir))
     available = labels_inside(bids_dir, "sub")
@@ -216,7 +217,10 @@ def _index(bids_dir: Path, subjects: Sequence[str], sessions: Sequence[str], unr
     for path in unreadable:
         ignore.append(re.compile(rf"^{re.escape('/' + Path(path).relative_to(bids_dir).as_posix())}$"))
     indexer = BIDSLayoutIndexer(validate=False, ignore=ignore)
-    return BIDSLayout(bids_dir, validate=False, derivatives=False, indexer=indexer)
+    try:
+        return BIDSLayout(bids_dir, validate=False, derivatives=False, indexer=indexer)
+    except BIDSConflictingValuesError as error:
+        raise ValueError(f"{bids_dir}: a sidecar contradicts the name of its image. {error}") from None
 
 
 def _filter(filters: Any, suffix: str, layout: BIDSLayout, sessions: Sequence[str]) -> dict[str, Any]:

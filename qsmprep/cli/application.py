@@ -16,14 +16,16 @@ from pathlib import Path
 import tomli_w
 
 from qsmprep import __version__
-from qsmprep.bids.checks import Problem, check_output_dir, check_run
+from qsmprep.bids.checks import check_mask, check_output_dir, check_run
 from qsmprep.bids.outputs import BIDSIGNORE, dataset_description, figures_folder, write_json, write_text
+from qsmprep.bids.problem import Problem
 from qsmprep.bids.provenance import software_versions
 from qsmprep.bids.query import GreRun, find_runs
 from qsmprep.cli.execution import Outcome, execute, write_records
 from qsmprep.cli.parser import Request
 from qsmprep.cli.planning import choose_device, plan_run, planned_record
 from qsmprep.cli.validation import start_validation, validation_findings
+from qsmprep.engine.pool import warm_up
 from qsmprep.engine.resources import available_cores
 from qsmprep.report.methods import write_citation_files
 from qsmprep.report.page import write_subject_report
@@ -47,6 +49,7 @@ class Work:
 def run(request: Request, settings: Settings) -> int:
     """Do what was asked and return the exit status."""
     _start_logging(request.verbosity)
+    warm_up()
     print(f"qsmprep {__version__}: {request.bids_dir} -> {request.output_dir}", flush=True)
     try:
         _check_folders(request)
@@ -117,18 +120,33 @@ def _find_work(request: Request, settings: Settings, *, threads: int, device: st
         errors = [problem for problem in problems if problem.severity == "error"]
         if not errors:
             try:
-                work.plans.append(plan_run(run, request, settings, threads=threads, device=device))
-                continue
+                plan = plan_run(run, request, settings, threads=threads, device=device)
+                errors = _mask_problems(plan, run) or _collision(plan, work.plans)
             except ValueError as error:
-                errors = [Problem("error", None, str(error), "", "")]
-        work.refused[run.name] = (run, errors)
-        work.errors += [str(problem) for problem in errors]
+                errors = [Problem("error", None, str(error))]
+        if errors:
+            work.refused[run.name] = (run, errors)
+            work.errors += [str(problem) for problem in errors]
+        else:
+            work.plans.append(plan)
     if validator is not None:
         work.warnings["dataset"] += validation_findings(validator)
-    prefixes = [plan.prefix for plan in work.plans]
-    if twice := sorted({prefix for prefix in prefixes if prefixes.count(prefix) > 1}):
-        raise ValueError(f"Several inputs would write {twice[0]}: tell them apart by acq- or run-, or select one.")
     return work
+
+
+def _mask_problems(plan: RunPlan, run: GreRun) -> list[Problem]:
+    return [] if plan.brain_mask is None else list(check_mask(plan.brain_mask.path, run))
+
+
+def _collision(plan: RunPlan, others: Sequence[RunPlan]) -> list[Problem]:
+    """Two inputs must never write one name."""
+    rivals = [other.run.name for other in others if other.prefix == plan.prefix]
+    remedy = "Tell them apart by acq- or run-, or select one with --bids-filter-file."
+    return (
+        [Problem("error", plan.run.name, f"its outputs would bear the names of those of {rivals[0]}", "", remedy)]
+        if rivals
+        else []
+    )
 
 
 def _check_folders(request: Request) -> None:
@@ -213,9 +231,9 @@ def _cores(settings: Settings) -> int:
 
 
 def _tell(work: Work) -> None:
-    for name, warnings in work.warnings.items():
+    for warnings in work.warnings.values():
         for warning in warnings:
-            print(f"Warning: {name}: {warning}", file=sys.stderr)
+            print(f"Warning: {warning}", file=sys.stderr)
     for error in work.errors:
         print(f"Error: {error}", file=sys.stderr)
 

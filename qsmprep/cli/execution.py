@@ -80,7 +80,11 @@ def write_records(
     records = []
     for plan in plans:
         folder = plan.output_dir / figures_folder(plan.prefix)
-        pictures = [(figure.stage, figure_file(figure, plan.prefix), figure.caption) for figure in figures_of(plan)]
+        pictures = [
+            (stage, figure_file(figure, plan.prefix), figure.caption)
+            for figure in figures_of(plan)
+            for stage in figure.stages
+        ]
         steps = with_figures(step_records(outcome.folders.get(plan.prefix, [])), pictures, folder)
         image = nib.load(plan.run.files[0])
         record = run_record(

@@ -139,7 +139,7 @@ def planned_record(plan: RunPlan) -> list[dict]:
     from qsmprep import registry
     from qsmprep.interfaces.step import Record, parameters
 
-    records = [Record("phase", "prepare", "phase preparation", notes=list(plan.notes))]
+    records = [Record("input", "prepare", "scaling to radians by rule", notes=list(plan.notes))]
     for stage in registry.STAGES:
         for name in plan.settings.methods[stage]:
             if name == "none" or (stage == "phase-offset" and plan.n_echoes == 1):

@@ -34,6 +34,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"qsmprep-tools {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_simulate(commands)
+    text = "Compile every loop once by running all methods on a tiny simulated head."
+    commands.add_parser("warm-up", help=text, description=text).set_defaults(run=_warm_up)
     return parser
 
 
@@ -56,3 +58,9 @@ def _simulate(arguments: argparse.Namespace) -> int:
     if not arguments.quiet:
         print(f"Simulated dataset: {out}")
     return 0
+
+
+def _warm_up(arguments: argparse.Namespace) -> int:
+    from qsmprep.cli.warmup import warm_up
+
+    return warm_up()

@@ -11,7 +11,6 @@ import multiprocessing
 import multiprocessing.forkserver
 import os
 import pickle
-import pkgutil
 import signal
 import sys
 import threading
@@ -40,17 +39,20 @@ PRELOAD = (
     "nipype.pipeline.engine",
     "networkx",
     "qsmprep.engine.pool",
-    "qsmprep.cli.run",
 )
 GRACE_S = 2.0
 
 
 def warm_up(preload: tuple[str, ...] = ()) -> None:
-    """Start the server the nodes' processes are forked from; it loads modules while this process goes on."""
+    """Start the server the nodes' processes are forked from; it loads modules while this process goes on.
+
+    It loads PRELOAD, every module of qsmprep that this process has loaded so far, and `preload`.
+    """
     os.environ.setdefault("NIPYPE_NO_ET", "1")
     # A thread pool of BLAS in every small process costs more than it brings: the heavy loops are not BLAS.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    modules = [*PRELOAD, *_interface_modules(), *_main_package(), *preload]
+    loaded = sorted(name for name in sys.modules if name.startswith("qsmprep."))
+    modules = [*PRELOAD, *loaded, *_main_package(), *preload]
     multiprocessing.get_context("forkserver").set_forkserver_preload(modules)
     multiprocessing.forkserver.ensure_running()
 
@@ -333,15 +335,7 @@ def stop_on_signals() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
-def _interface_modules() -> list[str]:
-    try:
-        import qsmprep.interfaces as package
-    except ImportError:
-        return []
-    return [f"{package.__name__}.{module.name}" for module in pkgutil.iter_modules(package.__path__)]
-
-
 def _main_package() -> list[str]:
     """The package run by `python -m`, which every process imports before its work."""
-    name = getattr(sys.modules["__main__"].__spec__, "name", None)
+    name = getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", None)
     return [name.partition(".")[0]] if name else []

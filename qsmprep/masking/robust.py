@@ -99,7 +99,7 @@ def brain_from_head(mask: np.ndarray) -> np.ndarray:
 
 def box_mean(volume: np.ndarray, width: int) -> np.ndarray:
     """Mean over a cube of odd `width` voxels around each voxel, over what lies inside the array: float32."""
-    mean = volume.astype(np.float32)
+    mean = np.array(volume, np.float32, order="C")
     for axis in range(3):
         # (before, along, after): one loop serves every axis.
         before, after = int(np.prod(mean.shape[:axis])), int(np.prod(mean.shape[axis + 1 :]))

@@ -92,7 +92,7 @@ def mcpc3ds(
         echo_times_s=[spacing],
         magnitude=strength,
         mask=mask,
-        options=RomeoOptions(correct_regions=True),
+        options=RomeoOptions(tree="sorted", correct_regions=True),
     )
     report(0.6)
     usable = np.empty(mask.shape, bool)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -105,23 +106,33 @@ def parameter_words(parameter: Parameter) -> str:
     return f"{parameter.name} = {parameter.value} {parameter.unit}".strip()
 
 
-def reference_values(run: Run) -> tuple[str, str, str] | None:
-    """Region, mean and standard deviation (ppm) of the reference region, if the record has them."""
-    steps = [step for step in run.steps if stage_of(step.stage).name == "reference"]
-    steps += [step for step in run.steps if stage_of(step.stage).name == "inversion"]
-    for step in steps:
-        mean = _fact(step, r"\bmean\b")
-        spread = _fact(step, r"standard deviation|\bs\.?d\.?\b|\bstd\b")
-        if mean is not None and spread is not None:
-            region = step.title or step.method if stage_of(step.stage).name == "reference" else "reference region"
-            return region, mean, spread
+@dataclass(frozen=True)
+class ReferenceValues:
+    """Susceptibility of the reference region in ppm as text, and what the record calls its mean."""
+
+    region: str
+    mean_name: str
+    mean: str
+    deviation: str
+
+
+def reference_values(run: Run) -> ReferenceValues | None:
+    """Mean and standard deviation of the reference region, from the reference step, else from an inversion."""
+    for name in ("reference", "inversion"):
+        for step in run.steps:
+            if stage_of(step.stage).name == name:
+                mean, deviation = _fact(step, r"\bmean\b"), _fact(step, r"standard deviation|\bs\.?d\.?\b|\bstd\b")
+                if mean and deviation:
+                    region = step.title or step.method if name == "reference" else "as named by the inversion"
+                    return ReferenceValues(region, *mean, deviation[1])
     return None
 
 
-def _fact(step: Step, pattern: str) -> str | None:
+def _fact(step: Step, pattern: str) -> tuple[str, str] | None:
+    """Name (its unit taken off) and value of the first numerical fact whose name matches."""
     for name, value in step.facts.items():
         if re.search(pattern, str(name), re.IGNORECASE) and isinstance(value, (int, float)):
-            return words(value)
+            return re.sub(r"\s*\(ppm\)$", "", str(name)), words(value)
     return None
 
 
@@ -159,7 +170,7 @@ def _reconstruction(run: Run) -> str:
     version = _safe(run.software.get("qsmprep", ""))
     sentences = [
         f"Susceptibility maps were reconstructed with qsmprep {version}".rstrip()
-        + f", following the consensus recommendations for clinical research in the brain [@{CONSENSUS}]."
+        + f", which follows the steps of the consensus for clinical research in the brain [@{CONSENSUS}]."
     ]
     for _, group in groupby(run.steps, key=lambda step: stage_of(step.stage).name):
         steps = list(group)
@@ -192,8 +203,10 @@ def _reference_values(run: Run) -> str:
     values = reference_values(run)
     if values is None:
         return ""
-    region, mean, spread = (_safe(part) for part in values)
-    return f"Susceptibility of the reference region ({region}): mean {mean} ppm, standard deviation {spread} ppm."
+    return (
+        f"Susceptibility of the reference region ({_safe(values.region)}): "
+        f"{_safe(values.mean_name)} {values.mean} ppm, standard deviation {values.deviation} ppm."
+    )
 
 
 def _software(run: Run) -> str:

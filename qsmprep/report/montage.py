@@ -10,7 +10,8 @@ import numpy as np
 from qsmprep.volume import bounding_box
 
 CONVENTIONS = ("radiological", "neurological")
-_WIDTH = (700, 1500)  # pixels a montage may be wide: crisp on a page, small as a file
+_WIDTH = (900, 1500)  # pixels a montage may be wide: crisp on a page, small as a file
+_HEIGHT = 1400
 _GAP = 6
 _MARGIN_MM = 6.0
 _ENDS = 0.1  # share of the box left out at each end, where slices show little
@@ -69,7 +70,8 @@ class Layout:
     Attributes
     ----------
     axes, flips : voxel axis that lies closest to each patient axis, and whether it runs the other way.
-    columns, rows : pixel -> voxel index along each patient axis, by plane name.
+    shape : height and width of the picture, pixels.
+    samples : by plane name, the voxel index along the patient axis of each pixel row and of each pixel column.
     """
 
     axes: tuple[int, int, int]
@@ -86,7 +88,7 @@ class Layout:
         for tile in self.tiles:
             plane = np.take(patient, tile.index, axis=tile.plane.through)
             down, across = self.samples[tile.plane.name]
-            # np.take leaves the two other axes ascending: axis `across` always precedes axis `down`.
+            # Of the two axes that are left, the one across always precedes the one down.
             window = (slice(tile.row, tile.row + tile.height), slice(tile.column, tile.column + tile.width))
             picture[window] = plane[np.ix_(across, down)].T
         return picture
@@ -134,7 +136,7 @@ def plan(
     sizes = np.linalg.norm(np.asarray(affine, float)[:3, :3], axis=0)[list(axes)]
     box = _box([shape[axis] for axis in axes], sizes, None if region is None else canonical(region, axes, flips))
     extent = [size * (part.stop - part.start) for size, part in zip(sizes, box, strict=True)]
-    pixel = _pixel_size(min(sizes), slices * extent[0])
+    pixel = _pixel_size(min(sizes), max(slices * extent[0], extent[1]), extent[1] + 2 * extent[2])
     width = slices * max(1, round(extent[0] / pixel)) + (slices - 1) * _GAP
 
     samples, tiles, rows, top = {}, [], [], 0
@@ -177,11 +179,12 @@ def _box(shape: Sequence[int], sizes: np.ndarray, region: np.ndarray | None) -> 
     return bounding_box(region, tuple(int(np.ceil(_MARGIN_MM / size)) for size in sizes))
 
 
-def _pixel_size(finest: float, width_mm: float) -> float:
+def _pixel_size(finest: float, width_mm: float, height_mm: float) -> float:
     """A whole multiple or fraction of the finest voxel, so that voxels of equal size stay of equal size."""
-    if width_mm / finest > _WIDTH[1]:
-        return finest * np.ceil(width_mm / finest / _WIDTH[1])
-    return finest / max(1, np.ceil(_WIDTH[0] / (width_mm / finest)))
+    room = min(_WIDTH[1] * finest / width_mm, _HEIGHT * finest / height_mm)
+    if room < 1:
+        return finest * np.ceil(1 / room)
+    return finest / max(1, min(np.floor(room), np.ceil(_WIDTH[0] * finest / width_mm)))
 
 
 def _sample(part: slice, size: float, pixel: float) -> np.ndarray:

@@ -128,6 +128,7 @@ def _run_view(number: int, run: Run) -> dict[str, Any]:
         "warnings": run.all_warnings(),
         "missing": missing_essentials(run.acquisition),
         "duration": duration_words(run.seconds),
+        "started": re.sub(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d).*", r"\1 \2", run.started),
         "glance": _glance(run),
         "steps": [_step_view(f"{name}-step-{k}", step) for k, step in enumerate(run.steps, start=1)],
         "assumed": [
@@ -155,7 +156,7 @@ def _glance(run: Run) -> list[tuple[str, str]]:
         ("Voxel size", value.get("Voxel size", "")),
         ("Slab", value.get("Orientation of the slab", "")),
         ("Methods", " → ".join(methods)),
-        ("Reference region", f"{reference[0]}: {reference[1]} ± {reference[2]} ppm" if reference else ""),
+        ("Reference region", f"{reference.region}: {reference.mean} ± {reference.deviation} ppm" if reference else ""),
     ]
     return [fact for fact in facts if fact[1]]
 

@@ -73,7 +73,7 @@ def reconstruction_lines(run: Run) -> list[Line]:
     lines.append(_line("Unit of susceptibility", ("ppm (SI)",)))
     lines.append(_line("Reference region", _algorithms(run, "Referencing")))
     values = reference_values(run)
-    spread = (f"{values[1]} ± {values[2]} ppm (mean ± standard deviation)",) if values else ()
+    spread = (f"{values.mean} ± {values.deviation} ppm ({values.mean_name} ± standard deviation)",) if values else ()
     lines.append(_line("Susceptibility in the reference region", spread))
     lines.append(Line("Inclusion and exclusion criteria", (_BY_AUTHORS,), essential=True, available=False))
     lines.append(Line("Artifacts considered and their threshold", (_BY_AUTHORS,), essential=True, available=False))

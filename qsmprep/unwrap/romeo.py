@@ -26,6 +26,12 @@ class RomeoOptions:
     weights: str = option("romeo", "Edge weights; romeo is romeo3 with a magnitude, romeo4 without.", choices=PRESETS)
     template_echo: int = option(1, "Echo that is unwrapped in space, counted from 1; the others follow it.", low=1)
     individual: bool = option(False, "Unwrap every echo in space (for data with phase offsets or motion).")
+    tree: str = option(
+        "grown",
+        "How the spanning tree is built: grown from seeds, or at once from all edges sorted by weight (twice as fast, "
+        "different among equal weights; one seed, no wrap addition).",
+        choices=("grown", "sorted"),
+    )
     max_seeds: int = option(1, "Regions that grow at the same time.", low=1, high=growing.LAST_LABEL)
     merge_regions: bool = option(False, "Join touching regions without a jump between them.")
     correct_regions: bool = option(False, "Bring the median of every region nearest to zero by whole turns.")
@@ -126,6 +132,8 @@ def _check_input(echoes, times, strengths, mask, options):
         raise ValueError(f"Magnitude of shape {strengths.shape} does not fit phase of shape {echoes.shape}.")
     if mask.shape != echoes.shape[1:]:
         raise ValueError(f"Mask of shape {mask.shape} does not fit phase of shape {echoes.shape}.")
+    if options.tree == "sorted" and (options.max_seeds > 1 or options.wrap_addition > 0):
+        raise ValueError("The sorted tree has one seed and no wrap addition; choose the grown tree for these.")
     if mask.size >= 2**29:
         raise ValueError(f"A volume of {mask.size} voxels is too large: edges are counted in 32 bits.")
     if options.template_echo > len(echoes):
@@ -185,7 +193,7 @@ def _unwrap_in_space(stack, echo, options):
         magnitude=stack.strength(echo),
     )
     to_second = {"second_phase": second, "times": times_ms}
-    if options.max_seeds == 1 and options.wrap_addition == 0:
+    if options.tree == "sorted":
         labels, parts = unwrap_by_forest(volume, costs, stack.inside, **to_second)
     else:
         labels, parts = growing.grow(

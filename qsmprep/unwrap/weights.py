@@ -115,6 +115,9 @@ def _romeo_costs(phase, second, magnitude, mask, terms, ratio, half_bright, cost
                         continue
                     weight = np.float32(1)
                     difference = _wrap(p[i] - p[j])
+                    if not np.isfinite(difference):
+                        c[3 * i + d] = 0
+                        continue
                     if use_phase:
                         weight *= _scaled(1 - abs(difference) / np.float32(np.pi))
                     if use_gradient:
@@ -131,7 +134,7 @@ def _romeo_costs(phase, second, magnitude, mask, terms, ratio, half_bright, cost
                     if use_bright:
                         brightest = max(mag[i], mag[j], np.float32(1e-30))
                         weight *= _scaled(0.5 + 0.5 * min(np.float32(1), half_bright / brightest))
-                    c[3 * i + d] = _cost(weight)
+                    c[3 * i + d] = np.uint8(max(np.float32(1), np.rint((1 - weight) * 255)))
 
 
 @jit()
@@ -141,8 +144,8 @@ def _wrap(x):
 
 @jit()
 def _scaled(term):
-    # A poor term must not veto an edge that the others like.
-    return np.float32(0.1) + np.float32(0.9) * max(np.float32(0), np.float32(term))
+    # A poor term, or one that cannot be told (NaN), must not veto an edge that the others like.
+    return np.float32(0.1) + np.float32(0.9) * (np.float32(term) if term > 0 else np.float32(0))
 
 
 @jit()
@@ -157,13 +160,6 @@ def _magnitude_coherence(one, other):
     largest = max(one, other)
     quotient = min(one, other) / largest if largest > 0 else np.float32(0)
     return quotient * quotient
-
-
-@jit()
-def _cost(weight):
-    if not (weight >= 0 and weight <= 1):  # NaN: no edge
-        return np.uint8(0)
-    return np.uint8(max(np.float32(1), np.rint((1 - weight) * 255)))
 
 
 @jit(parallel=True)
@@ -181,7 +177,7 @@ def _reliability(phase, reliability):
                         bend = _wrap(phase[a - x, b - y, k - z] - here) - _wrap(here - phase[a + x, b + y, k + z])
                         if not np.isnan(bend):
                             total += bend * bend
-                reliability[a, b, k] = np.nan if np.isnan(here) else 1 / max(np.sqrt(total), np.float32(1e-6))
+                reliability[a, b, k] = 1 / max(np.sqrt(total), np.float32(1e-6)) if np.isfinite(here) else np.nan
 
 
 @jit(parallel=True)

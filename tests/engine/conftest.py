@@ -63,6 +63,10 @@ class Lab:
         """A node that raises ValueError."""
         return self._node(_complain, name, resources, text=text, seconds=seconds)
 
+    def talk(self, name, text):
+        """A node that logs a warning."""
+        return self._node(_talk, name, {}, text=text)
+
     def workflow(self, *nodes, chains=()):
         """A graph of the nodes; chains are sequences of nodes, each run after the one before it."""
         made = Workflow("graph", base_dir=str(self.folder / "work"))
@@ -127,3 +131,10 @@ def _complain(text, seconds, after=None):
 
     time.sleep(seconds)
     raise ValueError(text)
+
+
+def _talk(text, after=None):
+    import logging
+
+    logging.getLogger("qsmprep.step").warning(text)
+    return text

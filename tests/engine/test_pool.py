@@ -182,6 +182,12 @@ def test_timings_tell_seconds_and_memory(lab):
     assert timing.seconds > 0.2 and 0.01 < timing.peak_gb < 4 and timing.expected_gb == 0.1 and not timing.cached
 
 
+def test_what_a_node_logs_reaches_the_main_process(lab, caplog):
+    with caplog.at_level(logging.WARNING, "qsmprep"):
+        lab.workflow(lab.talk("one", "echo 3 looks odd")).run(plugin=pool())
+    assert [(record.name, record.getMessage()) for record in caplog.records] == [("qsmprep.step", "echo 3 looks odd")]
+
+
 def test_exits_are_told_in_words():
     assert describe_exit(-11) == "killed by signal 11 (SIGSEGV)"
     assert describe_exit(3) == "ended with exit code 3"

@@ -1,0 +1,187 @@
+"""PDF: the background field is what dipoles outside the mask can explain of the field inside it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qsmprep.background import BackgroundRemoval, check_background_input
+from qsmprep.convergence import Convergence
+from qsmprep.dipole import KINDS, dipole_kernel
+from qsmprep.fourier import irfftn, rfftn, to_device, to_numpy
+from qsmprep.options import check_options, option
+from qsmprep.solvers import conjugate_gradient
+from qsmprep.volume import frame_around
+
+NOISE_FLOOR = 0.1  # of the median: one voxel of lucky noise must not outweigh a hundred others
+
+
+@dataclass(frozen=True)
+class PdfOptions:
+    """Options of the projection onto dipole fields.
+
+    The discrete kernel is the default because its fields obey the sampled Laplace equation exactly: the fit then
+    converges, where other kernels' fields next to the sources go on to explain tissue if iterated further.
+    """
+
+    tolerance: float = option(3e-4, "stop at this residual of the normal equations, relative", low=0.0, high=1.0)
+    max_iterations: int = option(100, "cap on conjugate gradient iterations", low=1, high=10000)
+    padding_mm: float = option(20.0, "room for sources around the mask's box", unit="mm", low=1.0, high=500.0)
+    kernel: str = option("discrete", "dipole kernel of the sources", choices=KINDS)
+
+
+def pdf(
+    total_field: np.ndarray,
+    mask: np.ndarray,
+    *,
+    voxel_size_mm: tuple[float, float, float],
+    b0_direction: tuple[float, float, float],
+    noise: np.ndarray | None = None,
+    options: PdfOptions = PdfOptions(),
+    progress: Callable[[int, int], None] | None = None,
+    device: str = "cpu",
+) -> BackgroundRemoval:
+    """Remove the background field by fitting sources outside the mask.
+
+    Minimises |W (f - D x)|^2 in the mask over x supported outside it, by conjugate gradients on the normal
+    equations; the tissue field is f - D x.
+
+    Parameters
+    ----------
+    total_field : (n0, n1, n2) unwrapped field, Hz or ppm; values outside the mask do not matter.
+    mask : (n0, n1, n2) where the field can be trusted.
+    voxel_size_mm : edge lengths in mm.
+    b0_direction : direction of B0 in voxel axes.
+    noise : (n0, n1, n2) s.d. of the field in any unit, W = 1 / noise; W = 1 when None. Voxels of the mask whose
+        noise is not a positive number do not enter the fit.
+    options : when to stop, padding, kernel.
+    progress : called as progress(iteration, max_iterations).
+    device : where the fit runs.
+
+    Returns
+    -------
+    BackgroundRemoval in the unit of the input, on the mask given.
+
+    Raises
+    ------
+    ValueError : empty mask, mismatched shapes, non-finite field in the mask, no voxel of usable noise.
+
+    References
+    ----------
+    Liu, NMR Biomed 24:1129 (2011).
+    """
+    check_options(options)
+    started = time.perf_counter()
+    total_field, mask = check_background_input(total_field, mask)
+    frame = frame_around(mask, padding=tuple(int(np.ceil(options.padding_mm / h)) for h in voxel_size_mm))
+    weight = frame.crop(mask.astype(np.float32) if noise is None else _weight(noise, mask))
+    inside = frame.crop(mask)
+    field = np.where(inside, frame.crop(total_field), np.float32(0))
+    # Far sources would need many iterations, and a large shim term would loosen the relative tolerance.
+    field = to_device(np.where(inside, field - shim_field(field, weight, voxel_size_mm), np.float32(0)), device)
+    spectrum = dipole_kernel(frame.padded_shape, voxel_size_mm, b0_direction, kind=options.kernel)
+    fit = ExteriorDipoles(*(to_device(x, device) for x in (spectrum, weight, (~inside).astype(np.float32))))
+    sources, iterations, history, converged = conjugate_gradient(
+        lambda x: fit.adjoint(fit.forward(x)),
+        fit.adjoint(fit.weight * field),
+        tolerance=options.tolerance,
+        max_iterations=options.max_iterations,
+        progress=progress,
+    )
+    tissue = frame.restore(to_numpy(field - fit.background(sources)))
+    tissue[~mask] = 0
+    convergence = Convergence(
+        iterations=iterations,
+        converged=converged,
+        history=history,
+        monitored="residual of the normal equations, relative to the start",
+        seconds=time.perf_counter() - started,
+    )
+    return BackgroundRemoval(tissue, mask, convergence)
+
+
+@dataclass(frozen=True)
+class ExteriorDipoles:
+    """The linear map from sources outside the mask to the weighted field inside it: W D E x.
+
+    Attributes
+    ----------
+    kernel : half spectrum of the dipole kernel D.
+    weight : W, 0 outside the mask.
+    exterior : E, 1 outside the mask and 0 inside.
+    """
+
+    kernel: Any
+    weight: Any
+    exterior: Any
+
+    def background(self, sources: Any) -> Any:
+        """Field of sources everywhere in the padded box: D x."""
+        spectrum = rfftn(sources)
+        spectrum *= self.kernel
+        return irfftn(spectrum, tuple(sources.shape))
+
+    def forward(self, sources: Any) -> Any:
+        """W D E x."""
+        field = self.background(sources * self.exterior)
+        field *= self.weight
+        return field
+
+    def adjoint(self, field: Any) -> Any:
+        """E D W y, the adjoint of `forward`."""
+        sources = self.background(field * self.weight)
+        sources *= self.exterior
+        return sources
+
+
+def shim_field(field: np.ndarray, weight: np.ndarray, voxel_size_mm: tuple[float, float, float]) -> np.ndarray:
+    """The harmonic polynomial of degree <= 2 closest to a field: what sources far away, and shim coils, make.
+
+    Parameters
+    ----------
+    field, weight : (n0, n1, n2) the field and W, 0 where the field is not known.
+    voxel_size_mm : edge lengths in mm.
+
+    Returns
+    -------
+    (n0, n1, n2) float32 polynomial, in the unit of the field.
+    """
+    known = np.argwhere(weight > 0)
+    centre = known.mean(axis=0)
+    scale = 0.5 * max(size * h for size, h in zip(field.shape, voxel_size_mm, strict=True))
+    # A start needs no more; a fixed choice of voxels and einsum's plain sums do not depend on threads.
+    known = known[:: max(1, len(known) // 50_000)]
+    u = [(known[:, axis] - centre[axis]) * h / scale for axis, h in enumerate(voxel_size_mm)]
+    w = weight[tuple(known.T)].astype(np.float64)
+    terms = np.stack(_solid_harmonics(*u)) * w
+    normal = np.einsum("in,jn->ij", terms, terms)
+    right = np.einsum("in,n->i", terms, w * field[tuple(known.T)])
+    coefficients = np.linalg.lstsq(normal, right, rcond=1e-10)[0]
+    axes = np.ogrid[tuple(slice(size) for size in field.shape)]
+    grid = [((n - c) * h / scale).astype(np.float32) for n, c, h in zip(axes, centre, voxel_size_mm, strict=True)]
+    fitted = np.zeros(field.shape, np.float32)
+    for coefficient, term in zip(coefficients, _solid_harmonics(*grid), strict=True):
+        fitted += np.float32(coefficient) * term
+    return fitted
+
+
+def _solid_harmonics(x, y, z) -> list:
+    """Real solid harmonics up to degree 2."""
+    return [x * 0 + 1, x, y, z, x * y, x * z, y * z, x**2 - y**2, 2 * z**2 - x**2 - y**2]
+
+
+def _weight(noise: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """1 / noise with the median voxel at 1; 0 outside the mask and where the noise is no positive number."""
+    if noise.shape != mask.shape:
+        raise ValueError(f"Noise map and mask must have one shape; got {noise.shape} and {mask.shape}.")
+    usable = mask & np.isfinite(noise) & (noise > 0)
+    if not usable.any():
+        raise ValueError("PDF: the noise map has no positive, finite value inside the mask.")
+    median = np.median(noise[usable])
+    weight = np.zeros(mask.shape, np.float32)
+    weight[usable] = median / np.maximum(noise[usable], NOISE_FLOOR * median)
+    return weight

@@ -1,0 +1,74 @@
+"""Where the magnitude image allows susceptibility to jump: weights of the gradient penalty."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qsmprep.operators import gradient
+
+WEIGHT_KINDS = ("none", "vector-field", "l1", "l2")
+
+
+def gradient_weights(
+    magnitude: np.ndarray, mask: np.ndarray, voxel_size_mm: tuple[float, float, float], kind: str
+) -> np.ndarray:
+    """FANSI's regularisation weights r = mean(G) / G from the gradient G of the masked magnitude.
+
+    Parameters
+    ----------
+    magnitude : (n0, n1, n2), any unit.
+    mask : (n0, n1, n2) bool.
+    voxel_size_mm : edge lengths in mm.
+    kind : "vector-field": each component on its own; "l1", "l2": norm of the gradient vector for all three.
+
+    Returns
+    -------
+    (3, n0, n1, n2) float32 weights with a harmonic mean of 1 in the mask. G is floored at its noise, taken as
+    1.4826 times its median in the mask, as most of a brain is flat.
+
+    References
+    ----------
+    Milovic 2018.
+    """
+    steps = np.abs(gradient(np.where(mask, magnitude, 0).astype(np.float32), voxel_size_mm))
+    if kind == "l1":
+        steps = np.broadcast_to(steps.sum(axis=0), steps.shape)
+    elif kind == "l2":
+        steps = np.broadcast_to(np.sqrt((steps**2).sum(axis=0)), steps.shape)
+    elif kind != "vector-field":
+        raise ValueError(f"Unknown gradient weights {kind!r}; choose one of {', '.join(WEIGHT_KINDS)}.")
+    inside = steps[:, mask]
+    floor = 1.4826 * float(np.median(inside))
+    if floor == 0:  # a noise-free image, flat over most of the mask
+        floor = float(inside.mean()) or 1.0
+    return np.float32(np.maximum(inside, floor).mean(dtype=np.float64)) / np.maximum(steps, np.float32(floor))
+
+
+def edge_mask(
+    magnitude: np.ndarray, mask: np.ndarray, voxel_size_mm: tuple[float, float, float], percentage: float
+) -> np.ndarray:
+    """MEDI's gradient mask: False (an edge, not penalised) where the masked magnitude's gradient is large.
+
+    Parameters
+    ----------
+    magnitude : (n0, n1, n2), any unit.
+    mask : (n0, n1, n2) bool.
+    voxel_size_mm : edge lengths in mm.
+    percentage : fraction. The number of edge components, all three directions counted, is this fraction of the number
+        of mask voxels: 0.9 makes 30 % of the gradient components edges. Components at the mask's rim count.
+
+    Returns
+    -------
+    (3, n0, n1, n2) bool.
+
+    References
+    ----------
+    Liu 2012.
+    """
+    steps = np.abs(gradient(np.where(mask, magnitude, 0).astype(np.float32), voxel_size_mm))
+    edges = min(round(percentage * np.count_nonzero(mask)), np.count_nonzero(steps))
+    if edges == 0:
+        return np.ones(steps.shape, bool)
+    nonzero = steps[steps > 0]
+    threshold = np.partition(nonzero, nonzero.size - edges)[nonzero.size - edges]
+    return steps < threshold

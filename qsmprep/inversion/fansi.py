@@ -1,0 +1,164 @@
+"""FANSI: total variation with a linear or non-linear data term and an optional weak harmonic field, by ADMM."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qsmprep.convergence import Convergence
+from qsmprep.dipole import KINDS
+from qsmprep.fourier import irfftn, rfftn, to_device, to_numpy
+from qsmprep.inversion import Inversion
+from qsmprep.inversion.edges import WEIGHT_KINDS, gradient_weights
+from qsmprep.inversion.inputs import checked_field, checked_image, radians_per_ppm
+from qsmprep.inversion.spectral import Spectra, solve_field_and_gradient, solve_with_harmonic, spectra
+from qsmprep.options import check_options, option
+from qsmprep.proximal import fit_harmonic, fit_phase, relative_change, shrink_gradient, threshold_rows, zero_split
+from qsmprep.volume import frame_around
+
+
+@dataclass(frozen=True)
+class FansiOptions:
+    """Options of FANSI; the defaults are the consensus settings."""
+
+    nonlinear: bool = option(True, "Complex data term, which withstands phase wraps, rather than the linear one.")
+    alpha1: float = option(5e-4, "Weight of total variation, for phase in rad and data weights up to 1.", low=1e-9)
+    mu1: float = option(0.05, "Penalty parameter of the gradient split.", low=1e-9)
+    mu2: float = option(1.0, "Penalty parameter of the data split.", low=1e-9)
+    max_iterations: int = option(400, "Cap on iterations.", low=1, high=100000)
+    tolerance: float = option(0.1, "Change of chi at which to stop.", unit="%", low=0, high=100)
+    weak_harmonic: bool = option(True, "Fit the harmonic remnant of the background field along with chi.")
+    beta: float = option(150.0, "Weight of the harmonic field's Laplacian in the mask.", low=1e-9)
+    mu_h: float = option(3.0, "Penalty parameter of the Laplacian split.", low=1e-9)
+    regularisation_weights: str = option(
+        "vector-field", "Spatial weights of total variation from the magnitude's gradient.", choices=WEIGHT_KINDS
+    )
+    kernel: str = option("continuous", "Form of the dipole kernel.", choices=KINDS)
+    padding: int = option(16, "Zeros added to each axis before the transform.", unit="voxels", low=0, high=1024)
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """What the iteration works on, padded, on its device: phase, W, thresholds, mask, spectra, voxel size."""
+
+    phase: Any
+    weights: Any
+    thresholds: Any
+    inside: Any
+    grid: Spectra
+    voxel_size_mm: tuple[float, float, float]
+
+
+def fansi(
+    field_ppm: np.ndarray,
+    mask: np.ndarray,
+    *,
+    voxel_size_mm: tuple[float, float, float],
+    b0_direction: tuple[float, float, float],
+    centre_frequency_mhz: float,
+    echo_times_s: np.ndarray,
+    weights: np.ndarray | None = None,
+    magnitude: np.ndarray | None = None,
+    options: FansiOptions = FansiOptions(),
+    progress: Callable[[int, int], None] | None = None,
+    device: str = "cpu",
+) -> Inversion:
+    """Susceptibility by total variation with a non-linear data term and a weak harmonic field.
+
+    min over x, p of 1/2 |w (exp(i (D x + p)) - exp(i phi))|^2 + alpha1 |r grad x|_1 + beta/2 |M laplacian p|^2, with
+    phi the phase in rad that the field gathers over one echo spacing (over the echo time, when there is one echo), and
+    chi = x in ppm. The harmonic field p and x are solved for jointly at each frequency, which converges in a third of
+    the iterations that alternating takes, to a lower error.
+
+    Parameters
+    ----------
+    field_ppm : (n0, n1, n2) tissue field in ppm.
+    mask : (n0, n1, n2) where the field is valid.
+    voxel_size_mm : edge lengths in mm; gradients are per mm.
+    b0_direction : direction of B0 in voxel axes.
+    centre_frequency_mhz : of the scanner.
+    echo_times_s : (n_echo,) ascending.
+    weights : (n0, n1, n2) data weights w >= 0, scaled here so that the 99.9th percentile in the mask is 1, and clipped
+        there; None: the magnitude, or the mask where there is none.
+    magnitude : (n0, n1, n2) for the weights r of total variation; None: r = 1.
+    options : parameters.
+    progress : called as progress(iteration, max_iterations).
+    device : "cpu", or a torch device.
+
+    Returns
+    -------
+    Inversion with chi in ppm, 0 outside the mask; its zero frequency is 0, so reference it afterwards.
+
+    References
+    ----------
+    Milovic 2018 (FANSI); Milovic 2019 (weak harmonic).
+    """
+    check_options(options)
+    begin = time.perf_counter()
+    field, inside, measured = checked_field(field_ppm, mask)
+    magnitude = checked_image(magnitude, inside, "The magnitude")
+    weights = checked_image(weights, inside, "The weight image")
+    scale = np.float32(radians_per_ppm(centre_frequency_mhz, echo_times_s))
+    if weights is None:
+        weights = magnitude if magnitude is not None else inside.astype(np.float32)
+    weights = np.where(measured, np.minimum(weights / np.percentile(weights[inside], 99.9), 1), 0).astype(np.float32)
+    ratios = None
+    if options.regularisation_weights != "none" and magnitude is not None:
+        ratios = gradient_weights(magnitude, inside, voxel_size_mm, options.regularisation_weights)
+    frame = frame_around(inside, padding=options.padding)
+    shape = frame.padded_shape
+    if ratios is not None:
+        ratios = np.stack([frame.crop(component, fill=1) for component in ratios])
+    phase = to_device(frame.crop(field) * scale, device)
+    problem = _Problem(
+        phase=phase,
+        weights=to_device(frame.crop(weights) ** 2, device),
+        thresholds=threshold_rows(options.alpha1 / options.mu1, ratios, shape, phase),
+        inside=to_device(frame.crop(inside.astype(np.float32)), device),
+        grid=spectra(shape, voxel_size_mm, b0_direction, kernel=options.kernel, device=device),
+        voxel_size_mm=voxel_size_mm,
+    )
+    del weights, ratios, magnitude
+    x, history, converged = _alternate(problem, options, progress)
+    chi = frame.restore(to_numpy(x)) / scale
+    chi[~inside] = 0
+    seconds = time.perf_counter() - begin
+    return Inversion(
+        chi, inside, Convergence(len(history), converged, tuple(history), "change of chi in percent", seconds)
+    )
+
+
+def _alternate(problem: _Problem, options: FansiOptions, progress) -> tuple[Any, list[float], bool]:
+    """The ADMM iteration: one solve per frequency for x (and the harmonic field), then one step for each split."""
+    phase, weights, grid = problem.phase, problem.weights, problem.grid
+    shape = tuple(phase.shape)
+    data = weights * phase / (weights + np.float32(options.mu2))
+    dual, x, divergence, split = phase * 0, phase * 0, phase * 0, zero_split(phase)
+    harmonic = options.weak_harmonic
+    source, harmonic_split = (phase * 0, phase * 0) if harmonic else (None, None)
+    history: list[float] = []
+    for iteration in range(1, options.max_iterations + 1):
+        known = (rfftn(divergence), rfftn(data))
+        if harmonic:
+            spectrum, forward, source = solve_with_harmonic(
+                *known, rfftn(source), grid, options.mu1, options.mu2, options.mu_h
+            )
+            source = irfftn(source, shape)
+        else:
+            spectrum, forward = solve_field_and_gradient(*known, grid, options.mu1, options.mu2)
+        before, x = x, irfftn(spectrum, shape)
+        forward = irfftn(forward, shape)
+        divergence, change, size = shrink_gradient(x, before, split, problem.thresholds, problem.voxel_size_mm)
+        history.append(100 * relative_change(change, size))
+        if progress is not None:
+            progress(iteration, options.max_iterations)
+        if history[-1] < options.tolerance:
+            return x, history, True
+        data = fit_phase(forward, data, dual, phase, weights, options.mu2, nonlinear=options.nonlinear)
+        if harmonic:
+            source = fit_harmonic(source, harmonic_split, problem.inside, options.beta, options.mu_h)
+    return x, history, False

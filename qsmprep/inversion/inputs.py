@@ -1,0 +1,60 @@
+"""What all inversion methods check and scale in the same way."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from qsmprep.units import check_echo_times, check_field_ppm
+
+
+def checked_field(field_ppm: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The tissue field made safe to transform.
+
+    Parameters
+    ----------
+    field_ppm : (n0, n1, n2) tissue field in ppm.
+    mask : (n0, n1, n2) where it is valid.
+
+    Returns
+    -------
+    float32 field, 0 outside the mask and where it is not finite; boolean mask; boolean mask of the finite voxels in it.
+
+    Raises
+    ------
+    ValueError for shapes that differ, an empty mask, or a field that cannot be in ppm.
+    """
+    field, inside = np.asarray(field_ppm), np.asarray(mask) > 0
+    if field.ndim != 3 or field.shape != inside.shape:
+        raise ValueError(f"Field and mask must be 3-D and of one shape; got {field.shape} and {inside.shape}.")
+    if not inside.any():
+        raise ValueError("The mask is empty: no voxel to invert.")
+    measured = inside & np.isfinite(field)
+    field = np.where(measured, field, 0).astype(np.float32)
+    check_field_ppm(field)
+    return field, inside, measured
+
+
+def checked_image(image: np.ndarray | None, mask: np.ndarray, name: str) -> np.ndarray | None:
+    """A weight or magnitude image as float32, 0 outside the mask and where not finite; ValueError if it is negative."""
+    if image is None:
+        return None
+    image = np.asarray(image)
+    if image.shape != mask.shape:
+        raise ValueError(f"{name} has shape {image.shape}; the mask has {mask.shape}.")
+    image = np.where(mask & np.isfinite(image), image, 0).astype(np.float32)
+    if image.min() < 0:
+        raise ValueError(f"{name} must not be negative; its minimum in the mask is {image.min():.3g}.")
+    if not image.any():
+        raise ValueError(f"{name} is 0 everywhere in the mask.")
+    return image
+
+
+def radians_per_ppm(centre_frequency_mhz: float, echo_times_s: np.ndarray) -> float:
+    """Phase in rad that 1 ppm gathers over one echo spacing (over the echo time itself, when there is one echo)."""
+    if not centre_frequency_mhz > 0:
+        raise ValueError(f"The centre frequency must be positive; got {centre_frequency_mhz!r} MHz.")
+    times = check_echo_times(echo_times_s)
+    spacing = times[1] - times[0] if times.size > 1 else times[0]
+    return float(2 * math.pi * centre_frequency_mhz * spacing)

@@ -1,0 +1,60 @@
+"""Referencing: susceptibility is known up to a constant, fixed by the mean of a region."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Referenced:
+    """Referenced susceptibility and the reference region's numbers in the map before.
+
+    Attributes
+    ----------
+    chi_ppm : (n0, n1, n2) float32, 0 outside the mask; its mean over the region is 0.
+    mean_ppm, sd_ppm : mean and standard deviation over the region in the whole-brain-referenced map (for the whole
+        brain itself: of the map as it was given).
+    """
+
+    chi_ppm: np.ndarray
+    mean_ppm: float
+    sd_ppm: float
+
+
+def reference_to(chi_ppm: np.ndarray, mask: np.ndarray, *, region: np.ndarray | None = None) -> Referenced:
+    """Subtract the mean susceptibility of a region.
+
+    Parameters
+    ----------
+    chi_ppm : (n0, n1, n2) susceptibility in ppm.
+    mask : (n0, n1, n2) where it is valid.
+    region : (n0, n1, n2) the reference region, of which the part inside the mask counts; None: the whole mask.
+
+    Returns
+    -------
+    Referenced.
+
+    Raises
+    ------
+    ValueError if mask or region is empty or a shape differs.
+
+    References
+    ----------
+    QSM consensus organization committee 2024, section 8 and table 5.
+    """
+    inside = np.asarray(mask) > 0
+    chi = np.asarray(chi_ppm)
+    chosen = inside if region is None else (np.asarray(region) > 0) & inside
+    if chi.shape != inside.shape or chosen.shape != inside.shape:
+        raise ValueError(f"Susceptibility {chi.shape}, mask {inside.shape} and region must have one shape.")
+    if not inside.any():
+        raise ValueError("The mask is empty: nothing to reference.")
+    if not chosen.any():
+        raise ValueError("The reference region has no voxel inside the mask.")
+    mean = float(chi[chosen].mean(dtype=np.float64))
+    sd = float(chi[chosen].std(dtype=np.float64))
+    whole = 0.0 if region is None else float(chi[inside].mean(dtype=np.float64))
+    referenced = np.where(inside, chi - np.float32(mean), 0).astype(np.float32)
+    return Referenced(referenced, mean - whole, sd)

@@ -1,0 +1,127 @@
+"""Rapid two-step inversion (RTS): a few LSMR iterations, then total variation where the dipole kernel is small."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qsmprep.convergence import Convergence
+from qsmprep.dipole import KINDS
+from qsmprep.fourier import irfftn, rfftn, to_device, to_numpy
+from qsmprep.inversion import Inversion
+from qsmprep.inversion.inputs import checked_field
+from qsmprep.inversion.spectral import solve_gradient_and_known, spectra
+from qsmprep.options import check_options, option
+from qsmprep.proximal import relative_change, shrink_gradient, threshold_rows, zero_split
+from qsmprep.solvers import lsmr
+from qsmprep.volume import frame_around
+
+BINS = 8192  # values of D between which the LSMR filter is interpolated
+
+
+@dataclass(frozen=True)
+class RtsOptions:
+    """Options of RTS."""
+
+    lsmr_iterations: int = option(4, "LSMR iterations of the first step.", low=1, high=100)
+    delta: float = option(0.15, "Smallest |D| that the first step is trusted for.", low=1e-3, high=2 / 3)
+    mu: float = option(1e5, "Weight of the trusted frequencies.", low=1e-6)
+    rho: float = option(10.0, "Penalty parameter of the gradient split.", low=1e-6)
+    max_iterations: int = option(20, "Cap on iterations of the second step.", low=1, high=10000)
+    tolerance: float = option(0.01, "Relative change of chi at which to stop.", low=0, high=1)
+    kernel: str = option("continuous", "Form of the dipole kernel.", choices=KINDS)
+    padding: int = option(32, "Zeros added to each axis before the transform.", unit="voxels", low=0, high=1024)
+
+
+def rts(
+    field_ppm: np.ndarray,
+    mask: np.ndarray,
+    *,
+    voxel_size_mm: tuple[float, float, float],
+    b0_direction: tuple[float, float, float],
+    options: RtsOptions = RtsOptions(),
+    progress: Callable[[int, int], None] | None = None,
+    device: str = "cpu",
+) -> Inversion:
+    """Susceptibility by LSMR where the problem is well conditioned and total variation elsewhere.
+
+    Step 1: chi_1 = mask times a few LSMR iterations on D chi = f.
+    Step 2: min mu/2 |T F(chi - chi_1)|^2 + |grad chi|_1 with T = 1 where |D| > delta, by ADMM.
+
+    Parameters
+    ----------
+    field_ppm : (n0, n1, n2) tissue field in ppm.
+    mask : (n0, n1, n2) where the field is valid.
+    voxel_size_mm : edge lengths in mm.
+    b0_direction : direction of B0 in voxel axes.
+    options : parameters of both steps.
+    progress : called as progress(iteration, max_iterations).
+    device : "cpu", or a torch device.
+
+    Returns
+    -------
+    Inversion with chi in ppm, 0 outside the mask, and the convergence of step 2.
+
+    References
+    ----------
+    Kames 2018.
+    """
+    check_options(options)
+    begin = time.perf_counter()
+    field, inside, _ = checked_field(field_ppm, mask)
+    frame = frame_around(inside, padding=options.padding)
+    shape = frame.padded_shape
+    grid = spectra(shape, voxel_size_mm, b0_direction, kernel=options.kernel, device=device)
+    spectrum = rfftn(to_device(frame.crop(field), device))
+    response = lsmr_filter(to_numpy(grid.dipole), to_numpy(spectrum), shape[2], options.lsmr_iterations)
+    first = irfftn(spectrum * to_device(response, device), shape)
+    first *= to_device(frame.crop(inside.astype(np.float32)), device)
+    trusted = abs(grid.dipole) > options.delta
+    known = rfftn(first) * trusted
+    chi, history, converged = _total_variation(first, known, trusted, grid, voxel_size_mm, options, progress)
+    chi = frame.restore(to_numpy(chi))
+    chi[~inside] = 0
+    seconds = time.perf_counter() - begin
+    return Inversion(
+        chi, inside, Convergence(len(history), converged, tuple(history), "relative change of chi", seconds)
+    )
+
+
+def lsmr_filter(dipole: np.ndarray, spectrum: np.ndarray, last_size: int, iterations: int) -> np.ndarray:
+    """What `iterations` of LSMR on D x = f multiply each frequency of f by.
+
+    `dipole` and `spectrum` are half spectra of a grid whose last axis has `last_size` points. D is diagonal, so LSMR sees only how the field's energy is spread over the values of D: it runs on that histogram,
+    a problem of a few thousand unknowns, and no Fourier transform is needed.
+    """
+    low, high = float(dipole.min()), float(dipole.max())
+    position = (dipole - low) * ((BINS - 1) / max(high - low, 1e-6))
+    power = spectrum.real**2 + spectrum.imag**2
+    power[..., 1 : (last_size + 1) // 2] *= 2  # frequencies whose conjugates the half spectrum leaves out
+    energy = np.bincount(np.rint(position).astype(np.int32).ravel(), weights=power.ravel(), minlength=BINS)
+    values = np.linspace(low, high, BINS)
+    amplitude = np.sqrt(energy + 1e-12 * energy.mean())  # no bin empty: the filter is wanted for every D
+    if not amplitude.any():
+        return np.zeros_like(dipole)
+    solution = lsmr(lambda x: values * x, lambda y: values * y, amplitude, max_iterations=iterations)
+    return np.interp(dipole, values, solution.x / amplitude).astype(np.float32)
+
+
+def _total_variation(first: Any, known: Any, trusted: Any, grid, voxel_size_mm, options: RtsOptions, progress):
+    shape = tuple(first.shape)
+    thresholds = threshold_rows(1 / options.rho, None, shape, first)
+    split = zero_split(first)
+    divergence, chi, history = first * 0, first * 0, []
+    for iteration in range(1, options.max_iterations + 1):
+        solved = solve_gradient_and_known(rfftn(divergence), known, trusted, grid, options.mu, options.rho)
+        before, chi = chi, irfftn(solved, shape)
+        divergence, change, size = shrink_gradient(chi, before, split, thresholds, voxel_size_mm)
+        history.append(relative_change(change, size))
+        if progress is not None:
+            progress(iteration, options.max_iterations)
+        if history[-1] < options.tolerance:
+            return chi, history, True
+    return chi, history, False

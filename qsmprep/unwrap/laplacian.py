@@ -1,0 +1,160 @@
+"""Laplacian unwrapping: one Poisson equation, a smooth answer that need not be the phase modulo whole turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from qsmprep.fourier import irfftn, rfftn
+from qsmprep.jit import jit, prange
+from qsmprep.operators import laplacian_spectrum
+from qsmprep.options import check_options, option
+from qsmprep.threads import thread_count
+from qsmprep.unwrap import Unwrapping
+from qsmprep.unwrap.quality import voxel_quality
+
+_TWO_PI = np.float32(2 * np.pi)
+
+
+@dataclass(frozen=True)
+class LaplacianOptions:
+    """Options of Laplacian unwrapping."""
+
+    solver: str = option(
+        "neumann",
+        "Border of the volume: neumann (exact for smooth phase) or periodic.",
+        choices=("neumann", "periodic"),
+    )
+    congruent: bool = option(False, "Take the period of the measured phase nearest to the smooth solution.")
+
+
+def laplacian(
+    phase: np.ndarray,
+    *,
+    voxel_size_mm: tuple[float, float, float],
+    mask: np.ndarray | None = None,
+    echo_times_s: np.ndarray | None = None,
+    magnitude: np.ndarray | None = None,
+    options: LaplacianOptions = LaplacianOptions(),
+    progress: Callable[[float], None] | None = None,
+) -> Unwrapping:
+    """Unwrap every echo by the Poisson equation of its wrapped phase steps.
+
+    The Laplacian of the unwrapped phase is the divergence of the wrapped steps between neighbours (on the 7-point
+    stencil the same as cos(phi) lap(sin(phi)) - sin(phi) lap(cos(phi)) for smooth phase). Steps to voxels outside the
+    mask are left out; inside, the solution is then right up to a harmonic function, as a background field is. The
+    constant is set so that solution and phase agree, on average over the mask, modulo whole turns.
+
+    Parameters
+    ----------
+    phase : (n_echo, n0, n1, n2) or (n0, n1, n2), rad. Voxels that are not finite become 0.
+    mask : (n0, n1, n2) bool; by default the whole volume.
+    echo_times_s, magnitude : used for the quality map alone.
+    progress : called with the fraction done, 0 to 1.
+
+    Returns
+    -------
+    Unwrapping, with the ROMEO quality map of the first echo.
+
+    Raises
+    ------
+    ValueError
+        When shapes do not fit or the mask is empty.
+
+    References
+    ----------
+    Schofield & Zhu 2003, Opt Lett 28:1194.
+    """
+    check_options(options)
+    echoes = phase[None] if phase.ndim == 3 else phase
+    mask = np.ones(echoes.shape[1:], bool) if mask is None else np.asarray(mask, bool)
+    if echoes.ndim != 4 or mask.shape != echoes.shape[1:]:
+        raise ValueError(f"Mask of shape {mask.shape} does not fit phase of shape {phase.shape}.")
+    unwrapped = np.zeros(echoes.shape, np.float32)
+    isolated = 0
+    for number, echo in enumerate(echoes):
+        wrapped = np.array(echo, np.float32, order="C")
+        valid = np.ascontiguousarray(mask & np.isfinite(wrapped))
+        if not valid.any():
+            raise ValueError("The mask is empty: no voxel with finite phase to unwrap.")
+        unwrapped[number] = _unwrap(wrapped, valid, voxel_size_mm, options)
+        isolated += int(np.count_nonzero(mask) - np.count_nonzero(valid))
+        if progress:
+            progress((number + 1) / len(echoes))
+    quality = _quality(echoes, magnitude, echo_times_s, mask)
+    return Unwrapping(unwrapped.reshape(phase.shape), quality, isolated)
+
+
+def _unwrap(wrapped, valid, voxel_size_mm, options):
+    source = np.empty(wrapped.shape, np.float32)
+    periodic = options.solver == "periodic"
+    _source(wrapped, valid, np.array(voxel_size_mm, np.float32) ** -2, periodic, source)
+    solve = _solve_periodic if periodic else _solve_neumann
+    smooth = solve(source, voxel_size_mm)
+    constant = np.angle(np.mean(np.exp(1j * (wrapped[valid] - smooth[valid])), dtype=np.complex128))
+    smooth += np.float32(constant)
+    if options.congruent:
+        with np.errstate(invalid="ignore"):
+            smooth = wrapped + _TWO_PI * np.rint((smooth - wrapped) / _TWO_PI)
+    return np.where(valid, smooth, np.float32(0))
+
+
+def _solve_neumann(source, voxel_size_mm):
+    from scipy.fft import dctn, idctn
+
+    spectrum = dctn(source, type=2, workers=thread_count(), overwrite_x=True)
+    eigenvalues = sum(
+        ((2 * np.cos(np.pi * np.arange(n) / n) - 2) / h**2).reshape([-1 if a == axis else 1 for a in range(3)])
+        for axis, (n, h) in enumerate(zip(source.shape, voxel_size_mm, strict=True))
+    ).astype(np.float32)
+    eigenvalues[0, 0, 0] = np.inf  # the constant is free
+    spectrum /= eigenvalues
+    return idctn(spectrum, type=2, workers=thread_count(), overwrite_x=True)
+
+
+def _solve_periodic(source, voxel_size_mm):
+    eigenvalues = -laplacian_spectrum(source.shape, voxel_size_mm)
+    eigenvalues[0, 0, 0] = np.inf
+    spectrum = rfftn(source)
+    spectrum /= eigenvalues
+    return irfftn(spectrum, source.shape)
+
+
+def _quality(echoes, magnitude, echo_times_s, mask):
+    first = np.ascontiguousarray(echoes[0], np.float32)
+    strength = None
+    if magnitude is not None:
+        strength = magnitude if magnitude.ndim == 3 else magnitude[0]
+        strength = np.nan_to_num(np.maximum(strength, 0), posinf=0).astype(np.float32)
+    second, ratio = None, 1.0
+    if echo_times_s is not None and len(echoes) > 1:
+        second, ratio = np.ascontiguousarray(echoes[1], np.float32), echo_times_s[0] / echo_times_s[1]
+    return voxel_quality(first, mask=mask, second_phase=second, time_ratio=ratio, magnitude=strength)
+
+
+@jit(parallel=True)
+def _source(phase, valid, scales, periodic, source):
+    """Divergence of the wrapped steps between valid neighbours, per mm^2."""
+    n0, n1, n2 = phase.shape
+    for a in prange(n0):
+        for b in range(n1):
+            for k in range(n2):
+                source[a, b, k] = 0
+                if not valid[a, b, k]:
+                    continue
+                here = phase[a, b, k]
+                for side in (-1, 1):
+                    x, y, z = (a + side) % n0, (b + side) % n1, (k + side) % n2
+                    if valid[x, b, k] and (periodic or x == a + side):
+                        source[a, b, k] += scales[0] * _wrap(phase[x, b, k] - here)
+                    if valid[a, y, k] and (periodic or y == b + side):
+                        source[a, b, k] += scales[1] * _wrap(phase[a, y, k] - here)
+                    if valid[a, b, z] and (periodic or z == k + side):
+                        source[a, b, k] += scales[2] * _wrap(phase[a, b, z] - here)
+
+
+@jit()
+def _wrap(x):
+    return x - _TWO_PI * np.rint(x / _TWO_PI)

@@ -1,0 +1,108 @@
+import re
+
+import pytest
+
+from qsmprep import registry
+from qsmprep.report.bibliography import CONSENSUS, SOFTWARE_CITATIONS, parse_bibtex, references
+from qsmprep.report.methods import citation_keys, merged_methods_text, methods_text, write_citation_files
+
+
+def test_every_parameter_is_written_with_its_unit(record):
+    text = methods_text(record)
+    for words in ("fraction = 0.5", "gradient = 0", "radius_max = 9 mm", "alpha1 = 0.0005", "weak_harmonic = yes"):
+        assert words in text
+    assert "all defaults: alpha1" in text and "all defaults: radius_max" not in text
+
+
+def test_acquisition_stands_first_and_the_steps_in_their_order(record):
+    text = methods_text(record)
+    order = ["3 T Siemens", "TE1:ΔTE:TEmax = 4:4:12 ms", "1 x 1 x 1.2 mm", "qsmprep 0.1.0", "BET", "ROMEO", "V-SHARP",
+             "FANSI", "whole brain", "mean before subtraction 0.0125 ppm, standard deviation 0.0375 ppm",
+             "numpy 2.4.6"]  # fmt: skip
+    places = [text.index(words) for words in order]
+    assert places == sorted(places)
+
+
+def test_what_the_data_do_not_tell_is_left_to_the_authors(record):
+    text = methods_text(record)
+    assert "to be added by the authors: scan duration" in text
+    assert "excluding data" in text
+
+
+def test_citations_are_those_of_the_methods_that_ran(record):
+    keys = citation_keys([record])
+    assert keys[0] == CONSENSUS
+    assert {"smith2002", "dymerska2021", "li2011", "wu2012", "milovic2018", "bids2016", "numpy2020"} <= set(keys)
+    assert "liu2012" not in keys
+
+
+def test_markup_in_the_data_stays_text(record):
+    record["acquisition"]["Vendor"] = {"value": "[@liu2012] <b>*x*", "source": "sidecar Manufacturer"}
+    text = methods_text(record)
+    assert r"\[@liu2012\] \<b\>\*x\*" in text
+    assert "liu2012" not in citation_keys([record])
+
+
+def test_runs_with_the_same_settings_share_one_text(record):
+    second = {**record, "run": "sub-02"}
+    once, twice = methods_text(record), merged_methods_text([record, second])
+    assert twice == once
+    other = {**second, "steps": [{**record["steps"][3], "parameters": []}]}
+    merged = merged_methods_text([record, second, other])
+    assert merged.count("Images were acquired") == 1
+    assert merged.count("reconstructed with qsmprep") == 2
+    assert "*sub-01_run-1, sub-02*:" in merged or "*sub-01_run-1*:" in merged
+
+
+def test_failed_runs_are_left_out_unless_all_failed(record):
+    failed = {**record, "run": "sub-09", "status": "failed", "steps": []}
+    assert merged_methods_text([record, failed]) == methods_text(record)
+    assert "did not finish" in methods_text(failed)
+
+
+def test_citation_files(record, tmp_path):
+    paths = write_citation_files(tmp_path / "logs", [record, record])
+    assert [path.name for path in paths] == ["CITATION.md", "CITATION.bib", "CITATION.html"]
+    bib = {entry.key for entry in parse_bibtex(paths[1].read_text())}
+    assert bib == set(citation_keys([record]))
+    page = paths[2].read_text()
+    assert re.findall(r'(?:src|href)="(?!#|https://doi\.org/)[^"]*"', page) == []
+    assert "Milovic et al., 2018" in page and "[@" not in page
+    assert paths[0].read_text() == merged_methods_text([record, record])
+
+
+def test_an_unknown_step_is_described_too(record):
+    record["steps"].append({"stage": "source {x} separation", "title": "chi-separation", "parameters": []})
+    assert "Source {x} separation: chi-separation." in methods_text(record)
+
+
+def test_no_run():
+    assert "No run" in merged_methods_text([])
+
+
+@pytest.mark.parametrize("method", registry.METHODS, ids=lambda method: f"{method.stage}-{method.name}")
+def test_every_method_has_its_publication(method):
+    assert set(method.citations) <= set(references())
+
+
+def test_the_bibliography_is_complete_and_readable():
+    entries = references()
+    assert {CONSENSUS, "bids2016", *SOFTWARE_CITATIONS.values()} <= set(entries)
+    dois = [entry.fields["doi"] for entry in entries.values() if "doi" in entry.fields]
+    assert len(dois) == len(set(dois))
+    for entry in entries.values():
+        assert entry.authors and entry.fields["title"]
+        assert not re.search(r"[{}\\]", entry.long())
+        assert "doi" not in entry.fields or re.fullmatch(r"10\.\d{4,}/\S+", entry.fields["doi"])
+
+
+def test_references_read_as_a_person_writes_them():
+    kames = references()["kames2018"]
+    assert kames.short() == "Kames et al., 2018"
+    assert kames.long() == (
+        "Kames C., Wiggermann V. and Rauscher A. (2018). Rapid two-step dipole inversion for susceptibility mapping "
+        "with sparsity priors. NeuroImage 167:276–283."
+    )
+    assert references()["schofield2003"].short() == "Schofield and Zhu, 2003"
+    assert references()["smith2002"].short() == "Smith, 2002"
+    assert references()[CONSENSUS].short() == "QSM Consensus Organization Committee et al., 2024"

@@ -1,0 +1,187 @@
+import base64
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from qsmprep.report.page import write_subject_report
+
+ATTACK = '<script>alert("x")</script><img src=x onerror=alert(1)>'
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, ids, and the text in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.text = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+    def ids(self):
+        return [attrs["id"] for _, attrs in self.tags if "id" in attrs]
+
+
+def report(output):
+    path = write_subject_report(output, "sub-01")
+    assert path == output / "sub-01.html"
+    return path.read_text(encoding="utf-8")
+
+
+def test_nothing_is_loaded_from_outside(record, write_record):
+    page = Page(report(write_record(record)))
+    for tag, attrs in page.tags:
+        assert tag not in ("script", "link", "iframe", "object", "embed", "base"), tag
+        assert attrs.get("src", "data:").startswith("data:")
+        assert tag == "a" or "href" not in attrs
+        if tag == "a":
+            assert attrs["href"].startswith(("#", "https://doi.org/"))
+        assert "srcset" not in attrs and not any(name.startswith("on") for name in attrs)
+    styles = re.findall(r"url\(|@import", report(write_record(record)))
+    assert not styles
+    policy = next(attrs["content"] for tag, attrs in page.tags if attrs.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'")
+
+
+def test_pictures_are_embedded_with_alternative_text(record, write_record):
+    output = write_record(record)
+    images = [attrs for tag, attrs in Page(report(output)).tags if tag == "img"]
+    assert [image["alt"] for image in images] == ["Susceptibility"]
+    png = (output / "sub-01/figures/sub-01_run-1_desc-chi_Chimap.png").read_bytes()
+    assert base64.b64decode(images[0]["src"].removeprefix("data:image/png;base64,")) == png
+
+
+def test_every_link_inside_the_page_has_its_target(record, write_record):
+    page = Page(report(write_record(record)))
+    ids = page.ids()
+    assert len(ids) == len(set(ids))
+    for tag, attrs in page.tags:
+        if tag == "a" and attrs["href"].startswith("#"):
+            assert attrs["href"][1:] in ids
+
+
+def poisoned(value, path=""):
+    """Every string of the record replaced by an attack, its structure and file names kept."""
+    if isinstance(value, dict):
+        return {
+            (ATTACK + key if path.endswith(("facts", "software", "acquisition")) else key): (
+                item if key in ("status", "file") else poisoned(item, key)
+            )
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [poisoned(item, path) for item in value]
+    return ATTACK if isinstance(value, str) else value
+
+
+def test_text_of_the_data_is_shown_as_text(record, write_record):
+    name = record["run"]
+    output = write_record(record)
+    path = output / "sub-01/figures" / f"{name}_record.json"
+    path.write_text(json.dumps(poisoned(record)))
+    text = report(output)
+    page = Page(text)
+    assert not [tag for tag, _ in page.tags if tag == "script"]
+    assert all("onerror" not in attrs and attrs.get("src", "data:").startswith("data:") for _, attrs in page.tags)
+    assert "alert(" in "".join(page.text)
+    assert "<script" not in text
+
+
+def test_a_label_with_markup_is_escaped_and_one_with_a_path_refused(tmp_path):
+    label = "<b onclick=x>1"
+    (tmp_path / f"sub-{label}").mkdir()
+    page = Page(write_subject_report(tmp_path, label).read_text())
+    assert "b" not in [tag for tag, _ in page.tags]
+    for wrong in ("../x", "a/b", "..", "", "sub-"):
+        with pytest.raises(ValueError, match="participant label"):
+            write_subject_report(tmp_path, wrong)
+
+
+def test_errors_and_warnings_stand_before_everything_else(record, write_record):
+    write_record(record)
+    failed = {**record, "run": "sub-01_run-2", "status": "failed", "errors": ["Echo 2 is missing."], "steps": []}
+    text = report(write_record(failed))
+    error, warning = text.index("Echo 2 is missing."), text.index("Partial Fourier was used.")
+    step_warning = text.index("ROMEO: 2 regions were not connected.")
+    assert error < warning < step_warning < text.index('id="summary"') < text.index('id="run-1"')
+    assert "1 failed" in text
+
+
+def test_a_failed_run_still_gives_a_page(record, write_record):
+    failed = {"run": "sub-01_run-1", "status": "failed", "errors": ["Phase is missing."], "steps": []}
+    text = report(write_record(failed))
+    assert "Phase is missing." in text and "sub-01_run-1" in text
+    nothing = {"run": "sub-01_run-1", "steps": []}
+    assert "left no message" in report(write_record(nothing))
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", '"text"', b"\xff\xfe"])
+def test_a_broken_record_gives_a_page_that_says_so(record, write_record, content):
+    output = write_record(record)
+    broken = output / "sub-01/figures/sub-01_run-9_record.json"
+    broken.write_bytes(content if isinstance(content, bytes) else content.encode())
+    text = report(output)
+    assert "The record sub-01_run-9_record.json of this run cannot be read" in text
+    assert "FANSI" in text
+
+
+def test_values_of_the_wrong_kind_do_not_stop_the_page(record, write_record):
+    odd = {**record, "software": None, "acquisition": [1], "warnings": "one", "seconds": "long", "inputs": None}
+    odd["steps"] = [None, {"stage": None, "parameters": [None, {"name": "a"}], "facts": {"x": None, "y": [1] * 99},
+                           "figures": [{"caption": "no file"}]}]  # fmt: skip
+    output = write_record(record)
+    (output / "sub-01/figures/sub-01_run-1_record.json").write_text(json.dumps(odd))
+    assert "99 values" in report(output)
+
+
+def test_no_record_at_all(tmp_path):
+    text = write_subject_report(tmp_path, "01").read_text()
+    assert "No run of sub-01 left a record" in text
+
+
+def test_a_missing_picture_is_named_and_none_is_read_from_elsewhere(record, write_record, tmp_path):
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(b"secret")
+    record["steps"][4]["figures"] = [{"file": "../../secret.png", "caption": "c"}, {"file": "gone.png", "caption": "d"}]
+    text = report(write_record(record, pictures=False))
+    assert "The picture gone.png is not in the figures folder." in text
+    assert base64.b64encode(b"secret").decode() not in text
+
+
+def test_pictures_without_a_step_are_shown(record, write_record):
+    output = write_record(record)
+    (output / "sub-01/figures/sub-01_run-1_desc-extra_x.png").write_bytes(b"png")
+    assert "desc-extra_x" in report(output)
+
+
+def test_sessions_are_collected_in_order(record, write_record):
+    names = ["sub-01_ses-10", "sub-01_ses-2"]
+    for name in names:
+        entry = {**record, "run": name, "steps": []}
+        output = write_record(entry, session=name.removeprefix("sub-01_"))
+    text = report(output)
+    assert text.index("sub-01_ses-2</a>") < text.index("sub-01_ses-10</a>")
+
+
+def test_parameters_are_marked_as_default_or_set(record, write_record):
+    text = re.sub(r"\s+", " ", report(write_record(record)))
+    assert '0.0005 <span class="tag">default' in text
+    assert re.search(r'class="set">9 mm</span> <span class="tag">set', text)
+
+
+def test_the_consensus_tables_are_complete(record, write_record):
+    text = report(write_record(record))
+    for item in ("Field strength", "Transmit coil", "Partial Fourier", "Elliptical shutter", "Scan duration"):
+        assert re.search(rf'<th scope="row">{item}', text), item
+    for line in ("Toolbox and version", "Algorithm: masking", "Algorithm: dipole inversion", "Unit of susceptibility",
+                 "Reference region", "Inclusion and exclusion criteria"):  # fmt: skip
+        assert re.search(rf'<th scope="row">{line}', text), line
+    assert "not available" in text
+    assert "0.0125 ± 0.0375 ppm" in text
+    assert "research use only" in text
