@@ -33,6 +33,8 @@ from qsmprep.settings import Settings, to_document
 from qsmprep.workflows.plan import RunPlan
 
 SUCCESS, FAILURE, USAGE = 0, 1, 2
+# Slow to import, and needed by every figure.
+DRAWING = ("matplotlib.figure", "matplotlib.backends.backend_agg", "PIL.PngImagePlugin")
 logger = logging.getLogger("qsmprep")
 
 
@@ -49,7 +51,7 @@ class Work:
 def run(request: Request, settings: Settings) -> int:
     """Do what was asked and return the exit status."""
     _start_logging(request.verbosity)
-    warm_up()
+    warm_up(DRAWING)
     print(f"qsmprep {__version__}: {request.bids_dir} -> {request.output_dir}", flush=True)
     try:
         _check_folders(request)

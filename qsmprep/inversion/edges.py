@@ -16,32 +16,36 @@ def gradient_weights(
 
     Parameters
     ----------
-    magnitude : (n0, n1, n2), any unit.
+    magnitude : (n0, n1, n2), any unit; only its values in the mask count.
     mask : (n0, n1, n2) bool.
     voxel_size_mm : edge lengths in mm.
     kind : "vector-field": each component on its own; "l1", "l2": norm of the gradient vector for all three.
 
     Returns
     -------
-    (3, n0, n1, n2) float32 weights with a harmonic mean of 1 in the mask. G is floored at its noise, taken as
-    1.4826 times its median in the mask, as most of a brain is flat.
+    (3, n0, n1, n2) float32 weights with a harmonic mean of 1 between voxels of the mask, and 1 elsewhere: the step at
+    the mask's rim is no edge of tissue. G is floored at its noise, taken as 1.4826 times its median, as most of a
+    brain is flat.
 
     References
     ----------
     Milovic 2018.
     """
     steps = np.abs(gradient(np.where(mask, magnitude, 0).astype(np.float32), voxel_size_mm))
+    between = np.stack([mask & np.roll(mask, -1, axis) for axis in range(3)])
+    steps[~between] = 0
     if kind == "l1":
         steps = np.broadcast_to(steps.sum(axis=0), steps.shape)
     elif kind == "l2":
         steps = np.broadcast_to(np.sqrt((steps**2).sum(axis=0)), steps.shape)
     elif kind != "vector-field":
         raise ValueError(f"Unknown gradient weights {kind!r}; choose one of {', '.join(WEIGHT_KINDS)}.")
-    inside = steps[:, mask]
-    floor = 1.4826 * float(np.median(inside))
+    inside = steps[between]
+    floor = 1.4826 * float(np.median(inside)) if inside.size else 0.0
     if floor == 0:  # a noise-free image, flat over most of the mask
-        floor = float(inside.mean()) or 1.0
-    return np.float32(np.maximum(inside, floor).mean(dtype=np.float64)) / np.maximum(steps, np.float32(floor))
+        floor = float(inside.mean()) if inside.any() else 1.0
+    mean = np.float32(np.maximum(inside, floor).mean(dtype=np.float64)) if inside.size else np.float32(floor)
+    return np.where(between, mean / np.maximum(steps, np.float32(floor)), np.float32(1))
 
 
 def edge_mask(

@@ -22,7 +22,7 @@ class Mcpc3dsOptions:
     """Options of MCPC-3D-S."""
 
     sigma_mm: float = option(7.0, "Standard deviation of the smoothing of the offset.", unit="mm", low=0.5, high=50)
-    passes: int = option(1, "Smoothing passes; each after the first adds what was smoothed away.", low=1, high=10)
+    passes: int = option(2, "Smoothing passes; each after the first adds what was smoothed away.", low=1, high=10)
     trend: bool = option(True, "Take out a second-order trend of the offset before smoothing and put it back.")
     bipolar: bool = option(False, "Also remove the phase that alternates between odd and even echoes (3 echoes).")
 

@@ -8,6 +8,7 @@ from qsmprep.jit import jit, prange
 from qsmprep.volume import bounding_box
 
 _TWO_PI = np.float32(2 * np.pi)
+_FULL_BLOCKS = 200  # enough to tell nine coefficients
 
 
 def smooth_phase(
@@ -21,9 +22,9 @@ def smooth_phase(
 ) -> np.ndarray:
     """Masked Gaussian smoothing of phase as a unit phasor, so that wraps do not matter.
 
-    The phasors of the mask are averaged in blocks of up to two thirds of a standard deviation, the blocks are smoothed by a
-    normalised convolution, and the result is interpolated back; the width of the Gaussian is reduced by what block and
-    interpolation smooth themselves.
+    The phasors of the mask are averaged in blocks of up to two thirds of a standard deviation, the blocks are smoothed
+    by a normalised convolution, and the result is interpolated back; the width of the Gaussian is reduced by what
+    block and interpolation smooth themselves.
 
     Near the border of the mask the Gaussian is one-sided, which biases a sloping phase. Two remedies: a second-order
     trend, fitted to the phase steps between blocks (so that wraps do not matter), is taken out before smoothing and
@@ -76,6 +77,8 @@ def _fit_trend(blocks, factors):
     centres = [(np.arange(n) + 0.5) * f - 0.5 - (n * f - 1) / 2 for n, f in zip(phasors.shape, factors, strict=True)]
     x, y, z = np.meshgrid(*centres, indexing="ij")
     terms = (x, y, z, x * x, y * y, z * z, x * y, x * z, y * z)
+    full = blocks[2] == blocks[2].max()  # a block that the mask cuts has its centre elsewhere
+    phasors *= full if np.count_nonzero(full) >= _FULL_BLOCKS else 1
     normal, right = np.zeros((9, 9)), np.zeros(9)
     for axis in range(3):
         low = tuple(slice(0, -1) if a == axis else slice(None) for a in range(3))

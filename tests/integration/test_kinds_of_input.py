@@ -1,0 +1,88 @@
+"""Vendors, number formats, orientations and echo counts: the same head must give the same map."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from qsmprep.phantom.dataset import simulate
+from qsmprep.phantom.options import SimulationOptions
+
+HEADS = {
+    "plain": {},
+    "siemens": {"vendor": "siemens"},
+    "ge": {"vendor": "ge"},
+    "gecomplex": {"vendor": "ge", "parts": "complex"},
+    "philips": {"vendor": "philips"},
+    "psr": {"orientation": "PSR"},
+    "lpi": {"orientation": "LPI"},
+    "two": {"echo_times": "0.006,0.02"},
+    "uneven": {"echo_times": "0.004,0.011,0.016,0.027"},
+    "single": {"echo_times": "0.015"},
+    "visits": {"sessions": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def maps(tmp_path_factory, run_qsmprep, merge_subjects):
+    folder = tmp_path_factory.mktemp("kinds")
+    sources = {
+        label: simulate(folder / f"source-{label}", SimulationOptions(voxel_size="4", **options))
+        for label, options in HEADS.items()
+    }
+    bids = merge_subjects(folder / "bids", sources)
+    done = run_qsmprep(bids, folder / "out", "--pipeline", "fast")
+    assert done.status == 0, done.stderr
+    return done
+
+
+def chi_in_world_axes(done, label):
+    folder = done.out / f"sub-{label}"
+    return nib.as_closest_canonical(nib.load(next(folder.rglob("*_Chimap.nii.gz"))))
+
+
+@pytest.mark.parametrize("label", ["siemens", "ge", "gecomplex", "philips", "psr", "lpi"])
+def test_the_same_head_in_another_guise_gives_the_same_map(maps, label):
+    plain, other = chi_in_world_axes(maps, "plain"), chi_in_world_axes(maps, label)
+    assert np.allclose(plain.affine, other.affine, atol=1e-3)
+    a, b = np.asarray(plain.dataobj), np.asarray(other.dataobj)
+    both = (a != 0) & (b != 0)
+    assert both.sum() > 0.97 * (a != 0).sum()
+    assert np.corrcoef(a[both], b[both])[0, 1] > 0.98
+    assert np.polyfit(a[both], b[both], 1)[0] == pytest.approx(1, abs=0.03)
+
+
+@pytest.mark.parametrize("label", ["two", "uneven"])
+def test_few_or_unevenly_spaced_echoes_are_processed_with_another_relaxation_fit(maps, label):
+    plain, other = chi_in_world_axes(maps, "plain"), chi_in_world_axes(maps, label)
+    a, b = np.asarray(plain.dataobj), np.asarray(other.dataobj)
+    both = (a != 0) & (b != 0)
+    assert np.corrcoef(a[both], b[both])[0, 1] > 0.8
+    page = (maps.out / f"sub-{label}.html").read_text("utf-8")
+    assert "ARLO needs three or more equally spaced echoes" in page
+
+
+def test_a_single_echo_gives_a_map_without_relaxation_and_says_so(maps):
+    anat = maps.out / "sub-single" / "anat"
+    assert (anat / "sub-single_Chimap.nii.gz").is_file()
+    assert not (anat / "sub-single_R2starmap.nii.gz").exists()
+    page = (maps.out / "sub-single.html").read_text("utf-8")
+    assert "A single echo: no relaxation map" in page
+    assert "phase offset cannot be removed" in page
+
+
+def test_each_session_is_a_run_of_its_own_in_one_report(maps):
+    for session in ("1", "2"):
+        found = list((maps.out / "sub-visits").glob(f"ses-*{session}/anat/*_Chimap.nii.gz"))
+        assert len(found) == 1
+    page = (maps.out / "sub-visits.html").read_text("utf-8")
+    assert page.count("Dipole inversion: susceptibility") >= 2
+
+
+def test_what_was_done_to_the_phase_is_recorded(maps):
+    def notes(label):
+        return (maps.out / f"sub-{label}.html").read_text("utf-8")
+
+    assert "Phase sign inverted" in notes("ge")
+    assert "Sign of every second slice" in notes("ge")
+    assert "Phase sign kept" in notes("siemens")
+    assert "Magnitude and phase computed from real and imaginary parts" in notes("gecomplex")
