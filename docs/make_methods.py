@@ -21,7 +21,7 @@ def methods_page() -> str:
         for method in registry.METHODS:
             if method.stage == stage:
                 lines += [f"### {method.name}: {method.title}", ""]
-                lines += [f"{reference.text}" for reference in cited(method.citations)] + [""]
+                lines += [f"* {reference.long()}" for reference in cited(method.citations)] + [""]
                 if method.options_class:
                     lines += _table(method.options_type(), method.name)
     lines += ["# Steps without alternatives", ""]

@@ -51,6 +51,16 @@ def checked_image(image: np.ndarray | None, mask: np.ndarray, name: str) -> np.n
     return image
 
 
+def reliable(mask: np.ndarray, relative_residual: np.ndarray | None, threshold: float) -> np.ndarray:
+    """Voxels of the mask whose relative residual of the echo combination is at most the threshold (all, when None)."""
+    if relative_residual is None:
+        return mask
+    residual = np.asarray(relative_residual)
+    if residual.shape != mask.shape:
+        raise ValueError(f"The relative residual has shape {residual.shape}; the mask has {mask.shape}.")
+    return mask & (residual <= threshold)
+
+
 def radians_per_ppm(centre_frequency_mhz: float, echo_times_s: np.ndarray) -> float:
     """Phase in rad that 1 ppm gathers over one echo spacing (over the echo time itself, when there is one echo)."""
     if not centre_frequency_mhz > 0:

@@ -1,13 +1,13 @@
 """A spherical head with air outside and iron inside, whose two fields are known apart."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+import pytest
 
 from qsmprep.dipole import dipole_kernel
 from qsmprep.fourier import irfftn, rfftn
-
-OBLIQUE = (0.3, -0.2, 0.933)
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ def field_of(chi, voxel_size_mm, b0_direction):
     return np.ascontiguousarray(irfftn(rfftn(padded) * kernel, padded.shape)[part])
 
 
-def make_head(radius=38.0, voxel_size_mm=(1.0, 1.0, 1.0), b0_direction=(0.0, 0.0, 1.0)):
+@cache
+def _make_head(radius=38.0, voxel_size_mm=(1.0, 1.0, 1.0), b0_direction=(0.0, 0.0, 1.0)):
     """Sphere of tissue in mm; air bodies (9.4 ppm) at least 6 mm outside it, four nuclei well inside."""
     half = radius + 22
     shape = tuple(int(np.ceil(2 * half / h)) for h in voxel_size_mm)
@@ -46,7 +47,12 @@ def make_head(radius=38.0, voxel_size_mm=(1.0, 1.0, 1.0), b0_direction=(0.0, 0.0
     )
     nuclei = sum(
         chi * ball(np.array(centre) * radius / 38, size)
-        for centre, size, chi in (((8, 4, 2), 4, 0.13), ((-8, 4, 2), 4, 0.13), ((5, -8, -8), 3, 0.1), ((0, -5, 9), 5, -0.05))
+        for centre, size, chi in (
+            ((8, 4, 2), 4, 0.13),
+            ((-8, 4, 2), 4, 0.13),
+            ((5, -8, -8), 3, 0.1),
+            ((0, -5, 9), 5, -0.05),
+        )
     )
     mask = np.broadcast_to(x**2 + y**2 + z**2 <= radius**2, shape).copy()
     return Head(
@@ -58,7 +64,7 @@ def make_head(radius=38.0, voxel_size_mm=(1.0, 1.0, 1.0), b0_direction=(0.0, 0.0
     )
 
 
-def polynomials(shape, voxel_size_mm):
+def _polynomials(shape, voxel_size_mm):
     """Harmonic polynomials by name, in units of 20 mm."""
     x, y, z = np.meshgrid(
         *((np.arange(n) - n // 2) * h / 20 for n, h in zip(shape, voxel_size_mm, strict=True)), indexing="ij"
@@ -71,4 +77,18 @@ def polynomials(shape, voxel_size_mm):
         "xy": x * y,
         "x2-y2": x**2 - y**2,
         "2z2-x2-y2": 2 * z**2 - x**2 - y**2,
+        "xyz": x * y * z,
+        "x3-3xy2": x**3 - 3 * x * y**2,
     }
+
+
+@pytest.fixture(scope="session")
+def make_head():
+    """Function that makes a head of a radius, voxel size and direction of B0 (all of them hashable)."""
+    return _make_head
+
+
+@pytest.fixture(scope="session")
+def harmonic_polynomials():
+    """Function of shape and voxel size."""
+    return _polynomials
