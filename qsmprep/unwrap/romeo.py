@@ -40,7 +40,7 @@ class RomeoOptions:
         0.0, "By how much a step may exceed pi after an equally steep one.", unit="rad", low=0, high=3.1416
     )
     # The application of the authors has 0, their library 0.5. In vivo 0 leaves single voxels of later echoes a turn
-    # off where noise or a phase offset breaks the proportion of echo times; 0.5 does harm at low signal.
+    # off where noise or a phase offset breaks the proportion of echo times.
     temporal_uncertain: float = option(
         0.3,
         "Voxels of at most this quality in time are unwrapped in space from better ones; 0 leaves this out.",
@@ -251,7 +251,7 @@ def _follow_in_time(stack, echo, neighbour, costs, options):
             second_phase=predicted / 2,
             magnitude=stack.strength(echo),
         )
-        # Beyond the reference: a voxel within a quarter turn of its prediction is certain however steep the phase is
+        # Beyond the reference: a voxel within an eighth of a turn of its prediction is certain however steep the phase is
         # around it; without this, steep but perfect phase would be unwrapped in space, and wrongly.
         certain = np.abs(volume - predicted) < np.float32(np.pi / 4)
         trusted = stack.inside & (certain | (quality_of_edges(pair, stack.inside) > options.temporal_uncertain))

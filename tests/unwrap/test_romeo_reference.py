@@ -92,7 +92,7 @@ def test_in_vivo_head_agrees(tmp_path, weights, where):
     phase, magnitude, times = siemens()
     mask = largest_component(brain() if where == "brain" else robust_mask(magnitude[0]))
     expected, _ = reference(tmp_path, phase, magnitude, times, mask, "-w", weights)
-    options = RomeoOptions(weights=weights, correct_global=False)
+    options = RomeoOptions(weights=weights, correct_global=False, temporal_uncertain=0.0)
     result = romeo(phase, echo_times_s=times, magnitude=magnitude, mask=mask, options=options)
     shares = share_of_jumps(result.phase, expected, mask)
     print(f"in vivo, {where}, {weights}: share of voxels with another number of turns, by echo: {shares}")
@@ -108,7 +108,7 @@ def test_patch_agrees(tmp_path, weights, individual):
     mask = np.ones(phase.shape[1:], bool)
     mode = ["-i"] if individual else []
     expected, quality = reference(tmp_path, phase, magnitude, times, mask, "-w", weights, *mode)
-    options = RomeoOptions(weights=weights, correct_global=False, individual=individual)
+    options = RomeoOptions(weights=weights, correct_global=False, individual=individual, temporal_uncertain=0.0)
     result = romeo(phase, echo_times_s=times, magnitude=magnitude, mask=mask, options=options)
     shares = share_of_jumps(result.phase, expected, mask)
     print(f"patch, {weights}, individual={individual}: {shares}")
