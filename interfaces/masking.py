@@ -115,7 +115,7 @@ class ImportMask(Step):
             raise ValueError(f"{self.inputs.in_file}: the mask is empty. Give a mask that covers the brain.")
         record = Record(self.stage, "imported", self.inputs.title, notes=[f"Brain mask: {self.inputs.origin}."])
         record.citations = list(self.inputs.citations or [])
-        record.parameters = list(self.inputs.parameters or [])
+        record.parameters = [dict(item) for item in self.inputs.parameters or []]
         add_volume(record, mask, grid, "brain")
         self._results["mask"] = write_volume(folder / "brain_mask.nii", mask, grid)
         return record

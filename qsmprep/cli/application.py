@@ -96,8 +96,8 @@ def _process(request: Request, settings: Settings, work: Work) -> int:
     _write_reports(request, sorted({record["subject"] for record in records}))
     seconds = (datetime.now(UTC) - started).total_seconds()
     print(f"{len(records) - len(failed)} of {len(records)} runs succeeded in {seconds:.0f} s. Logs: {logs}")
-    for name in failed:
-        print(f"  failed: {name}")
+    for failure in outcome.failures:
+        print(f"Error: {failure}", file=sys.stderr)
     return FAILURE if failed or work.errors else SUCCESS
 
 
@@ -257,5 +257,6 @@ def _refuse(message: str) -> int:
 def _start_logging(verbosity: int) -> None:
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbosity, 2)]
     logging.basicConfig(level=level, format="%(levelname)s: %(message)s", stream=sys.stderr, force=True)
+    # A failed node is told once, in words; its traceback is in the crash file, or shown with -v.
     for name in ("nipype", "nipype.workflow", "nipype.interface", "nipype.utils"):
-        logging.getLogger(name).setLevel(max(level, logging.WARNING) if verbosity < 2 else level)
+        logging.getLogger(name).setLevel((logging.CRITICAL, logging.WARNING, logging.DEBUG)[min(verbosity, 2)])

@@ -1,6 +1,8 @@
 """Real scans through the command line."""
 
 import json
+import struct
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -47,7 +49,9 @@ def test_phase_of_a_misleading_slope_unwraps(real_data, tmp_path, run_qsmprep):
         image = nib.load(folder / source)
         for echo, time in enumerate((0.004, 0.008, 0.012), start=1):
             stem = anat / f"sub-01_echo-{echo}_part-{part}_MEGRE"
-            nib.save(image.slicer[..., echo - 1], f"{stem}.nii.gz")
+            stored = nib.Nifti1Image(image.dataobj.get_unscaled()[..., echo - 1], image.affine).to_bytes()
+            slope = struct.pack("<2f", image.dataobj.slope, image.dataobj.inter)
+            Path(f"{stem}.nii").write_bytes(stored[:112] + slope + stored[120:])  # scl_slope and scl_inter
             document = {"EchoTime": time, "MagneticFieldStrength": 7, "MRAcquisitionType": "3D"}
             document |= {"Units": "arbitrary"} if part == "phase" else {}
             stem.with_suffix(".json").write_text(json.dumps(document), "utf-8")
