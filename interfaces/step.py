@@ -72,8 +72,9 @@ class Record:
             f"final {convergence.monitored}": convergence.history[-1] if convergence.history else None,
         }
         if not convergence.converged:
-            self.warnings.append(f"{self.title} stopped at its cap of {convergence.iterations} iterations, "
-                                 f"before its tolerance was met.")  # fmt: skip
+            self.warnings.append(
+                f"Stopped at the cap of {convergence.iterations} iterations, before the tolerance was met."
+            )
 
 
 class Step(SimpleInterface):

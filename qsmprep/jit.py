@@ -46,6 +46,7 @@ class CompiledLoop:
         return self._dispatcher
 
     def __call__(self, *args):
+        """Run the compiled function, within the threads in force."""
         dispatcher = self.dispatcher
         if self._options.get("parallel"):
             import numba

@@ -5,19 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from qsmprep.convergence import Convergence
 from qsmprep.dipole import KINDS
-from qsmprep.fourier import irfftn, rfftn, to_device, to_numpy
+from qsmprep.fourier import to_device, to_numpy
 from qsmprep.inversion import Inversion
+from qsmprep.inversion.admm import Penalties, PhaseProblem, minimise_total_variation
 from qsmprep.inversion.edges import WEIGHT_KINDS, gradient_weights
-from qsmprep.inversion.inputs import checked_field, checked_image, radians_per_ppm
-from qsmprep.inversion.spectral import Spectra, solve_field_and_gradient, solve_with_harmonic, spectra
+from qsmprep.inversion.inputs import checked_field, checked_image, radians_per_ppm, reliable
+from qsmprep.inversion.spectral import spectra
 from qsmprep.options import check_options, option
-from qsmprep.proximal import fit_harmonic, fit_phase, relative_change, shrink_gradient, threshold_rows, zero_split
+from qsmprep.proximal import threshold_rows
 from qsmprep.volume import frame_around
 
 
@@ -37,20 +37,11 @@ class FansiOptions:
     regularisation_weights: str = option(
         "vector-field", "Spatial weights of total variation from the magnitude's gradient.", choices=WEIGHT_KINDS
     )
+    residual_threshold: float = option(
+        0.3, "Relative residual of the echo combination above which a voxel has no weight.", low=0
+    )
     kernel: str = option("continuous", "Form of the dipole kernel.", choices=KINDS)
     padding: int = option(16, "Zeros added to each axis before the transform.", unit="voxels", low=0, high=1024)
-
-
-@dataclass(frozen=True)
-class _Problem:
-    """What the iteration works on, padded, on its device: phase, W, thresholds, mask, spectra, voxel size."""
-
-    phase: Any
-    weights: Any
-    thresholds: Any
-    inside: Any
-    grid: Spectra
-    voxel_size_mm: tuple[float, float, float]
 
 
 def fansi(
@@ -63,6 +54,7 @@ def fansi(
     echo_times_s: np.ndarray,
     weights: np.ndarray | None = None,
     magnitude: np.ndarray | None = None,
+    relative_residual: np.ndarray | None = None,
     options: FansiOptions = FansiOptions(),
     progress: Callable[[int, int], None] | None = None,
     device: str = "cpu",
@@ -85,6 +77,7 @@ def fansi(
     weights : (n0, n1, n2) data weights w >= 0, scaled here so that the 99.9th percentile in the mask is 1, and clipped
         there; None: the magnitude, or the mask where there is none.
     magnitude : (n0, n1, n2) for the weights r of total variation; None: r = 1.
+    relative_residual : (n0, n1, n2) of the echo combination; excludes voxels from the weights, not from the mask.
     options : parameters.
     progress : called as progress(iteration, max_iterations).
     device : "cpu", or a torch device.
@@ -105,6 +98,7 @@ def fansi(
     scale = np.float32(radians_per_ppm(centre_frequency_mhz, echo_times_s))
     if weights is None:
         weights = magnitude if magnitude is not None else inside.astype(np.float32)
+    measured &= reliable(inside, relative_residual, options.residual_threshold)
     weights = np.where(measured, np.minimum(weights / np.percentile(weights[inside], 99.9), 1), 0).astype(np.float32)
     ratios = None
     if options.regularisation_weights != "none" and magnitude is not None:
@@ -114,7 +108,7 @@ def fansi(
     if ratios is not None:
         ratios = np.stack([frame.crop(component, fill=1) for component in ratios])
     phase = to_device(frame.crop(field) * scale, device)
-    problem = _Problem(
+    problem = PhaseProblem(
         phase=phase,
         weights=to_device(frame.crop(weights) ** 2, device),
         thresholds=threshold_rows(options.alpha1 / options.mu1, ratios, shape, phase),
@@ -123,42 +117,23 @@ def fansi(
         voxel_size_mm=voxel_size_mm,
     )
     del weights, ratios, magnitude
-    x, history, converged = _alternate(problem, options, progress)
+    penalties = Penalties(
+        mu_gradient=options.mu1,
+        mu_data=options.mu2,
+        nonlinear=options.nonlinear,
+        beta=options.beta if options.weak_harmonic else None,
+        mu_harmonic=options.mu_h,
+    )
+    x, history, converged = minimise_total_variation(
+        problem,
+        penalties,
+        tolerance_percent=options.tolerance,
+        max_iterations=options.max_iterations,
+        progress=progress,
+    )
     chi = frame.restore(to_numpy(x)) / scale
     chi[~inside] = 0
     seconds = time.perf_counter() - begin
     return Inversion(
         chi, inside, Convergence(len(history), converged, tuple(history), "change of chi in percent", seconds)
     )
-
-
-def _alternate(problem: _Problem, options: FansiOptions, progress) -> tuple[Any, list[float], bool]:
-    """The ADMM iteration: one solve per frequency for x (and the harmonic field), then one step for each split."""
-    phase, weights, grid = problem.phase, problem.weights, problem.grid
-    shape = tuple(phase.shape)
-    data = weights * phase / (weights + np.float32(options.mu2))
-    dual, x, divergence, split = phase * 0, phase * 0, phase * 0, zero_split(phase)
-    harmonic = options.weak_harmonic
-    source, harmonic_split = (phase * 0, phase * 0) if harmonic else (None, None)
-    history: list[float] = []
-    for iteration in range(1, options.max_iterations + 1):
-        known = (rfftn(divergence), rfftn(data))
-        if harmonic:
-            spectrum, forward, source = solve_with_harmonic(
-                *known, rfftn(source), grid, options.mu1, options.mu2, options.mu_h
-            )
-            source = irfftn(source, shape)
-        else:
-            spectrum, forward = solve_field_and_gradient(*known, grid, options.mu1, options.mu2)
-        before, x = x, irfftn(spectrum, shape)
-        forward = irfftn(forward, shape)
-        divergence, change, size = shrink_gradient(x, before, split, problem.thresholds, problem.voxel_size_mm)
-        history.append(100 * relative_change(change, size))
-        if progress is not None:
-            progress(iteration, options.max_iterations)
-        if history[-1] < options.tolerance:
-            return x, history, True
-        data = fit_phase(forward, data, dual, phase, weights, options.mu2, nonlinear=options.nonlinear)
-        if harmonic:
-            source = fit_harmonic(source, harmonic_split, problem.inside, options.beta, options.mu_h)
-    return x, history, False

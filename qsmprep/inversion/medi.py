@@ -14,15 +14,19 @@ from qsmprep.convergence import Convergence
 from qsmprep.dipole import KINDS
 from qsmprep.fourier import irfftn, is_tensor, rfftn, to_device, to_numpy
 from qsmprep.inversion import Inversion
+from qsmprep.inversion.admm import Penalties, PhaseProblem, minimise_total_variation
 from qsmprep.inversion.edges import edge_mask
 from qsmprep.inversion.inputs import checked_field, checked_image, radians_per_ppm, reliable
-from qsmprep.inversion.lagged import diffuse, diffusivity
-from qsmprep.inversion.spectral import Spectra, pack, spectra, unpack
+from qsmprep.inversion.spectral import spectra
 from qsmprep.operators import sphere_kernel
 from qsmprep.options import check_options, option
-from qsmprep.proximal import relative_change
-from qsmprep.solvers import conjugate_gradient, norm
+from qsmprep.proximal import threshold_rows
 from qsmprep.volume import frame_around
+
+MU_GRADIENT = 100  # penalty parameter of the gradient split over the weight of total variation
+MU_DATA = 0.03  # penalty parameter of the data split: with 1, as in FANSI, the iteration takes four times as long
+MERIT_INTERVAL = 20
+MERIT_TIMES = 5
 
 
 @dataclass(frozen=True)
@@ -33,38 +37,17 @@ class MediOptions:
     edge_percentage: float = option(
         0.9, "Edge components of the magnitude's gradient, as a fraction of the mask voxels.", low=0, high=3
     )
-    smv_radius: float = option(5.0, "Radius of the spherical mean filter; 0 turns it off.", unit="voxels", low=0, high=50)
+    smv_radius: float = option(
+        5.0, "Radius of the spherical mean filter; 0 turns it off.", unit="voxels", low=0, high=50
+    )
     merit: bool = option(True, "Lower the weight of voxels that the model does not fit, after each outer iteration.")
     residual_threshold: float = option(
         0.3, "Relative residual of the echo combination above which a voxel has no weight.", low=0
     )
-    max_iterations: int = option(10, "Cap on outer (Gauss-Newton) iterations.", low=1, high=1000)
-    tolerance: float = option(0.1, "Relative change of chi at which to stop.", low=0, high=1)
-    cg_iterations: int = option(100, "Cap on conjugate gradient iterations in each outer iteration.", low=1, high=10000)
-    cg_tolerance: float = option(0.01, "Relative residual at which conjugate gradients stop.", low=0, high=1)
-    smoothing: float = option(1e-6, "Added to the squared gradient before its root.", low=1e-12)
+    max_iterations: int = option(300, "Cap on iterations.", low=1, high=100000)
+    tolerance: float = option(0.5, "Change of chi at which to stop.", unit="%", low=0, high=100)
     kernel: str = option("continuous", "Form of the dipole kernel.", choices=KINDS)
     padding: int = option(16, "Zeros added to each axis before the transform.", unit="voxels", low=0, high=1024)
-
-
-@dataclass(frozen=True)
-class _Problem:
-    """What the iteration works on, padded, on its device.
-
-    Attributes
-    ----------
-    phase, weights : measured phase in rad and data weights m, 0 outside the mask.
-    noise : the noise map behind the weights, 0 where there is no weight.
-    penalised : (3, n0, n1, n2) bool, gradient components that are no edges.
-    grid : spectra, the dipole kernel already filtered by SMV.
-    """
-
-    phase: Any
-    weights: Any
-    noise: Any
-    penalised: Any
-    grid: Spectra
-    voxel_size_mm: tuple[float, float, float]
 
 
 def medi(
@@ -86,8 +69,9 @@ def medi(
     """Susceptibility with gradients allowed where the magnitude has edges, and a non-linear data term.
 
     min over x of lambda |m (exp(i D x) - exp(i f))|^2 + |w grad x|_1, with f the phase in rad that the field gathers
-    over one echo spacing (over the echo time, when there is one echo), and chi = x in ppm. Gauss-Newton, each step
-    solved by conjugate gradients in k-space with the spectrum's diagonal as preconditioner.
+    over one echo spacing (over the echo time, when there is one echo), and chi = x in ppm. The published Gauss-Newton
+    iteration smooths the l1 norm and solves each step by conjugate gradients; alternating directions minimise the same
+    cost, the norm as it is, and reach the same value in a quarter of the Fourier transforms.
 
     Parameters
     ----------
@@ -102,7 +86,7 @@ def medi(
     magnitude : (n0, n1, n2) for the edges; also for m where neither weights nor noise are given. None: no edges.
     relative_residual : (n0, n1, n2) of the echo combination; excludes voxels from the weights, not from the mask.
     options : parameters.
-    progress : called as progress(outer iteration, max_iterations).
+    progress : called as progress(iteration, max_iterations).
     device : "cpu", or a torch device.
 
     Returns
@@ -137,21 +121,32 @@ def medi(
         sphere = sphere_kernel(shape, voxel_size_mm, radius_mm)
         phase, kept, noise = _spherical_mean_filter(phase, kept, noise, sphere)
         grid = replace(grid, dipole=grid.dipole * to_device(1 - sphere, device))
-    problem = _Problem(
-        phase=to_device(phase, device),
-        weights=to_device(data_weights(noise, kept), device),
-        noise=to_device(noise, device),
-        penalised=to_device(penalised, device),
+    alpha = 0.5 / options.data_weight  # the cost divided by 2 lambda
+    penalties = Penalties(mu_gradient=MU_GRADIENT * alpha, mu_data=MU_DATA)
+    phase, kept_there, noise = (to_device(image, device) for image in (phase, kept, noise))
+    weights = data_weights(noise, kept_there)
+    problem = PhaseProblem(
+        phase=phase,
+        weights=weights * weights,
+        thresholds=threshold_rows(alpha / penalties.mu_gradient, penalised, shape, phase),
+        inside=kept_there,
         grid=grid,
         voxel_size_mm=voxel_size_mm,
     )
-    x, history, converged = _gauss_newton(problem, to_device(kept, device), options, progress)
+    x, history, converged = minimise_total_variation(
+        problem,
+        penalties,
+        tolerance_percent=options.tolerance,
+        max_iterations=options.max_iterations,
+        reweight=_Merit(noise, kept_there, phase) if options.merit else None,
+        progress=progress,
+    )
     inside = frame.restore(kept)
     chi = frame.restore(to_numpy(x)) / scale
     chi[~inside] = 0
     seconds = time.perf_counter() - begin
     return Inversion(
-        chi, inside, Convergence(len(history), converged, tuple(history), "relative change of chi", seconds)
+        chi, inside, Convergence(len(history), converged, tuple(history), "change of chi in percent", seconds)
     )
 
 
@@ -190,78 +185,41 @@ def _spherical_mean_filter(phase, mask, noise, sphere):
 
     inner = mask & (mean(mask.astype(np.float32)) > 0.999)
     if not inner.any():
-        raise ValueError("The spherical mean filter leaves no voxel of the mask: lower smv_radius, or 0 to turn it off.")
+        raise ValueError(
+            "The spherical mean filter leaves no voxel of the mask: lower smv_radius, or 0 to turn it off."
+        )
     filtered = np.where(inner, phase - mean(phase), 0).astype(np.float32)
     spread = np.sqrt(np.maximum(mean(noise**2), 0) + noise**2).astype(np.float32)
     return filtered, inner, np.where(inner & (noise > 0), spread, 0).astype(np.float32)
 
 
-def _gauss_newton(problem: _Problem, mask: Any, options: MediOptions, progress) -> tuple[Any, list[float], bool]:
-    shape = tuple(problem.phase.shape)
-    dipole, phase, noise, weights = problem.grid.dipole, problem.phase, problem.noise, problem.weights
-    strength = np.float32(2 * options.data_weight)
-    x, field, history = phase * 0, phase * 0, []
-    for iteration in range(1, options.max_iterations + 1):
-        lagged = diffusivity(x, problem.penalised, problem.voxel_size_mm, options.smoothing)
-        precision = strength * weights * weights
-        sine = (phase - field).sin() if is_tensor(phase) else np.sin(phase - field)
-        pull = dipole * rfftn(precision * sine) - rfftn(diffuse(x, lagged, problem.voxel_size_mm))
-        step = unpack(_solve_step(problem, lagged, precision, pack(pull, shape), options), shape)
-        field += irfftn(dipole * step, shape)
-        step = irfftn(step, shape)
-        x += step
-        history.append(relative_change(norm(step), norm(x)))
-        if progress is not None:
-            progress(iteration, options.max_iterations)
-        if history[-1] < options.tolerance:
-            return x, history, True
-        if options.merit:
-            noise = _discount(noise, weights, phase, field, mask)
-            weights = data_weights(noise, mask)
-    return x, history, False
+class _Merit:
+    """Model error reduction: every few iterations, less weight for voxels whose residual exceeds six deviations."""
+
+    def __init__(self, noise: Any, mask: Any, phase: Any):
+        self.noise, self.mask, self.phase = noise, mask, phase
+
+    def __call__(self, iteration: int, weights: Any, field: Any) -> Any:
+        if iteration % MERIT_INTERVAL or iteration > MERIT_INTERVAL * MERIT_TIMES:
+            return weights
+        self.noise = discounted_noise(self.noise, weights, self.phase, field, self.mask)
+        m = data_weights(self.noise, self.mask)
+        return m * m
 
 
-def _solve_step(problem: _Problem, lagged: Any, precision: Any, rhs: Any, options: MediOptions) -> Any:
-    """Solve [grad' V grad + D m^2 D] dx = rhs in k-space, where the mean operator is a diagonal preconditioner."""
-    shape, dipole = tuple(problem.phase.shape), problem.grid.dipole
-    size = float(np.prod(shape))
-    mean_lagged, mean_precision = float(lagged.sum()) / (3 * size), float(precision.sum()) / size
-    diagonal = mean_lagged * problem.grid.laplacian + mean_precision * dipole**2
-    diagonal[0, 0, 0] = 1
-    inverse = 1 / diagonal
+def discounted_noise(noise: Any, weights: Any, phase: Any, field: Any, mask: Any) -> Any:
+    """MERIT's noise map: times (|r| / (6 s.d. of |r|))^2 where that exceeds 1.
 
-    def apply(direction):
-        spectrum = unpack(direction, shape)
-        forward = irfftn(dipole * spectrum, shape)
-        forward *= precision
-        data = rfftn(forward)
-        data *= dipole
-        data += rfftn(diffuse(irfftn(spectrum, shape), lagged, problem.voxel_size_mm))
-        return pack(data, shape)
-
-    def precondition(residual):
-        return pack(unpack(residual, shape) * inverse, shape)
-
-    return conjugate_gradient(
-        apply, rhs, tolerance=options.cg_tolerance, max_iterations=options.cg_iterations, precondition=precondition
-    ).x
-
-
-def _discount(noise: Any, weights: Any, phase: Any, field: Any, mask: Any) -> Any:
-    """MERIT: raise the noise of voxels whose residual exceeds six standard deviations, by the square of the excess."""
-    counted = mask > 0
+    r = m (exp(i field) - exp(i phase)) minus its mean over the mask; `weights` holds m^2, field and phase are in rad.
+    """
     if is_tensor(noise):
         import torch
 
-        residual = weights * (torch.exp(1j * field) - torch.exp(1j * phase))
-        inside = residual[counted]
-        size = (residual - inside.mean()).abs()
-        excess = size / (6 * float((inside - inside.mean()).abs().std(correction=0)))
-        return noise * excess.clamp(min=1) ** 2
-    residual = weights * (np.exp(1j * field) - np.exp(1j * phase))
-    mean = residual[counted].mean(dtype=np.complex128)
-    size = np.abs(residual - np.complex64(mean))
-    spread = float(size[counted].std(dtype=np.float64))
-    if spread == 0:
-        return noise
-    return noise * np.maximum(size / np.float32(6 * spread), 1) ** 2
+        residual = weights.sqrt() * (torch.exp(1j * field) - torch.exp(1j * phase))
+        size = (residual - residual[mask].mean()).abs()
+        spread = float(size[mask].double().std(correction=0))
+        return noise if spread == 0 else noise * (size / (6 * spread)).clamp(min=1) ** 2
+    residual = np.sqrt(weights) * (np.exp(1j * field) - np.exp(1j * phase))
+    size = np.abs(residual - residual[mask].mean(dtype=np.complex128).astype(np.complex64))
+    spread = np.float32(size[mask].std(dtype=np.float64))
+    return noise if spread == 0 else noise * np.maximum(size / (6 * spread), 1) ** 2

@@ -112,8 +112,8 @@ def solve_with_harmonic(
 def solve_gradient_and_known(divergence: Any, known: Any, trusted: Any, spectra: Spectra, mu: float, rho: float) -> Any:
     """Minimise mu/2 |T (x - known)|^2 + rho/2 |grad x - z|^2 for x, where T selects the trusted frequencies.
 
-    `divergence` (half spectrum of grad' z) is overwritten by x; `known` is half spectrum, 0 where not trusted; `trusted`
-    is boolean.
+    `divergence` (half spectrum of grad' z) is overwritten by x; `known` is a half spectrum, 0 where not trusted;
+    `trusted` is boolean.
     """
     if is_tensor(divergence):
         bottom = mu * trusted + rho * spectra.laplacian
@@ -185,34 +185,3 @@ def _solve_known(divergence, known, trusted, e0, e1, e2, mu, rho):
                 divergence[i, j, k] = complex(
                     scale * (rho * u.real + mu * v.real), scale * (rho * u.imag + mu * v.imag)
                 )
-
-
-def pack(spectrum: Any, shape: tuple[int, int, int]) -> Any:
-    """Half spectrum of a real array of `shape` as a real array whose inner products are those of the full spectrum, halved.
-
-    The planes that have no mirror image in the half spectrum are scaled by 1 / sqrt(2); the spectrum is overwritten.
-    """
-    _scale_single_planes(spectrum, shape, 0.5**0.5)
-    if is_tensor(spectrum):
-        import torch
-
-        return torch.view_as_real(spectrum)
-    return spectrum.view(np.float32)
-
-
-def unpack(packed: Any, shape: tuple[int, int, int]) -> Any:
-    """The half spectrum of a packed array, as a new array."""
-    if is_tensor(packed):
-        import torch
-
-        spectrum = torch.view_as_complex(packed.clone())
-    else:
-        spectrum = packed.view(np.complex64).copy()
-    _scale_single_planes(spectrum, shape, 2**0.5)
-    return spectrum
-
-
-def _scale_single_planes(spectrum: Any, shape: tuple[int, int, int], factor: float) -> None:
-    spectrum[..., 0] *= factor
-    if shape[-1] % 2 == 0:
-        spectrum[..., -1] *= factor

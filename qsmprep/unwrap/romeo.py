@@ -251,8 +251,8 @@ def _follow_in_time(stack, echo, neighbour, costs, options):
             second_phase=predicted / 2,
             magnitude=stack.strength(echo),
         )
-        # Beyond the reference: a voxel within an eighth of a turn of its prediction is certain however steep the phase is
-        # around it; without this, steep but perfect phase would be unwrapped in space, and wrongly.
+        # Beyond the reference: a voxel within an eighth of a turn of its prediction is certain, however steep the phase
+        # is around it; without this, steep but perfect phase would be unwrapped in space, and wrongly.
         certain = np.abs(volume - predicted) < np.float32(np.pi / 4)
         trusted = stack.inside & (certain | (quality_of_edges(pair, stack.inside) > options.temporal_uncertain))
         growing.regrow(volume, costs, stack.inside, trusted)

@@ -1,0 +1,108 @@
+"""The iteration that FANSI and MEDI share: total variation with a data term in the phase, by alternating directions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qsmprep.fourier import irfftn, rfftn
+from qsmprep.inversion.spectral import Spectra, solve_field_and_gradient, solve_with_harmonic
+from qsmprep.proximal import fit_harmonic, fit_phase, relative_change, shrink_gradient, zero_split
+
+
+@dataclass(frozen=True)
+class PhaseProblem:
+    """min over x of 1/2 W |exp(i D x) - exp(i phase)|^2 + |t grad x|_1, padded, where the solver runs.
+
+    Attributes
+    ----------
+    phase : (n0, n1, n2) measured phase in rad.
+    weights : (n0, n1, n2) W, the squared data weights, 0 outside the mask.
+    thresholds : t / mu_gradient as made by `proximal.threshold_rows`.
+    inside : (n0, n1, n2) float32, 1 in the mask.
+    grid : spectra of D and of the Laplacian.
+    voxel_size_mm : edge lengths in mm.
+    """
+
+    phase: Any
+    weights: Any
+    thresholds: Any
+    inside: Any
+    grid: Spectra
+    voxel_size_mm: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Penalties:
+    """How the iteration splits the problem.
+
+    Attributes
+    ----------
+    mu_gradient, mu_data : penalty parameters of the splits z = grad x and z = D x.
+    nonlinear : complex data term rather than the quadratic one.
+    beta : weight of the Laplacian of an additional harmonic field in the mask; None: no such field.
+    mu_harmonic : penalty parameter of that field's split.
+    """
+
+    mu_gradient: float
+    mu_data: float
+    nonlinear: bool = True
+    beta: float | None = None
+    mu_harmonic: float = 1.0
+
+
+def minimise_total_variation(
+    problem: PhaseProblem,
+    penalties: Penalties,
+    *,
+    tolerance_percent: float,
+    max_iterations: int,
+    reweight: Callable[[int, Any, Any], Any] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Any, list[float], bool]:
+    """Solve a `PhaseProblem`: per frequency for x (jointly with the harmonic field), then one step for each split.
+
+    Parameters
+    ----------
+    problem, penalties : what and how.
+    tolerance_percent : stop when 100 |x - x before| / |x| falls below it.
+    max_iterations : cap.
+    reweight : (iteration, weights, D x) -> weights for the iterations to come.
+    progress : called as progress(iteration, max_iterations).
+
+    Returns
+    -------
+    x in rad, the change in percent after each iteration, and whether it fell below the tolerance.
+    """
+    phase, weights, grid = problem.phase, problem.weights, problem.grid
+    shape = tuple(phase.shape)
+    mu_gradient, mu_data, mu_harmonic = penalties.mu_gradient, penalties.mu_data, penalties.mu_harmonic
+    data = weights * phase / (weights + np.float32(mu_data).item())
+    dual, x, divergence, split = phase * 0, phase * 0, phase * 0, zero_split(phase)
+    harmonic = penalties.beta is not None
+    source, harmonic_split = (phase * 0, phase * 0) if harmonic else (None, None)
+    history: list[float] = []
+    for iteration in range(1, max_iterations + 1):
+        known = (rfftn(divergence), rfftn(data))
+        if harmonic:
+            known = solve_with_harmonic(*known, rfftn(source), grid, mu_gradient, mu_data, mu_harmonic)
+            source = irfftn(known[2], shape)
+        else:
+            known = solve_field_and_gradient(*known, grid, mu_gradient, mu_data)
+        before, x = x, irfftn(known[0], shape)
+        forward = irfftn(known[1], shape)
+        divergence, change, size = shrink_gradient(x, before, split, problem.thresholds, problem.voxel_size_mm)
+        history.append(100 * relative_change(change, size))
+        if progress is not None:
+            progress(iteration, max_iterations)
+        if history[-1] < tolerance_percent:
+            return x, history, True
+        if reweight is not None:
+            weights = reweight(iteration, weights, forward)
+        data = fit_phase(forward, data, dual, phase, weights, mu_data, nonlinear=penalties.nonlinear)
+        if harmonic:
+            source = fit_harmonic(source, harmonic_split, problem.inside, penalties.beta, mu_harmonic)
+    return x, history, False
