@@ -2,8 +2,11 @@
 
 A split of y = A x with the soft threshold keeps one array, a = A x + s (s: scaled dual). The split variable is
 z = soft(a, t), the new dual s = a - z = clip(a, -t, t), and what the next solve wants is z - s = a - 2 clip(a, -t, t).
-The solves' results enter over-relaxed, RELAXATION A x + (1 - RELAXATION) z instead of A x, which leaves the minimiser as
-it is and saves a third of the iterations (Boyd 2011, section 3.4.3). Numpy arrays go through compiled loops, torch tensors through torch; norms are summed in double precision by plane, in
+
+The solves' results enter over-relaxed, RELAXATION A x + (1 - RELAXATION) z instead of A x, which leaves the minimiser
+as it is and saves a third of the iterations (Boyd 2011, section 3.4.3).
+
+Numpy arrays go through compiled loops, torch tensors through torch; norms are summed in double precision by plane, in
 a fixed order.
 """
 

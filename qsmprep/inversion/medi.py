@@ -37,9 +37,7 @@ class MediOptions:
     edge_percentage: float = option(
         0.9, "Edge components of the magnitude's gradient, as a fraction of the mask voxels.", low=0, high=3
     )
-    smv_radius: float = option(
-        5.0, "Radius of the spherical mean filter; 0 turns it off.", unit="voxels", low=0, high=50
-    )
+    smv_radius: float = option(5.0, "Radius of the spherical mean filter, 0 for none.", unit="voxels", low=0, high=50)
     merit: bool = option(True, "Lower the weight of voxels that the model does not fit, after each outer iteration.")
     residual_threshold: float = option(
         0.3, "Relative residual of the echo combination above which a voxel has no weight.", low=0
@@ -185,9 +183,7 @@ def _spherical_mean_filter(phase, mask, noise, sphere):
 
     inner = mask & (mean(mask.astype(np.float32)) > 0.999)
     if not inner.any():
-        raise ValueError(
-            "The spherical mean filter leaves no voxel of the mask: lower smv_radius, or 0 to turn it off."
-        )
+        raise ValueError("The spherical mean filter leaves no voxel of the mask: lower smv_radius.")
     filtered = np.where(inner, phase - mean(phase), 0).astype(np.float32)
     spread = np.sqrt(np.maximum(mean(noise**2), 0) + noise**2).astype(np.float32)
     return filtered, inner, np.where(inner & (noise > 0), spread, 0).astype(np.float32)

@@ -94,8 +94,9 @@ def rts(
 def lsmr_filter(dipole: np.ndarray, spectrum: np.ndarray, last_size: int, iterations: int) -> np.ndarray:
     """What `iterations` of LSMR on D x = f multiply each frequency of f by.
 
-    `dipole` and `spectrum` are half spectra of a grid whose last axis has `last_size` points. D is diagonal, so LSMR sees only how the field's energy is spread over the values of D: it runs on that histogram,
-    a problem of a few thousand unknowns, and no Fourier transform is needed.
+    `dipole` and `spectrum` are half spectra of a grid whose last axis has `last_size` points. D is diagonal, so LSMR
+    sees only how the field's energy is spread over the values of D: it runs on that histogram, a problem of a few
+    thousand unknowns, and no Fourier transform is needed.
     """
     low, high = float(dipole.min()), float(dipole.max())
     position = (dipole - low) * ((BINS - 1) / max(high - low, 1e-6))

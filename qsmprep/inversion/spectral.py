@@ -93,16 +93,15 @@ def solve_with_harmonic(
     """
     if is_tensor(divergence):
         dipole, laplacian = spectra.dipole, spectra.laplacian
-        own = mu_gradient * laplacian + mu_data * dipole**2
-        other = mu_data + mu_harmonic * laplacian**2
-        cross = mu_data * dipole
-        determinant = own * other - cross**2
-        determinant[0, 0, 0] = 1
-        first = mu_gradient * divergence + cross * data
-        second = mu_data * data + mu_harmonic * laplacian * source
-        x = (other * first - cross * second) / determinant
-        p = (own * second - cross * first) / determinant
-        x[0, 0, 0], p[0, 0, 0] = 0, data[0, 0, 0]
+        stiff = mu_data + mu_harmonic * laplacian**2
+        bent = mu_harmonic * laplacian * dipole
+        bottom = mu_gradient * laplacian * stiff + mu_data * mu_harmonic * (laplacian * dipole) ** 2
+        bottom[0, 0, 0] = 1
+        x = mu_gradient * stiff * divergence + mu_data * bent * (laplacian * data - source)
+        p = mu_gradient * mu_data * (laplacian * data - dipole * divergence)
+        p = p + mu_harmonic * laplacian * (mu_gradient * laplacian + mu_data * dipole**2) * source
+        x, p = x / bottom, p / bottom
+        p[0, 0, 0] = data[0, 0, 0]
         return x, dipole * x + p, laplacian * p
     mu = (np.float32(mu_gradient), np.float32(mu_data), np.float32(mu_harmonic))
     _solve_triple(divergence, data, source, spectra.dipole, *spectra.rows, *mu)
@@ -148,7 +147,7 @@ def _solve_triple(divergence, data, source, dipole, e0, e1, e2, mu1, mu2, mu3):
         for j in range(n1):
             for k in range(n2):
                 d, e = dipole[i, j, k], e0[i] + e1[j] + e2[k]
-                # determinant without the terms that cancel: exact also at low frequencies
+                # determinant and numerators without the terms that cancel: exact also at low frequencies
                 bottom = mu1 * e * (mu2 + mu3 * e * e) + mu2 * mu3 * (d * e) * (d * e)
                 scale = np.float32(1) / bottom if bottom > 0 else np.float32(0)
                 u, v, q = divergence[i, j, k], data[i, j, k], source[i, j, k]
@@ -156,7 +155,6 @@ def _solve_triple(divergence, data, source, dipole, e0, e1, e2, mu1, mu2, mu3):
                     divergence[i, j, k] = 0
                     source[i, j, k] = 0
                     continue
-                # x = [other (mu1 u + mu2 d v) - mu2 d (mu2 v + mu3 e q)] / bottom, its v terms gathered
                 xu = scale * mu1 * (mu2 + mu3 * e * e)
                 xv = scale * mu2 * mu3 * e * e * d
                 xq = -scale * mu2 * mu3 * d * e

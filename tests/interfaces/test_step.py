@@ -1,0 +1,84 @@
+"""What every node shares: its cache key, its record, and what travels with the images."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from qsmprep import registry
+from qsmprep.interfaces import background, field, inversion, masking, phase, relaxometry, unwrap
+from qsmprep.interfaces.images import read_mask, read_volume, write_volume
+from qsmprep.interfaces.step import MethodStep, Record, Step, plain, records_behind
+
+MODULES = (background, field, inversion, masking, phase, relaxometry, unwrap)
+STEPS = [
+    kind
+    for module in MODULES
+    for kind in vars(module).values()
+    if isinstance(kind, type) and issubclass(kind, Step) and kind not in (Step, MethodStep)
+]
+
+
+@pytest.mark.parametrize("kind", STEPS, ids=lambda kind: kind.__name__)
+def test_the_code_of_a_step_is_part_of_its_cache_key(kind):
+    one, other = kind(), kind(algo_version="another")
+    assert one.inputs.algo_version
+    assert one.inputs.get_hashval()[1] != other.inputs.get_hashval()[1]
+
+
+@pytest.mark.parametrize("kind", [k for k in STEPS if issubclass(k, MethodStep)], ids=lambda kind: kind.__name__)
+def test_the_cache_key_follows_every_method_of_the_stage(kind):
+    for method in registry.METHODS:
+        if method.stage == kind.stage:
+            assert any(method.module.startswith(module) for module in kind.source_modules)
+
+
+@pytest.mark.parametrize("kind", STEPS, ids=lambda kind: kind.__name__)
+def test_threads_and_device_do_not_change_the_cache_key(kind):
+    node = kind()
+    before = node.inputs.get_hashval()[1]
+    node.inputs.num_threads = 7
+    if issubclass(kind, MethodStep):
+        node.inputs.device = "cuda"
+    assert node.inputs.get_hashval()[1] == before
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 6), (3, 4, 5, 6)])
+def test_images_come_back_as_they_were_written(tmp_path, shape):
+    from qsmprep.interfaces.images import Grid
+
+    affine = np.array([[0, -2.0, 0, 1], [1.5, 0, 0, 2], [0, 0, 3.0, 3], [0, 0, 0, 1]])
+    array = np.random.default_rng(0).random(shape, dtype=np.float32)
+    path = write_volume(tmp_path / "x.nii", array, Grid((4, 5, 6), affine))
+    assert np.array_equal(read_volume(path), array)
+    assert np.allclose(nib.load(path).affine, affine)
+
+
+def test_a_trailing_axis_of_one_is_no_echo_axis(tmp_path):
+    nib.Nifti1Image(np.ones((4, 5, 6, 1), np.uint8), np.eye(4)).to_filename(tmp_path / "mask.nii")
+    assert read_mask(tmp_path / "mask.nii").shape == (4, 5, 6)
+
+
+def test_records_travel_with_the_files_each_once(tmp_path):
+    for name, before in (("a", []), ("b", ["a"]), ("c", ["a", "b"])):
+        (tmp_path / name).mkdir()
+        steps = [{"stage": s, "method": "x"} for s in before]
+        document = {"record": {"stage": name, "method": "x"}, "before": steps}
+        (tmp_path / name / "step.json").write_text(json.dumps(document), "utf-8")
+    files = [str(tmp_path / name / "out.nii") for name in ("b", "c")]
+    assert [record["stage"] for record in records_behind(files)] == ["a", "b", "c"]
+
+
+def test_records_are_plain_json():
+    value = {"a": np.float32(0.1), "b": (np.int64(2), True), "c": float("nan"), "d": np.bool_(True)}
+    assert plain(value) == {"a": 0.1, "b": [2, True], "c": None, "d": True}
+
+
+def test_a_cap_that_was_hit_is_a_warning():
+    from qsmprep.convergence import Convergence
+
+    record = Record("inversion", "x", "X")
+    record.add_convergence(Convergence(20, False, (0.5, 0.1), "change", 1.0))
+    assert record.warnings
+    assert record.facts["final change"] == 0.1

@@ -1,0 +1,85 @@
+"""The graph of a run: what the settings put into it, and what each node states it needs."""
+
+import pytest
+
+from qsmprep import registry, settings
+from qsmprep.bids.query import find_runs
+from qsmprep.cli.parser import parse
+from qsmprep.cli.planning import plan_run
+from qsmprep.phantom.dataset import simulate
+from qsmprep.phantom.options import SimulationOptions
+from qsmprep.workflows.gre import init_gre_wf
+from qsmprep.workflows.outputs import written_keys
+
+
+@pytest.fixture(scope="module")
+def bids(tmp_path_factory):
+    return simulate(tmp_path_factory.mktemp("graph") / "bids", SimulationOptions(voxel_size="8"))
+
+
+def planned(bids, *words):
+    request, chosen = parse([str(bids), str(bids.parent / "out"), "participant", *words])
+    (run,) = find_runs(bids).runs
+    return plan_run(run, request, chosen, threads=2, device="cpu")
+
+
+def nodes(plan):
+    workflow = init_gre_wf(plan=plan)
+    return {name: workflow.get_node(name) for name in workflow.list_node_names()}
+
+
+def test_every_step_states_memory_and_threads(bids):
+    for name, node in nodes(planned(bids)).items():
+        if not name.endswith(("inputnode", "outputnode", "_outlines")):
+            assert node.mem_gb > 0, name
+            assert 1 <= (node.n_procs or 1) <= 2, name
+
+
+@pytest.mark.parametrize("stage", registry.STAGES)
+def test_every_registered_method_can_be_put_into_the_graph(bids, stage):
+    for method in registry.names(stage):
+        graph = nodes(planned(bids, f"--{stage}", method))
+        chosen = [node for node in graph.values() if getattr(node.inputs, "method", None) == method]
+        assert chosen, method
+
+
+def test_options_of_the_command_line_reach_the_node(bids):
+    graph = nodes(planned(bids, "--fansi-alpha1", "2e-4", "--v-sharp-max-radius", "6"))
+    assert graph["inversion_wf.invert_fansi"].inputs.options["alpha1"] == 2e-4
+    assert graph["background_wf.remove"].inputs.options["max_radius"] == 6
+
+
+def test_several_inversions_share_all_nodes_before_them(bids):
+    one, three = nodes(planned(bids)), nodes(planned(bids, "--inversion", "fansi", "tkd", "rts"))
+    extra = {name for name in set(three) - set(one) if not name.startswith(("outputs_wf", "figures_wf"))}
+    assert extra == {f"inversion_wf.{kind}_{method}" for kind in ("invert", "reference") for method in ("tkd", "rts")}
+
+
+def test_what_is_written_follows_the_settings(bids):
+    keys = written_keys(planned(bids, "--relaxometry", "none", "--inversion", "medi", "fansi"))
+    assert "r2star" not in keys
+    assert keys["chi"] == ("chi", None)
+    assert keys["chi2"] == ("chi", "fansi")
+
+
+def test_auto_is_resolved_before_the_graph_is_built(bids):
+    plan = planned(bids)
+    assert plan.settings.method("mask") in ("bet", "fsl-bet")
+    assert plan.settings.method("relaxometry") == "arlo"
+    assert any("Brain extraction" in note for note in plan.notes)
+    uneven = planned(bids, "--echoes", "1,2,4")
+    assert uneven.settings.method("relaxometry") == "log-linear"
+
+
+def test_the_centre_frequency_is_the_recorded_one(bids):
+    plan = planned(bids, "--field-strength", "7")
+    assert plan.centre_frequency_mhz == pytest.approx(3 * 42.577478)
+    assert "ImagingFrequency" in plan.frequency_source
+
+
+def test_presets_differ_in_what_they_say():
+    assert {name: settings.build({"pipeline": name}).method("inversion") for name in settings.PRESETS} == {
+        "consensus-fansi": "fansi",
+        "consensus-medi": "medi",
+        "fast": "rts",
+    }
