@@ -27,7 +27,7 @@ BINS = 8192  # values of D between which the LSMR filter is interpolated
 class RtsOptions:
     """Options of RTS."""
 
-    lsmr_iterations: int = option(4, "LSMR iterations of the first step.", low=1, high=100)
+    lsmr_iterations: int = option(24, "LSMR iterations of the first step.", low=1, high=100)
     delta: float = option(0.15, "Smallest |D| that the first step is trusted for.", low=1e-3, high=2 / 3)
     mu: float = option(1e5, "Weight of the trusted frequencies.", low=1e-6)
     rho: float = option(10.0, "Penalty parameter of the gradient split.", low=1e-6)
@@ -58,7 +58,8 @@ def rts(
     mask : (n0, n1, n2) where the field is valid.
     voxel_size_mm : edge lengths in mm.
     b0_direction : direction of B0 in voxel axes.
-    options : parameters of both steps.
+    options : parameters of both steps. The reference implementation stops LSMR after 4 iterations, which leaves a third
+        of a deep nucleus's susceptibility out; the default of 24 costs nothing more, see `lsmr_filter`.
     progress : called as progress(iteration, max_iterations).
     device : "cpu", or a torch device.
 

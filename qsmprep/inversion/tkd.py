@@ -81,7 +81,8 @@ def tkd(
 def division_filter(dipole: np.ndarray, threshold: float, last_size: int) -> tuple[np.ndarray, float]:
     """1 / D where |D| > threshold, else sign(D) / threshold, 0 at zero frequency; and the mean of D times that.
 
-    The sign of 0 is +. `dipole` is a half spectrum of a grid whose last axis has `last_size` points; the mean runs over the full spectrum.
+    The sign of 0 is +. `dipole` is a half spectrum of a grid whose last axis has `last_size` points; the mean runs
+    over the full spectrum.
     """
     lifted = np.where(np.abs(dipole) > threshold, dipole, np.where(dipole < 0, -threshold, threshold))
     inverse = (1 / lifted).astype(np.float32)
