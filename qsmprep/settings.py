@@ -73,6 +73,9 @@ class ExecutionOptions:
     omp_nthreads: int | None = option(None, "threads of one step (default: as many as nprocs)", low=1)
     mem_mb: int | None = option(None, "memory in all (default: 90 % of what is available)", unit="MB", low=500)
     device: str = option("auto", "where solvers run; auto takes a GPU if there is one", choices=("auto", "cpu", "cuda"))
+    plugin: str = option(
+        "pool", "pool runs each step in a process of its own; linear runs all in this one", choices=("pool", "linear")
+    )
     stop_on_first_crash: bool = option(False, "stop everything when a step fails")
 
 

@@ -16,6 +16,7 @@ from qsmprep.bids.outputs import figures_folder, write_json
 from qsmprep.bids.provenance import run_record, software_versions, step_records, with_figures
 from qsmprep.cli.parser import Request
 from qsmprep.engine.graph import Failure
+from qsmprep.engine.inprocess import InProcess
 from qsmprep.engine.pool import ProcessPool
 from qsmprep.engine.progress import make_progress
 from qsmprep.report.acquisition import describe_acquisition
@@ -54,7 +55,8 @@ def execute(plans: Sequence[RunPlan], *, request: Request, settings: Settings, l
         "stop_on_first_crash": execution.stop_on_first_crash,
         "raise_on_failure": False,
     }
-    pool = ProcessPool(plugin_args={key: value for key, value in arguments.items() if value is not None})
+    plugin = ProcessPool if execution.plugin == "pool" else InProcess
+    pool = plugin(plugin_args={key: value for key, value in arguments.items() if value is not None})
     workflow = Workflow(name=GRAPH_NAME, base_dir=str(request.work_dir))
     workflow.add_nodes([init_gre_wf(plan=plan) for plan in plans])
     graph = workflow.run(plugin=pool)

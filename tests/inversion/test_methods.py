@@ -8,8 +8,8 @@ import pytest
 from qsmprep import registry
 from qsmprep.inversion.fansi import FansiOptions, fansi
 from qsmprep.inversion.medi import MediOptions, medi
-from qsmprep.inversion.rts import rts
-from qsmprep.inversion.tkd import tkd
+from qsmprep.inversion.rts import RtsOptions, rts
+from qsmprep.inversion.tkd import TkdOptions, tkd
 from qsmprep.threads import use_threads
 
 METHODS = ("tkd", "rts", "fansi", "medi")
@@ -36,10 +36,25 @@ def test_result_is_finite_zero_outside_its_mask_and_reproducible(name, head, pha
         assert np.array_equal(run(name, head, phase).chi_ppm, result.chi_ppm)
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_torch_gives_the_same_map(name, head, phase):
-    pytest.importorskip("torch")
-    expected, result = run(name, head, phase), run(name, head, phase, device="torch:cpu")
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("tkd", TkdOptions()),
+        ("rts", RtsOptions(max_iterations=10)),
+        ("fansi", FansiOptions(max_iterations=25)),
+        ("fansi", FansiOptions(max_iterations=10, weak_harmonic=False, nonlinear=False)),
+        ("medi", MediOptions(smv_radius=2.0, max_iterations=25)),
+    ],
+)
+def test_torch_gives_the_same_map(name, options, head, phase):
+    torch = pytest.importorskip("torch")
+    expected = run(name, head, phase, options=options)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        result = run(name, head, phase, options=options, device="torch:cpu")
+    finally:
+        torch.set_num_threads(threads)
     assert np.linalg.norm(result.chi_ppm - expected.chi_ppm) < 1e-4 * np.linalg.norm(expected.chi_ppm)
     assert np.array_equal(result.mask, expected.mask)
 
@@ -69,8 +84,10 @@ def test_order_of_the_axes_does_not_matter(name, head_factory, phase):
             magnitude=head.magnitude.transpose(order), voxel_size_mm=tuple(head.voxel_size_mm[a] for a in order),
             b0_direction=tuple(head.b0_direction[a] for a in order),
         )  # fmt: skip
-        difference = turned.chi_ppm - expected.chi_ppm.transpose(order)
-        assert np.linalg.norm(difference) < 0.01 * np.linalg.norm(expected.chi_ppm)
+        back = turned.chi_ppm.transpose(np.argsort(order))  # equal but for the padding, as fast sizes differ by axis
+        assert np.corrcoef(back[head.mask], expected.chi_ppm[head.mask])[0, 1] > 0.99
+        means = [head.region_means(chi, expected.mask) for chi in (back, expected.chi_ppm)]
+        np.testing.assert_allclose(means[0], means[1], atol=0.008)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -79,11 +96,13 @@ def test_a_rotated_slab_gives_the_same_regional_values(name, head_factory, phase
     rotation = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
     straight = head_factory((44, 53, 45))
     oblique = head_factory((44, 53, 53), b0_direction=tuple(rotation[:, 2]), rotation=rotation)
-    results = [run(name, head, phase) for head in (straight, oblique)]
-    means = [
-        head.region_means(result.chi_ppm, result.mask) for head, result in zip((straight, oblique), results, strict=True)
-    ]
-    np.testing.assert_allclose(means[1], means[0], atol=0.012)
+    errors = []
+    for head in (straight, oblique):
+        result = run(name, head, phase)
+        errors.append(head.region_means(result.chi_ppm, result.mask) - head.region_means(head.chi, result.mask))
+    np.testing.assert_allclose(errors[1], errors[0], atol=0.025 if name == "tkd" else 0.015)
+    untold = run(name, oblique, phase, b0_direction=(0, 0, 1))
+    assert oblique.error(untold.chi_ppm, untold.mask) > 1.3 * oblique.error(result.chi_ppm, result.mask)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -112,11 +131,11 @@ def test_wrong_phase_parameters_and_weights_are_refused(name, head, phase):
         run(name, head, phase, centre_frequency_mhz=0.0)
     with pytest.raises(ValueError, match="not be negative"):
         run(name, head, phase, weights=-head.magnitude)
-    with pytest.raises(ValueError, match="smv_radius|alpha1"):
+    with pytest.raises(ValueError, match=r"smv_radius|alpha1"):
         run(name, head, phase, options=MediOptions(smv_radius=-1) if name == "medi" else FansiOptions(alpha1=-1))
 
 
-def test_unit_of_the_echo_spacing_does_not_matter_for_linear_methods(head):
+def test_doubled_field_gives_doubled_susceptibility(head):
     for method in (tkd, rts):
         once, twice = (method(head.field * factor, head.mask, **head.geometry) for factor in (1, 2))
         if method is tkd:
