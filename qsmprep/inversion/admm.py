@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from qsmprep.fourier import irfftn, rfftn
 from qsmprep.inversion.spectral import Spectra, solve_field_and_gradient, solve_with_harmonic
 from qsmprep.proximal import fit_harmonic, fit_phase, relative_change, shrink_gradient, zero_split
@@ -80,7 +78,7 @@ def minimise_total_variation(
     phase, weights, grid = problem.phase, problem.weights, problem.grid
     shape = tuple(phase.shape)
     mu_gradient, mu_data, mu_harmonic = penalties.mu_gradient, penalties.mu_data, penalties.mu_harmonic
-    data = weights * phase / (weights + np.float32(mu_data).item())
+    data = weights * phase / (weights + mu_data)
     dual, x, divergence, split = phase * 0, phase * 0, phase * 0, zero_split(phase)
     harmonic = penalties.beta is not None
     source, harmonic_split = (phase * 0, phase * 0) if harmonic else (None, None)

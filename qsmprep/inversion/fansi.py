@@ -99,7 +99,8 @@ def fansi(
     if weights is None:
         weights = magnitude if magnitude is not None else inside.astype(np.float32)
     measured &= reliable(inside, relative_residual, options.residual_threshold)
-    weights = np.where(measured, np.minimum(weights / np.percentile(weights[inside], 99.9), 1), 0).astype(np.float32)
+    brightest = np.percentile(weights[inside], 99.9) or weights.max()
+    weights = np.where(measured, np.minimum(weights / brightest, 1), 0).astype(np.float32)
     ratios = None
     if options.regularisation_weights != "none" and magnitude is not None:
         ratios = gradient_weights(magnitude, inside, voxel_size_mm, options.regularisation_weights)
