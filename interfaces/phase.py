@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 from nipype.interfaces.base import File, InputMultiPath, traits
 
-from qsmprep.interfaces.images import Grid, as_echoes, read_grid, read_volume, write_volume
+from qsmprep.interfaces.images import Grid, as_echoes, read_grid, read_stored, read_volume, write_volume
 from qsmprep.interfaces.step import MethodInputSpec, MethodStep, Record, Step, StepInputSpec, StepOutputSpec
 from qsmprep.phase.scaling import looks_filtered, real_imag_to_polar, to_radians
 from qsmprep.phase.sign import decide_sign, remove_slice_alternation, slice_alternation
@@ -68,15 +67,18 @@ class PreparePhase(Step):
 
     def _from_polar(self, record: Record) -> tuple[np.ndarray, np.ndarray]:
         inputs = self.inputs
-        magnitude = np.stack([_finite(read_volume(path), path, record) for path in inputs.magnitude_files])
-        images = [nib.load(path) for path in inputs.phase_files]
+        images = read_stored([*inputs.magnitude_files, *inputs.phase_files])
+        magnitudes, phases = images[: len(inputs.magnitude_files)], images[len(inputs.magnitude_files) :]
+        magnitude = np.stack([image.values().astype(np.float32, copy=False) for image in magnitudes])
+        for echo, path in zip(magnitude, inputs.magnitude_files, strict=True):
+            _set_finite(echo, path, record)
         try:
             scaled = to_radians(
-                [_squeezed(np.asanyarray(image.dataobj)) for image in images],
-                raw=[_squeezed(image.dataobj.get_unscaled()) for image in images],
+                [image.values() for image in phases],
+                raw=[image.numbers for image in phases] if phases[0].is_scaled else None,
                 units=inputs.units or None,
                 manufacturer=inputs.manufacturer,
-                slope=float(images[0].dataobj.slope),
+                slope=phases[0].slope,
             )
         except ValueError as error:
             raise ValueError(f"{inputs.phase_files[0]}: {error}") from None
@@ -170,13 +172,8 @@ class SelectEchoes(Step):
         return Record(self.stage, "selected", "choice of echoes", notes=[f"Echoes used: {words}."])
 
 
-def _finite(volume: np.ndarray, path: str, record: Record) -> np.ndarray:
+def _set_finite(volume: np.ndarray, path: str, record: Record) -> None:
     bad = ~np.isfinite(volume)
     if bad.any():
         volume[bad] = 0
         record.warnings.append(f"{Path(path).name}: {int(bad.sum())} voxels are NaN or infinite and were set to 0.")
-    return volume
-
-
-def _squeezed(data: np.ndarray) -> np.ndarray:
-    return data.reshape(data.shape[:3])

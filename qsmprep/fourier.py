@@ -8,8 +8,6 @@ import numpy as np
 
 from qsmprep.threads import thread_count
 
-GOOD_FACTORS = "2, 3, 5, 7 and 11"
-
 
 def is_tensor(array: Any) -> bool:
     """Whether an array is a torch tensor, asked without importing torch."""
@@ -31,10 +29,13 @@ def to_numpy(array: Any) -> np.ndarray:
 
 
 def fast_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Smallest shape >= `shape` whose axes have only small prime factors, so that its FFT is fast."""
+    """Smallest shape >= `shape` whose axes are products of 2, 3 and 5, so that its FFT is fast.
+
+    The same rule holds for every axis, so that a volume with its axes in another order is padded to the same size.
+    """
     from scipy.fft import next_fast_len
 
-    return tuple(next_fast_len(int(n), real=axis == len(shape) - 1) for axis, n in enumerate(shape))
+    return tuple(next_fast_len(int(n), real=True) for n in shape)
 
 
 def rfftn(x: Any) -> Any:

@@ -30,8 +30,8 @@ class RtsOptions:
     lsmr_iterations: int = option(24, "LSMR iterations of the first step.", low=1, high=100)
     delta: float = option(0.15, "Smallest |D| that the first step is trusted for.", low=1e-3, high=2 / 3)
     mu: float = option(1e5, "Weight of the trusted frequencies.", low=1e-6)
-    rho: float = option(10.0, "Penalty parameter of the gradient split.", low=1e-6)
-    max_iterations: int = option(20, "Cap on iterations of the second step.", low=1, high=10000)
+    rho: float = option(200.0, "Penalty parameter of the gradient split; it sets the pace, not the result.", low=1e-6)
+    max_iterations: int = option(50, "Cap on iterations of the second step.", low=1, high=10000)
     tolerance: float = option(0.01, "Relative change of chi at which to stop.", low=0, high=1)
     kernel: str = option("continuous", "Form of the dipole kernel.", choices=KINDS)
     padding: int = option(32, "Zeros added to each axis before the transform.", unit="voxels", low=0, high=1024)
@@ -59,7 +59,8 @@ def rts(
     voxel_size_mm : edge lengths in mm.
     b0_direction : direction of B0 in voxel axes.
     options : parameters of both steps. The reference implementation stops LSMR after 4 iterations, which leaves a third
-        of a deep nucleus's susceptibility out; the default of 24 costs nothing more, see `lsmr_filter`.
+        of a deep nucleus's susceptibility out; the default of 24 costs nothing more, see `lsmr_filter`. Its rho of 10 is still 6 % away from the solution
+        after its 20 iterations; rho does not move the solution, and 200 reaches it in about as many.
     progress : called as progress(iteration, max_iterations).
     device : "cpu", or a torch device.
 

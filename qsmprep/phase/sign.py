@@ -56,11 +56,9 @@ def slice_alternation(phase: np.ndarray, magnitude: np.ndarray | None = None) ->
     phase : (n0, n1, n2) in rad, the earliest echo.
     magnitude : same shape, or None for equal weights.
     """
-    signal = np.exp(1j * np.asarray(phase, np.float32))
-    signal *= 1 if magnitude is None else np.nan_to_num(np.asarray(magnitude, np.float32), posinf=0)
-    cosines = tuple(_mean_cosine(signal, axis) for axis in range(signal.ndim))
+    cosines = tuple(_mean_cosine(_thinned(phase, magnitude, axis), axis) for axis in range(phase.ndim))
     lowest = int(np.argmin(cosines))
-    return SliceAlternation(lowest - signal.ndim if cosines[lowest] < -0.3 else None, cosines)
+    return SliceAlternation(lowest - phase.ndim if cosines[lowest] < -0.3 else None, cosines)
 
 
 def remove_slice_alternation(data: np.ndarray, axis: int) -> np.ndarray:
@@ -134,6 +132,15 @@ def chi_sign_is_plausible(chi_ppm: np.ndarray, r2star: np.ndarray, mask: np.ndar
     words = f"mean susceptibility {high:+.4f} ppm where R2* is highest, {rest:+.4f} ppm elsewhere"
     verdict = "as expected of iron" if high >= rest else "iron would be diamagnetic: the sign of the phase may be wrong"
     return SignCheck(high >= rest, high, rest, int(brightest.sum()), f"{words}: {verdict}")
+
+
+def _thinned(phase: np.ndarray, magnitude: np.ndarray | None, axis: int) -> np.ndarray:
+    """The complex signal on every second line along `axis`: a quarter of the voxels is plenty for a mean."""
+    lines = tuple(slice(None, None, 1 if a == axis else 2) for a in range(phase.ndim))
+    signal = np.exp(1j * np.asarray(phase[lines], np.float32))
+    if magnitude is not None:
+        signal *= np.nan_to_num(np.asarray(magnitude[lines], np.float32), posinf=0)
+    return signal
 
 
 def _mean_cosine(signal: np.ndarray, axis: int) -> float:

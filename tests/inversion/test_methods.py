@@ -84,10 +84,8 @@ def test_order_of_the_axes_does_not_matter(name, head_factory, phase):
             magnitude=head.magnitude.transpose(order), voxel_size_mm=tuple(head.voxel_size_mm[a] for a in order),
             b0_direction=tuple(head.b0_direction[a] for a in order),
         )  # fmt: skip
-        back = turned.chi_ppm.transpose(np.argsort(order))  # equal but for the padding, as fast sizes differ by axis
-        assert np.corrcoef(back[head.mask], expected.chi_ppm[head.mask])[0, 1] > 0.99
-        means = [head.region_means(chi, expected.mask) for chi in (back, expected.chi_ppm)]
-        np.testing.assert_allclose(means[0], means[1], atol=0.008)
+        back = turned.chi_ppm.transpose(np.argsort(order))
+        np.testing.assert_allclose(back, expected.chi_ppm, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", METHODS)
