@@ -59,8 +59,9 @@ def rts(
     voxel_size_mm : edge lengths in mm.
     b0_direction : direction of B0 in voxel axes.
     options : parameters of both steps. The reference implementation stops LSMR after 4 iterations, which leaves a third
-        of a deep nucleus's susceptibility out; the default of 24 costs nothing more, see `lsmr_filter`. Its rho of 10 is still 6 % away from the solution
-        after its 20 iterations; rho does not move the solution, and 200 reaches it in about as many.
+        of a deep nucleus's susceptibility out; the default of 24 costs nothing more, see `lsmr_filter`. Its rho of 10
+        is still 6 % away from the solution after its 20 iterations; rho does not move the solution, and 200 reaches it
+        in about as many.
     progress : called as progress(iteration, max_iterations).
     device : "cpu", or a torch device.
 
