@@ -8,6 +8,9 @@ from nipype.interfaces.base import File, isdefined, traits
 
 from qsmprep.interfaces.images import read_grid, read_mask, read_volume, write_volume
 from qsmprep.interfaces.step import MethodInputSpec, MethodStep, Record, StepOutputSpec
+from qsmprep.unwrap.jumps import residual_jumps
+
+LARGEST_SHARE_OF_JUMPS = 1e-3
 
 
 class RemoveBackgroundInputSpec(MethodInputSpec):
@@ -16,6 +19,7 @@ class RemoveBackgroundInputSpec(MethodInputSpec):
     total_field = File(exists=True, mandatory=True, desc="total field in Hz")
     noise = File(exists=True, desc="noise of the field in Hz")
     mask = File(exists=True, mandatory=True, desc="consensus mask 3")
+    echo_spacing = traits.Float(mandatory=True, desc="in seconds: what turns a wrap into a step of the field")
     b0_direction = traits.List(traits.Float, desc="unit vector in voxel axes; the affine's when not given")
 
 
@@ -32,12 +36,13 @@ class RemoveBackground(MethodStep):
     input_spec = RemoveBackgroundInputSpec
     output_spec = RemoveBackgroundOutputSpec
     stage = "background"
-    source_modules = ("qsmprep.background",)
+    source_modules = ("qsmprep.background", "qsmprep.unwrap.jumps")
 
     def _compute(self, folder: Path) -> Record:
         grid, mask = read_grid(self.inputs.total_field), read_mask(self.inputs.mask)
+        total_field = read_volume(self.inputs.total_field)
         result, record = self._run_method(
-            total_field=read_volume(self.inputs.total_field),
+            total_field=total_field,
             mask=mask,
             voxel_size_mm=grid.voxel_size_mm,
             b0_direction=tuple(self.inputs.b0_direction or grid.b0_direction),
@@ -45,6 +50,11 @@ class RemoveBackground(MethodStep):
         )
         record.add_convergence(result.convergence)
         record.facts["share of mask 3 kept (%)"] = 100 * float(result.mask.sum() / mask.sum())
+        jumps, pairs = residual_jumps(total_field, result.mask, period_hz=1 / self.inputs.echo_spacing)
+        record.facts["neighbours in the mask with a step of more than half a turn"] = f"{jumps} of {pairs}"
+        if jumps > LARGEST_SHARE_OF_JUMPS * pairs:
+            record.warnings.append(f"{jumps} pairs of neighbours differ by more than half a turn: the total field may "
+                                   f"still hold phase wraps. Look at its picture.")  # fmt: skip
         self._results["local_field"] = write_volume(folder / "local_field.nii", result.tissue_field, grid)
         self._results["mask"] = write_volume(folder / "qsm_mask.nii", result.mask, grid)
         return record

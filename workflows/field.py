@@ -53,6 +53,7 @@ def _unwrap_then_combine(workflow: Workflow, inputnode: Node, unwrap: Node, outp
         stage="echo-combination",
         method=plan.settings.method("echo-combination"),
         volumes=4 * plan.n_echoes + 5,
+        light=True,
     )
     workflow.connect(
         [

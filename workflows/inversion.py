@@ -35,7 +35,6 @@ def init_inversion_wf(*, plan: RunPlan, name: str = "inversion_wf") -> Workflow:
         DataWeights(echo_times=list(plan.echo_times_s), options=plan.step_options("weights")),
         "weigh",
         volumes=4 * plan.n_echoes + 6,
-        threads=plan.threads,
     )
     weigh_inputs = ["noise", "total_field", "phase", "magnitude", "mask"]
     if plan.settings.method("relaxometry") != "none":

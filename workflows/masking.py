@@ -37,7 +37,7 @@ def init_brain_mask_wf(*, plan: RunPlan, name: str = "brain_mask_wf") -> Workflo
     if method == "fsl-bet":
         last = _add_fsl_bet(workflow, image, plan)
     else:
-        last = plan.method_node(ExtractBrain(), "extract", stage="mask", method=method, volumes=6)
+        last = plan.method_node(ExtractBrain(), "extract", stage="mask", method=method, volumes=6, light=True)
         workflow.connect([(image, last, [("out_file", "image")])])
     workflow.connect([(last, outputnode, [("mask", "mask")])])
     return workflow

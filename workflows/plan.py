@@ -67,6 +67,12 @@ class RunPlan:
         return self.prefix.replace("-", "_")
 
     @property
+    def echo_spacing_s(self) -> float:
+        """Time between the first two echoes used; the echo time of a single one."""
+        times = self.echo_times_s
+        return times[1] - times[0] if len(times) > 1 else times[0]
+
+    @property
     def b0(self) -> list[float]:
         """The given direction of B0 as a node's input; empty for the affine's."""
         return list(self.b0_direction or ())
@@ -88,7 +94,12 @@ class RunPlan:
             interface.inputs.num_threads = threads
         return node
 
-    def method_node(self, interface: Any, name: str, *, stage: str, method: str, volumes: float) -> Node:
-        """A node of a registry method with its options, device and all the threads a step may use."""
+    def method_node(
+        self, interface: Any, name: str, *, stage: str, method: str, volumes: float, light: bool = False
+    ) -> Node:
+        """A node of a registry method with its options, device and all the threads a step may use.
+
+        A light one, which spends its time on reading and writing, gets one thread and runs beside others.
+        """
         interface.inputs.trait_set(method=method, options=self.options(stage, method), device=self.device)
-        return self.node(interface, name, volumes=volumes, threads=self.threads)
+        return self.node(interface, name, volumes=volumes, threads=1 if light else self.threads)

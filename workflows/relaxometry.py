@@ -30,6 +30,7 @@ def init_relaxometry_wf(*, plan: RunPlan, name: str = "relaxometry_wf") -> Workf
         stage="relaxometry",
         method=plan.settings.method("relaxometry"),
         volumes=2 * plan.n_echoes + 6,
+        light=True,
     )
     workflow.connect(
         [
