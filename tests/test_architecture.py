@@ -47,7 +47,7 @@ def imported(path: Path) -> list[str]:
     return names
 
 
-@pytest.mark.parametrize(("module", "path"), modules(), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(("module", "path"), list(modules()), ids=lambda value: value if isinstance(value, str) else "")
 def test_imports_point_one_way(module, path):
     for name in imported(path):
         if name.split(".")[0] == "qsmprep":
