@@ -65,7 +65,7 @@ OUTPUTS: Mapping[str, Output] = {
 # fmt: on
 
 BIDSIGNORE = ("figures", "*.html", "logs/", "prov", "*_stats.tsv", "*_stats.json")
-_KEPT_ENTITIES = ("acq", "run")
+KEPT_ENTITIES = ("acq", "run")
 
 
 def run_prefix(subject: str, session: str | None, entities: Mapping[str, str]) -> str:
@@ -74,7 +74,7 @@ def run_prefix(subject: str, session: str | None, entities: Mapping[str, str]) -
     BIDS allows neither `rec` nor other entities with a field map; they are folded into `acq`, so that two inputs
     never write one name.
     """
-    folded = {name: value for name, value in entities.items() if name not in (*_KEPT_ENTITIES, "echo", "part")}
+    folded = {name: value for name, value in entities.items() if name not in (*KEPT_ENTITIES, "echo", "part")}
     acq = str(entities.get("acq", "")) + "".join(f"{name}{value}" for name, value in folded.items())
     parts = {"sub": subject, "ses": session, "acq": re.sub("[^0-9A-Za-z]", "", acq), "run": entities.get("run")}
     return "_".join(f"{name}-{value}" for name, value in parts.items() if value not in (None, ""))

@@ -70,7 +70,7 @@ def parse(argv: Sequence[str]) -> tuple[Request, settings.Settings]:
 def build_parser() -> argparse.ArgumentParser:
     """The whole parser."""
     parser = argparse.ArgumentParser(
-        prog="qsmprep", description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False,
+        prog="qsmprep", usage="qsmprep BIDS_DIR OUTPUT_DIR participant [options]", description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False,
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=34, width=118),
     )  # fmt: skip
     parser.add_argument("bids_dir", type=Path, help="folder of the BIDS dataset")

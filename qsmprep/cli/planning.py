@@ -9,7 +9,7 @@ from pathlib import Path
 
 import nibabel as nib
 
-from qsmprep.bids.outputs import run_prefix
+from qsmprep.bids.outputs import KEPT_ENTITIES, run_prefix
 from qsmprep.bids.provenance import software_versions
 from qsmprep.bids.query import GreRun, find_derivative
 from qsmprep.cli.parser import Request
@@ -35,6 +35,9 @@ def plan_run(run: GreRun, request: Request, settings: Settings, *, threads: int,
     settings = _resolve_relaxometry(settings, times, notes.append)
     if settings.method("phase-offset") != "none" and len(run.echoes) == 1:
         notes.append("A single echo: its phase offset cannot be removed")
+    folded = [f"{entity}-{label}" for entity, label in run.entities.items() if entity not in KEPT_ENTITIES]
+    if folded:
+        notes.append(f"{', '.join(folded)} of the input's name is folded into acq, as a field map may not have it")
     b0_direction = settings.steps["input"].b0_vector()
     notes.append(f"B0 direction: {'as the user gave it' if b0_direction else 'from the affine'}")
     return RunPlan(
