@@ -208,7 +208,9 @@ def test_a_truncated_uncompressed_file_is_named(dataset):
     assert "truncated" in message and f"instead of {len(whole)}" in message
 
 
-@pytest.mark.parametrize("content", [b"", b"not an image", gzip.compress(b"not an image" * 100)])
+@pytest.mark.parametrize(
+    "content", [b"", b"not an image", gzip.compress(b"not an image" * 100)], ids=["empty", "text", "packed text"]
+)
 def test_a_file_that_is_no_image_is_named(dataset, content):
     path, *_ = dataset.add_run()
     path.write_bytes(content)
