@@ -6,13 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from nipype.pipeline.engine import Node
 
 from qsmprep.bids.query import GreRun
+from qsmprep.engine.resources import estimate_mem_gb
 from qsmprep.settings import Settings
-
-BASE_MEMORY_GB = 0.3  # an interpreter with numpy, scipy, numba and nipype loaded
 
 
 @dataclass(frozen=True)
@@ -88,8 +86,8 @@ class RunPlan:
 
     def node(self, interface: Any, name: str, *, volumes: float, threads: int = 1) -> Node:
         """A node that needs the memory of so many float32 volumes and so many threads."""
-        memory = BASE_MEMORY_GB + volumes * 4e-9 * float(np.prod(self.shape))
-        node = Node(interface, name=name, mem_gb=round(memory, 2), n_procs=threads)
+        memory = estimate_mem_gb(self.shape, copies=volumes)
+        node = Node(interface, name=name, mem_gb=memory, n_procs=threads)
         if hasattr(interface.inputs, "num_threads"):
             interface.inputs.num_threads = threads
         return node

@@ -11,6 +11,7 @@ from nipype.pipeline.engine import Node, Workflow
 
 from qsmprep.bids.outputs import figures_folder
 from qsmprep.interfaces.report import DrawFigure
+from qsmprep.report.figures import STYLES
 from qsmprep.workflows.inversion import chi_name
 from qsmprep.workflows.plan import RunPlan
 
@@ -45,22 +46,20 @@ class Figure:
 
 BRAIN = ("brain", "mask")
 QSM = ("inversion", "mask")
-PHASE_WINDOW = {"window": (-3.1416, 3.1416), "label": "rad"}
-CHI_WINDOW = {"window": (-0.2, 0.2), "label": "ppm"}
 
 FIGURES = (
-    Figure("firstecho", "phase", ("input",), ("phase", "phase"), "Wrapped phase of the first echo.", {**PHASE_WINDOW, "title": "Wrapped phase, first echo"}),
-    Figure("lastecho", "phase", ("input",), ("phase", "phase"), "Wrapped phase of the last echo.", {**PHASE_WINDOW, "title": "Wrapped phase, last echo"}, echo=-1),
+    Figure("firstecho", "phase", ("input",), ("phase", "phase"), "Wrapped phase of the first echo.", {**STYLES["phase"], "title": "Wrapped phase, first echo"}),
+    Figure("lastecho", "phase", ("input",), ("phase", "phase"), "Wrapped phase of the last echo.", {**STYLES["phase"], "title": "Wrapped phase, last echo"}, echo=-1),
     Figure("masks", "magnitude", ("mask",), ("phase", "magnitude_rss"), "Outlines of the consensus masks on the magnitude (root sum of squares over echoes). Mask 1: brain; mask 3: brain with reliable phase, holes filled; mask 4: where susceptibility is valid.",
-           {"window": "positive", "label": "arbitrary", "title": "Masks"},
+           {**STYLES["magnitude"], "title": "Masks"},
            outlines={"mask 1: brain": BRAIN, "mask 3: background removal": ("masks", "background_mask"), "mask 4: QSM": QSM}),
-    Figure("unwrapped", "phase", ("unwrapping",), ("field", "unwrapped"), "Unwrapped phase of the last echo. Steps of 2 pi would show as sharp edges.", {"window": "symmetric", "label": "rad", "title": "Unwrapped phase"}, mask=BRAIN, echo=-1),
-    Figure("quality", "phase", ("unwrapping",), ("field", "quality"), "Quality map of the unwrapping: 1 is coherent in space, magnitude and echo time.", {"window": (0.0, 1.0), "label": "quality", "title": "Quality map"}),
-    Figure("total", "fieldmap", ("echo-combination",), ("field", "total_field"), "Total field.", {"window": "symmetric", "label": "Hz", "title": "Total field"}, mask=BRAIN),
-    Figure("local", "fieldmap", ("background", "inversion"), ("background", "local_field"), "Tissue field, background removed.", {"window": "symmetric", "label": "Hz", "title": "Tissue field"}, mask=("background", "mask")),
-    Figure("weights", "weights", ("weights",), ("inversion", "weights"), "Data weights of the inversion: dark voxels are trusted less.", {"window": "positive", "label": "weight", "title": "Data weights"}, mask=QSM),
-    Figure("chi", "Chimap", ("inversion",), ("inversion", "chi"), "Susceptibility in linear grey from -0.2 to 0.2 ppm; bright is paramagnetic.", {**CHI_WINDOW, "title": "Susceptibility"}, mask=QSM),
-    Figure("r2star", "R2starmap", ("relaxometry",), ("relaxometry", "r2star"), "Effective transverse relaxation rate.", {"window": (0.0, 60.0), "label": "1/s", "title": "R2*"}, mask=BRAIN),
+    Figure("unwrapped", "phase", ("unwrapping",), ("field", "unwrapped"), "Unwrapped phase of the last echo. Steps of 2 pi would show as sharp edges.", {**STYLES["unwrapped"], "title": "Unwrapped phase"}, mask=BRAIN, echo=-1),
+    Figure("quality", "phase", ("unwrapping",), ("field", "quality"), "Quality map of the unwrapping: 1 is coherent in space, magnitude and echo time.", {**STYLES["quality"], "title": "Quality map"}),
+    Figure("total", "fieldmap", ("echo-combination",), ("field", "total_field"), "Total field.", {**STYLES["field"], "title": "Total field"}, mask=BRAIN),
+    Figure("local", "fieldmap", ("background", "inversion"), ("background", "local_field"), "Tissue field, background removed.", {**STYLES["field"], "title": "Tissue field"}, mask=("background", "mask")),
+    Figure("weights", "weights", ("weights",), ("inversion", "weights"), "Data weights of the inversion: dark voxels are trusted less.", {**STYLES["weights"], "title": "Data weights"}, mask=QSM),
+    Figure("chi", "Chimap", ("inversion",), ("inversion", "chi"), "Susceptibility in linear grey from -0.2 to 0.2 ppm; bright is paramagnetic.", {**STYLES["chi"], "title": "Susceptibility"}, mask=QSM),
+    Figure("r2star", "R2starmap", ("relaxometry",), ("relaxometry", "r2star"), "Effective transverse relaxation rate.", {**STYLES["r2star"], "title": "R2*"}, mask=BRAIN),
 )  # fmt: skip
 
 
@@ -74,7 +73,7 @@ def figures_of(plan: RunPlan) -> tuple[Figure, ...]:
         caption = f"Susceptibility by {method}, same window."
         source = ("inversion", chi_name(i))
         figures.append(
-            Figure(label, "Chimap", ("inversion",), source, caption, {**CHI_WINDOW, "title": title}, mask=QSM)
+            Figure(label, "Chimap", ("inversion",), source, caption, {**STYLES["chi"], "title": title}, mask=QSM)
         )
     return tuple(figures)
 
