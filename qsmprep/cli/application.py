@@ -23,7 +23,7 @@ from qsmprep.bids.provenance import software_versions
 from qsmprep.bids.query import GreRun, find_runs
 from qsmprep.cli.execution import Outcome, execute, write_records
 from qsmprep.cli.parser import Request
-from qsmprep.cli.planning import choose_device, plan_run, planned_record
+from qsmprep.cli.planning import choose_device, plan_run, planned_record, settings_here
 from qsmprep.cli.validation import start_validation, validation_findings
 from qsmprep.engine.pool import warm_up
 from qsmprep.engine.resources import available_cores
@@ -51,12 +51,12 @@ class Work:
 def run(request: Request, settings: Settings) -> int:
     """Do what was asked and return the exit status."""
     _start_logging(request.verbosity)
-    warm_up(DRAWING)
     print(f"qsmprep {__version__}: {request.bids_dir} -> {request.output_dir}", flush=True)
     try:
         _check_folders(request)
         if request.reports_only:
             return _reports_only(request)
+        warm_up(DRAWING)
         threads = settings.steps["execution"].omp_nthreads or min(_cores(settings), 8)
         device, reason = choose_device(settings.steps["execution"].device)
         logger.info("Solvers run on %s (%s), %d threads a step.", device, reason, threads)
@@ -78,7 +78,7 @@ def run(request: Request, settings: Settings) -> int:
 def _process(request: Request, settings: Settings, work: Work) -> int:
     started = datetime.now(UTC)
     logs = request.output_dir / "logs" / f"{started:%Y%m%d-%H%M%S}_{uuid.uuid4().hex[:12]}"
-    _begin_dataset(request, settings, logs)
+    _begin_dataset(request, settings_here(settings), logs)
     if request.boilerplate_only:
         records = [
             {"run": plan.prefix, "steps": planned_record(plan), "software": plan.software} for plan in work.plans
@@ -205,18 +205,14 @@ def _write_reports(request: Request, subjects: Iterable[str]) -> None:
 
 def _reports_only(request: Request) -> int:
     wanted = {label.removeprefix("sub-") for label in request.participant_labels}
-    found = sorted({path.parents[0].parent for path in request.output_dir.glob("sub-*/**/figures/*_record.json")})
-    subjects = sorted({_subject_of(path, request.output_dir) for path in found})
+    records = request.output_dir.glob("sub-*/**/figures/*_record.json")
+    subjects = sorted({path.relative_to(request.output_dir).parts[0].removeprefix("sub-") for path in records})
     chosen = [subject for subject in subjects if not wanted or subject in wanted]
     if not chosen or wanted - set(subjects):
         missing = ", ".join(sorted(wanted - set(subjects))) or "any subject"
         raise ValueError(f"{request.output_dir}: no results of {missing}. Run qsmprep without --reports-only first.")
     _write_reports(request, chosen)
     return SUCCESS
-
-
-def _subject_of(path: Path, output_dir: Path) -> str:
-    return path.relative_to(output_dir).parts[0].removeprefix("sub-")
 
 
 def _read_filters(path: Path | None) -> dict | None:

@@ -18,6 +18,8 @@ from qsmprep.settings import Settings
 from qsmprep.units import GYROMAGNETIC_RATIO_MHZ_PER_T
 from qsmprep.workflows.plan import BrainMaskSource, RunPlan
 
+BUILT_IN_BET = "the built-in BET, as FSL is not installed"
+
 
 def plan_run(run: GreRun, request: Request, settings: Settings, *, threads: int, device: str) -> RunPlan:
     """Plan one run.
@@ -35,6 +37,10 @@ def plan_run(run: GreRun, request: Request, settings: Settings, *, threads: int,
     settings = _resolve_relaxometry(settings, times, notes.append)
     if settings.method("phase-offset") != "none" and len(run.echoes) == 1:
         notes.append("A single echo: its phase offset cannot be removed")
+    if _assumes_no_offset(run, settings):
+        notes.append(
+            "Phase offsets are not removed, while unwrapping in time assumes there are none (--romeo-individual)"
+        )
     folded = [f"{entity}-{label}" for entity, label in run.entities.items() if entity not in KEPT_ENTITIES]
     if folded:
         notes.append(f"{', '.join(folded)} of the input's name is folded into acq, as a field map may not have it")
@@ -87,6 +93,13 @@ def choose_device(wanted: str) -> tuple[str, str]:
     return "cpu", "no usable GPU"
 
 
+def settings_here(settings: Settings) -> Settings:
+    """The settings with `--mask auto` replaced by what it means on this machine, so that the record is exact."""
+    if settings.method("mask") != "auto":
+        return settings
+    return settings.with_method("mask", "fsl-bet" if shutil.which("bet") else "bet")
+
+
 def _chosen_times(run: GreRun, settings: Settings) -> tuple[float, ...]:
     times = tuple(echo.echo_time_s for echo in run.echoes)
     chosen = settings.steps["input"].echo_numbers()
@@ -95,6 +108,13 @@ def _chosen_times(run: GreRun, settings: Settings) -> tuple[float, ...]:
     if chosen[-1] > len(times):
         raise ValueError(f"{run.name}: --echoes asks for echo {chosen[-1]}, but there are {len(times)}.")
     return tuple(times[number - 1] for number in chosen)
+
+
+def _assumes_no_offset(run: GreRun, settings: Settings) -> bool:
+    """Whether later echoes are unwrapped in proportion to echo time although their common offset was left in."""
+    follows_time = settings.method("unwrapping") == "romeo" and settings.method("echo-combination") != "nonlinear-fit"
+    individual = settings.options_of("unwrapping", "romeo").individual
+    return settings.method("phase-offset") == "none" and len(run.echoes) > 1 and follows_time and not individual
 
 
 def _given_mask(run: GreRun, request: Request) -> BrainMaskSource | None:
@@ -110,15 +130,13 @@ def _given_mask(run: GreRun, request: Request) -> BrainMaskSource | None:
 def _resolve_mask(settings: Settings, given: BrainMaskSource | None, note: Callable[[str], None]) -> Settings:
     if given is not None or settings.method("mask") not in ("auto", "fsl-bet"):
         return settings
-    found = shutil.which("bet")
-    if settings.method("mask") == "fsl-bet":
-        if not found:
-            raise ValueError("--mask fsl-bet: no program `bet` on the PATH; install FSL, or take --mask bet.")
-        return settings
-    note(
-        f"Brain extraction by {'FSL BET, found on the PATH' if found else 'the built-in BET, as FSL is not installed'}"
-    )
-    return settings.with_method("mask", "fsl-bet" if found else "bet")
+    if settings.method("mask") == "fsl-bet" and not shutil.which("bet"):
+        raise ValueError("--mask fsl-bet: no program `bet` on the PATH; install FSL, or take --mask bet.")
+    here = settings_here(settings)
+    if here is not settings:
+        uses_fsl = here.method("mask") == "fsl-bet"
+        note(f"Brain extraction by {'FSL BET, found on the PATH' if uses_fsl else BUILT_IN_BET}")
+    return here
 
 
 def _resolve_relaxometry(settings: Settings, times: tuple[float, ...], note: Callable[[str], None]) -> Settings:

@@ -5,7 +5,7 @@ import pytest
 from qsmprep import registry, settings
 from qsmprep.bids.query import find_runs
 from qsmprep.cli.parser import parse
-from qsmprep.cli.planning import plan_run
+from qsmprep.cli.planning import plan_run, settings_here
 from qsmprep.phantom.dataset import simulate
 from qsmprep.phantom.options import SimulationOptions
 from qsmprep.workflows.gre import init_gre_wf
@@ -69,6 +69,20 @@ def test_auto_is_resolved_before_the_graph_is_built(bids):
     assert any("Brain extraction" in note for note in plan.notes)
     uneven = planned(bids, "--echoes", "1,2,4")
     assert uneven.settings.method("relaxometry") == "log-linear"
+
+
+def test_settings_are_written_with_what_auto_means_here():
+    _, chosen = parse(["data", "out", "participant"])
+    assert settings_here(chosen).method("mask") in ("bet", "fsl-bet")
+
+
+def test_unwrapping_in_time_without_offset_removal_is_told(bids):
+    def told(*words):
+        return any("offsets are not removed" in note for note in planned(bids, *words).notes)
+
+    assert told("--phase-offset", "none")
+    assert not told()
+    assert not told("--phase-offset", "none", "--romeo-individual")
 
 
 def test_the_centre_frequency_is_the_recorded_one(bids):
