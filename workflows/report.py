@@ -54,7 +54,7 @@ FIGURES = (
            {**STYLES["magnitude"], "title": "Masks"},
            outlines={"mask 1: brain": BRAIN, "mask 3: background removal": ("masks", "background_mask"), "mask 4: QSM": QSM}),
     Figure("unwrapped", "phase", ("unwrapping",), ("field", "unwrapped"), "Unwrapped phase of the last echo. Steps of 2 pi would show as sharp edges.", {**STYLES["unwrapped"], "title": "Unwrapped phase"}, mask=BRAIN, echo=-1),
-    Figure("quality", "phase", ("unwrapping",), ("field", "quality"), "Quality map of the unwrapping: 1 is coherent in space, magnitude and echo time.", {**STYLES["quality"], "title": "Quality map"}),
+    Figure("quality", "phase", ("unwrapping",), ("field", "quality"), "Quality map of the unwrapping: 1 is coherent in space, magnitude and echo time.", {**STYLES["quality"], "title": "Quality map"}, mask=BRAIN),
     Figure("total", "fieldmap", ("echo-combination",), ("field", "total_field"), "Total field.", {**STYLES["field"], "title": "Total field"}, mask=BRAIN),
     Figure("local", "fieldmap", ("background", "inversion"), ("background", "local_field"), "Tissue field, background removed.", {**STYLES["field"], "title": "Tissue field"}, mask=("background", "mask")),
     Figure("weights", "weights", ("weights",), ("inversion", "weights"), "Data weights of the inversion: dark voxels are trusted less.", {**STYLES["weights"], "title": "Data weights"}, mask=QSM),

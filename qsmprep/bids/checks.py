@@ -121,8 +121,6 @@ def _check_parts(run: GreRun) -> list[Problem]:
                 remedy = "Add the file, or remove the other images of this echo."
                 problems.append(Problem("error", _expected_file(run, echo.number, part), found, "", remedy))
     numbers = sorted(echo.number for echo in run.echoes if echo.number)
-    if run.selected_echoes:
-        return problems
     for missing in sorted(set(range(1, max(numbers, default=0))) - set(numbers)):
         found = f"missing: there are echoes {', '.join(map(str, numbers))}, but not echo {missing}"
         remedy = "Add the files of this echo, or number the echoes from 1 without a gap."

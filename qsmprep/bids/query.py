@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,6 @@ class GreRun:
     imaging_frequency_mhz : ImagingFrequency in MHz, None if not known.
     manufacturer : empty if not known.
     suffix : of the file names.
-    selected_echoes : numbers the user chose; empty for all.
     problems : found while the run was put together; `check_run` hands them on.
     """
 
@@ -87,7 +86,6 @@ class GreRun:
     imaging_frequency_mhz: float | None
     manufacturer: str
     suffix: str = "MEGRE"
-    selected_echoes: tuple[int, ...] = ()
     problems: tuple[Problem, ...] = ()
 
     @property
@@ -123,7 +121,6 @@ def find_runs(
     participant_labels: Sequence[str] | None = None,
     session_labels: Sequence[str] | None = None,
     filters: Mapping[str, Mapping[str, Any]] | None = None,
-    echoes: Iterable[int] | None = None,
 ) -> Query:
     """The gradient echo runs of a dataset.
 
@@ -132,7 +129,6 @@ def find_runs(
     bids_dir : root of the dataset. Derivatives, source data and files of no interest are not looked at.
     participant_labels, session_labels : those wanted, with or without "sub-" and "ses-"; None for all.
     filters : content of --bids-filter-file: {"megre": {"acquisition": "x"}}; `t2starw` follows `megre` if not given.
-    echoes : numbers of the echoes wanted; None for all.
 
     Raises
     ------
@@ -163,8 +159,6 @@ def find_runs(
         runs += _group(images, suffix, broken)
     runs, dropped = _drop_rivals(runs)
     problems += dropped
-    if echoes is not None:
-        runs = [_select_echoes(run, frozenset(echoes)) for run in runs]
     problems += _subjects_without_runs(bids_dir, subjects, runs, named=bool(participant_labels))
     return Query(tuple(sorted(runs, key=lambda run: run.name)), tuple(available), tuple(problems))
 
@@ -338,17 +332,6 @@ def _drop_rivals(runs: Sequence[GreRun]) -> tuple[list[GreRun], list[Problem]]:
         else:
             kept.append(run)
     return kept, problems
-
-
-def _select_echoes(run: GreRun, wanted: frozenset[int]) -> GreRun:
-    there = {echo.number for echo in run.echoes}
-    missing = sorted(wanted - there)
-    problems = run.problems
-    if missing:
-        found = f"echo {missing[0]} was asked for, there are {listed(sorted(n for n in there if n))}"
-        problems += (Problem("error", run.name, found, "", "Choose among these by --echoes."),)
-    chosen = tuple(echo for echo in run.echoes if echo.number in wanted)
-    return replace(run, echoes=chosen, selected_echoes=tuple(sorted(wanted)), problems=problems)
 
 
 def _subjects_without_runs(

@@ -165,14 +165,6 @@ def test_a_filter_that_is_not_understood_is_refused(dataset, filters, message):
         find_runs(dataset.folder, filters=filters)
 
 
-def test_echoes_can_be_chosen(dataset):
-    dataset.add_run()
-    (run,) = find_runs(dataset.folder, echoes=[1, 3]).runs
-    assert [echo.number for echo in run.echoes] == [1, 3] and run.problems == ()
-    (run,) = find_runs(dataset.folder, echoes=[1, 4]).runs
-    assert "echo 4 was asked for, there are 1, 2, 3" in str(run.problems[0])
-
-
 def test_an_empty_dataset_and_one_without_images_are_told(dataset):
     assert "no folder sub-*" in words(find_runs(dataset.folder))
     (dataset.folder / "sub-01" / "anat").mkdir(parents=True)
