@@ -49,6 +49,7 @@ class RemoveBackground(MethodStep):
             noise=read_volume(self.inputs.noise) if isdefined(self.inputs.noise) else None,
         )
         record.add_convergence(result.convergence)
+        record.warnings += result.warnings
         record.facts["share of mask 3 kept (%)"] = 100 * float(result.mask.sum() / mask.sum())
         jumps, pairs = residual_jumps(total_field, result.mask, period_hz=1 / self.inputs.echo_spacing)
         record.facts["neighbours in the mask with a step of more than half a turn"] = f"{jumps} of {pairs}"

@@ -76,6 +76,7 @@ class Invert(MethodStep):
         )
         check_susceptibility_ppm(result.chi_ppm, result.mask)
         record.add_convergence(result.convergence)
+        record.warnings += result.warnings
         self._results["chi"] = write_volume(folder / "chi.nii", result.chi_ppm, grid)
         self._results["mask"] = write_volume(folder / "mask.nii", result.mask, grid)
         return record

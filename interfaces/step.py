@@ -20,7 +20,8 @@ from qsmprep.threads import use_threads
 
 RECORD_FILE = "step.json"
 SHARED_NUMERICS = ("qsmprep.fourier", "qsmprep.dipole", "qsmprep.operators", "qsmprep.volume", "qsmprep.units",
-                   "qsmprep.solvers", "qsmprep.proximal", "qsmprep.jit")  # fmt: skip
+                   "qsmprep.solvers", "qsmprep.proximal", "qsmprep.spectral", "qsmprep.admm",
+                   "qsmprep.jit")  # fmt: skip
 
 
 class StepInputSpec(BaseInterfaceInputSpec):

@@ -10,7 +10,7 @@ from qsmprep import registry
 ROOT = Path(__file__).parents[1]
 STEPS = ("phase", "unwrap", "field", "masking", "background", "inversion", "relaxometry")
 NUMERICS = ("fourier", "dipole", "operators", "volume", "units", "jit", "threads", "options", "convergence",
-            "solvers", "proximal")  # fmt: skip
+            "solvers", "proximal", "spectral", "admm")  # fmt: skip
 AROUND = ("bids", "engine", "report", "phantom", "registry", "settings", "data")
 FORBIDDEN_IN_STEPS = ("nipype", "bids", "nibabel", "pathlib", "os", "matplotlib", "rich", "argparse")
 

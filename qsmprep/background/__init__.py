@@ -11,11 +11,12 @@ from qsmprep.convergence import Convergence
 
 @dataclass(frozen=True)
 class BackgroundRemoval:
-    """Tissue field (unit of the input, 0 outside), the mask on which it is valid, and how the iteration ended."""
+    """Tissue field (unit of the input, 0 outside), the mask on which it is valid, how the iteration ended, warnings."""
 
     tissue_field: np.ndarray
     mask: np.ndarray
     convergence: Convergence | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def check_background_input(total_field: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,8 +11,9 @@ from qsmprep.convergence import Convergence
 
 @dataclass(frozen=True)
 class Inversion:
-    """Susceptibility in ppm (0 outside the mask) and, for iterative methods, how the iteration ended."""
+    """Susceptibility in ppm (0 outside the mask), how the iteration ended, and what its reader should worry about."""
 
     chi_ppm: np.ndarray
     mask: np.ndarray
     convergence: Convergence | None = None
+    warnings: tuple[str, ...] = ()

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qsmprep.admm import Penalties, PhaseProblem, minimise_total_variation
 from qsmprep.convergence import Convergence
 from qsmprep.dipole import KINDS
 from qsmprep.fourier import to_device, to_numpy
 from qsmprep.inversion import Inversion
-from qsmprep.inversion.admm import Penalties, PhaseProblem, minimise_total_variation
 from qsmprep.inversion.edges import WEIGHT_KINDS, gradient_weights
 from qsmprep.inversion.inputs import checked_field, checked_image, radians_per_ppm, reliable
-from qsmprep.inversion.spectral import spectra
 from qsmprep.options import check_options, option
 from qsmprep.proximal import threshold_rows
+from qsmprep.spectral import spectra
 from qsmprep.volume import frame_around
 
 

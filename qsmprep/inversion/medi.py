@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
+from qsmprep.admm import Penalties, PhaseProblem, minimise_total_variation
 from qsmprep.convergence import Convergence
 from qsmprep.dipole import KINDS
 from qsmprep.fourier import irfftn, is_tensor, rfftn, to_device, to_numpy
 from qsmprep.inversion import Inversion
-from qsmprep.inversion.admm import Penalties, PhaseProblem, minimise_total_variation
 from qsmprep.inversion.edges import edge_mask
 from qsmprep.inversion.inputs import checked_field, checked_image, radians_per_ppm, reliable
-from qsmprep.inversion.spectral import spectra
 from qsmprep.operators import sphere_kernel
 from qsmprep.options import check_options, option
 from qsmprep.proximal import threshold_rows
+from qsmprep.spectral import spectra
 from qsmprep.volume import frame_around
 
 MU_GRADIENT = 100  # penalty parameter of the gradient split over the weight of total variation

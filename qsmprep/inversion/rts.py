@@ -14,10 +14,10 @@ from qsmprep.dipole import KINDS
 from qsmprep.fourier import irfftn, rfftn, to_device, to_numpy
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.inputs import checked_field
-from qsmprep.inversion.spectral import solve_gradient_and_known, spectra
 from qsmprep.options import check_options, option
 from qsmprep.proximal import relative_change, shrink_gradient, threshold_rows, zero_split
 from qsmprep.solvers import lsmr
+from qsmprep.spectral import solve_gradient_and_known, spectra
 from qsmprep.volume import frame_around
 
 BINS = 8192  # values of D between which the LSMR filter is interpolated

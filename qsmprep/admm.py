@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from qsmprep.fourier import irfftn, rfftn
-from qsmprep.inversion.spectral import Spectra, solve_field_and_gradient, solve_with_harmonic
 from qsmprep.proximal import fit_harmonic, fit_phase, relative_change, shrink_gradient, zero_split
+from qsmprep.spectral import Spectra, solve_field_and_gradient, solve_with_harmonic
 
 
 @dataclass(frozen=True)
