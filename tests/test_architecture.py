@@ -8,7 +8,7 @@ import pytest
 from qsmprep import registry
 
 ROOT = Path(__file__).parents[1]
-STEPS = ("phase", "unwrap", "field", "masking", "background", "inversion", "relaxometry")
+STEPS = ("phase", "unwrap", "field", "masking", "background", "inversion", "relaxometry", "analysis")
 NUMERICS = ("fourier", "dipole", "operators", "volume", "units", "jit", "threads", "options", "convergence",
             "solvers", "proximal", "spectral", "admm")  # fmt: skip
 AROUND = ("bids", "engine", "report", "phantom", "registry", "settings", "data")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from qsmprep import __version__
 from qsmprep.cli.arguments import add_options, given_options
+from qsmprep.cli.score import add_score
+from qsmprep.cli.tune import add_tune
 from qsmprep.phantom.options import SimulationOptions
 
 
@@ -34,6 +36,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"qsmprep-tools {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_simulate(commands)
+    add_score(commands)
+    add_tune(commands)
     text = "Compile every loop once by running all methods on a tiny simulated head."
     commands.add_parser("warm-up", help=text, description=text).set_defaults(run=_warm_up)
     return parser

@@ -1,0 +1,94 @@
+"""What the sidecars say of the scan behind a field map that qsmprep wrote."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+HERE, RAW = "bids::", "bids:raw:"
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Facts of a scan; None or empty where no sidecar tells.
+
+    Attributes
+    ----------
+    centre_frequency_mhz : of the scanner.
+    echo_times_s : of the echoes that were used, ascending.
+    units : of the field map.
+    """
+
+    centre_frequency_mhz: float | None = None
+    echo_times_s: tuple[float, ...] = ()
+    units: str = ""
+
+
+def scan_behind(field_map: Path) -> Scan:
+    """Facts of the scan that a field map was made from.
+
+    The frequency is among the notes of the processing steps (or is `ImagingFrequency`); the echo times are those of
+    the raw images that the sources lead to (or are `EchoTime`), the choice of echoes made in processing applied.
+    """
+    document = _json(_sidecar(field_map))
+    notes = [note for step in document.get("ProcessingSteps", ()) for note in step.get("notes", ())]
+    frequency = document.get("ImagingFrequency") or _first_number(notes, r"Centre frequency ([\d.e+]+) MHz")
+    return Scan(
+        centre_frequency_mhz=float(frequency) if frequency else None,
+        echo_times_s=_echo_times(Path(field_map), document, notes),
+        units=str(document.get("Units", "")),
+    )
+
+
+def _echo_times(field_map: Path, document: dict[str, Any], notes: list[str]) -> tuple[float, ...]:
+    given = document.get("EchoTime")
+    if given is not None:
+        return tuple(float(time) for time in (given if isinstance(given, list) else [given]))
+    times = sorted(
+        {time for path in _raw_images(field_map, document) if (time := _json(_sidecar(path)).get("EchoTime"))}
+    )
+    chosen = _first_number(notes, r"Echoes used: ([\d, ]+)")
+    if chosen and times:
+        times = [times[int(number) - 1] for number in chosen.split(",") if int(number) <= len(times)]
+    return tuple(float(time) for time in times)
+
+
+def _raw_images(field_map: Path, document: dict[str, Any]) -> list[Path]:
+    """Raw images that the sources of a derivative lead to, through other derivatives where need be."""
+    roots = [folder for folder in field_map.absolute().parents if (folder / "dataset_description.json").is_file()]
+    if not roots:
+        return []
+    link = _json(roots[0] / "dataset_description.json").get("DatasetLinks", {}).get("raw", "")
+    raw = Path(unquote(urlsplit(link).path)) if link.startswith("file:") else roots[0] / link
+    images, waiting, seen = [], list(document.get("Sources", ())), set()
+    while waiting:
+        source = waiting.pop()
+        if source in seen:
+            continue
+        seen.add(source)
+        if source.startswith(RAW):
+            images.append(raw / source.removeprefix(RAW))
+        elif source.startswith(HERE):
+            waiting += _json(_sidecar(roots[0] / source.removeprefix(HERE))).get("Sources", ())
+    return images
+
+
+def _sidecar(image: Path) -> Path:
+    return image.with_name(re.sub(r"\.nii(\.gz)?$", "", image.name) + ".json")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """The document of a JSON file; empty where there is none that can be read."""
+    try:
+        document = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _first_number(notes: list[str], pattern: str) -> str | None:
+    return next((found.group(1) for note in notes if (found := re.search(pattern, note))), None)
