@@ -9,19 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from qsmprep.background import BackgroundRemoval, check_background_input
+from qsmprep.background.spheres import ON_THE_SPHERE, UNASSIGNED, deconvolve, largest_sphere
 from qsmprep.fourier import irfftn, rfftn, to_device, to_numpy
 from qsmprep.jit import jit, prange
 from qsmprep.operators import sphere_kernel
 from qsmprep.options import check_options, option
 from qsmprep.volume import frame_around
-
-UNASSIGNED = 255
-ON_THE_SPHERE = 1 + 1e-6  # a voxel centre on the radius counts as inside, whatever its rounding; as in sphere_kernel
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,7 @@ def vsharp(
     mean = field[inside].mean(dtype=np.float64)
     field = np.where(inside, field - mean, 0).astype(np.float32)
 
-    level = _largest_sphere(inside[frame.inner], radii, voxel_size_mm)
+    level = largest_sphere(inside[frame.inner], radii, voxel_size_mm)
     if level.min() == UNASSIGNED:
         raise ValueError(
             f"The mask is too thin for V-SHARP: no sphere of radius {radii[-1]:g} mm fits anywhere inside it."
@@ -95,7 +92,7 @@ def vsharp(
     filtered = np.zeros_like(field)
     filtered[frame.inner] = _subtract_means(field[frame.inner], smooth[frame.inner], level, radii, voxel_size_mm)
     report(3, 4)
-    tissue = frame.restore(to_numpy(_deconvolve(to_device(filtered, device), kernel, options.threshold)))
+    tissue = frame.restore(to_numpy(deconvolve(to_device(filtered, device), 1 - kernel, options.threshold)))
     valid = np.zeros(mask.shape, bool)
     valid[frame.box] = level != UNASSIGNED
     tissue[~valid] = 0
@@ -121,29 +118,6 @@ def radii_mm(options: VsharpOptions, voxel_size_mm: tuple[float, float, float]) 
     if radii.size >= UNASSIGNED:
         raise ValueError(f"V-SHARP: {radii.size} radii are too many; raise radius_step.")
     return radii
-
-
-def _deconvolve(filtered: Any, kernel: Any, threshold: float) -> Any:
-    weight = 1 - kernel
-    kept = abs(weight) >= max(threshold, 1e-6)  # the sphere leaves a constant alone: 1 - S is 0 there
-    weight[~kept] = 1
-    return irfftn(rfftn(filtered) * (kept / weight), tuple(filtered.shape))
-
-
-def _largest_sphere(mask, radii, voxel_size_mm) -> np.ndarray:
-    """Index of the largest radius whose sphere around each voxel lies in the mask; UNASSIGNED where none does."""
-    reach = [int(radii[0] / h) + 1 for h in voxel_size_mm]
-    edges = [np.float32(h) for h in voxel_size_mm]
-    squared = np.empty(mask.shape, np.float32)
-    _squared_distance_in_rows(mask, edges[2], reach[2], squared)
-    nearest = np.empty_like(squared)
-    _squared_distance_in_planes(squared, edges[1], reach[1], nearest)
-    # Moving the first axis into the middle lets the same loop serve it.
-    _squared_distance_in_planes(nearest.swapaxes(0, 1), edges[0], reach[0], squared.swapaxes(0, 1))
-    limits = (radii**2 * ON_THE_SPHERE).astype(np.float32)
-    level = (limits.size - np.searchsorted(limits[::-1], squared)).astype(np.uint8)
-    level[level == limits.size] = UNASSIGNED
-    return level
 
 
 def _subtract_means(field, smooth, level, radii, voxel_size_mm) -> np.ndarray:
@@ -174,38 +148,6 @@ def _subtract_means(field, smooth, level, radii, voxel_size_mm) -> np.ndarray:
         out,
     )
     return out
-
-
-@jit(parallel=True)
-def _squared_distance_in_rows(mask, edge, reach, out):
-    n0, n1, n2 = mask.shape
-    for a in prange(n0):
-        for b in range(n1):
-            steps = 0
-            for c in range(n2):
-                steps = min(steps + 1, reach) if mask[a, b, c] else 0
-                out[a, b, c] = steps
-            steps = 0
-            for c in range(n2 - 1, -1, -1):
-                steps = min(steps + 1, reach) if mask[a, b, c] else 0
-                nearest = min(out[a, b, c], np.float32(steps)) * edge
-                out[a, b, c] = nearest * nearest
-
-
-@jit(parallel=True)
-def _squared_distance_in_planes(rows, edge, reach, out):
-    """Lower envelope along the middle axis; beyond the volume's end lies outside."""
-    n0, n1, n2 = rows.shape
-    for a in prange(n0):
-        for b in range(n1):
-            border = (min(b, n1 - 1 - b) + 1) * edge
-            for c in range(n2):
-                out[a, b, c] = min(rows[a, b, c], border * border)
-            for other in range(max(0, b - reach), min(n1, b + reach + 1)):
-                away = (other - b) * edge
-                add = away * away
-                for c in range(n2):
-                    out[a, b, c] = min(out[a, b, c], rows[a, other, c] + add)
 
 
 @jit(parallel=True)

@@ -1,0 +1,71 @@
+"""SHARP: subtract the mean over a ball, which no harmonic field survives, then undo what that did to the tissue."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from qsmprep.background import BackgroundRemoval
+from qsmprep.background.spheres import ball_problem, deconvolve
+from qsmprep.convergence import Convergence
+from qsmprep.fourier import irfftn, rfftn, to_device
+from qsmprep.options import check_options, option
+
+
+@dataclass(frozen=True)
+class SharpOptions:
+    """Options of SHARP."""
+
+    radius: float = option(6.0, "radius of the spherical mean", unit="mm", low=0.1, high=60.0)
+    threshold: float = option(0.05, "deconvolution is cut where its filter is weaker than this", low=0.0, high=1.0)
+
+
+def sharp(
+    total_field: np.ndarray,
+    mask: np.ndarray,
+    *,
+    voxel_size_mm: tuple[float, float, float],
+    options: SharpOptions = SharpOptions(),
+    progress: Callable[[int, int], None] | None = None,
+    device: str = "cpu",
+) -> BackgroundRemoval:
+    """Remove the background field by spherical means of one radius.
+
+    With S the mean over the ball and M_r the voxels whose whole ball lies in the mask, g = M_r (f - S f), and the
+    tissue field is M_r F^-1{ F g / (1 - S) }, where |1 - S| < threshold zero in place of the quotient.
+
+    Parameters
+    ----------
+    total_field : (n0, n1, n2) unwrapped field, Hz or ppm; values outside the mask do not matter.
+    mask : (n0, n1, n2) where the field can be trusted. Voxels outside the volume count as outside the mask.
+    voxel_size_mm : edge lengths in mm.
+    options : radius and threshold.
+    progress : called once, as progress(1, 1).
+    device : where the Fourier transforms run.
+
+    Returns
+    -------
+    BackgroundRemoval in the unit of the input; its mask is eroded by the ball.
+
+    Raises
+    ------
+    ValueError : empty mask, mismatched shapes, non-finite field in the mask, a ball that is flat (below the longest
+        voxel edge) or fits nowhere into the mask.
+
+    References
+    ----------
+    Schweser, NeuroImage 54:2789 (2011).
+    """
+    check_options(options)
+    started = time.perf_counter()
+    problem = ball_problem("SHARP", total_field, mask, voxel_size_mm, options.radius, pad=True, device=device)
+    weight, shape = problem.ball.filter, problem.frame.padded_shape
+    filtered = irfftn(rfftn(to_device(problem.field, device)) * weight, shape)
+    filtered *= to_device(problem.valid.astype(np.float32), device)
+    tissue, valid = problem.restore(deconvolve(filtered, weight, options.threshold))
+    if progress is not None:
+        progress(1, 1)
+    return BackgroundRemoval(tissue, valid, Convergence(1, True, (), "closed form", time.perf_counter() - started))
