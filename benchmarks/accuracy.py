@@ -1,146 +1,149 @@
-"""Accuracy of every inversion on the simulated head, from the true tissue field and in the whole chain.
+"""Accuracy of every method on varied simulated heads: on the true input of its stage, and in the whole chain.
 
-    python benchmarks/accuracy.py [--voxel-size 1] [--work FOLDER]
+    python benchmarks/accuracy.py [--heads NAME ...] [--work FOLDER] [--tables-only]
 
-writes benchmarks/accuracy.md. The chain is the command line as a user runs it; the truth is used for scoring only.
+writes benchmarks/accuracy.csv (a row a method and head, appended as they come, so that a stopped benchmark continues),
+benchmarks/accuracy.md and benchmarks/accuracy.png. The chain is the command line as a user runs it; the truth is used
+for scoring only. Seconds, iterations and memory are those of the isolated method, in a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import tempfile
+from multiprocessing import get_context
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from accuracy_tables import write_tables
+from heads import HEADS
+from isolated import background_inputs, inversion_inputs, measure
 
 from qsmprep import registry
+from qsmprep.analysis.metrics import evaluate
 from qsmprep.cli.run import main as qsmprep
-from qsmprep.field.weighted import weighted_field
-from qsmprep.field.weights import data_weights
-from qsmprep.inversion.reference import reference_to
 from qsmprep.phantom.dataset import simulate
 from qsmprep.phantom.head import SimulatedHead, simulate_head
-from qsmprep.phantom.options import SimulationOptions
-from qsmprep.settings import build
-from qsmprep.units import hz_to_ppm
+from qsmprep.settings import DEFAULT_PIPELINE
 
-TILTS = (0, 20)
-BACKGROUNDS = ("v-sharp", "pdf")
-INVERSIONS = ("fansi", "medi", "rts", "tkd")
-DEEP_GREY = (1, 2, 3, 4, 6)  # caudate, pallidum, putamen, red nucleus, substantia nigra; the dentate touches the rim
-DENTATE = 5
 HERE = Path(__file__).parent
+COLUMNS = ("head", "input", "stage", "method", "mask_share", "seconds", "iterations", "converged", "peak_mb",
+           "rmse_demeaned", "rmse_detrended", "rmse_detrended_tissue", "rmse_detrended_deep_grey",
+           "rmse_detrended_blood", "hfen", "xsim", "correlation", "slope_deep_grey", "calcification_streak",
+           "deviation_from_calcification_moment", "rmse_common")  # fmt: skip
+MAIN = "fansi"  # the inversion that follows each background method in the chain
+ACCURATE = "accurate"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--voxel-size", default="1", help="of the simulated head in mm")
-    parser.add_argument(
-        "--work", type=Path, help="folder for the simulated data and results (default: a temporary one)"
-    )
+    parser.add_argument("--heads", nargs="*", default=list(HEADS), choices=list(HEADS))
+    parser.add_argument("--work", type=Path, help="folder for simulated data and results (default: a temporary one)")
+    parser.add_argument("--tables-only", action="store_true", help="only write the tables anew from the CSV")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = arguments.work or Path(temporary)
-        text = report(folder, arguments.voxel_size)
-    (HERE / "accuracy.md").write_text(text, "utf-8")
-    print(text)
+    table = Results(HERE / "accuracy.csv")
+    if not arguments.tables_only:
+        with tempfile.TemporaryDirectory() as temporary:
+            for name in arguments.heads:
+                run_head(name, arguments.work or Path(temporary), table)
+    write_tables(table.rows(), HERE)
 
 
-def report(folder: Path, voxel_size: str) -> str:
-    rows, fields, regions = [], [], {}
-    for tilt in TILTS:
-        options = SimulationOptions(voxel_size=voxel_size, tilt_x=float(tilt))
-        head = simulate_head(options)
-        rows += [(tilt, "true tissue field", name, *scores) for name, scores in isolated(head).items()]
-        dataset = simulate(folder / f"tilt{tilt}", options, overwrite=True)
-        for background in BACKGROUNDS:
-            out = folder / f"tilt{tilt}-{background}"
-            words = [str(dataset), str(out), "participant", "--skip-bids-validation", "--background", background,
-                     "--inversion", *INVERSIONS, "-w", str(folder / f"work-{tilt}-{background}")]  # fmt: skip
-            if qsmprep(words) != 0:
-                raise SystemExit(f"The chain with {background} failed; see {out}.")
-            rows += [(tilt, f"chain, {background}", name, *scores) for name, scores in chain(head, out).items()]
-            fields.append((tilt, background, *field_errors(head, out)))
-            regions[tilt, background] = region_means(head, out)
-    return table(voxel_size, rows, fields, regions)
+class Results:
+    """The CSV file: rows are added one by one, and never twice."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        if not path.exists():
+            path.write_text(",".join(COLUMNS) + "\n", "utf-8")
+
+    def rows(self) -> list[dict[str, str]]:
+        with self.path.open(encoding="utf-8", newline="") as stream:
+            return list(csv.DictReader(stream))
+
+    def has(self, head: str, given: str, stage: str, method: str) -> bool:
+        key = (head, given, stage, method)
+        return any((row["head"], row["input"], row["stage"], row["method"]) == key for row in self.rows())
+
+    def add(self, **row) -> None:
+        values = {key: f"{value:.5g}" if isinstance(value, float) else value for key, value in row.items()}
+        with self.path.open("a", encoding="utf-8", newline="") as stream:
+            csv.DictWriter(stream, COLUMNS, restval="").writerow(values)
+        print(row["head"], row["input"], row["stage"], row["method"], values.get("rmse_demeaned"), flush=True)
 
 
-def isolated(head: SimulatedHead) -> dict[str, tuple[float, ...]]:
-    """Scores of every inversion given the true tissue field, with the data weights a user's chain would have."""
-    settings = build({})
-    mask = head.brain_mask
-    phase = 2 * np.pi * head.echo_times_s[:, None, None, None] * head.total_field_hz[None]
-    noise = weighted_field(
-        phase.astype(np.float32), echo_times_s=head.echo_times_s, magnitude=head.magnitude, mask=mask
-    ).noise_hz
-    weights = data_weights(noise_hz=noise, magnitude=head.magnitude, mask=mask, options=settings.steps["weights"])
-    rss = np.sqrt(np.einsum("exyz,exyz->xyz", head.magnitude, head.magnitude))
-    found = {}
-    for name in INVERSIONS:
-        result = registry.find("inversion", name).run(
-            settings.options_of("inversion", name),
-            field_ppm=hz_to_ppm(head.local_field_hz, head.centre_frequency_mhz),
-            mask=mask,
-            voxel_size_mm=head.voxel_size_mm,
-            b0_direction=head.b0_direction,
-            weights=weights,
-            noise_hz=noise,
-            magnitude=rss,
-            echo_times_s=head.echo_times_s,
-            centre_frequency_mhz=head.centre_frequency_mhz,
-        )
-        chi = reference_to(result.chi_ppm, result.mask).chi_ppm
-        found[name] = score(chi, head, result.mask)
-    return found
+def run_head(name: str, folder: Path, table: Results) -> None:
+    options = HEADS[name]
+    folder = folder / name.replace(" ", "_").replace(",", "")
+    folder.mkdir(parents=True, exist_ok=True)
+    head = simulate_head(options)
+    isolated(name, head, folder, table)
+    dataset = folder / "bids"
+    if not dataset.exists():
+        simulate(dataset, options)
+    chains(name, head, dataset, folder, table)
 
 
-def chain(head: SimulatedHead, out: Path) -> dict[str, tuple[float, ...]]:
-    """Scores of the maps that the command line wrote."""
-    mask = load(out, "anat/sub-01_desc-qsm_mask") > 0
-    found = {}
-    for i, name in enumerate(INVERSIONS):
-        desc = "" if i == 0 else f"desc-{name.replace('-', '')}_"
-        chi = load(out, f"anat/sub-01_{desc}Chimap")
-        found[name] = score(chi, head, mask & (chi != 0))
-    return found
+def isolated(name: str, head: SimulatedHead, folder: Path, table: Results) -> None:
+    """Every method on the true input of its stage."""
+    for stage, inputs in (("background", background_inputs), ("inversion", inversion_inputs)):
+        missing = [method for method in registry.names(stage) if not table.has(name, "true", stage, method)]
+        if not missing:
+            continue
+        np.savez(folder / f"{stage}.npz", **inputs(head))
+        for method in missing:
+            with get_context("spawn").Pool(1) as pool:
+                found = pool.apply(measure, (stage, method, str(folder / f"{stage}.npz")))
+            found |= field_scores(found.pop("map"), head, found["mask"]) if stage == "background" else \
+                chi_scores(found.pop("map"), head, found["mask"])  # fmt: skip
+            found["mask_share"] = float(found.pop("mask").sum() / head.brain_mask.sum())
+            table.add(head=name, input="true", stage=stage, method=method, **found)
 
 
-def score(chi: np.ndarray, head: SimulatedHead, mask: np.ndarray) -> tuple[float, float, float]:
-    """NRMSE in %, both demeaned in the mask; slope of deep-grey region means on the truth; correlation."""
-    truth = head.chi_ppm[mask] - head.chi_ppm[mask].mean()
-    found = chi[mask] - chi[mask].mean()
-    nrmse = 100 * np.linalg.norm(found - truth) / np.linalg.norm(truth)
-    means = np.array([(head.chi_ppm[region].mean(), chi[region].mean()) for region in deep_grey(head, mask)])
-    slope = np.polyfit(means[:, 0], means[:, 1], 1)[0]
-    return float(nrmse), float(slope), float(np.corrcoef(found, truth)[0, 1])
+def chains(name: str, head: SimulatedHead, dataset: Path, folder: Path, table: Results) -> None:
+    """The command line with every inversion, then with every background method, then the preset `accurate`."""
+    inversions = (MAIN, *(method for method in registry.names("inversion") if method != MAIN))
+    default = registry.names("background")[0]
+    jobs = [(default, ["--inversion", *inversions], {method: "inversion" for method in inversions})]
+    for method in registry.names("background"):
+        if method != default:
+            jobs.append((method, ["--background", method], {MAIN: "background"}))
+    jobs.append((ACCURATE, ["--pipeline", ACCURATE], {ACCURATE: "pipeline"}))
+    reference = folder / f"out-{default}"
+    for label, words, methods in jobs:
+        rows = {m: (stage, label if stage == "background" else m) for m, stage in methods.items()}
+        if all(table.has(name, "chain", stage, row) for stage, row in rows.values()):
+            continue
+        out = folder / f"out-{label}"
+        command = [str(dataset), str(out), "participant", "--skip-bids-validation", *words, "-w", str(folder / "work")]
+        if qsmprep(command) != 0:
+            raise SystemExit(f"The chain {label} failed; see {out}.")
+        for i, (method, (stage, row)) in enumerate(rows.items()):
+            desc = "" if i == 0 else f"desc-{method.replace('-', '')}_"
+            chi = load(out, f"anat/sub-01_{desc}Chimap")
+            mask = (chi != 0) & head.brain_mask
+            scores = chi_scores(chi, head, mask)
+            scores["mask_share"] = float(mask.sum() / head.brain_mask.sum())
+            both = mask & (load(reference, "anat/sub-01_desc-qsm_mask") > 0)
+            scores["rmse_common"] = evaluate(chi, head.chi_ppm, both)["rmse_demeaned"].value
+            table.add(head=name, input="chain", stage=stage, method=row, **scores)
 
 
-def deep_grey(head: SimulatedHead, mask: np.ndarray) -> list[np.ndarray]:
-    regions = [(head.labels == label) & mask for label in DEEP_GREY]
-    return [region for region in regions if region.any()]
+def chi_scores(chi: np.ndarray, head: SimulatedHead, mask: np.ndarray) -> dict[str, float]:
+    """The columns of the table that are scores, both maps referenced to the mask's mean."""
+    chi, truth = (np.where(mask, image - image[mask].mean(), 0) for image in (chi, head.chi_ppm))
+    scores = evaluate(chi, truth, mask, head.labels, head.voxel_size_mm)
+    return {key: float(score.value) for key, score in scores.items() if key in COLUMNS}
 
 
-def field_errors(head: SimulatedHead, out: Path) -> tuple[float, float, float]:
-    """95th percentile of the total field's error in Hz after its median; tissue field's NRMSE in %; share of mask 4."""
-    brain = load(out, "anat/sub-01_desc-brain_mask") > 0
-    error = load(out, "fmap/sub-01_desc-total_fieldmap") - head.total_field_hz
-    inside = error[brain & head.brain_mask]
-    inside = np.abs(inside - np.median(inside))
-    mask = load(out, "anat/sub-01_desc-qsm_mask") > 0
-    local, truth = load(out, "fmap/sub-01_desc-local_fieldmap")[mask], head.local_field_hz[mask]
-    local, truth = local - local.mean(), truth - truth.mean()
-    nrmse = 100 * np.linalg.norm(local - truth) / np.linalg.norm(truth)
-    return float(np.percentile(inside, 95)), float(nrmse), 100 * float(mask.sum() / head.brain_mask.sum())
-
-
-def region_means(head: SimulatedHead, out: Path) -> dict[str, float]:
-    mask, chi = load(out, "anat/sub-01_desc-qsm_mask") > 0, load(out, "anat/sub-01_Chimap")
-    chi = np.where(mask, chi, np.nan)
+def field_scores(field_hz: np.ndarray, head: SimulatedHead, mask: np.ndarray) -> dict[str, float]:
+    """Error of a tissue field, demeaned in its mask, and its correlation with the truth."""
+    found, truth = (image[mask] - image[mask].mean() for image in (field_hz, head.local_field_hz))
     return {
-        head.label_names[label]: float(np.nanmean(chi[(head.labels == label) & mask]))
-        for label in (*DEEP_GREY, DENTATE, 7, 8, 9, 10)
-        if ((head.labels == label) & mask).any()
+        "rmse_demeaned": float(100 * np.linalg.norm(found - truth) / np.linalg.norm(truth)),
+        "correlation": float(np.corrcoef(found, truth)[0, 1]),
     }
 
 
@@ -149,33 +152,6 @@ def load(out: Path, stem: str) -> np.ndarray:
     return np.asarray(nib.load(out / "sub-01" / folder / f"{name}.nii.gz").dataobj)
 
 
-def table(voxel_size: str, rows: list, fields: list, regions: dict) -> str:
-    lines = [
-        "# Accuracy on the simulated head",
-        "",
-        f"`python benchmarks/accuracy.py --voxel-size {voxel_size}`: standard head, 3 T, 5 echoes, peak SNR 100,",
-        "default options. NRMSE with both maps demeaned in the mask; slope of the means of caudate, pallidum, putamen,",
-        "red nucleus and substantia nigra against the truth (the simulated dentate nucleus touches the rim of the",
-        "brain, where masks end, and is listed apart).",
-        "",
-        "| tilt | input of the inversion | inversion | NRMSE (%) | deep-grey slope | correlation |",
-        "|---|---|---|---|---|---|",
-        *(f"| {t} | {given} | {name} | {n:.1f} | {s:.3f} | {c:.3f} |" for t, given, name, n, s, c in rows),
-        "",
-        "| tilt | background | total field error, 95 % below (Hz) | tissue NRMSE (%) | mask 4 / brain (%) |",
-        "|---|---|---|---|---|",
-        *(f"| {t} | {name} | {e:.3f} | {n:.1f} | {m:.1f} |" for t, name, e, n, m in fields),
-        "",
-        f"Regional means of the main map ({INVERSIONS[0]}) in ppm, axial and tilted:",
-        "",
-        "| region | " + " | ".join(f"{name}, {tilt} degrees" for tilt, name in regions) + " |",
-        "|---|" + "---|" * len(regions),
-    ]
-    first = next(iter(regions.values()))
-    for region in first:
-        lines.append(f"| {region} | " + " | ".join(f"{found[region]:+.4f}" for found in regions.values()) + " |")
-    return "\n".join(lines) + "\n"
-
-
 if __name__ == "__main__":
+    assert DEFAULT_PIPELINE == "consensus-fansi"
     main()

@@ -122,7 +122,7 @@ class DataWeightsInputSpec(StepInputSpec):
     magnitude = File(exists=True, mandatory=True, desc="of the echoes")
     phase = File(exists=True, mandatory=True, desc="of the echoes in rad, offset removed")
     mask = File(exists=True, mandatory=True)
-    r2star = File(exists=True, desc="in 1/s; without it no voxel is excluded for its residual")
+    r2star = File(exists=True, desc="in 1/s; without it there is no residual")
     echo_times = traits.List(traits.Float, mandatory=True, desc="in seconds")
     options = traits.Dict()
 
@@ -143,7 +143,10 @@ WEIGHT_TITLES = {
 
 
 class DataWeights(Step):
-    """How far the inversion shall trust each voxel."""
+    """How far the inversion shall trust each voxel.
+
+    The residual is handed on, not applied: which voxels get no weight for it is an option of each inversion.
+    """
 
     input_spec = DataWeightsInputSpec
     output_spec = DataWeightsOutputSpec
@@ -155,7 +158,6 @@ class DataWeights(Step):
         grid, mask = read_grid(self.inputs.noise), read_mask(self.inputs.mask)
         magnitude = _echoes(self.inputs.magnitude)
         record = Record(self.stage, options.kind, WEIGHT_TITLES[options.kind], [], parameters(options))
-        residual = None
         if isdefined(self.inputs.r2star):
             residual = relative_residual(
                 _echoes(self.inputs.phase),
@@ -165,15 +167,13 @@ class DataWeights(Step):
                 echo_times_s=self.inputs.echo_times,
                 mask=mask,
             )
-            excluded = float((residual[mask] > options.residual_threshold).mean())
-            record.facts["voxels without weight for their residual (%)"] = 100 * excluded
+            record.facts["median relative residual of the signal model"] = float(np.median(residual[mask]))
             self._results["residual"] = write_volume(folder / "residual.nii", residual, grid)
         else:
-            record.notes.append("No relaxation map: no voxel was excluded for its residual.")
+            record.notes.append("No relaxation map: no voxel is excluded from the inversion for its residual.")
         weights = data_weights(
             noise_hz=read_volume(self.inputs.noise),
             magnitude=magnitude,
-            relative_residual=residual,
             mask=mask,
             options=options,
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from nipype.interfaces.base import File, isdefined, traits
 
-from qsmprep.interfaces.images import read_grid, read_mask, read_volume, write_volume
+from qsmprep.interfaces.images import as_echoes, read_grid, read_mask, read_volume, write_volume
 from qsmprep.interfaces.step import (
     MethodInputSpec,
     MethodStep,
@@ -24,17 +24,39 @@ from qsmprep.units import check_susceptibility_ppm, hz_to_ppm
 
 
 class InvertInputSpec(MethodInputSpec):
-    """Inputs of `Invert`."""
+    """Inputs of `Invert`: of the images, those that the method takes."""
 
-    local_field = File(exists=True, mandatory=True, desc="tissue field in Hz")
-    mask = File(exists=True, mandatory=True, desc="consensus mask 4")
+    local_field = File(exists=True, desc="tissue field in Hz")
+    mask = File(exists=True, desc="consensus mask 4: where the tissue field is valid")
+    total_field = File(exists=True, desc="total field in Hz")
+    total_mask = File(exists=True, desc="consensus mask 3: where the total field is valid")
+    phase = File(exists=True, desc="of the echoes in rad, offset removed")
+    echo_magnitude = File(exists=True, desc="of the echoes")
     weights = File(exists=True, desc="data weights")
     noise = File(exists=True, desc="noise of the field in Hz")
     residual = File(exists=True, desc="relative residual of the signal model")
     magnitude = File(exists=True, desc="root sum of squares of the echoes")
+    r2star = File(exists=True, desc="in 1/s")
     echo_times = traits.List(traits.Float, mandatory=True, desc="in seconds")
     centre_frequency = traits.Float(mandatory=True, desc="in MHz")
     b0_direction = traits.List(traits.Float, desc="unit vector in voxel axes; the affine's when not given")
+
+
+# Parameter of an inversion -> input of `Invert` that holds it.
+IMAGES = {
+    "field_ppm": "local_field",
+    "mask": "mask",
+    "total_field_ppm": "total_field",
+    "total_mask": "total_mask",
+    "echo_phase": "phase",
+    "echo_magnitude": "echo_magnitude",
+    "weights": "weights",
+    "noise_hz": "noise",
+    "relative_residual": "residual",
+    "magnitude": "magnitude",
+    "r2star": "r2star",
+}
+MASKS = ("mask", "total_mask")
 
 
 class ChiOutputSpec(StepOutputSpec):
@@ -58,28 +80,47 @@ class Invert(MethodStep):
     source_modules = ("qsmprep.inversion",)
 
     def _compute(self, folder: Path) -> Record:
-        inputs, grid, mask = self.inputs, read_grid(self.inputs.local_field), read_mask(self.inputs.mask)
-        if not mask.any():
-            raise ValueError("No voxel is left after background field removal: use smaller radii or check the mask.")
-        field_hz = read_volume(inputs.local_field)
+        files = {name: getattr(self.inputs, trait) for name, trait in IMAGES.items()}
+        files = {name: path for name, path in files.items() if isdefined(path)}
+        grid = read_grid(next(path for name, path in files.items() if not name.startswith("echo_")))
+        images = {name: _read(name, path, self.inputs.centre_frequency) for name, path in files.items()}
+        for name in MASKS:
+            if name in images and not images[name].any():
+                raise ValueError("No voxel is left in the mask: use smaller radii in background field removal, or "
+                                 "check the brain mask.")  # fmt: skip
         result, record = self._run_method(
-            field_ppm=hz_to_ppm(field_hz, inputs.centre_frequency),
-            mask=mask,
             voxel_size_mm=grid.voxel_size_mm,
-            b0_direction=tuple(inputs.b0_direction or grid.b0_direction),
-            weights=_volume(inputs.weights),
-            noise_hz=_volume(inputs.noise),
-            relative_residual=_volume(inputs.residual),
-            magnitude=_volume(inputs.magnitude),
-            echo_times_s=tuple(inputs.echo_times),
-            centre_frequency_mhz=inputs.centre_frequency,
+            b0_direction=tuple(self.inputs.b0_direction or grid.b0_direction),
+            echo_times_s=tuple(self.inputs.echo_times),
+            centre_frequency_mhz=self.inputs.centre_frequency,
+            **images,
         )
         check_susceptibility_ppm(result.chi_ppm, result.mask)
         record.add_convergence(result.convergence)
         record.warnings += result.warnings
+        record.facts |= _excluded(images, self.inputs.options)
         self._results["chi"] = write_volume(folder / "chi.nii", result.chi_ppm, grid)
         self._results["mask"] = write_volume(folder / "mask.nii", result.mask, grid)
         return record
+
+
+def _read(name: str, path: str, centre_frequency: float) -> np.ndarray:
+    """The image of a parameter in the unit that the inversions expect."""
+    if name in MASKS:
+        return read_mask(path)
+    image = read_volume(path)
+    if name.startswith("echo_"):
+        return as_echoes(image)
+    return hz_to_ppm(image, centre_frequency) if name.endswith("field_ppm") else image
+
+
+def _excluded(images: dict[str, np.ndarray], options: dict) -> dict[str, float]:
+    """How many voxels the inversion gave no weight, for the record."""
+    threshold = (options or {}).get("residual_threshold")
+    residual, mask = images.get("relative_residual"), images.get("mask", images.get("total_mask"))
+    if threshold is None or residual is None or mask is None:
+        return {}
+    return {"voxels without weight for their residual (%)": 100 * float((residual[mask] > threshold).mean())}
 
 
 class ReferenceInputSpec(StepInputSpec):
@@ -89,11 +130,16 @@ class ReferenceInputSpec(StepInputSpec):
     mask = File(exists=True, mandatory=True)
     r2star = File(exists=True, desc="in 1/s; where given, the map's sign is tested against it")
     label = traits.Str("", usedefault=True, desc="which of several maps this is")
+    segmentation = File(exists=True, desc="label image that holds the reference region")
+    index = traits.Int(desc="label of the reference region")
+    region_name = traits.Str(desc="what that label is called")
     options = traits.Dict()
 
 
 REFERENCE_TITLES = {
     "whole-brain": "the mean of the whole-brain mask",
+    "csf": "the mean of the cerebrospinal fluid of the ventricles",
+    "segmentation": "the mean of a region of a given segmentation",
     "none": "no region (the mean is as the inversion left it)",
 }
 
@@ -104,16 +150,18 @@ class Reference(Step):
     input_spec = ReferenceInputSpec
     output_spec = ChiOutputSpec
     stage = "reference"
-    source_modules = ("qsmprep.inversion", "qsmprep.phase.sign")
+    source_modules = ("qsmprep.inversion", "qsmprep.phase.sign", "qsmprep.ventricles")
 
     def _compute(self, folder: Path) -> Record:
         options = ReferenceOptions(**(self.inputs.options or {}))
         chi, mask = read_volume(self.inputs.chi), read_mask(self.inputs.mask)
-        result = reference_to(chi, mask)
+        region = self._region(options, mask)
+        result = reference_to(chi, mask, region=region)
         title = REFERENCE_TITLES[options.region] + (f" ({self.inputs.label})" if self.inputs.label else "")
         record = Record(self.stage, options.region, title, [], parameters(options))
         record.facts = {
-            "region": options.region,
+            "region": self.inputs.region_name if options.region == "segmentation" else options.region,
+            "voxels of the region": int(np.count_nonzero(mask if region is None else region & mask)),
             "mean before subtraction (ppm)": result.mean_ppm,
             "standard deviation (ppm)": result.sd_ppm,
         }
@@ -124,6 +172,20 @@ class Reference(Step):
         self._results["chi"] = write_volume(folder / "chi.nii", chi, read_grid(self.inputs.chi))
         return record
 
-
-def _volume(path) -> np.ndarray | None:
-    return read_volume(path) if isdefined(path) else None
+    def _region(self, options: ReferenceOptions, mask: np.ndarray) -> np.ndarray | None:
+        """The reference region; None for the whole mask."""
+        if options.region == "csf":
+            voxel_size_mm = read_grid(self.inputs.chi).voxel_size_mm
+            csf = csf_mask(
+                read_volume(self.inputs.r2star), mask, voxel_size_mm=voxel_size_mm, largest_r2star=options.csf_r2star
+            )
+            return enough_csf(csf)
+        if options.region == "segmentation":
+            region = (read_volume(self.inputs.segmentation) == self.inputs.index) & mask
+            if not region.any():
+                raise ValueError(
+                    f"{self.inputs.segmentation}: no voxel of {self.inputs.region_name!r} lies where susceptibility is "
+                    "valid; choose another --reference-label."
+                )
+            return region
+        return None

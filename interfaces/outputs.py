@@ -21,6 +21,7 @@ class SaveOutputInputSpec(BaseInterfaceInputSpec):
     prefix = traits.Str(mandatory=True, desc="stem of the run's output names")
     desc = traits.Str(desc="replaces the table's desc")
     raw_sources = traits.List(traits.Str, desc="input files relative to the dataset")
+    sources = traits.List(traits.Str, desc="BIDS URIs of direct parents, where those of several runs")
     available = traits.List(traits.Str, desc="keys of the outputs that the run writes")
     software = traits.Dict(desc="name -> version")
 
@@ -47,10 +48,11 @@ class SaveOutput(SimpleInterface):
         document = sidecar(
             inputs.key,
             inputs.prefix,
-            raw_sources=tuple(inputs.raw_sources),
+            raw_sources=tuple(inputs.raw_sources or ()),
             steps=records_behind([inputs.in_file]),
-            available=frozenset(inputs.available),
+            available=frozenset(inputs.available or ()),
             software=inputs.software,
+            sources=tuple(inputs.sources or ()),
         )
         write_json(path.with_name(path.name.removesuffix(".nii.gz") + ".json"), document)
         self._results["out_file"] = str(path)

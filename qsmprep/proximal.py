@@ -22,6 +22,7 @@ from qsmprep.jit import jit, prange
 from qsmprep.operators import gradient, gradient_adjoint
 
 NEWTON_STEPS = 4  # from the linear solution, float32 precision for any phase error below 2 rad
+SLOPE = 0.05  # least slope that Newton's iteration of the L1 data term divides by
 RELAXATION = 1.8
 BLOCK = 16  # planes that one thread sweeps in a row
 
@@ -127,6 +128,32 @@ def fit_phase(forward: Any, data: Any, dual: Any, phase: Any, weights: Any, mu: 
     return data
 
 
+def fit_phase_l1(forward: Any, data: Any, dual: Any, phase: Any, weights: Any, mu: float, *, nonlinear: bool) -> Any:
+    """Data step of an L1 data term; arguments, what is overwritten and result as in `fit_phase`.
+
+    z minimises w |exp(i z) - exp(i phase)| + mu/2 (z - v)^2 with v = D x + s (non-linear), or w |z - phase| + ... . The
+    weights w are not squared. With m the distance of v from the phase, z stays at the phase for m <= w / mu; beyond,
+    the distance u that is left solves u = m - w / mu cos(u / 2), which has one root between m - w / mu and m, and
+    Newton's iteration climbs to it from the former without overshooting. The linear term has cos = 1.
+    """
+    if is_tensor(forward):
+        v = RELAXATION * forward + (1 - RELAXATION) * data + (2 - RELAXATION) * dual
+        miss, limit = v - phase, weights / mu
+        if not nonlinear:
+            dual.copy_(_clip(miss, limit))
+            return v - 2 * dual
+        miss = miss - (2 * math.pi) * (miss / (2 * math.pi)).round()
+        u = (miss.abs() - limit).clamp(min=0)
+        for _ in range(NEWTON_STEPS):
+            slope = (1 - limit / 2 * (u / 2).sin()).clamp(min=SLOPE)
+            u = (u - (u - miss.abs() + limit * (u / 2).cos()) / slope).minimum(miss.abs())
+        dual.copy_(miss.where(miss.abs() <= limit, miss - miss.sign() * u))
+        return v - 2 * dual
+    flat = [array.reshape(-1) for array in (forward, data, dual, phase, weights)]
+    (_fit_phase_l1 if nonlinear else _fit_phase_l1_linear)(*flat, np.float32(mu), np.float32(RELAXATION))
+    return data
+
+
 def fit_harmonic(laplacian: Any, split: Any, mask: Any, beta: float, mu: float) -> Any:
     """Split of L = laplacian of the harmonic field, penalised by beta/2 |M L|^2.
 
@@ -222,10 +249,10 @@ def _shrink_gradient(x, before, split, limit, inverse0, inverse1, inverse2, rela
             norms[1, p] = size
 
 
-@jit(parallel=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
-def _fit_phase(forward, data, dual, phase, weights, mu, relaxation):
-    half, two, one = np.float32(0.5), np.float32(2), np.float32(1)
-    turn, per_turn = np.float32(2 * np.pi), np.float32(0.5 / np.pi)
+@jit(fastmath={"reassoc", "contract", "nsz", "arcp"})
+def _sine_cosine(h):
+    """Series that reach float32 precision for |h| <= pi/2, all an angle's half needs, and that compile to vectors."""
+    one, q = np.float32(1), h * h
     s3, s5, s7, s9, s11 = (
         np.float32(-1 / 6),
         np.float32(1 / 120),
@@ -241,6 +268,15 @@ def _fit_phase(forward, data, dual, phase, weights, mu, relaxation):
         np.float32(-1 / 3628800),
         np.float32(1 / 479001600),
     )
+    sine = h * (one + q * (s3 + q * (s5 + q * (s7 + q * (s9 + q * s11)))))
+    cosine = one + q * (c2 + q * (c4 + q * (c6 + q * (c8 + q * (c10 + q * c12)))))
+    return sine, cosine
+
+
+@jit(parallel=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
+def _fit_phase(forward, data, dual, phase, weights, mu, relaxation):
+    half, two, one = np.float32(0.5), np.float32(2), np.float32(1)
+    turn, per_turn = np.float32(2 * np.pi), np.float32(0.5 / np.pi)
     for i in prange(forward.size):
         w = weights[i]
         v = relaxation * (forward[i] - data[i]) + data[i] + (two - relaxation) * dual[i]
@@ -248,10 +284,7 @@ def _fit_phase(forward, data, dual, phase, weights, mu, relaxation):
         miss -= turn * np.floor(miss * per_turn + half)
         u = miss * mu / (w + mu)
         for _ in range(NEWTON_STEPS):
-            h = half * u  # |h| <= pi/2: series of the half angle reach float32 precision
-            q = h * h
-            sine = h * (one + q * (s3 + q * (s5 + q * (s7 + q * (s9 + q * s11)))))
-            cosine = one + q * (c2 + q * (c4 + q * (c6 + q * (c8 + q * (c10 + q * c12)))))
+            sine, cosine = _sine_cosine(half * u)
             slope = w * (one - two * sine * sine) + mu
             u -= (w * two * sine * cosine + mu * (u - miss)) / max(slope, np.float32(0.01) * mu)
         dual[i] = miss - u
@@ -263,6 +296,37 @@ def _fit_phase_linear(forward, data, dual, phase, weights, mu, relaxation):
     for i in prange(forward.size):
         v = relaxation * (forward[i] - data[i]) + data[i] + (2 - relaxation) * dual[i]
         s = weights[i] * (v - phase[i]) / (weights[i] + mu)
+        dual[i] = s
+        data[i] = v - 2 * s
+
+
+@jit(parallel=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
+def _fit_phase_l1(forward, data, dual, phase, weights, mu, relaxation):
+    half, two, one, zero = np.float32(0.5), np.float32(2), np.float32(1), np.float32(0)
+    turn, per_turn = np.float32(2 * np.pi), np.float32(0.5 / np.pi)
+    for i in prange(forward.size):
+        limit = weights[i] / mu
+        v = relaxation * (forward[i] - data[i]) + data[i] + (two - relaxation) * dual[i]
+        miss = v - phase[i]
+        miss -= turn * np.floor(miss * per_turn + half)
+        m = abs(miss)
+        u = max(m - limit, zero)
+        for _ in range(NEWTON_STEPS):
+            sine, cosine = _sine_cosine(half * u)
+            slope = max(one - half * limit * sine, np.float32(SLOPE))
+            u = min(u - (u - m + limit * cosine) / slope, m)
+        s = m if m <= limit else m - u
+        s = s if miss >= zero else -s
+        dual[i] = s
+        data[i] = v - two * s
+
+
+@jit(parallel=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
+def _fit_phase_l1_linear(forward, data, dual, phase, weights, mu, relaxation):
+    for i in prange(forward.size):
+        limit = weights[i] / mu
+        v = relaxation * (forward[i] - data[i]) + data[i] + (2 - relaxation) * dual[i]
+        s = min(max(v - phase[i], -limit), limit)
         dual[i] = s
         data[i] = v - 2 * s
 

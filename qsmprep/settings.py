@@ -61,8 +61,38 @@ class ReferenceOptions:
     """Where susceptibility is zero."""
 
     region: str = option(
-        "whole-brain", "region whose mean susceptibility is subtracted", choices=("whole-brain", "none")
+        "whole-brain",
+        "region whose mean susceptibility is subtracted; csf: the ventricles, found by their low R2*; segmentation: "
+        "a label of a given one",
+        choices=("whole-brain", "csf", "segmentation", "none"),
     )
+    label: str | None = option(None, "number or name of the label of the segmentation")
+    csf_r2star: float = option(
+        5.0, "R2* below which a central voxel is cerebrospinal fluid", unit="1/s", low=0.1, high=50
+    )
+
+
+@dataclass(frozen=True)
+class OrientationOptions:
+    """What is made of several orientations of one head."""
+
+    methods: str = option("", "methods that join the runs of a session, separated by commas: cosmos, sti (empty: none)")
+    reference: str | None = option(
+        None, "label of the run on whose grid they are joined, as run-2 or acq-flat (default: the first)"
+    )
+    weighting: str = option("noise", "weights of the fields: 1/noise, or none (closed form)", choices=("noise", "none"))
+    smallest_correlation: float = option(
+        0.7, "correlation of registered magnitudes below which a warning is given", low=0, high=1
+    )
+
+    def chosen(self) -> tuple[str, ...]:
+        """The methods, in the order given."""
+        names = tuple(name.strip() for name in self.methods.split(",") if name.strip())
+        for name in names:
+            if name not in ORIENTATION_METHODS:
+                known = ", ".join(ORIENTATION_METHODS)
+                raise ValueError(f"--multi-orientation: unknown method {name!r}; choose from {known}.")
+        return tuple(dict.fromkeys(names))
 
 
 @dataclass(frozen=True)
@@ -79,6 +109,9 @@ class ExecutionOptions:
     stop_on_first_crash: bool = option(False, "stop everything when a step fails")
 
 
+# Methods of several orientations and how many each needs.
+ORIENTATION_METHODS: Mapping[str, int] = MappingProxyType({"cosmos": 3, "sti": 6})
+
 # Steps without alternatives: their options, by the name they bear on the command line and in TOML.
 FIXED_STEPS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -87,6 +120,9 @@ FIXED_STEPS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "background-mask": ("qsmprep.masking.consensus", "BackgroundMaskOptions"),
         "weights": ("qsmprep.field.weights", "WeightOptions"),
         "reference": ("qsmprep.settings", "ReferenceOptions"),
+        "orientation": ("qsmprep.settings", "OrientationOptions"),
+        "cosmos": ("qsmprep.orientation.cosmos", "CosmosOptions"),
+        "sti": ("qsmprep.orientation.sti", "StiOptions"),
         "execution": ("qsmprep.settings", "ExecutionOptions"),
     }
 )
@@ -199,7 +235,7 @@ def build(document: Mapping[str, Any], given: Mapping[str, Any] | None = None) -
         if method.options_class
     }
     steps = {step: _options(step_options_type(step), merged.get(step, {}), step) for step in FIXED_STEPS}
-    steps["input"].b0_vector(), steps["input"].echo_numbers()
+    steps["input"].b0_vector(), steps["input"].echo_numbers(), steps["orientation"].chosen()
     return Settings(pipeline, MappingProxyType(methods), MappingProxyType(options), MappingProxyType(steps))
 
 

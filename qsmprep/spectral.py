@@ -109,10 +109,10 @@ def solve_with_harmonic(
 
 
 def solve_gradient_and_known(divergence: Any, known: Any, trusted: Any, spectra: Spectra, mu: float, rho: float) -> Any:
-    """Minimise mu/2 |T (x - known)|^2 + rho/2 |grad x - z|^2 for x, where T selects the trusted frequencies.
+    """Minimise mu/2 sum T |x - x0|^2 + rho/2 |grad x - z|^2 for x, where T tells how far each frequency is trusted.
 
-    `divergence` (half spectrum of grad' z) is overwritten by x; `known` is a half spectrum, 0 where not trusted;
-    `trusted` is boolean.
+    `divergence` (half spectrum of grad' z) is overwritten by x; `known` is the half spectrum T x0; `trusted` is T >= 0,
+    boolean or float32: D^2, with known = D f, gives the data term |D x - f|^2 of an evenly weighted field.
     """
     if is_tensor(divergence):
         bottom = mu * trusted + rho * spectra.laplacian
@@ -130,9 +130,9 @@ def _solve_pair(divergence, data, dipole, e0, e1, e2, mu1, mu2):
     for i in prange(n0):
         for j in range(n1):
             for k in range(n2):
-                d = dipole[i, j, k]
-                bottom = mu2 * d * d + mu1 * (e0[i] + e1[j] + e2[k])
-                scale = np.float32(1) / bottom if bottom > 0 else np.float32(0)
+                d, e = dipole[i, j, k], e0[i] + e1[j] + e2[k]
+                # the mean is 0, also with a kernel whose own mean is not: nothing else would hold it
+                scale = np.float32(1) / (mu2 * d * d + mu1 * e) if e > 0 else np.float32(0)
                 g, b = scale * mu1, scale * mu2 * d
                 u, v = divergence[i, j, k], data[i, j, k]
                 real, imag = g * u.real + b * v.real, g * u.imag + b * v.imag
@@ -176,9 +176,9 @@ def _solve_known(divergence, known, trusted, e0, e1, e2, mu, rho):
     for i in prange(n0):
         for j in range(n1):
             for k in range(n2):
-                sure = mu if trusted[i, j, k] else np.float32(0)
-                bottom = sure + rho * (e0[i] + e1[j] + e2[k])
-                scale = np.float32(1) / bottom if bottom > 0 else np.float32(0)
+                sure = mu * np.float32(trusted[i, j, k])
+                e = e0[i] + e1[j] + e2[k]
+                scale = np.float32(1) / (sure + rho * e) if e > 0 else np.float32(0)
                 u, v = divergence[i, j, k], known[i, j, k]
                 divergence[i, j, k] = complex(
                     scale * (rho * u.real + mu * v.real), scale * (rho * u.imag + mu * v.imag)

@@ -39,6 +39,7 @@ def init_gre_wf(*, plan: RunPlan) -> Workflow:
                                 ("outputnode.magnitude_rss", "inputnode.magnitude_rss")]),
             (field, inversion, [("outputnode.total_field", "inputnode.total_field"),
                                 ("outputnode.noise", "inputnode.noise")]),
+            (masks, inversion, [("outputnode.eroded_mask", "inputnode.total_mask")]),
             (background, inversion, [("outputnode.local_field", "inputnode.local_field"),
                                      ("outputnode.mask", "inputnode.mask")]),
             (phase, outputs, [("outputnode.magnitude_rss", "inputnode.magnitude")]),

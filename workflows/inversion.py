@@ -5,18 +5,24 @@ from __future__ import annotations
 from nipype.interfaces.utility import IdentityInterface
 from nipype.pipeline.engine import Node, Workflow
 
+from qsmprep import registry
 from qsmprep.interfaces.field import DataWeights
-from qsmprep.interfaces.inversion import Invert, Reference
+from qsmprep.interfaces.inversion import IMAGES, Invert, Reference
 from qsmprep.workflows.plan import RunPlan
+
+INPUTS = ["local_field", "total_field", "noise", "mask", "total_mask", "phase", "magnitude", "magnitude_rss", "r2star"]
+# Inputs of `Invert` that bear another name in the graph.
+RENAMED = {"magnitude": "magnitude_rss", "echo_magnitude": "magnitude"}
+WEIGHED = ("weights", "residual")
 
 
 def init_inversion_wf(*, plan: RunPlan, name: str = "inversion_wf") -> Workflow:
-    """Tissue field to referenced susceptibility, once for each chosen method.
+    """Tissue field, or what a single-step method starts from, to referenced susceptibility, once for each method.
 
     Inputs
     ------
     local_field, total_field, noise : in Hz.
-    mask : consensus mask 4.
+    mask, total_mask : consensus masks 4 and 3: where the tissue field and the total field are valid.
     phase, magnitude, magnitude_rss : all echoes, and their root sum of squares.
     r2star : in 1/s; not connected where there is none.
 
@@ -28,56 +34,65 @@ def init_inversion_wf(*, plan: RunPlan, name: str = "inversion_wf") -> Workflow:
     workflow = Workflow(name=name)
     methods = plan.settings.methods["inversion"]
     inputnode = Node(IdentityInterface(INPUTS), name="inputnode")
-    outputnode = Node(
-        IdentityInterface([*(chi_name(i) for i in range(len(methods))), "mask", "weights"]), name="outputnode"
-    )
-    weigh = plan.node(
-        DataWeights(echo_times=list(plan.echo_times_s), options=plan.step_options("weights")),
-        "weigh",
-        volumes=4 * plan.n_echoes + 6,
-    )
-    weigh_inputs = ["noise", "total_field", "phase", "magnitude", "mask"]
-    if plan.settings.method("relaxometry") != "none":
-        weigh_inputs.append("r2star")
-    workflow.connect([(inputnode, weigh, [(field, field) for field in weigh_inputs])])
-    workflow.connect([(weigh, outputnode, [("weights", "weights")])])
+    outputs = [*(chi_name(i) for i in range(len(methods))), "mask", "weights"]
+    outputnode = Node(IdentityInterface(outputs), name="outputnode")
+    weighing: dict[str, Node] = {}
     for i, method in enumerate(methods):
-        label = method.replace("-", "_")
-        invert = plan.method_node(
-            Invert(
-                echo_times=list(plan.echo_times_s),
-                centre_frequency=plan.centre_frequency_mhz,
-                b0_direction=plan.b0,
-            ),
-            f"invert_{label}",
-            stage="inversion",
-            method=method,
-            volumes=40,
-        )
-        reference = plan.node(
-            Reference(options=plan.step_options("reference"), label=method if i else ""),
-            f"reference_{label}",
-            volumes=4,
-        )
-        workflow.connect(
-            [
-                (inputnode, invert, [("local_field", "local_field"), ("mask", "mask"), ("noise", "noise"),
-                                     ("magnitude_rss", "magnitude")]),
-                (weigh, invert, [("weights", "weights"), ("residual", "residual")]),
-                (invert, reference, [("chi", "chi"), ("mask", "mask")]),
-                (reference, outputnode, [("chi", chi_name(i))]),
-            ]
-        )  # fmt: skip
-        if plan.settings.method("relaxometry") != "none":
+        wanted = images_of(method, relaxation=has_relaxation(plan))
+        mask = "mask" if "mask" in wanted else "total_mask"
+        if mask not in weighing and (i == 0 or set(wanted) & set(WEIGHED)):
+            weighing[mask] = _weighing(workflow, inputnode, mask, plan)
+        invert, reference = _inversion(method, plan, label=method if i else "")
+        direct = [(RENAMED.get(image, image), image) for image in wanted if image not in WEIGHED]
+        workflow.connect([(inputnode, invert, direct)])
+        if weighed := [(image, image) for image in wanted if image in WEIGHED]:
+            workflow.connect([(weighing[mask], invert, weighed)])
+        workflow.connect([(invert, reference, [("chi", "chi"), ("mask", "mask")])])
+        workflow.connect([(reference, outputnode, [("chi", chi_name(i))])])
+        if has_relaxation(plan):
             workflow.connect([(inputnode, reference, [("r2star", "r2star")])])
         if i == 0:
             workflow.connect([(invert, outputnode, [("mask", "mask")])])
+            workflow.connect([(weighing[mask], outputnode, [("weights", "weights")])])
     return workflow
 
 
-INPUTS = ["local_field", "total_field", "noise", "mask", "phase", "magnitude", "magnitude_rss", "r2star"]
+def images_of(method: str, *, relaxation: bool) -> tuple[str, ...]:
+    """Inputs of `Invert` that hold the images an inversion takes, of those there are."""
+    parameters = registry.find("inversion", method).inputs()
+    missing = () if relaxation else ("r2star", "residual")
+    return tuple(image for name, image in IMAGES.items() if name in parameters and image not in missing)
+
+
+def has_relaxation(plan: RunPlan) -> bool:
+    """Whether R2* is mapped."""
+    return plan.settings.method("relaxometry") != "none"
 
 
 def chi_name(index: int) -> str:
     """Output name of the map of the inversion of that index: chi, chi2, chi3, ..."""
     return "chi" if index == 0 else f"chi{index + 1}"
+
+
+def _weighing(workflow: Workflow, inputnode: Node, mask: str, plan: RunPlan) -> Node:
+    """The node of data weights over one of the masks, connected."""
+    interface = DataWeights(echo_times=list(plan.echo_times_s), options=plan.step_options("weights"))
+    weigh = plan.node(interface, "weigh" if mask == "mask" else "weigh_total", volumes=4 * plan.n_echoes + 6)
+    fields = [(field, field) for field in ("noise", "total_field", "phase", "magnitude")]
+    workflow.connect([(inputnode, weigh, [*fields, (mask, "mask")])])
+    if has_relaxation(plan):
+        workflow.connect([(inputnode, weigh, [("r2star", "r2star")])])
+    return weigh
+
+
+def _inversion(method: str, plan: RunPlan, *, label: str) -> tuple[Node, Node]:
+    """The nodes of one inversion and of its reference."""
+    interface = Invert(
+        echo_times=list(plan.echo_times_s), centre_frequency=plan.centre_frequency_mhz, b0_direction=plan.b0
+    )
+    name = method.replace("-", "_")
+    invert = plan.method_node(interface, f"invert_{name}", stage="inversion", method=method, volumes=40)
+    reference = Reference(options=plan.step_options("reference"), label=label)
+    if region := plan.reference_region:
+        reference.inputs.trait_set(segmentation=str(region.path), index=region.index, region_name=region.name)
+    return invert, plan.node(reference, f"reference_{name}", volumes=4)

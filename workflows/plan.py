@@ -9,6 +9,7 @@ from typing import Any
 from nipype.pipeline.engine import Node
 
 from qsmprep.bids.query import GreRun
+from qsmprep.bids.segmentation import Region
 from qsmprep.engine.resources import estimate_mem_gb
 from qsmprep.settings import Settings
 
@@ -38,6 +39,7 @@ class RunPlan:
     threads : that one step may use.
     device : "cpu" or "cuda".
     brain_mask : given from elsewhere, or None.
+    reference_region : of a given segmentation, or None.
     notes : what was decided or assumed before the graph was built.
     software : name -> version, for the sidecars.
     """
@@ -57,6 +59,7 @@ class RunPlan:
     software: dict[str, str]
     b0_direction: tuple[float, float, float] | None = None
     brain_mask: BrainMaskSource | None = None
+    reference_region: Region | None = None
     notes: tuple[str, ...] = ()
 
     @property

@@ -38,7 +38,7 @@ class HarperellaOptions:
     simulated heads until 4 mm are peeled.
     """
 
-    radius_mm: float = option(10.0, "radius of the spherical mean", unit="mm", low=0.1, high=100.0)
+    radius: float = option(10.0, "radius of the spherical mean", unit="mm", low=0.1, high=100.0)
     tolerance: float = option(5e-2, "stop at this residual of the normal equations, relative", low=0.0, high=1.0)
     max_iterations: int = option(40, "cap on conjugate gradient iterations", low=1, high=10000)
     peel_mm: float = option(4.0, "depth to which the mask is peeled before", unit="mm", low=0.0, high=50.0)
@@ -94,7 +94,7 @@ def harperella(
         padding_mm=options.padding_mm,
         device=device,
     )
-    kernel = to_device(sphere_kernel(known.frame.padded_shape, voxel_size_mm, options.radius_mm), device)
+    kernel = to_device(sphere_kernel(known.frame.padded_shape, voxel_size_mm, options.radius), device)
     means = SphericalMeans(kernel, known.exterior)
     core = interior(known.inside, CORE)
     measured = means.mean(known.source)

@@ -61,8 +61,8 @@ def check_run(
     return tuple(problems)
 
 
-def check_mask(path: Path, run: GreRun) -> tuple[Problem, ...]:
-    """Problems of a brain mask made elsewhere: it must be readable, lie on the run's grid, and hold some voxels."""
+def check_mask(path: Path, run: GreRun, *, what: str = "mask") -> tuple[Problem, ...]:
+    """Problems of a mask or segmentation made elsewhere: it must be readable, on the run's grid, and not empty."""
     headers = [read_header(run.files[0]), read_header(Path(path))]
     problems = [header for header in headers if isinstance(header, Problem)]
     problems = problems or check_grids(headers, b0_direction=(0, 0, 1))
@@ -71,8 +71,8 @@ def check_mask(path: Path, run: GreRun) -> tuple[Problem, ...]:
         if isinstance(found, Problem):
             problems.append(found)
         elif not found.maximum > 0:
-            remedy = "Give a mask that is 1 in the brain."
-            problems.append(Problem("error", path, "the mask is empty", "", remedy))
+            remedy = "Give a mask that is 1 in the brain." if what == "mask" else "Give an image of labels."
+            problems.append(Problem("error", path, f"the {what} is empty", "", remedy))
     return tuple(problems)
 
 

@@ -61,6 +61,15 @@ OUTPUTS: Mapping[str, Output] = {
     "reliable_mask": Output("anat", "reliable", "mask", "Consensus mask 2: voxels of reliable phase.", mask_type="ROI", parents=(RAW, "brain_mask")),
     "background_mask": Output("anat", "bfr", "mask", "Consensus mask 3: mask 1 and mask 2, holes filled; for background field removal.", mask_type="ROI", parents=("brain_mask", "reliable_mask")),
     "qsm_mask": Output("anat", "qsm", "mask", "Consensus mask 4: where the tissue field, and so susceptibility, is valid.", mask_type="ROI", parents=("total_field", "background_mask")),
+    "cosmos": Output("anat", "cosmos", "Chimap", "Magnetic susceptibility (SI) from several orientations of the head (COSMOS), paramagnetic positive.", "ppm", ("local_field", "qsm_mask", "magnitude")),
+    "cosmos_mask": Output("anat", "cosmos", "mask", "Where every orientation is valid.", mask_type="ROI", parents=("qsm_mask",)),
+    "sti": Output("anat", "sti", "Chimap", "Mean of the susceptibility tensor from several orientations of the head.", "ppm", ("local_field", "qsm_mask", "magnitude")),
+    "anisotropy": Output("anat", "anisotropy", "Chimap", "Magnetic susceptibility anisotropy: largest eigenvalue of the tensor less the mean of the other two.", "ppm", ("local_field", "qsm_mask", "magnitude")),
+    "chi33": Output("anat", "chi33", "Chimap", "Component of the susceptibility tensor along B0 of the reference, relative to the field of view.", "ppm", ("local_field", "qsm_mask", "magnitude")),
+    "chi13": Output("anat", "chi13", "Chimap", "Component xz of the susceptibility tensor in the laboratory frame of the reference, z along B0.", "ppm", ("local_field", "qsm_mask", "magnitude")),
+    "chi23": Output("anat", "chi23", "Chimap", "Component yz of the susceptibility tensor in the laboratory frame of the reference, z along B0.", "ppm", ("local_field", "qsm_mask", "magnitude")),
+    "offdiagonal": Output("anat", "offdiagonal", "Chimap", "Field, relative to B0, of the off-diagonal components xz and yz of the susceptibility tensor in the orientation of the reference.", "ppm", ("local_field", "qsm_mask", "magnitude")),
+    "sti_mask": Output("anat", "sti", "mask", "Where every orientation is valid.", mask_type="ROI", parents=("qsm_mask",)),
 }
 # fmt: on
 
@@ -113,6 +122,7 @@ def sidecar(
     steps: list[dict[str, Any]],
     available: frozenset[str],
     software: Mapping[str, str],
+    sources: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """JSON sidecar of a derivative.
 
@@ -123,27 +133,41 @@ def sidecar(
     steps : records of the steps that led to the file.
     available : keys of the outputs that this run writes, so that Sources names files that exist.
     software : name -> version.
+    sources : BIDS URIs of the direct parents, where they are those of several runs; else they follow from the table.
     """
     output = OUTPUTS[key]
-    sources = []
-    for parent in output.parents:
+    given, sources = sources, []
+    for parent in () if given else output.parents:
         if parent == RAW:
             sources += [f"bids:raw:{path}" for path in raw_sources]
         elif parent in available:
             sources.append(f"bids::{output_path(parent, prefix).as_posix()}")
-    document: dict[str, Any] = {"Description": output.description, "Sources": sources}
+    document: dict[str, Any] = {"Description": output.description, "Sources": list(given) or sources}
     if output.is_mask:
         document["Type"] = output.mask_type
     else:
         document |= {"Units": output.units, "SkullStripped": output.skull_stripped}
     if key == "chi":
         document |= _susceptibility_keys(steps)
+    document |= _orientation_keys(steps)
     return {**document, "ProcessingSoftware": dict(software), "ProcessingSteps": [_lasting(step) for step in steps]}
 
 
 def _lasting(step: Mapping[str, Any]) -> dict[str, Any]:
     """A step's record without what differs from run to run, so that the same run gives the same sidecar."""
     return {key: value for key, value in step.items() if key != "seconds"}
+
+
+def _orientation_keys(steps: list[dict[str, Any]]) -> dict[str, Any]:
+    """How several orientations lie to each other; nothing for a map of one."""
+    facts = [step["facts"] for step in steps if step.get("stage") == "registration"]
+    if not facts:
+        return {}
+    return {
+        "Orientations": [fact["run"] for fact in facts],
+        "B0Directions": [fact["B0 in the voxel axes of the reference"] for fact in facts],
+        "RegistrationMatrices": [fact["reference world to run world (mm)"] for fact in facts],
+    }
 
 
 def _susceptibility_keys(steps: list[dict[str, Any]]) -> dict[str, Any]:

@@ -13,7 +13,8 @@ PACKAGES = ("qsmprep", "nipype", "pybids", "nibabel", "numpy", "scipy", "numba",
 # The order in which the report tells the steps: that of the consensus paper.
 STAGE_ORDER = (
     "input", "phase-offset", "echo-selection", "mask-image", "mask", "unwrapping", "echo-combination", "field-scaling",
-    "reliable-mask", "background-mask", "background", "relaxometry", "weights", "inversion", "reference",
+    "reliable-mask", "background-mask", "background", "relaxometry", "weights", "inversion",
+    "registration", "cosmos", "sti", "reference",
 )  # fmt: skip
 
 

@@ -163,10 +163,10 @@ def find_runs(
     return Query(tuple(sorted(runs, key=lambda run: run.name)), tuple(available), tuple(problems))
 
 
-def find_derivative(folder: Path, run: GreRun, *, suffix: str, desc: str) -> Path | None:
+def find_derivative(folder: Path, run: GreRun, *, suffix: str, desc: str | None) -> Path | None:
     """The file `*_desc-<desc>_<suffix>.nii[.gz]` of a derivative dataset that belongs to a run; None if there is none.
 
-    A file belongs to the run if none of its entities contradicts the run's; one that names more of them is preferred.
+    With `desc` None, any or none will do. A file belongs to the run if none of its entities contradicts the run's; one that names more of them is preferred.
     Files in another space are left aside.
 
     Raises
@@ -181,7 +181,8 @@ def find_derivative(folder: Path, run: GreRun, *, suffix: str, desc: str) -> Pat
     fitting: dict[int, list[Path]] = {}
     for path in sorted((folder / f"sub-{run.subject}").rglob(f"*_{suffix}.nii*")):
         entities = file_entities(path)
-        if path.name.partition(".")[2] not in ("nii", "nii.gz") or entities.pop("desc", None) != desc:
+        found = entities.pop("desc", None)
+        if path.name.partition(".")[2] not in ("nii", "nii.gz") or (desc is not None and found != desc):
             continue
         entities.pop("part", None)
         entities.pop("echo", None)

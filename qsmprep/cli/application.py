@@ -21,7 +21,9 @@ from qsmprep.bids.outputs import BIDSIGNORE, dataset_description, figures_folder
 from qsmprep.bids.problem import Problem
 from qsmprep.bids.provenance import software_versions
 from qsmprep.bids.query import GreRun, find_runs
+from qsmprep.bids.segmentation import check_region
 from qsmprep.cli.execution import Outcome, execute, write_records
+from qsmprep.cli.orientations import plan_orientations, write_orientation_records
 from qsmprep.cli.parser import Request
 from qsmprep.cli.planning import choose_device, plan_run, planned_record, settings_here
 from qsmprep.cli.validation import start_validation, validation_findings
@@ -30,6 +32,7 @@ from qsmprep.engine.resources import available_cores
 from qsmprep.report.methods import write_citation_files
 from qsmprep.report.page import write_subject_report
 from qsmprep.settings import Settings, to_document
+from qsmprep.workflows.orientation import OrientationPlan
 from qsmprep.workflows.plan import RunPlan
 
 SUCCESS, FAILURE, USAGE = 0, 1, 2
@@ -43,6 +46,7 @@ class Work:
     """What is to be done and what stands against it."""
 
     plans: list[RunPlan] = field(default_factory=list)
+    orientations: list[OrientationPlan] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     refused: dict[str, tuple[GreRun, list[Problem]]] = field(default_factory=dict)
     warnings: dict[str, list[str]] = field(default_factory=dict)
@@ -61,6 +65,8 @@ def run(request: Request, settings: Settings) -> int:
         device, reason = choose_device(settings.steps["execution"].device)
         logger.info("Solvers run on %s (%s), %d threads a step.", device, reason, threads)
         work = _find_work(request, settings, threads=threads, device=device)
+        if settings.steps["orientation"].chosen() and not _joins_something(work, settings):
+            work.plans = []
     except ValueError as error:
         return _refuse(str(error))
     _tell(work)
@@ -88,8 +94,9 @@ def _process(request: Request, settings: Settings, work: Work) -> int:
         return FAILURE if work.errors else SUCCESS
     outcome = Outcome()
     if work.plans:
-        outcome = execute(work.plans, request=request, settings=settings, logs=logs)
+        outcome = execute(work.plans, work.orientations, request=request, settings=settings, logs=logs)
     records = write_records(work.plans, outcome, request=request, started=started, warnings=work.warnings)
+    records += write_orientation_records(work.orientations, outcome, request=request, started=started)
     records += _write_refusals(request, work, started)
     write_citation_files(request.output_dir / "logs", [record for record in records if record["steps"]])
     failed = [record["run"] for record in records if record["status"] != "ok"]
@@ -123,7 +130,7 @@ def _find_work(request: Request, settings: Settings, *, threads: int, device: st
         if not errors:
             try:
                 plan = plan_run(run, request, settings, threads=threads, device=device)
-                errors = _mask_problems(plan, run) or _collision(plan, work.plans)
+                errors = _given_image_problems(plan, run) or _collision(plan, work.plans)
             except ValueError as error:
                 errors = [Problem("error", None, str(error))]
         if errors:
@@ -136,8 +143,18 @@ def _find_work(request: Request, settings: Settings, *, threads: int, device: st
     return work
 
 
-def _mask_problems(plan: RunPlan, run: GreRun) -> list[Problem]:
-    return [] if plan.brain_mask is None else list(check_mask(plan.brain_mask.path, run))
+def _joins_something(work: Work, settings: Settings) -> bool:
+    """Plan what joins several orientations; whether there is a session that has enough of them."""
+    work.orientations, errors = plan_orientations(work.plans, settings)
+    work.errors += errors
+    return bool(work.orientations)
+
+
+def _given_image_problems(plan: RunPlan, run: GreRun) -> list[Problem]:
+    problems = [] if plan.brain_mask is None else list(check_mask(plan.brain_mask.path, run))
+    if region := plan.reference_region:
+        problems += check_mask(region.path, run, what="segmentation") or check_region(region)
+    return problems
 
 
 def _collision(plan: RunPlan, others: Sequence[RunPlan]) -> list[Problem]:
@@ -156,8 +173,9 @@ def _check_folders(request: Request) -> None:
         raise ValueError(f"{request.bids_dir}: no such folder. Give the folder of the BIDS dataset.")
     for problem in check_output_dir(request.bids_dir, request.output_dir):
         raise ValueError(str(problem))
-    if request.mask_file is not None and not request.mask_file.is_file():
-        raise ValueError(f"--mask-file {request.mask_file}: no such file.")
+    for flag, path in (("--mask-file", request.mask_file), ("--segmentation-file", request.segmentation_file)):
+        if path is not None and not path.is_file():
+            raise ValueError(f"{flag} {path}: no such file.")
     if request.work_dir == request.bids_dir or request.bids_dir in request.work_dir.parents:
         raise ValueError(f"--work-dir {request.work_dir} lies inside the dataset. Choose a folder outside of it.")
 

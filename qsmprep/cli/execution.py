@@ -22,6 +22,7 @@ from qsmprep.engine.progress import make_progress
 from qsmprep.report.acquisition import describe_acquisition
 from qsmprep.settings import Settings
 from qsmprep.workflows.gre import init_gre_wf
+from qsmprep.workflows.orientation import OrientationPlan, connect_orientations
 from qsmprep.workflows.plan import RunPlan
 from qsmprep.workflows.report import figure_file, figures_of
 
@@ -37,10 +38,14 @@ class Outcome:
     timings: Sequence[Any] = ()
 
 
-def execute(plans: Sequence[RunPlan], *, request: Request, settings: Settings, logs: Path) -> Outcome:
+def execute(
+    plans: Sequence[RunPlan],
+    orientations: Sequence[OrientationPlan] = (),
+    *,
+    request: Request, settings: Settings, logs: Path) -> Outcome:
     """Run the graphs of all plans as one, each node in a process of its own."""
     _configure(logs)
-    names = {plan.name: plan.prefix for plan in plans}
+    names = {plan.name: plan.prefix for plan in plans} | {plan.name: plan.title for plan in orientations}
 
     def labels(fullname: str) -> tuple[str, str]:
         _, run, *steps = fullname.split(".")
@@ -58,7 +63,10 @@ def execute(plans: Sequence[RunPlan], *, request: Request, settings: Settings, l
     plugin = ProcessPool if execution.plugin == "pool" else InProcess
     pool = plugin(plugin_args={key: value for key, value in arguments.items() if value is not None})
     workflow = Workflow(name=GRAPH_NAME, base_dir=str(request.work_dir))
-    workflow.add_nodes([init_gre_wf(plan=plan) for plan in plans])
+    graphs = {plan.name: init_gre_wf(plan=plan) for plan in plans}
+    workflow.add_nodes(list(graphs.values()))
+    for plan in orientations:
+        connect_orientations(workflow, plan, graphs)
     graph = workflow.run(plugin=pool)
     folders: dict[str, list[Path]] = {}
     for node in graph.nodes():

@@ -29,6 +29,7 @@ class Request:
     filter_file: Path | None = None
     derivatives: tuple[tuple[str, Path], ...] = ()
     mask_file: Path | None = None
+    segmentation_file: Path | None = None
     skip_validation: bool = False
     clean_workdir: bool = False
     dry_run: bool = False
@@ -54,6 +55,7 @@ def parse(argv: Sequence[str]) -> tuple[Request, settings.Settings]:
             filter_file=given.bids_filter_file,
             derivatives=tuple(_named_path(word) for word in given.derivatives or ()),
             mask_file=given.mask_file,
+            segmentation_file=given.segmentation_file,
             skip_validation=given.skip_bids_validation,
             clean_workdir=given.clean_workdir,
             dry_run=given.dry_run,
@@ -99,10 +101,17 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         "--derivatives",
         nargs="+",
         metavar="NAME=PATH",
-        help="derivative datasets whose brain masks (desc-brain_mask) are used",
+        help="derivative datasets whose brain masks (desc-brain_mask) and, for --reference-region segmentation, "
+        "segmentations (dseg) are used",
     )
     group.add_argument(
         "--mask-file", type=Path, metavar="NIFTI", help="brain mask on the grid of the images, used for every run"
+    )
+    group.add_argument(
+        "--segmentation-file",
+        type=Path,
+        metavar="NIFTI",
+        help="label image on the grid of the images, used for every run, for --reference-region segmentation",
     )
 
 
@@ -161,6 +170,11 @@ def _add_science(parser: argparse.ArgumentParser) -> None:
             group.add_argument("--reference", dest="reference.region", default=argparse.SUPPRESS, **_region_argument())
         else:
             add_options(group, settings.step_options_type(step), "" if step == "input" else step)
+        if step == "orientation":
+            group.add_argument(
+                "--multi-orientation", dest="orientation.methods", nargs="+", choices=tuple(settings.ORIENTATION_METHODS),
+                action=_Joined, default=argparse.SUPPRESS, help="join the runs of each session: orientations of one head",
+            )  # fmt: skip
     for method in registry.METHODS:
         if method.options_class:
             group = parser.add_argument_group(f"{method.stage}: {method.name}", method.title)
@@ -170,6 +184,13 @@ def _add_science(parser: argparse.ArgumentParser) -> None:
 def _region_argument() -> dict[str, Any]:
     facts = settings.ReferenceOptions.__dataclass_fields__["region"].metadata
     return {"choices": facts["choices"], "help": f"{facts['help']} (default: {settings.ReferenceOptions().region})"}
+
+
+class _Joined(argparse.Action):
+    """Several words as one, separated by commas."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        setattr(namespace, self.dest, ",".join(values))
 
 
 def _document(given: argparse.Namespace) -> dict[str, Any]:

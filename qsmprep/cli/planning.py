@@ -12,6 +12,7 @@ import nibabel as nib
 from qsmprep.bids.outputs import KEPT_ENTITIES, run_prefix
 from qsmprep.bids.provenance import software_versions
 from qsmprep.bids.query import GreRun, find_derivative
+from qsmprep.bids.segmentation import Region, find_region
 from qsmprep.cli.parser import Request
 from qsmprep.relaxometry import spacing_is_equal
 from qsmprep.settings import Settings
@@ -35,6 +36,8 @@ def plan_run(run: GreRun, request: Request, settings: Settings, *, threads: int,
     brain_mask = _given_mask(run, request)
     settings = _resolve_mask(settings, brain_mask, notes.append)
     settings = _resolve_relaxometry(settings, times, notes.append)
+    region = _given_region(run, request, settings)
+    _check_radii(settings, image)
     if settings.method("phase-offset") != "none" and len(run.echoes) == 1:
         notes.append("A single echo: its phase offset cannot be removed")
     if _assumes_no_offset(run, settings):
@@ -62,6 +65,7 @@ def plan_run(run: GreRun, request: Request, settings: Settings, *, threads: int,
         software=software_versions(),
         b0_direction=b0_direction,
         brain_mask=brain_mask,
+        reference_region=region,
         notes=tuple(f"{note}." for note in notes),
     )
 
@@ -125,6 +129,44 @@ def _given_mask(run: GreRun, request: Request) -> BrainMaskSource | None:
         if path is not None:
             return BrainMaskSource(path, f"{path.name} of the derivatives {name}")
     return None
+
+
+def _check_radii(settings: Settings, image: nib.spatialimages.SpatialImage) -> None:
+    """Refuse a sphere that no mask on these images can hold."""
+    edges = [n * float(h) for n, h in zip(image.shape[:3], image.header.get_zooms()[:3], strict=True)]
+    voxel = float(min(image.header.get_zooms()[:3]))
+    for stage in ("background", "inversion"):
+        for method in settings.methods[stage]:
+            options = settings.options_of(stage, method)
+            for field in dataclasses.fields(options) if options is not None else ():
+                if not field.name.endswith("radius"):
+                    continue
+                unit = getattr(options, "radius_unit", field.metadata["unit"])
+                length = voxel if unit.startswith("voxel") else 1.0
+                largest = min(edges) / 2 / length
+                if (radius := getattr(options, field.name)) > largest:
+                    flag = f"--{method}-{field.name.replace('_', '-')}"
+                    raise ValueError(f"{flag} is {radius:g} {unit}, more than half of the images' smallest edge: "
+                                     f"allowed is [{field.metadata['low']:g}, {largest:g}] {unit}.")  # fmt: skip
+
+
+def _given_region(run: GreRun, request: Request, settings: Settings) -> Region | None:
+    """The reference region of a segmentation: the file given by the user, else one of the derivatives."""
+    options = settings.steps["reference"]
+    if options.region == "csf" and settings.method("relaxometry") == "none":
+        raise ValueError("--reference-region csf needs R2*, so several echoes and no --relaxometry none.")
+    if options.region != "segmentation":
+        return None
+    if options.label is None:
+        raise ValueError("--reference-region segmentation: say which label by --reference-label.")
+    if request.segmentation_file is not None:
+        return find_region(request.segmentation_file.absolute(), options.label)
+    for _, folder in request.derivatives:
+        path = find_derivative(folder, run, suffix="dseg", desc=None)
+        if path is not None:
+            return find_region(path, options.label)
+    raise ValueError(f"{run.name}: --reference-region segmentation, but there is no segmentation of it; give "
+                     "--segmentation-file, or --derivatives with a dseg image on the grid of the images.")  # fmt: skip
 
 
 def _resolve_mask(settings: Settings, given: BrainMaskSource | None, note: Callable[[str], None]) -> Settings:

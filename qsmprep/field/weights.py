@@ -23,16 +23,12 @@ class WeightOptions:
         "smoothed; magnitude is the magnitude with maximum 1; none is 1.",
         choices=("noise", "noise-median", "magnitude", "none"),
     )
-    residual_threshold: float = option(
-        0.3, "Voxels whose relative residual is above get no weight (they stay in the mask).", low=0
-    )
 
 
 def data_weights(
     *,
     noise_hz: np.ndarray | None = None,
     magnitude: np.ndarray | None = None,
-    relative_residual: np.ndarray | None = None,
     mask: np.ndarray,
     options: WeightOptions = WeightOptions(),
 ) -> np.ndarray:
@@ -42,9 +38,8 @@ def data_weights(
     ----------
     noise_hz : s.d. of the field, arbitrary scale; 0 or non-finite means no weight. For the kinds made of noise.
     magnitude : (n0, n1, n2), or (n_echo, n0, n1, n2) of which the root of the sum of squares is used.
-    relative_residual : see the function of that name; None: no voxel is excluded.
     mask : (n0, n1, n2).
-    options : kind of weight and residual threshold.
+    options : kind of weight.
 
     Raises
     ------
@@ -52,26 +47,17 @@ def data_weights(
 
     References
     ----------
-    de Rochefort et al. 2010, doi:10.1002/mrm.22187 (weighting by noise); Chan & Marques 2021 (median form, SEPIA);
-    QSM Consensus Organization Committee 2024 (residual threshold on the weights).
+    de Rochefort et al. 2010, doi:10.1002/mrm.22187 (weighting by noise); Chan & Marques 2021 (median form, SEPIA).
     """
     check_options(options)
     inside = np.asarray(mask) > 0
     if not inside.any():
         raise ValueError("The mask is empty: no voxel to work on.")
-    explained = inside
-    if relative_residual is not None:
-        explained = inside & (relative_residual <= options.residual_threshold)
-        if not explained.any():
-            raise ValueError(
-                f"Every voxel's relative residual exceeds {options.residual_threshold:g}: field, relaxation rate and "
-                "signal do not belong together, or the threshold is too low."
-            )
     if options.kind == "none":
-        return explained.astype(np.float32)
+        return inside.astype(np.float32)
     if options.kind == "magnitude":
-        return _magnitude_weights(_needed(magnitude, "magnitude", options.kind), inside) * explained
-    weights = _inverse_noise(_needed(noise_hz, "noise_hz", options.kind), explained)
+        return _magnitude_weights(_needed(magnitude, "magnitude", options.kind), inside)
+    weights = _inverse_noise(_needed(noise_hz, "noise_hz", options.kind), inside)
     return _median_one(weights) if options.kind == "noise-median" else _mean_one(weights, inside)
 
 

@@ -14,6 +14,7 @@ from qsmprep.dipole import KINDS
 from qsmprep.fourier import to_device, to_numpy
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.edges import WEIGHT_KINDS, gradient_weights
+from qsmprep.inversion.holes import handles_holes, residual_threshold_option, two_pass_option
 from qsmprep.inversion.inputs import checked_field, checked_image, radians_per_ppm, reliable
 from qsmprep.options import check_options, option
 from qsmprep.proximal import threshold_rows
@@ -37,13 +38,13 @@ class FansiOptions:
     regularisation_weights: str = option(
         "vector-field", "Spatial weights of total variation from the magnitude's gradient.", choices=WEIGHT_KINDS
     )
-    residual_threshold: float = option(
-        0.3, "Relative residual of the echo combination above which a voxel has no weight.", low=0
-    )
+    residual_threshold: float = residual_threshold_option()
+    two_pass: bool = two_pass_option()
     kernel: str = option("continuous", "Form of the dipole kernel.", choices=KINDS)
     padding: int = option(16, "Zeros added to each axis before the transform.", unit="voxels", low=0, high=1024)
 
 
+@handles_holes
 def fansi(
     field_ppm: np.ndarray,
     mask: np.ndarray,

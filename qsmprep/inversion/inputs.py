@@ -52,13 +52,22 @@ def checked_image(image: np.ndarray | None, mask: np.ndarray, name: str) -> np.n
 
 
 def reliable(mask: np.ndarray, relative_residual: np.ndarray | None, threshold: float) -> np.ndarray:
-    """Voxels of the mask whose relative residual of the echo combination is at most the threshold (all, when None)."""
+    """Voxels of the mask whose relative residual of the echo combination is at most the threshold (all, when None).
+
+    Raises ValueError when no voxel is left.
+    """
     if relative_residual is None:
         return mask
     residual = np.asarray(relative_residual)
     if residual.shape != mask.shape:
         raise ValueError(f"The relative residual has shape {residual.shape}; the mask has {mask.shape}.")
-    return mask & (residual <= threshold)
+    explained = mask & (residual <= threshold)
+    if not explained.any():
+        raise ValueError(
+            f"Every voxel's relative residual exceeds {threshold:g}: field, relaxation rate and signal do not belong "
+            "together, or residual_threshold is too low."
+        )
+    return explained
 
 
 def radians_per_ppm(centre_frequency_mhz: float, echo_times_s: np.ndarray) -> float:

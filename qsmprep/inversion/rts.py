@@ -13,6 +13,7 @@ from qsmprep.convergence import Convergence
 from qsmprep.dipole import KINDS
 from qsmprep.fourier import irfftn, rfftn, to_device, to_numpy
 from qsmprep.inversion import Inversion
+from qsmprep.inversion.holes import handles_holes, residual_threshold_option, two_pass_option
 from qsmprep.inversion.inputs import checked_field
 from qsmprep.options import check_options, option
 from qsmprep.proximal import relative_change, shrink_gradient, threshold_rows, zero_split
@@ -33,10 +34,13 @@ class RtsOptions:
     rho: float = option(200.0, "Penalty parameter of the gradient split; it sets the pace, not the result.", low=1e-6)
     max_iterations: int = option(50, "Cap on iterations of the second step.", low=1, high=10000)
     tolerance: float = option(0.01, "Relative change of chi at which to stop.", low=0, high=1)
+    residual_threshold: float = residual_threshold_option()
+    two_pass: bool = two_pass_option()
     kernel: str = option("continuous", "Form of the dipole kernel.", choices=KINDS)
     padding: int = option(32, "Zeros added to each axis before the transform.", unit="voxels", low=0, high=1024)
 
 
+@handles_holes
 def rts(
     field_ppm: np.ndarray,
     mask: np.ndarray,

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from qsmprep.convergence import Convergence
-from qsmprep.dipole import KINDS, dipole_kernel
-from qsmprep.fourier import irfftn, rfftn, to_device, to_numpy
+from qsmprep.dipole import KINDS
 from qsmprep.inversion import Inversion
-from qsmprep.inversion.inputs import checked_field
+from qsmprep.inversion.closed_form import invert_by_filter, mean_response
 from qsmprep.options import check_options, option
-from qsmprep.volume import frame_around
 
 
 @dataclass(frozen=True)
@@ -60,22 +56,18 @@ def tkd(
     Shmueli 2009; Schweser 2013 (correction).
     """
     check_options(options)
-    begin = time.perf_counter()
-    field, inside, _ = checked_field(field_ppm, mask)
-    frame = frame_around(inside, padding=options.padding)
-    inverse, correction = division_filter(
-        dipole_kernel(frame.padded_shape, voxel_size_mm, b0_direction, kind=options.kernel),
-        options.threshold,
-        frame.padded_shape[2],
+    return invert_by_filter(
+        field_ppm,
+        mask,
+        lambda dipole, shape: division_filter(dipole, options.threshold, shape[2])[0],
+        voxel_size_mm=voxel_size_mm,
+        b0_direction=b0_direction,
+        kernel=options.kernel,
+        padding=options.padding,
+        correct=options.correct,
+        progress=progress,
+        device=device,
     )
-    if options.correct:
-        inverse /= np.float32(correction)
-    spectrum = rfftn(to_device(frame.crop(field), device)) * to_device(inverse, device)
-    chi = frame.restore(to_numpy(irfftn(spectrum, frame.padded_shape)))
-    chi[~inside] = 0
-    if progress is not None:
-        progress(1, 1)
-    return Inversion(chi, inside, Convergence(1, True, (), "closed form", time.perf_counter() - begin))
 
 
 def division_filter(dipole: np.ndarray, threshold: float, last_size: int) -> tuple[np.ndarray, float]:
@@ -87,9 +79,4 @@ def division_filter(dipole: np.ndarray, threshold: float, last_size: int) -> tup
     lifted = np.where(np.abs(dipole) > threshold, dipole, np.where(dipole < 0, -threshold, threshold))
     inverse = (1 / lifted).astype(np.float32)
     inverse[0, 0, 0] = 0
-    twice = np.full(dipole.shape[2], 2.0)
-    twice[0] = 1
-    if last_size % 2 == 0:
-        twice[-1] = 1
-    columns = np.einsum("ijk,ijk->k", dipole, inverse, dtype=np.float64)
-    return inverse, float((columns * twice).sum() / (dipole.shape[0] * dipole.shape[1] * last_size))
+    return inverse, mean_response(dipole, inverse, last_size)

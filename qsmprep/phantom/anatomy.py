@@ -99,11 +99,29 @@ def individual_head(options: SimulationOptions, subject: int = 0) -> tuple[Body,
     """The standard head, varied for one subject by `options.variation` and `options.seed`.
 
     The whole head is scaled by one random factor; then each body inside the brain is shifted by about
-    variation x 20 mm, its size and its susceptibility scaled. With variation 0 it is the standard head.
+    variation x 20 mm, its size and its susceptibility scaled. With variation 0 it is the standard head. At last the
+    head is turned by `options.head_tilt_x`, then `options.head_tilt_y`, about the origin.
     """
     bodies = standard_head(options)
-    if not options.variation:
+    if options.variation:
+        bodies = _varied(bodies, options, subject)
+    return _turned(bodies, rotation(1, options.head_tilt_y) @ rotation(0, options.head_tilt_x))
+
+
+def rotation(axis: int, degrees: float) -> np.ndarray:
+    """Right-handed rotation about axis 0 (x) or 1 (y)."""
+    c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    return np.array([[1, 0, 0], [0, c, -s], [0, s, c]]) if axis == 0 else np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
+
+
+def _turned(bodies: tuple[Body, ...], turn: np.ndarray) -> tuple[Body, ...]:
+    """The bodies rotated about the origin; those given, when there is nothing to turn."""
+    if np.array_equal(turn, np.eye(3)):
         return bodies
+    return tuple(replace(body, centre=tuple(turn @ body.centre), form=turn @ body.form @ turn.T) for body in bodies)
+
+
+def _varied(bodies: tuple[Body, ...], options: SimulationOptions, subject: int) -> tuple[Body, ...]:
     draw = np.random.default_rng([options.seed, subject, 1])
 
     def factor(n=1):

@@ -72,29 +72,39 @@ def simulate(
     out, options = Path(out), options.checked()
     tell = progress or (lambda text: None)
     for subject in range(options.subjects):
-        simulation_grid(options, individual_head(options, subject))
+        for run in options.runs():
+            simulation_grid(run, individual_head(run, subject))
     _clear(out, overwrite)
     _write_dataset_files(out, options)
     for subject in range(options.subjects):
         for session in range(max(1, options.sessions)):
             prefix = f"sub-{subject + 1:02d}" + (f"_ses-{session + 1:02d}" if options.sessions else "")
-            head = simulate_head(
-                options,
-                subject=subject,
-                session=session,
-                progress=lambda stage, prefix=prefix: tell(f"{prefix}: {stage}"),
-            )
-            if options.orientation != "RAS":
-                head = reoriented(head, options.orientation)
-            tell(f"{prefix}: files")
-            files = [*_scans(prefix, head, options), *_truth(prefix, head, options.parts)]
-            with ThreadPoolExecutor(thread_count()) as pool:
-                list(pool.map(lambda file, head=head: _write(out, file, head.affine), files))
-            write_text(
-                out / TRUTH / _folder(prefix) / "anat" / f"{prefix}_desc-tissue_dseg.tsv",
-                "index\tname\n" + "".join(f"{index}\t{name}\n" for index, name in sorted(head.label_names.items())),
-            )
+            runs = options.runs()
+            for run, scan in enumerate(runs):
+                name = prefix + (f"_run-{run + 1}" if len(runs) > 1 else "")
+                head = simulate_head(
+                    scan,
+                    subject=subject,
+                    session=session,
+                    run=run,
+                    progress=lambda stage, name=name: tell(f"{name}: {stage}"),
+                )
+                tell(f"{name}: files")
+                _write_scan(out, name, head, scan)
     return out
+
+
+def _write_scan(out: Path, prefix: str, head: SimulatedHead, options: SimulationOptions) -> None:
+    """Images of one acquisition and what is true about it."""
+    if options.orientation != "RAS":
+        head = reoriented(head, options.orientation)
+    files = [*_scans(prefix, head, options), *_truth(prefix, head, options.parts)]
+    with ThreadPoolExecutor(thread_count()) as pool:
+        list(pool.map(lambda file: _write(out, file, head.affine), files))
+    write_text(
+        out / TRUTH / _folder(prefix) / "anat" / f"{prefix}_desc-tissue_dseg.tsv",
+        "index\tname\n" + "".join(f"{index}\t{name}\n" for index, name in sorted(head.label_names.items())),
+    )
 
 
 def _clear(out: Path, overwrite: bool) -> None:
@@ -142,7 +152,7 @@ def _write_dataset_files(out: Path, options: SimulationOptions) -> None:
 
 
 def _folder(prefix: str) -> Path:
-    return Path(*prefix.split("_"))
+    return Path(*(part for part in prefix.split("_") if part.startswith(("sub-", "ses-"))))
 
 
 def _gradient_echo_name(prefix: str, head: SimulatedHead, number: int, part: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qsmprep.phantom.anatomy import BRAIN, HEAD, Body, extent_mm
+from qsmprep.phantom.anatomy import BRAIN, HEAD, Body, extent_mm, rotation
 from qsmprep.phantom.options import SimulationOptions
 
 CLEARANCE_MM = 3.0
@@ -19,10 +19,10 @@ def slab_affine(options: SimulationOptions) -> np.ndarray:
     a shorter one to hold the brain.
     """
     size, shape = np.array(options.voxel_size_mm()), np.array(options.grid_shape())
-    rotation = _rotation(1, options.tilt_y) @ _rotation(0, options.tilt_x)
+    turn = rotation(1, options.tilt_y) @ rotation(0, options.tilt_x)
     affine = np.eye(4)
-    affine[:3, :3] = rotation * size
-    affine[:3, 3] = rotation @ _first_centre(size, shape)
+    affine[:3, :3] = turn * size
+    affine[:3, 3] = turn @ _first_centre(size, shape)
     return affine
 
 
@@ -74,12 +74,6 @@ def _first_centre(size: np.ndarray, shape: np.ndarray) -> np.ndarray:
     brain_base = BRAIN[0][2] - BRAIN[1][2] - CLEARANCE_MM
     centre = np.array([0.0, 0.0, min(max(0.0, vertex - half[2]), half[2] + brain_base)])
     return centre - half + size / 2
-
-
-def _rotation(axis: int, degrees: float) -> np.ndarray:
-    """Right-handed rotation about axis 0 (x) or 1 (y)."""
-    c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
-    return np.array([[1, 0, 0], [0, c, -s], [0, s, c]]) if axis == 0 else np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
 
 
 def _times(lengths: np.ndarray) -> str:

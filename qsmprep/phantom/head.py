@@ -14,6 +14,7 @@ from qsmprep.phantom.grid import simulation_grid, slab_affine
 from qsmprep.phantom.options import SimulationOptions
 from qsmprep.phantom.rendering import render
 from qsmprep.phantom.scanner import add_noise, bipolar_plane, block_mean, coil_phase, crop_k_space, shim, steady_state
+from qsmprep.phantom.texture import add_texture
 from qsmprep.phantom.tissues import TISSUES, label_names
 from qsmprep.units import centre_frequency_mhz
 
@@ -82,6 +83,7 @@ def simulate_head(
     *,
     subject: int = 0,
     session: int = 0,
+    run: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> SimulatedHead:
     """Simulate one acquisition of the ellipsoid head.
@@ -89,7 +91,7 @@ def simulate_head(
     Parameters
     ----------
     options : the acquisition.
-    subject, session : from 0; change the noise, and the subject the anatomy if `options.variation` is not 0.
+    subject, session, run : from 0; change the noise, and the subject the anatomy if `options.variation` is not 0.
     progress : called with a line of text before each stage.
 
     Returns
@@ -112,7 +114,7 @@ def simulate_head(
     tell("signal")
     echo_times = options.echo_times_s()
     signal = _gradient_echoes(fine, echo_times, options)
-    random = np.random.default_rng([options.seed, subject, session, 2])
+    random = np.random.default_rng([options.seed, subject, session, 2, *([run] if run else [])])
     deviation = float(np.abs(signal[0]).max()) / options.peak_snr if options.peak_snr else 0.0
     for echo in signal:
         add_noise(echo, deviation, random)
@@ -146,6 +148,15 @@ def _anatomy_and_fields(options, subject, b0_direction, tell) -> tuple[dict[str,
     bodies = individual_head(options, subject)
     grid = simulation_grid(options, bodies)
     whole, labels = render(bodies, grid.shape, grid.voxel_size_mm, grid.first_centre_mm, options.field_strength)
+    if options.texture:
+        add_texture(
+            whole,
+            options.texture,
+            voxel_size_mm=grid.voxel_size_mm,
+            first_centre_mm=grid.first_centre_mm,
+            field_strength_t=options.field_strength,
+            random=np.random.default_rng([options.seed, subject, 3]),
+        )
     maps = {name: np.ascontiguousarray(image[grid.view]) for name, image in whole.items()}
     chi = whole["chi_para"] - whole["chi_dia"]
     del whole

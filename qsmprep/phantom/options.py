@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -39,6 +39,21 @@ class SimulationOptions:
     variation: float = option(
         0.0, "relative s.d. by which sizes, positions and susceptibilities vary (0: the standard head)", low=0, high=0.1
     )
+    texture: float = option(
+        0.0, "s.d. of smooth susceptibility variation within tissues, hardly seen in the magnitude (0: uniform)",
+        unit="ppm", low=0, high=0.1,
+    )  # fmt: skip
+    head_tilt_x: float = option(
+        0.0, "rotation of the head in the slab about x (applied first)", unit="degrees", low=-60, high=60
+    )
+    head_tilt_y: float = option(
+        0.0, "rotation of the head in the slab about y (applied second)", unit="degrees", low=-60, high=60
+    )
+    orientations: str = option(
+        "",
+        "head tilts about x and y, a run for each pair, such as 0,0;20,0;0,25 (empty: one scan)",
+        unit="degrees",
+    )
     subjects: int = option(1, "how many subjects to write", low=1, high=999)
     sessions: int = option(0, "how many sessions each subject has (0: no session level)", low=0, high=99)
 
@@ -65,10 +80,23 @@ class SimulationOptions:
 
         return check_echo_times(_numbers(self.echo_times, "echo_times"))
 
+    def runs(self) -> tuple[SimulationOptions, ...]:
+        """Options of each scan of a session: one for each of the orientations, or these options themselves."""
+        if not self.orientations.strip():
+            return (self,)
+        pairs = [_numbers(pair, "orientations") for pair in self.orientations.split(";")]
+        if any(len(pair) != 2 for pair in pairs):
+            raise ValueError(f"orientations is {self.orientations!r}; give pairs of angles such as 0,0;20,0;0,25.")
+        return tuple(replace(self, head_tilt_x=x, head_tilt_y=y, orientations="") for x, y in pairs)
+
     def checked(self) -> SimulationOptions:
         """These options. Raises ValueError naming the first one that is wrong."""
         check_options(self)
         self.voxel_size_mm(), self.grid_shape(), self.echo_times_s()
+        for run in self.runs():
+            check_options(run)
+            if self.texture and (run.head_tilt_x or run.head_tilt_y):
+                raise ValueError("texture lies in the slab and would not turn with the head; leave one of the two out.")
         if sorted("LPI".find(c) if c in "LPI" else "RAS".find(c) for c in self.orientation) != [0, 1, 2]:
             raise ValueError(f"orientation is {self.orientation!r}; give three letters such as RAS, one of each pair "
                              "R/L, A/P, S/I.")  # fmt: skip

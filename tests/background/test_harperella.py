@@ -93,7 +93,7 @@ def test_exterior_laplacian_is_the_least_squares_solution():
     mask = np.zeros((8, 8, 8), bool)
     mask[1:7, 0:6, 1:8] = True
     field = rng.standard_normal(mask.shape).astype(np.float32)
-    options = HarperellaOptions(radius_mm=1.0, padding_mm=2.0, peel_mm=0, tolerance=1e-6, max_iterations=2000)
+    options = HarperellaOptions(radius=1.0, padding_mm=2.0, peel_mm=0, tolerance=1e-6, max_iterations=2000)
     result = harperella(field, mask, voxel_size_mm=(1, 1, 1), options=options)
     given = {"echo_spacing_s": None, "peel_mm": 0, "padding_mm": 2.0, "device": "cpu"}
     known = known_laplacian(field, mask, (1, 1, 1), **given)
@@ -184,5 +184,5 @@ def test_what_cannot_work_is_said_clearly():
         harperella(np.full((9, 9, 9), np.nan), mask, **size)
     with pytest.raises(ValueError, match="echo spacing"):
         harperella(field, mask, **size, echo_spacing_s=0.0)
-    with pytest.raises(ValueError, match="radius_mm"):
-        harperella(field, mask, **size, options=HarperellaOptions(radius_mm=-1))
+    with pytest.raises(ValueError, match="radius"):
+        harperella(field, mask, **size, options=HarperellaOptions(radius=-1))

@@ -58,18 +58,6 @@ def test_magnitude_weights_have_a_robust_maximum_of_one(maps):
     np.testing.assert_allclose(both, weights, rtol=1e-5)
 
 
-def test_voxels_of_a_large_residual_lose_their_weight_only(maps):
-    noise, _, mask = maps
-    residual = np.full(mask.shape, 0.1)
-    residual[5, 5, 5], residual[6, 6, 6] = 0.31, np.nan
-    for kind in ("noise", "none"):
-        weights = data_weights(noise_hz=noise, relative_residual=residual, mask=mask, options=WeightOptions(kind=kind))
-        assert weights[5, 5, 5] == weights[6, 6, 6] == 0
-        assert (weights[mask] > 0).sum() == mask.sum() - 2
-    with pytest.raises(ValueError, match="relative residual"):
-        data_weights(noise_hz=noise, relative_residual=residual + 1, mask=mask)
-
-
 def test_what_a_kind_needs_must_be_given(maps):
     with pytest.raises(ValueError, match="need magnitude"):
         data_weights(mask=maps[2], options=WeightOptions(kind="magnitude"))

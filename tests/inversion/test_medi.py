@@ -7,7 +7,8 @@ from qsmprep.dipole import dipole_kernel
 from qsmprep.fourier import irfftn, rfftn
 from qsmprep.inversion.edges import edge_mask
 from qsmprep.inversion.inputs import radians_per_ppm
-from qsmprep.inversion.medi import MediOptions, data_weights, discounted_noise, medi
+from qsmprep.inversion.medi import MediOptions, medi
+from qsmprep.inversion.medi_core import data_weights, discounted_noise
 from qsmprep.operators import gradient
 
 

@@ -1,0 +1,155 @@
+"""FANSI with total generalised variation: slopes of susceptibility are kept, not broken into steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from qsmprep.admm import Penalties, PhaseProblem
+from qsmprep.convergence import Convergence
+from qsmprep.dipole import KINDS
+from qsmprep.fourier import to_device, to_numpy
+from qsmprep.inversion import Inversion
+from qsmprep.inversion.edges import WEIGHT_KINDS, gradient_weights
+from qsmprep.inversion.holes import handles_holes, residual_threshold_option, two_pass_option
+from qsmprep.inversion.inputs import checked_field, checked_image, radians_per_ppm, reliable
+from qsmprep.options import check_options, option
+from qsmprep.proximal import threshold_rows
+from qsmprep.spectral import spectra
+from qsmprep.tgv_admm import minimise_generalised_variation, second_order
+from qsmprep.volume import frame_around
+
+
+@dataclass(frozen=True)
+class FansiTgvOptions:
+    """Options of FANSI with total generalised variation."""
+
+    nonlinear: bool = option(True, "Complex data term, which withstands phase wraps, rather than the linear one.")
+    alpha1: float = option(5e-4, "Weight of the gradient, for phase in rad and data weights up to 1.", low=1e-9)
+    alpha0: float | None = option(
+        None, "Weight of the second derivatives; left out: 2 alpha1 h, h the voxel size in mm.", low=1e-9
+    )
+    mu1: float = option(0.05, "Penalty parameter of the gradient split.", low=1e-9)
+    mu0: float | None = option(None, "Penalty parameter of the second split; left out: 2 mu1 h^2.", low=1e-9)
+    mu2: float = option(1.0, "Penalty parameter of the data split.", low=1e-9)
+    max_iterations: int = option(400, "Cap on iterations.", low=1, high=100000)
+    tolerance: float = option(0.1, "Change of chi at which to stop.", unit="%", low=0, high=100)
+    weak_harmonic: bool = option(
+        False, "Fit the harmonic remnant of the background field along with chi; slopes of chi can imitate it."
+    )
+    beta: float = option(150.0, "Weight of the harmonic field's Laplacian in the mask.", low=1e-9)
+    mu_h: float = option(3.0, "Penalty parameter of the Laplacian split.", low=1e-9)
+    regularisation_weights: str = option(
+        "vector-field", "Spatial weights of the first-order term from the magnitude's gradient.", choices=WEIGHT_KINDS
+    )
+    residual_threshold: float = residual_threshold_option()
+    two_pass: bool = two_pass_option()
+    kernel: str = option("continuous", "Form of the dipole kernel.", choices=KINDS)
+    padding: int = option(16, "Zeros added to each axis before the transform.", unit="voxels", low=0, high=1024)
+
+
+@handles_holes
+def fansi_tgv(
+    field_ppm: np.ndarray,
+    mask: np.ndarray,
+    *,
+    voxel_size_mm: tuple[float, float, float],
+    b0_direction: tuple[float, float, float],
+    centre_frequency_mhz: float,
+    echo_times_s: np.ndarray,
+    weights: np.ndarray | None = None,
+    magnitude: np.ndarray | None = None,
+    relative_residual: np.ndarray | None = None,
+    options: FansiTgvOptions = FansiTgvOptions(),
+    progress: Callable[[int, int], None] | None = None,
+    device: str = "cpu",
+) -> Inversion:
+    """Susceptibility by total generalised variation with a non-linear data term.
+
+    min over x, v, p of 1/2 |w (exp(i (D x + p)) - exp(i phi))|^2 + alpha1 |r (grad x - v)|_1 + alpha0 |E v|_1
+    + beta/2 |M laplacian p|^2, with E the symmetric gradient, phi the phase in rad that the field gathers over one
+    echo spacing (over the echo time, when there is one echo), and chi = x in ppm. The harmonic field p is left out by
+    default: slopes of chi cost nothing here, so that a slowly varying chi and p can cancel each other.
+
+    Parameters
+    ----------
+    field_ppm : (n0, n1, n2) tissue field in ppm.
+    mask : (n0, n1, n2) where the field is valid.
+    voxel_size_mm : edge lengths in mm; gradients are per mm.
+    b0_direction : direction of B0 in voxel axes.
+    centre_frequency_mhz : of the scanner.
+    echo_times_s : (n_echo,) ascending.
+    weights : (n0, n1, n2) data weights w >= 0, scaled here so that the 99.9th percentile in the mask is 1, and clipped
+        there; None: the magnitude, or the mask where there is none.
+    magnitude : (n0, n1, n2) for the weights r; None: r = 1.
+    relative_residual : (n0, n1, n2) of the echo combination; excludes voxels from the weights, not from the mask.
+    options : parameters.
+    progress : called as progress(iteration, max_iterations).
+    device : "cpu", or a torch device.
+
+    Returns
+    -------
+    Inversion with chi in ppm, 0 outside the mask; its zero frequency is 0, so reference it afterwards.
+
+    Raises
+    ------
+    ValueError for options out of range, shapes that differ, an empty mask, or values in a wrong unit.
+
+    References
+    ----------
+    Milovic 2018 (FANSI); Milovic 2019 (weak harmonic); Bredies 2010 (total generalised variation).
+    """
+    check_options(options)
+    begin = time.perf_counter()
+    field, inside, measured = checked_field(field_ppm, mask)
+    magnitude = checked_image(magnitude, inside, "The magnitude")
+    weights = checked_image(weights, inside, "The weight image")
+    scale = np.float32(radians_per_ppm(centre_frequency_mhz, echo_times_s))
+    if weights is None:
+        weights = magnitude if magnitude is not None else inside.astype(np.float32)
+    measured &= reliable(inside, relative_residual, options.residual_threshold)
+    brightest = np.percentile(weights[inside], 99.9) or weights.max()
+    weights = np.where(measured, np.minimum(weights / brightest, 1), 0).astype(np.float32)
+    frame = frame_around(inside, padding=options.padding)
+    shape = frame.padded_shape
+    ratios = None
+    if options.regularisation_weights != "none" and magnitude is not None:
+        ratios = gradient_weights(magnitude, inside, voxel_size_mm, options.regularisation_weights)
+        ratios = np.stack([frame.crop(component, fill=1) for component in ratios])
+    phase = to_device(frame.crop(field) * scale, device)
+    problem = PhaseProblem(
+        phase=phase,
+        weights=to_device(frame.crop(weights) ** 2, device),
+        thresholds=threshold_rows(options.alpha1 / options.mu1, ratios, shape, phase),
+        inside=to_device(frame.crop(inside.astype(np.float32)), device),
+        grid=spectra(shape, voxel_size_mm, b0_direction, kernel=options.kernel, device=device),
+        voxel_size_mm=voxel_size_mm,
+    )
+    del weights, ratios, magnitude
+    penalties = Penalties(
+        mu_gradient=options.mu1,
+        mu_data=options.mu2,
+        nonlinear=options.nonlinear,
+        beta=options.beta if options.weak_harmonic else None,
+        mu_harmonic=options.mu_h,
+    )
+    size = float(np.prod(voxel_size_mm)) ** (1 / 3)  # the published ratios are those of voxels of 1 mm
+    alpha0 = 2 * options.alpha1 * size if options.alpha0 is None else options.alpha0
+    mu0 = 2 * options.mu1 * size**2 if options.mu0 is None else options.mu0
+    x, history, converged = minimise_generalised_variation(
+        problem,
+        second_order(alpha0, mu0, shape, voxel_size_mm, device),
+        penalties,
+        tolerance_percent=options.tolerance,
+        max_iterations=options.max_iterations,
+        progress=progress,
+    )
+    chi = frame.restore(to_numpy(x)) / scale
+    chi[~inside] = 0
+    seconds = time.perf_counter() - begin
+    return Inversion(
+        chi, inside, Convergence(len(history), converged, tuple(history), "change of chi in percent", seconds)
+    )

@@ -1,0 +1,123 @@
+"""HD-QSM: total variation with a hybrid data term, L1 first and then L2 with what L1 rejected weighted down."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qsmprep.admm import Penalties, PhaseProblem, continued, minimise_total_variation
+from qsmprep.convergence import Convergence
+from qsmprep.dipole import KINDS
+from qsmprep.fourier import irfftn, rfftn, to_device, to_numpy
+from qsmprep.inversion import Inversion
+from qsmprep.inversion.holes import handles_holes, residual_threshold_option, two_pass_option
+from qsmprep.inversion.inputs import checked_field, checked_image, reliable
+from qsmprep.inversion.tv import gradient_step, linear_total_variation, unit_weights
+from qsmprep.options import check_options, option
+from qsmprep.proximal import threshold_rows
+from qsmprep.spectral import Spectra, spectra
+from qsmprep.volume import frame_around
+
+DATA_STEP = 0.2  # ppm, threshold of the L1 stage's data split; wide, so that few iterations reach a strong source
+GRADIENT_STEP = 10  # threshold of its gradient split, in that of the L2 stage
+
+
+@dataclass(frozen=True)
+class HdQsmOptions:
+    """Options of HD-QSM."""
+
+    alpha: float = option(
+        1e-4, "Weight of total variation in the L2 stage, in ppm mm; the L1 stage has its root, in mm.",
+        low=1e-9, high=1,
+    )  # fmt: skip
+    l1_iterations: int = option(20, "Iterations of the L1 stage.", low=1, high=10000)
+    max_iterations: int = option(250, "Cap on the iterations of the L2 stage.", low=1, high=100000)
+    tolerance: float = option(0.5, "Change of chi at which to stop the L2 stage.", unit="%", low=0, high=100)
+    residual_threshold: float = residual_threshold_option()
+    two_pass: bool = two_pass_option()
+    kernel: str = option("integrated", "Form of the dipole kernel.", choices=KINDS)
+    padding: int = option(16, "Zeros added to each axis before the transform.", unit="voxels", low=0, high=1024)
+
+
+@handles_holes
+def hdqsm(
+    field_ppm: np.ndarray,
+    mask: np.ndarray,
+    *,
+    voxel_size_mm: tuple[float, float, float],
+    b0_direction: tuple[float, float, float],
+    weights: np.ndarray | None = None,
+    relative_residual: np.ndarray | None = None,
+    options: HdQsmOptions = HdQsmOptions(),
+    progress: Callable[[int, int], None] | None = None,
+    device: str = "cpu",
+) -> Inversion:
+    """Susceptibility by total variation with a linear data term, L1 for a start and L2 to end with.
+
+    1. A few iterations on |w (D chi - f)|_1 + sqrt(alpha) |grad chi|_1.
+    2. min 1/2 |w v (D chi - f)|^2 + alpha |grad chi|_1 with v = 1 - r / max r, r = |D chi_1 - f| in the mask.
+
+    Parameters
+    ----------
+    field_ppm : (n0, n1, n2) tissue field in ppm.
+    mask : (n0, n1, n2) where the field is valid.
+    voxel_size_mm : edge lengths in mm; gradients are per mm.
+    b0_direction : direction of B0 in voxel axes.
+    weights : (n0, n1, n2) data weights w >= 0, scaled here so that the 99.9th percentile in the mask is 1, and clipped
+        there; None: the mask.
+    relative_residual : (n0, n1, n2) of the echo combination; excludes voxels from the weights, not from the mask.
+    options : parameters.
+    progress : called as progress(iteration, l1_iterations + max_iterations).
+    device : "cpu", or a torch device.
+
+    Returns
+    -------
+    Inversion with chi in ppm, 0 outside the mask; its zero frequency is 0, so reference it afterwards. Its convergence
+    counts the iterations of both stages and is that of the second.
+
+    References
+    ----------
+    Lambert 2022 (HD-QSM).
+    """
+    check_options(options)
+    begin = time.perf_counter()
+    field, inside, measured = checked_field(field_ppm, mask)
+    measured &= reliable(inside, relative_residual, options.residual_threshold)
+    weights = unit_weights(checked_image(weights, inside, "The weight image"), inside) * measured
+    frame = frame_around(inside, padding=options.padding)
+    grid = spectra(frame.padded_shape, voxel_size_mm, b0_direction, kernel=options.kernel, device=device)
+    field, weights = to_device(frame.crop(field), device), to_device(frame.crop(weights), device)
+    total = options.l1_iterations + options.max_iterations
+
+    step = GRADIENT_STEP * gradient_step(voxel_size_mm)
+    robust, history, _ = minimise_total_variation(
+        PhaseProblem(field, weights, threshold_rows(step, None, frame.padded_shape, field), None, grid, voxel_size_mm),
+        Penalties(mu_gradient=math.sqrt(options.alpha) / step, mu_data=1 / DATA_STEP, nonlinear=False, robust=True),
+        tolerance_percent=0,
+        max_iterations=options.l1_iterations,
+        progress=continued(progress, 0, total),
+    )
+    weights = discounted(weights, field, robust, grid)
+    x, later, converged = linear_total_variation(
+        field, weights, grid, voxel_size_mm, regularisation=options.alpha, tolerance_percent=options.tolerance,
+        max_iterations=options.max_iterations, progress=continued(progress, len(history), total), start=robust,
+    )  # fmt: skip
+    chi = frame.restore(to_numpy(x))
+    chi[~inside] = 0
+    history = (*history, *later)
+    seconds = time.perf_counter() - begin
+    return Inversion(
+        chi, inside, Convergence(len(history), converged, history, "change of chi in percent (two stages)", seconds)
+    )
+
+
+def discounted(weights: Any, field: Any, chi: Any, grid: Spectra) -> Any:
+    """Data weights times 1 - r / max r, r = |D chi - field| where there is weight; all arrays on the padded grid."""
+    residual = abs(irfftn(rfftn(chi) * grid.dipole, tuple(field.shape)) - field) * (weights > 0)
+    largest = float(residual.max())
+    return weights * (1 - residual / largest) if largest > 0 else weights

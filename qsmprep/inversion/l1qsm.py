@@ -1,0 +1,136 @@
+"""L1-QSM: total variation with an L1 data term, which rejects inconsistent phase."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from qsmprep.admm import Penalties, PhaseProblem, minimise_total_variation
+from qsmprep.convergence import Convergence
+from qsmprep.dipole import KINDS
+from qsmprep.fourier import to_device, to_numpy
+from qsmprep.inversion import Inversion
+from qsmprep.inversion.edges import WEIGHT_KINDS, gradient_weights
+from qsmprep.inversion.holes import handles_holes, residual_threshold_option, two_pass_option
+from qsmprep.inversion.inputs import checked_field, checked_image, radians_per_ppm, reliable
+from qsmprep.inversion.tv import gradient_step, unit_weights
+from qsmprep.options import check_options, option
+from qsmprep.proximal import threshold_rows
+from qsmprep.spectral import spectra
+from qsmprep.volume import frame_around
+
+DATA_STEP = 0.05  # ppm, threshold of the data split: sets the pace, not the result, and so does GRADIENT_STEP
+GRADIENT_STEP = 10  # of that of the linear methods
+
+
+@dataclass(frozen=True)
+class L1QsmOptions:
+    """Options of L1-QSM."""
+
+    nonlinear: bool = option(True, "Complex data term, which withstands phase wraps, rather than the linear one.")
+    alpha1: float = option(
+        5e-2, "Weight of total variation, for phase in rad and data weights up to 1.", low=1e-9, high=100
+    )
+    max_iterations: int = option(300, "Cap on iterations.", low=1, high=100000)
+    tolerance: float = option(0.2, "Change of chi at which to stop.", unit="%", low=0, high=100)
+    regularisation_weights: str = option(
+        "none", "Spatial weights of total variation from the magnitude's gradient.", choices=WEIGHT_KINDS
+    )
+    residual_threshold: float = residual_threshold_option()
+    two_pass: bool = two_pass_option()
+    kernel: str = option("integrated", "Form of the dipole kernel.", choices=KINDS)
+    padding: int = option(16, "Zeros added to each axis before the transform.", unit="voxels", low=0, high=1024)
+
+
+@handles_holes
+def l1qsm(
+    field_ppm: np.ndarray,
+    mask: np.ndarray,
+    *,
+    voxel_size_mm: tuple[float, float, float],
+    b0_direction: tuple[float, float, float],
+    centre_frequency_mhz: float,
+    echo_times_s: np.ndarray,
+    weights: np.ndarray | None = None,
+    magnitude: np.ndarray | None = None,
+    relative_residual: np.ndarray | None = None,
+    options: L1QsmOptions = L1QsmOptions(),
+    progress: Callable[[int, int], None] | None = None,
+    device: str = "cpu",
+) -> Inversion:
+    """Susceptibility by total variation with an L1 data term, which a few wrong voxels cannot pull.
+
+    min over x of |w (exp(i D x) - exp(i phi))|_1 + alpha1 |r grad x|_1 (linear: |w (D x - phi)|_1), with phi the phase
+    in rad that the field gathers over one echo spacing (over the echo time, when there is one echo), and chi = x in
+    ppm. The published iteration linearises the data term by two splits; here one exact proximal step replaces them.
+
+    Parameters
+    ----------
+    field_ppm : (n0, n1, n2) tissue field in ppm.
+    mask : (n0, n1, n2) where the field is valid.
+    voxel_size_mm : edge lengths in mm; gradients are per mm.
+    b0_direction : direction of B0 in voxel axes.
+    centre_frequency_mhz : of the scanner.
+    echo_times_s : (n_echo,) ascending.
+    weights : (n0, n1, n2) data weights w >= 0, scaled here so that the 99.9th percentile in the mask is 1, and clipped
+        there; None: the magnitude, or the mask where there is none.
+    magnitude : (n0, n1, n2) for the weights r of total variation, and for w where `weights` is None.
+    relative_residual : (n0, n1, n2) of the echo combination; excludes voxels from the weights, not from the mask.
+    options : parameters.
+    progress : called as progress(iteration, max_iterations).
+    device : "cpu", or a torch device.
+
+    Returns
+    -------
+    Inversion with chi in ppm, 0 outside the mask; its zero frequency is 0, so reference it afterwards.
+
+    References
+    ----------
+    Milovic 2022 (L1-QSM).
+    """
+    check_options(options)
+    begin = time.perf_counter()
+    field, inside, measured = checked_field(field_ppm, mask)
+    magnitude = checked_image(magnitude, inside, "The magnitude")
+    weights = checked_image(weights, inside, "The weight image")
+    measured &= reliable(inside, relative_residual, options.residual_threshold)
+    weights = unit_weights(magnitude if weights is None else weights, inside) * measured
+    scale = np.float32(radians_per_ppm(centre_frequency_mhz, echo_times_s))
+    frame = frame_around(inside, padding=options.padding)
+    shape = frame.padded_shape
+    ratios = None
+    if options.regularisation_weights != "none" and magnitude is not None:
+        ratios = gradient_weights(magnitude, inside, voxel_size_mm, options.regularisation_weights)
+        ratios = np.stack([frame.crop(component, fill=1) for component in ratios])
+    step = GRADIENT_STEP * float(scale) * gradient_step(voxel_size_mm)
+    phase = to_device(frame.crop(field) * scale, device)
+    problem = PhaseProblem(
+        phase=phase,
+        weights=to_device(frame.crop(weights), device),
+        thresholds=threshold_rows(step, ratios, shape, phase),
+        inside=None,
+        grid=spectra(shape, voxel_size_mm, b0_direction, kernel=options.kernel, device=device),
+        voxel_size_mm=voxel_size_mm,
+    )
+    del weights, ratios, magnitude
+    x, history, converged = minimise_total_variation(
+        problem,
+        Penalties(
+            mu_gradient=options.alpha1 / step,
+            mu_data=1 / (DATA_STEP * float(scale)),
+            nonlinear=options.nonlinear,
+            robust=True,
+        ),
+        tolerance_percent=options.tolerance,
+        max_iterations=options.max_iterations,
+        progress=progress,
+    )
+    chi = frame.restore(to_numpy(x)) / scale
+    chi[~inside] = 0
+    seconds = time.perf_counter() - begin
+    return Inversion(
+        chi, inside, Convergence(len(history), converged, tuple(history), "change of chi in percent", seconds)
+    )

@@ -1,0 +1,83 @@
+"""Closed-form inversion with a penalty on the squared gradient of the susceptibility."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from qsmprep.dipole import KINDS
+from qsmprep.inversion import Inversion
+from qsmprep.inversion.closed_form import invert_by_filter
+from qsmprep.operators import laplacian_spectrum
+from qsmprep.options import check_options, option
+
+
+@dataclass(frozen=True)
+class L2Options:
+    """Options of the closed-form L2 inversion."""
+
+    regularisation: float = option(
+        5e-3, "Weight lambda of |grad chi|^2 against the misfit of the field.", unit="mm^2", low=1e-9, high=1e3
+    )
+    correct: bool = option(False, "Divide by the mean of the point spread function, against underestimation.")
+    kernel: str = option("continuous", "Form of the dipole kernel.", choices=KINDS)
+    padding: int = option(32, "Zeros added to each axis before the transform.", unit="voxels", low=0, high=1024)
+
+
+def l2(
+    field_ppm: np.ndarray,
+    mask: np.ndarray,
+    *,
+    voxel_size_mm: tuple[float, float, float],
+    b0_direction: tuple[float, float, float],
+    options: L2Options = L2Options(),
+    progress: Callable[[int, int], None] | None = None,
+    device: str = "cpu",
+) -> Inversion:
+    """Susceptibility as the least-squares fit of the field with a penalty on the energy of its gradient.
+
+    min |D F chi - F f|^2 + lambda |grad chi|^2, that is chi = F^-1 [D F f / (D^2 + lambda E)], with E the spectrum of
+    minus the 7-point Laplacian per mm^2.
+
+    Parameters
+    ----------
+    field_ppm : (n0, n1, n2) tissue field in ppm.
+    mask : (n0, n1, n2) where the field is valid.
+    voxel_size_mm : edge lengths in mm.
+    b0_direction : direction of B0 in voxel axes.
+    options : regularisation and correction. The correction, not published for this method, overshoots: low frequencies
+        need none.
+    progress : called as progress(done, total).
+    device : "cpu", or a torch device.
+
+    Returns
+    -------
+    Inversion with chi in ppm, 0 outside the mask; its zero frequency is 0, so reference it afterwards.
+
+    References
+    ----------
+    Bilgic 2014.
+    """
+    check_options(options)
+    return invert_by_filter(
+        field_ppm,
+        mask,
+        lambda dipole, shape: smooth_inverse(dipole, shape, voxel_size_mm, options.regularisation),
+        voxel_size_mm=voxel_size_mm,
+        b0_direction=b0_direction,
+        kernel=options.kernel,
+        padding=options.padding,
+        correct=options.correct,
+        progress=progress,
+        device=device,
+    )
+
+
+def smooth_inverse(
+    dipole: np.ndarray, shape: tuple[int, int, int], voxel_size_mm: tuple[float, float, float], regularisation: float
+) -> np.ndarray:
+    """D / (D^2 + regularisation E), 0 at zero frequency; a half spectrum of a grid of `shape`."""
+    bottom = dipole**2 + np.float32(regularisation) * laplacian_spectrum(shape, voxel_size_mm)
+    return np.divide(dipole, bottom, out=np.zeros_like(dipole), where=bottom > 0)

@@ -1,0 +1,233 @@
+"""MEDI+0: MEDI with the cerebrospinal fluid of the ventricles held uniform, a reference that lies in the map itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qsmprep.dipole import KINDS
+from qsmprep.fourier import irfftn, is_tensor, rfftn, to_device
+from qsmprep.inversion import Inversion
+from qsmprep.inversion.holes import handles_holes, residual_threshold_option, two_pass_option
+from qsmprep.inversion.medi_core import Prepared, prepare
+from qsmprep.options import check_options, option
+from qsmprep.proximal import fit_phase, relative_change, shrink_gradient, zero_split
+from qsmprep.solvers import conjugate_gradient
+from qsmprep.spectral import Spectra, solve_field_and_gradient
+from qsmprep.ventricles import MINIMUM_VOXELS, csf_mask
+
+PULL_STEPS = 3  # conjugate gradient steps for the fluid's term in each iteration, at most
+PULL_TOLERANCE = 0.03
+
+
+@dataclass(frozen=True)
+class Medi0Options:
+    """Options of MEDI+0; the defaults are the consensus settings of MEDI and the published weight of the fluid."""
+
+    data_weight: float = option(2000.0, "Weight lambda of the data term against total variation.", low=1e-6)
+    csf_weight: float = option(100.0, "Weight of the variation of chi inside the cerebrospinal fluid.", low=0)
+    csf_r2star: float = option(
+        5.0, "R2* below which a central voxel is cerebrospinal fluid.", unit="1/s", low=0.1, high=50
+    )
+    edge_percentage: float = option(
+        0.9, "Edge components of the magnitude's gradient, as a fraction of the mask voxels.", low=0, high=3
+    )
+    smv_radius: float = option(5.0, "Radius of the spherical mean filter, 0 for none.", unit="voxels", low=0, high=50)
+    merit: bool = option(True, "Lower the weight of voxels that the model does not fit, after each outer iteration.")
+    residual_threshold: float = residual_threshold_option()
+    two_pass: bool = two_pass_option()
+    max_iterations: int = option(300, "Cap on iterations.", low=1, high=100000)
+    tolerance: float = option(0.5, "Change of chi at which to stop.", unit="%", low=0, high=100)
+    kernel: str = option("continuous", "Form of the dipole kernel.", choices=KINDS)
+    padding: int = option(16, "Zeros added to each axis before the transform.", unit="voxels", low=0, high=1024)
+
+
+@handles_holes
+def medi0(
+    field_ppm: np.ndarray,
+    mask: np.ndarray,
+    *,
+    voxel_size_mm: tuple[float, float, float],
+    b0_direction: tuple[float, float, float],
+    centre_frequency_mhz: float,
+    echo_times_s: np.ndarray,
+    weights: np.ndarray | None = None,
+    noise_hz: np.ndarray | None = None,
+    magnitude: np.ndarray | None = None,
+    relative_residual: np.ndarray | None = None,
+    r2star: np.ndarray | None = None,
+    options: Medi0Options = Medi0Options(),
+    progress: Callable[[int, int], None] | None = None,
+    device: str = "cpu",
+) -> Inversion:
+    """Susceptibility as by MEDI, with a penalty on its variation inside the ventricles.
+
+    min over x of lambda |m (exp(i D x) - exp(i f))|^2 + |w grad x|_1 + lambda_CSF |M_CSF (x - mean_CSF x)|^2, with f
+    the phase in rad that the field gathers over one echo spacing and chi = x in ppm. The fluid is what
+    `ventricles.csf_mask` finds in R2*. Shading and streaks that cross the ventricles are suppressed all over the brain.
+
+    The map is not yet referenced to the fluid: subtract its mean over the fluid afterwards (reference region "csf"),
+    which makes values comparable between subjects.
+
+    Parameters
+    ----------
+    field_ppm, mask, voxel_size_mm, b0_direction, centre_frequency_mhz, echo_times_s, weights, noise_hz, magnitude,
+    relative_residual : as for MEDI.
+    r2star : (n0, n1, n2) in 1/s, where the fluid is found; None: MEDI, with a warning.
+    options : parameters.
+    progress : called as progress(iteration, max_iterations).
+    device : "cpu", or a torch device.
+
+    Returns
+    -------
+    Inversion with chi in ppm, 0 outside its mask, which SMV has eroded. It warns when R2* is missing or shows fewer
+    than 100 voxels of fluid, for then there is no such term and the map is MEDI's.
+
+    Raises
+    ------
+    ValueError if SMV leaves no voxel of the mask, or for inputs of wrong unit, shape or sign.
+
+    References
+    ----------
+    Liu 2018 (MEDI+0); Liu 2012; Liu 2013 (non-linear data term, MERIT); Li 2011 (SMV).
+    """
+    check_options(options)
+    begin = time.perf_counter()
+    prepared = prepare(
+        field_ppm,
+        mask,
+        voxel_size_mm=voxel_size_mm,
+        b0_direction=b0_direction,
+        centre_frequency_mhz=centre_frequency_mhz,
+        echo_times_s=echo_times_s,
+        weights=weights,
+        noise_hz=noise_hz,
+        magnitude=magnitude,
+        relative_residual=relative_residual,
+        options=options,
+        device=device,
+    )
+    csf, warnings = _fluid(r2star, np.asarray(mask) > 0, prepared, voxel_size_mm, options.csf_r2star)
+    stiffness = options.csf_weight / options.data_weight if csf.any() else 0.0  # twice the term over 2 lambda
+    x, history, converged = minimise_with_uniform_region(
+        prepared,
+        to_device(csf, device),
+        stiffness,
+        tolerance_percent=options.tolerance,
+        max_iterations=options.max_iterations,
+        progress=progress,
+    )
+    return prepared.inversion(x, history, converged, begin, warnings)
+
+
+def minimise_with_uniform_region(
+    prepared: Prepared,
+    region: Any,
+    stiffness: float,
+    *,
+    tolerance_percent: float,
+    max_iterations: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Any, list[float], bool]:
+    """Minimise MEDI's cost plus stiffness/2 |x - mean x|^2 over a region, by alternating directions.
+
+    The splits are those of MEDI; the region's term stays in the solve for x, see `UniformRegion`. (A split z = x would
+    be cheaper, but it holds back every low frequency of the whole map, and hundreds of iterations do not suffice.)
+
+    Parameters
+    ----------
+    prepared : MEDI's problem.
+    region : (n0, n1, n2) bool, padded.
+    stiffness : weight of the term, 0 for none.
+    tolerance_percent, max_iterations, progress : as in `admm.minimise_total_variation`.
+
+    Returns
+    -------
+    x in rad, the change in percent after each iteration, and whether it fell below the tolerance.
+    """
+    problem, mu_gradient, mu_data = prepared.problem, prepared.penalties.mu_gradient, prepared.penalties.mu_data
+    phase, weights, grid, shape = problem.phase, problem.weights, problem.grid, tuple(problem.phase.shape)
+    data = weights * phase / (weights + mu_data)
+    dual, x, divergence, split = phase * 0, phase * 0, phase * 0, zero_split(phase)
+    uniform = UniformRegion(region, stiffness, grid, shape, mu_gradient, mu_data) if stiffness > 0 else None
+    history: list[float] = []
+    for iteration in range(1, max_iterations + 1):
+        known = solve_field_and_gradient(rfftn(divergence), rfftn(data), grid, mu_gradient, mu_data)
+        if uniform is not None:
+            known = uniform(*known)
+        before, x = x, irfftn(known[0], shape)
+        forward = irfftn(known[1], shape)
+        divergence, change, size = shrink_gradient(x, before, split, problem.thresholds, problem.voxel_size_mm)
+        history.append(100 * relative_change(change, size))
+        if progress is not None:
+            progress(iteration, max_iterations)
+        if history[-1] < tolerance_percent:
+            return x, history, True
+        if prepared.merit is not None:
+            weights = prepared.merit(iteration, weights, forward)
+        data = fit_phase(forward, data, dual, phase, weights, mu_data, nonlinear=True)
+    return x, history, False
+
+
+class UniformRegion:
+    """Correction of a solve for stiffness/2 |A x|^2, where A x = x - mean x on a region.
+
+    Without the term x = B r, with B = 1 / (mu_data D^2 + mu_gradient |k|^2). With it x = B (r - A' p), where the pull p
+    on the region's voxels solves (1 / stiffness + A B A') p = A B r: a small problem, for which the pull of the solve
+    before is already a good guess.
+    """
+
+    def __init__(self, region: Any, stiffness: float, grid: Spectra, shape: tuple, mu_gradient: float, mu_data: float):
+        self.region, self.stiffness, self.dipole, self.shape = region, stiffness, grid.dipole, shape
+        bottom = mu_data * grid.dipole**2 + mu_gradient * grid.laplacian
+        bottom[0, 0, 0] = 1
+        self.inverse = 1 / bottom
+        self.inverse[0, 0, 0] = 0
+        self.pull = None
+
+    def __call__(self, x: Any, forward: Any) -> tuple[Any, Any]:
+        """Half spectra of x and D x of the solve with the term, from those of the one without (overwritten)."""
+        wanted = self._deviation(irfftn(x + 0, self.shape))
+        self.pull = conjugate_gradient(
+            self._response, wanted, x0=self.pull, tolerance=PULL_TOLERANCE, max_iterations=PULL_STEPS
+        ).x
+        correction = self._spectrum(self.pull)
+        x -= correction
+        correction *= self.dipole
+        forward -= correction
+        return x, forward
+
+    def _response(self, pull: Any) -> Any:
+        return self._deviation(irfftn(self._spectrum(pull), self.shape)) + pull * (1 / self.stiffness)
+
+    def _spectrum(self, pull: Any) -> Any:
+        """Half spectrum of B A' p; p has no mean."""
+        image = self.region * 0.0 if is_tensor(pull) else np.zeros(self.shape, np.float32)
+        image[self.region] = pull
+        spectrum = rfftn(image)
+        spectrum *= self.inverse
+        return spectrum
+
+    def _deviation(self, image: Any) -> Any:
+        """A x: the region's values without their mean."""
+        values = image[self.region]
+        return values - values.mean()
+
+
+def _fluid(r2star, inside, prepared: Prepared, voxel_size_mm, largest_r2star: float) -> tuple[np.ndarray, tuple]:
+    """The fluid on the padded grid and a warning; no fluid where R2* is missing or shows too little of it."""
+    none = np.zeros(prepared.kept.shape, bool)
+    if r2star is None:
+        return none, ("MEDI+0 had no R2* to find cerebrospinal fluid in: the map is MEDI's.",)
+    found = csf_mask(r2star, inside, voxel_size_mm=voxel_size_mm, largest_r2star=largest_r2star)
+    csf = prepared.frame.crop(found) & prepared.kept
+    count = int(np.count_nonzero(csf))
+    if count < MINIMUM_VOXELS:
+        return none, (
+            f"MEDI+0 found only {count} voxels of cerebrospinal fluid, fewer than {MINIMUM_VOXELS}: the map is MEDI's.",
+        )
+    return csf, ()

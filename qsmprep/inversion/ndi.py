@@ -1,0 +1,243 @@
+"""Non-linear dipole inversion (NDI): gradient descent on the misfit of the complex phase, stopped early."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qsmprep.convergence import Convergence
+from qsmprep.dipole import KINDS, dipole_kernel
+from qsmprep.fourier import irfftn, is_tensor, rfftn, to_device, to_numpy
+from qsmprep.inversion import Inversion
+from qsmprep.inversion.holes import handles_holes, residual_threshold_option, two_pass_option
+from qsmprep.inversion.inputs import checked_field, checked_image, radians_per_ppm, reliable
+from qsmprep.jit import jit, prange
+from qsmprep.options import check_options, option
+from qsmprep.volume import frame_around
+
+
+@dataclass(frozen=True)
+class NdiOptions:
+    """Options of NDI."""
+
+    max_iterations: int = option(100, "Iterations; few of them regularise.", low=1, high=10000)
+    step: float = option(
+        1.0,
+        "Step of the descent on the squared misfit; from 2.25 on, for data weights up to 1, it diverges.",
+        low=1e-3,
+        high=2.0,
+    )
+    tikhonov: float = option(
+        0.0, "Weight alpha of |chi|^2, for phase in rad and data weights up to 1.", low=0, high=0.1
+    )
+    tolerance: float = option(
+        0.0, "Relative change of chi at which to stop earlier (0: all iterations are done).", low=0, high=1
+    )
+    inside_only: bool = option(
+        True, "Allow sources in the mask only; as published, they may lie anywhere and are cut off at the end."
+    )
+    residual_threshold: float = residual_threshold_option()
+    two_pass: bool = two_pass_option()
+    kernel: str = option("continuous", "Form of the dipole kernel.", choices=KINDS)
+    padding: int = option(16, "Zeros added to each axis before the transform.", unit="voxels", low=0, high=1024)
+
+
+@handles_holes
+def ndi(
+    field_ppm: np.ndarray,
+    mask: np.ndarray,
+    *,
+    voxel_size_mm: tuple[float, float, float],
+    b0_direction: tuple[float, float, float],
+    centre_frequency_mhz: float,
+    echo_times_s: np.ndarray,
+    weights: np.ndarray | None = None,
+    magnitude: np.ndarray | None = None,
+    relative_residual: np.ndarray | None = None,
+    options: NdiOptions = NdiOptions(),
+    progress: Callable[[int, int], None] | None = None,
+    device: str = "cpu",
+) -> Inversion:
+    """Susceptibility by gradient descent on a non-linear data term, without a penalty on the image.
+
+    Descends |w (exp(i D x) - exp(i phi))|^2 + alpha |x|^2 from x = 0, x <- x - 2 tau (D' w^2 sin(D x - phi) + alpha x),
+    with phi the phase in rad that the field gathers over one echo spacing (over the echo time, when there is one
+    echo), and chi = x in ppm. Frequencies where the dipole kernel is large come first, the noise near its zeros last.
+    After each iteration x is set to 0 outside the mask, as a tissue field has no sources there.
+
+    Parameters
+    ----------
+    field_ppm : (n0, n1, n2) tissue field in ppm.
+    mask : (n0, n1, n2) where the field is valid.
+    voxel_size_mm : edge lengths in mm.
+    b0_direction : direction of B0 in voxel axes.
+    centre_frequency_mhz : of the scanner.
+    echo_times_s : (n_echo,) ascending.
+    weights : (n0, n1, n2) data weights w >= 0, scaled here so that the 99.9th percentile in the mask is 1, and clipped
+        there; None: the magnitude, or the mask where there is none.
+    magnitude : (n0, n1, n2), used where `weights` is None.
+    relative_residual : (n0, n1, n2) of the echo combination; excludes voxels from the weights, not from the mask.
+    options : parameters. Published are 30 to 200 iterations, with sources anywhere. On simulated heads of SNR 50 to
+        300, straight and tilted, 100 iterations come within two percentage points of the least error; where there is a
+        calcification, even 200 do not reach the error of division. Sources allowed outside the mask take up field next
+        to the rim, and the error is then 10 to 20 % above that of division rather than 5 to 20 % below it.
+    progress : called as progress(iteration, max_iterations).
+    device : "cpu", or a torch device.
+
+    Returns
+    -------
+    Inversion with chi in ppm, 0 outside the mask; its zero frequency is 0, so reference it afterwards.
+
+    References
+    ----------
+    Polak 2020.
+    """
+    check_options(options)
+    begin = time.perf_counter()
+    field, inside, measured = checked_field(field_ppm, mask)
+    weights = checked_image(magnitude if weights is None else weights, inside, "The weight image")
+    scale = np.float32(radians_per_ppm(centre_frequency_mhz, echo_times_s))
+    if weights is None:
+        weights = inside.astype(np.float32)
+    measured &= reliable(inside, relative_residual, options.residual_threshold)
+    brightest = np.percentile(weights[inside], 99.9) or weights.max()
+    weights = np.where(measured, np.minimum(weights / brightest, 1), 0).astype(np.float32)
+    frame = frame_around(inside, padding=options.padding)
+    shape = frame.padded_shape
+    phase = to_device(frame.crop(field) * scale, device)
+    squared = to_device(frame.crop(weights) ** 2, device)
+    dipole = to_device(dipole_kernel(shape, voxel_size_mm, b0_direction, kind=options.kernel), device)
+    support = to_device(frame.crop(inside).astype(np.float32), device)
+    if not options.inside_only:
+        support = support * 0 + 1
+    x, history, converged = descend(phase, squared, support, dipole, options, progress)
+    chi = frame.restore(to_numpy(x)) / scale
+    chi[~inside] = 0
+    monitored = "relative change of chi" + ("" if options.tolerance else " (number of iterations set)")
+    seconds = time.perf_counter() - begin
+    return Inversion(chi, inside, Convergence(len(history), converged, tuple(history), monitored, seconds))
+
+
+def descend(
+    phase: Any,
+    weights: Any,
+    support: Any,
+    dipole: Any,
+    options: NdiOptions,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Any, list[float], bool]:
+    """The iteration, with two pairs of transforms each.
+
+    Parameters
+    ----------
+    phase, weights : (n0, n1, n2) phase in rad, squared data weights; both 0 outside the mask.
+    support : (n0, n1, n2) float, 1 where there may be sources, 0 elsewhere.
+    dipole : half spectrum of D.
+    options : step, Tikhonov weight, tolerance, number of iterations.
+    progress : called as progress(iteration, max_iterations).
+
+    Returns
+    -------
+    x in rad, its relative change in each iteration, and whether that fell below the tolerance, or all iterations were
+    done when there is no tolerance to meet.
+    """
+    length, decay = 2 * options.step, 1 - 2 * options.step * options.tikhonov
+    x, forward, history = phase * 0, phase * 0, []
+    while True:
+        slope = _convolve(_misfit_slope(forward, phase, weights), dipole)
+        x, change, size = _descent_step(x, slope, support, length, decay)
+        history.append(change / size if size > 0 else 0.0)
+        if progress is not None:
+            progress(len(history), options.max_iterations)
+        if history[-1] < options.tolerance or len(history) == options.max_iterations:
+            return x, history, options.tolerance == 0 or history[-1] < options.tolerance
+        forward = _convolve(x, dipole)
+
+
+def _convolve(image: Any, spectrum: Any) -> Any:
+    """Field of an image of sources; `spectrum` is the kernel's half spectrum."""
+    transformed, shape = rfftn(image), tuple(image.shape)
+    if is_tensor(image):
+        return irfftn(transformed * spectrum, shape)
+    transformed = np.ascontiguousarray(transformed)
+    _multiply(transformed.reshape(-1), spectrum.reshape(-1))
+    return irfftn(transformed, shape)
+
+
+def _misfit_slope(forward: Any, phase: Any, weights: Any) -> Any:
+    """W sin(D x - phase), in the memory of `forward` (D x)."""
+    if is_tensor(forward):
+        return weights * (forward - phase).sin()
+    _sine_of_misfit(forward.reshape(-1), phase.reshape(-1), weights.reshape(-1))
+    return forward
+
+
+def _descent_step(x: Any, slope: Any, support: Any, length: float, decay: float) -> tuple[Any, float, float]:
+    """x <- support (decay x - length slope), |change of x| and |x|."""
+    if is_tensor(x):
+        import torch
+
+        after = support * (decay * x - length * slope)
+        change, size = (math.sqrt(float((a * a).sum(dtype=torch.float64))) for a in (after - x, after))
+        return after, change, size
+    norms = np.empty((2, x.shape[0]))
+    kind = x.dtype.type
+    _step_in_image(x, slope, support, kind(length), kind(decay), norms)
+    return x, math.sqrt(math.fsum(norms[0])), math.sqrt(math.fsum(norms[1]))
+
+
+@jit(parallel=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
+def _sine_of_misfit(forward, phase, weights):
+    one, half, two = np.float32(1), np.float32(0.5), np.float32(2)
+    turn, per_turn = np.float32(2 * np.pi), np.float32(0.5 / np.pi)
+    s3, s5, s7, s9, s11 = (
+        np.float32(-1 / 6),
+        np.float32(1 / 120),
+        np.float32(-1 / 5040),
+        np.float32(1 / 362880),
+        np.float32(-1 / 39916800),
+    )
+    c2, c4, c6, c8, c10, c12 = (
+        np.float32(-1 / 2),
+        np.float32(1 / 24),
+        np.float32(-1 / 720),
+        np.float32(1 / 40320),
+        np.float32(-1 / 3628800),
+        np.float32(1 / 479001600),
+    )
+    for i in prange(forward.size):
+        miss = forward[i] - phase[i]
+        miss -= turn * np.floor(miss * per_turn + half)
+        h = half * miss  # |h| <= pi/2: series of the half angle reach float32 precision, and vectorise
+        q = h * h
+        sine = h * (one + q * (s3 + q * (s5 + q * (s7 + q * (s9 + q * s11)))))
+        cosine = one + q * (c2 + q * (c4 + q * (c6 + q * (c8 + q * (c10 + q * c12)))))
+        forward[i] = weights[i] * two * sine * cosine
+
+
+@jit(parallel=True, fastmath={"reassoc", "contract", "nsz"})
+def _step_in_image(x, slope, support, length, decay, norms):
+    n0, n1, n2 = x.shape
+    for a in prange(n0):
+        change, size = 0.0, 0.0
+        for b in range(n1):
+            for c in range(n2):
+                before = x[a, b, c]
+                after = support[a, b, c] * (decay * before - length * slope[a, b, c])
+                x[a, b, c] = after
+                change += np.float64(after - before) ** 2
+                size += np.float64(after) ** 2
+        norms[0, a] = change
+        norms[1, a] = size
+
+
+@jit(parallel=True)
+def _multiply(spectrum, factors):
+    for i in prange(spectrum.size):
+        value, factor = spectrum[i], factors[i]
+        spectrum[i] = complex(factor * value.real, factor * value.imag)

@@ -1,0 +1,74 @@
+"""Tikhonov-regularised inversion: least squares with a penalty on the size of the susceptibility."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from qsmprep.dipole import KINDS
+from qsmprep.inversion import Inversion
+from qsmprep.inversion.closed_form import invert_by_filter
+from qsmprep.options import check_options, option
+
+
+@dataclass(frozen=True)
+class TikhonovOptions:
+    """Options of the Tikhonov-regularised inversion."""
+
+    regularisation: float = option(
+        5e-3, "Weight lambda of |chi|^2 against the misfit of the field.", low=1e-9, high=1e3
+    )
+    correct: bool = option(True, "Divide by the mean of the point spread function, against underestimation.")
+    kernel: str = option("continuous", "Form of the dipole kernel.", choices=KINDS)
+    padding: int = option(32, "Zeros added to each axis before the transform.", unit="voxels", low=0, high=1024)
+
+
+def tikhonov(
+    field_ppm: np.ndarray,
+    mask: np.ndarray,
+    *,
+    voxel_size_mm: tuple[float, float, float],
+    b0_direction: tuple[float, float, float],
+    options: TikhonovOptions = TikhonovOptions(),
+    progress: Callable[[int, int], None] | None = None,
+    device: str = "cpu",
+) -> Inversion:
+    """Susceptibility as the least-squares fit of the field with a penalty on its own energy.
+
+    min |D F chi - F f|^2 + lambda |F chi|^2, that is chi = F^-1 [D F f / (D^2 + lambda)] / c, with c = mean over k of
+    D^2 / (D^2 + lambda). Like TKD it knows nothing about the image, and it is no more accurate: with
+    lambda = 5e-3, its error on simulated heads is that of TKD with a threshold of 0.15, or up to 3 % above it.
+
+    Parameters
+    ----------
+    field_ppm : (n0, n1, n2) tissue field in ppm.
+    mask : (n0, n1, n2) where the field is valid.
+    voxel_size_mm : edge lengths in mm.
+    b0_direction : direction of B0 in voxel axes.
+    options : regularisation and correction. Published are 1e-2 and 5e-3; the former errs by 5 to 20 % more.
+    progress : called as progress(done, total).
+    device : "cpu", or a torch device.
+
+    Returns
+    -------
+    Inversion with chi in ppm, 0 outside the mask; its zero frequency is 0, so reference it afterwards.
+
+    References
+    ----------
+    Kressler 2010; Schweser 2013 (correction).
+    """
+    check_options(options)
+    return invert_by_filter(
+        field_ppm,
+        mask,
+        lambda dipole, shape: dipole / (dipole**2 + np.float32(options.regularisation)),
+        voxel_size_mm=voxel_size_mm,
+        b0_direction=b0_direction,
+        kernel=options.kernel,
+        padding=options.padding,
+        correct=options.correct,
+        progress=progress,
+        device=device,
+    )

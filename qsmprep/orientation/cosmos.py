@@ -1,0 +1,145 @@
+"""COSMOS: susceptibility from the fields of several orientations of the head in the magnet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qsmprep.convergence import Convergence
+from qsmprep.dipole import KINDS, dipole_kernel
+from qsmprep.fourier import irfftn, rfftn, to_device, to_numpy
+from qsmprep.options import check_options, option
+from qsmprep.orientation import OrientationMap
+from qsmprep.orientation.directions import check_condition, cosmos_condition, unit_directions
+from qsmprep.orientation.inputs import checked_fields
+from qsmprep.solvers import conjugate_gradient
+from qsmprep.volume import frame_around
+
+LEAST = 3
+SMALLEST = 1e-6  # of sum w D^2: frequencies below carry no information in any orientation
+FLOOR = 0.1  # added to the mean D^2 of the preconditioner, so that no frequency is blown up at once
+
+
+@dataclass(frozen=True)
+class CosmosOptions:
+    """Options of COSMOS."""
+
+    max_condition: float = option(
+        25.0, "Largest condition number of the orientations that is accepted (three within 5 degrees have 25).", low=1
+    )
+    tolerance: float = option(0.01, "Relative residual of the normal equations at which to stop.", low=1e-8, high=1)
+    max_iterations: int = option(50, "Cap on iterations.", low=1, high=10000)
+    kernel: str = option("continuous", "Form of the dipole kernel.", choices=KINDS)
+    padding: int = option(32, "Zeros added to each axis before the transform.", unit="voxels", low=0, high=1024)
+
+
+def cosmos(
+    fields_ppm: np.ndarray,
+    mask: np.ndarray,
+    *,
+    voxel_size_mm: tuple[float, float, float],
+    b0_directions: np.ndarray,
+    weights: np.ndarray | None = None,
+    options: CosmosOptions = CosmosOptions(),
+    progress: Callable[[int, int], None] | None = None,
+    device: str = "cpu",
+) -> OrientationMap:
+    """Susceptibility by multiple orientation sampling (COSMOS).
+
+    Without weights, closed form at every frequency: chi = sum_i D_i f_i / sum_i D_i^2, 0 where the sum is below 1e-6.
+    With weights, min sum_i |w_i (F^-1 D_i F chi - f_i)|^2 over chi that is 0 where no orientation weighs anything, by
+    conjugate gradients on the normal equations, preconditioned with the closed form.
+
+    Parameters
+    ----------
+    fields_ppm : (n, n0, n1, n2) tissue fields in ppm, n >= 3, registered to one grid.
+    mask : (n0, n1, n2) where susceptibility is wanted.
+    voxel_size_mm : edge lengths in mm.
+    b0_directions : (n, 3) direction of B0 of each orientation in the voxel axes of that grid.
+    weights : (n, n0, n1, n2) >= 0, 0 where a field is not valid; or None.
+    options : see CosmosOptions. Early stopping is what keeps the noise of badly measured frequencies out.
+    progress : called as progress(iteration, max_iterations).
+    device : "cpu", or a torch device.
+
+    Returns
+    -------
+    OrientationMap with chi in ppm, 0 outside the mask; its zero frequency is free or 0, so reference it afterwards.
+
+    Raises
+    ------
+    ValueError : fewer than three orientations, orientations too much alike, shapes that differ, a field not in ppm.
+
+    References
+    ----------
+    Liu 2009.
+    """
+    check_options(options)
+    begin = time.perf_counter()
+    directions = unit_directions(b0_directions, LEAST, "COSMOS")
+    condition = cosmos_condition(directions)
+    check_condition(condition, options.max_condition, directions, "COSMOS")
+    fields, inside, weights = checked_fields(fields_ppm, mask, weights, len(directions))
+    support = inside if weights is None else inside | weights.any(axis=0)
+    frame = frame_around(support, padding=options.padding)
+    dipoles = [
+        to_device(dipole_kernel(frame.padded_shape, voxel_size_mm, tuple(b), kind=options.kernel), device)
+        for b in directions
+    ]
+    data = [to_device(frame.crop(field), device) for field in fields]
+    if weights is None:
+        chi = _closed_form(data, dipoles, frame.padded_shape)
+        convergence = (1, True, (), "closed form")
+        if progress is not None:
+            progress(1, 1)
+    else:
+        squares = [to_device(frame.crop(w * w), device) for w in weights]
+        region = to_device(frame.crop(support.astype(np.float32)), device)
+        solution = _weighted(data, squares, region, dipoles, options, progress)
+        chi = solution.x
+        monitored = "relative residual of the normal equations"
+        convergence = (solution.iterations, solution.converged, solution.history, monitored)
+    chi = frame.restore(to_numpy(chi))
+    chi[~inside] = 0
+    return OrientationMap(chi, inside, condition, Convergence(*convergence, time.perf_counter() - begin))
+
+
+def _closed_form(data: list[Any], dipoles: list[Any], shape: tuple[int, ...]) -> Any:
+    spectrum, total = 0, sum(dipole * dipole for dipole in dipoles)
+    inverse = (total >= SMALLEST) / (total + (total < SMALLEST))
+    for field, dipole in zip(data, dipoles, strict=True):
+        spectrum = spectrum + rfftn(field) * dipole
+    return irfftn(spectrum * inverse, shape)
+
+
+def _weighted(data, squares, region, dipoles, options, progress):
+    """Solve sum_i D_i w_i^2 D_i chi = sum_i D_i w_i^2 f_i inside the region."""
+    shape = tuple(region.shape)
+    # What the closed form would be if each orientation had its mean weight everywhere.
+    powers = [float((square * region).sum() / region.sum()) for square in squares]
+    inverse = 1 / (sum(p * d * d for d, p in zip(dipoles, powers, strict=True)) + FLOOR * sum(powers))
+
+    def gather(images) -> Any:
+        total = 0
+        for image, dipole in zip(images, dipoles, strict=True):
+            total = total + rfftn(image) * dipole
+        return irfftn(total, shape) * region
+
+    def normal(chi) -> Any:
+        spectrum = rfftn(chi)
+        return gather(
+            irfftn(spectrum * dipole, shape) * square for dipole, square in zip(dipoles, squares, strict=True)
+        )
+
+    rhs = gather(field * square for field, square in zip(data, squares, strict=True))
+    return conjugate_gradient(
+        normal,
+        rhs,
+        tolerance=options.tolerance,
+        max_iterations=options.max_iterations,
+        precondition=lambda residual: irfftn(rfftn(residual) * inverse, shape) * region,
+        progress=progress,
+    )

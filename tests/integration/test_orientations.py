@@ -1,0 +1,79 @@
+"""Several orientations of one head through the real command line."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qsmprep.phantom.dataset import simulate
+from qsmprep.phantom.options import SimulationOptions
+
+WORDS = ("--skip-bids-validation", "--inversion", "tkd", "--relaxometry", "none")
+
+
+@pytest.fixture(scope="module")
+def joined(tmp_path_factory, run_qsmprep):
+    pytest.importorskip("SimpleITK")
+    folder = tmp_path_factory.mktemp("orientations")
+    options = SimulationOptions(voxel_size="3", orientations="0,0;20,0;0,25", echo_times="0.005,0.012,0.019")
+    return run_qsmprep(simulate(folder / "bids", options), folder / "out", *WORDS, "--multi-orientation", "cosmos")
+
+
+def truth(joined, name):
+    import nibabel as nib
+
+    folder = joined.bids / "derivatives" / "truth" / "sub-01" / "anat"
+    return np.asarray(nib.load(folder / f"sub-01_run-1_{name}.nii.gz").dataobj)
+
+
+def nrmse(chi, true, mask):
+    x, t = chi[mask] - chi[mask].mean(), true[mask] - true[mask].mean()
+    return np.linalg.norm(x - t) / np.linalg.norm(t)
+
+
+def test_it_succeeds_and_cosmos_is_nearer_to_the_truth_than_one_orientation(joined):
+    assert joined.status == 0, joined.stderr
+    mask = (joined.image("desc-cosmos_mask") > 0) & (truth(joined, "desc-brain_mask") > 0)
+    assert mask.sum() > 0.6 * (truth(joined, "desc-brain_mask") > 0).sum()
+    together = nrmse(joined.image("desc-cosmos_Chimap"), truth(joined, "Chimap"), mask)
+    alone = nrmse(joined.image("run-1_Chimap"), truth(joined, "Chimap"), mask)
+    assert together < 0.8 * alone
+
+
+def test_the_sidecar_tells_how_the_orientations_lie_and_what_the_map_was_made_from(joined):
+    document = json.loads((joined.out / "sub-01" / "anat" / "sub-01_desc-cosmos_Chimap.json").read_text("utf-8"))
+    assert document["Orientations"] == ["sub-01_run-1", "sub-01_run-2", "sub-01_run-3"]
+    directions = np.array(document["B0Directions"])
+    turns = np.degrees(np.arccos(directions[:, 2]))
+    assert np.allclose(turns, [0, 20, 25], atol=1)
+    assert np.array(document["RegistrationMatrices"]).shape == (3, 4, 4)
+    for source in document["Sources"]:
+        assert (joined.out / source.removeprefix("bids::")).is_file()
+    assert document["Units"] == "ppm"
+
+
+def test_the_report_shows_the_joint_map(joined):
+    page = (joined.out / "sub-01.html").read_text("utf-8")
+    assert "Several orientations: COSMOS" in page
+    assert (joined.out / "sub-01" / "figures" / "sub-01_desc-cosmos_Chimap.png").is_file()
+
+
+def test_the_bids_validator_finds_no_error(joined):
+    validator = Path(sys.executable).with_name("bids-validator-deno")
+    found = shutil.which("bids-validator-deno") or (str(validator) if validator.exists() else None)
+    if found is None:
+        pytest.skip("bids-validator-deno is not installed")
+    done = subprocess.run([found, "--json", str(joined.out)], capture_output=True, text=True, check=False)
+    issues = json.loads(done.stdout)["issues"]["issues"]
+    assert not [issue for issue in issues if issue["severity"] == "error"]
+
+
+def test_too_few_orientations_are_told_before_anything_runs(joined, tmp_path, run_qsmprep):
+    done = run_qsmprep(joined.bids, tmp_path / "out", *WORDS, "--multi-orientation", "sti")
+    assert done.status == 2
+    assert "sub-01: --multi-orientation sti needs 6 or more orientations; there are 3" in done.stderr
+    assert not (tmp_path / "out" / "sub-01").exists()

@@ -1,0 +1,152 @@
+"""Graph that joins several orientations of one head: registration to one of them, then COSMOS or STI."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from nipype.interfaces.utility import IdentityInterface, Merge
+from nipype.pipeline.engine import Node, Workflow
+
+from qsmprep.bids.outputs import figures_folder, output_path
+from qsmprep.interfaces.inversion import Reference
+from qsmprep.interfaces.orientation import Cosmos, RegisterOrientation, Sti
+from qsmprep.interfaces.outputs import SaveOutput
+from qsmprep.interfaces.report import DrawFigure
+from qsmprep.report.figures import STYLES
+from qsmprep.workflows.plan import RunPlan
+
+NEEDED = {"local_field": ("background_wf", "local_field"), "mask": ("background_wf", "mask"),
+          "noise": ("field_wf", "noise"), "magnitude": ("phase_wf", "magnitude_rss"),
+          "brain_mask": ("brain_mask_wf", "mask")}  # fmt: skip
+STI_MAPS = ("anisotropy", "chi33", "chi13", "chi23", "offdiagonal")
+PICTURES: Mapping[str, tuple[tuple[str, str, str, str], ...]] = {
+    "cosmos": (("cosmos", "cosmos_reference", "chi", "Susceptibility by COSMOS"),),
+    "sti": (("sti", "sti_reference", "chi", "Mean susceptibility of the tensor"),
+            ("anisotropy", "sti_join", "anisotropy", "Magnetic susceptibility anisotropy")),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class OrientationPlan:
+    """The runs of a session that are joined.
+
+    Attributes
+    ----------
+    prefix : stem of the output names.
+    runs : plans of the runs, the reference first.
+    methods : cosmos, sti.
+    """
+
+    prefix: str
+    runs: tuple[RunPlan, ...]
+    methods: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """A name that nipype accepts for the graph; no run bears it."""
+        return self.prefix.replace("-", "_") + "_orientations"
+
+    @property
+    def title(self) -> str:
+        """What records and messages call it."""
+        return f"{self.prefix}_orientations"
+
+
+def connect_orientations(workflow: Workflow, plan: OrientationPlan, graphs: Mapping[str, Workflow]) -> None:
+    """Add the graph of a session's orientations to the graphs of its runs, by name of the run's plan."""
+    joined = init_orientation_wf(plan=plan)
+    for number, run in enumerate(plan.runs):
+        fields = [(f"{stage}.outputnode.{output}", f"inputnode.{name}_{number}")
+                  for name, (stage, output) in NEEDED.items()]  # fmt: skip
+        workflow.connect([(graphs[run.name], joined, fields)])
+
+
+def init_orientation_wf(*, plan: OrientationPlan) -> Workflow:
+    """Tissue fields of several orientations to joint maps, written under their names.
+
+    Inputs
+    ------
+    local_field_i, mask_i, noise_i, magnitude_i, brain_mask_i : of run i; run 0 is the reference.
+    """
+    workflow = Workflow(name=plan.name)
+    first, count = plan.runs[0], len(plan.runs)
+    inputnode = Node(IdentityInterface([f"{name}_{i}" for name in NEEDED for i in range(count)]), name="inputnode")
+    merged = {name: Node(Merge(count), name=f"all_{name}") for name in ("local_field", "mask", "noise", "transform")}
+    options = first.settings.steps["orientation"]
+    for i, run in enumerate(plan.runs):
+        register = RegisterOrientation(
+            centre_frequency=run.centre_frequency_mhz,
+            b0_direction=run.b0,
+            label=run.prefix,
+            is_reference=i == 0,
+            smallest_correlation=options.smallest_correlation,
+        )
+        node = run.node(register, f"register_{i}", volumes=16)
+        own = [(f"{name}_{i}", name) for name in ("local_field", "mask", "noise", "magnitude")]
+        workflow.connect(
+            [(inputnode, node, [*own, ("magnitude_0", "reference_magnitude"),
+                                ("brain_mask_0", "reference_mask")])]
+        )  # fmt: skip
+        workflow.connect([(node, merge, [(name, f"in{i + 1}")]) for name, merge in merged.items()])
+    if "cosmos" in plan.methods:
+        join = _joining(workflow, Cosmos(), "cosmos", plan, merged)
+        reference = _reference(workflow, join, "chi", "cosmos", plan)
+        _save(workflow, reference, "chi", "cosmos", plan)
+        _save(workflow, join, "mask", "cosmos_mask", plan)
+    if "sti" in plan.methods:
+        join = _joining(workflow, Sti(), "sti", plan, merged)
+        reference = _reference(workflow, join, "mean", "sti", plan)
+        _save(workflow, reference, "chi", "sti", plan)
+        for name in STI_MAPS:
+            _save(workflow, join, name, name, plan)
+        _save(workflow, join, "mask", "sti_mask", plan)
+    for label, source, output, title in pictures_of(plan):
+        file = str(first.output_dir / figures_folder(plan.prefix) / figure_file(plan, label))
+        node = first.node(
+            DrawFigure(out_file=file, display={**STYLES["chi"], "title": title}), f"draw_{label}", volumes=5
+        )
+        mask = workflow.get_node(f"{source.split('_')[0]}_join")
+        workflow.connect([(workflow.get_node(source), node, [(output, "in_file")]), (mask, node, [("mask", "mask")])])
+    return workflow
+
+
+def pictures_of(plan: OrientationPlan) -> list[tuple[str, str, str, str]]:
+    """Name, node, output and title of each picture."""
+    return [picture for method in plan.methods for picture in PICTURES[method]]
+
+
+def figure_file(plan: OrientationPlan, label: str) -> str:
+    """File name of a picture."""
+    return f"{plan.prefix}_desc-{label}_Chimap.png"
+
+
+def _joining(workflow: Workflow, interface, method: str, plan: OrientationPlan, merged: Mapping[str, Node]) -> Node:
+    first, settings = plan.runs[0], plan.runs[0].settings
+    interface.inputs.trait_set(
+        options=asdict(settings.steps[method]), weighting=settings.steps["orientation"].weighting, device=first.device
+    )
+    volumes = (8 if method == "cosmos" else 16) * len(plan.runs) + 40
+    node = first.node(interface, f"{method}_join", volumes=volumes, threads=first.threads)
+    workflow.connect([(merge, node, [("out", f"{name}s")]) for name, merge in merged.items()])
+    return node
+
+
+def _reference(workflow: Workflow, join: Node, output: str, method: str, plan: OrientationPlan) -> Node:
+    first = plan.runs[0]
+    reference = Reference(options={"region": first.settings.steps["reference"].region}, label=method)
+    node = first.node(reference, f"{method}_reference", volumes=4)
+    workflow.connect([(join, node, [(output, "chi"), ("mask", "mask")])])
+    return node
+
+
+def _save(workflow: Workflow, source: Node, output: str, key: str, plan: OrientationPlan) -> None:
+    """Write one map; its parents are the fields, masks and magnitudes of all runs."""
+    first = plan.runs[0]
+    parents = ("qsm_mask",) if key.endswith("_mask") else ("local_field", "qsm_mask", "magnitude")
+    sources = [f"bids::{output_path(parent, run.prefix).as_posix()}" for run in plan.runs for parent in parents]
+    save = SaveOutput(
+        key=key, output_dir=str(first.output_dir), prefix=plan.prefix, sources=sources, software=first.software
+    )
+    node = first.node(save, f"save_{key}", volumes=4)
+    workflow.connect([(source, node, [(output, "in_file")])])
