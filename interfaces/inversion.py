@@ -21,6 +21,7 @@ from qsmprep.inversion.reference import reference_to
 from qsmprep.phase.sign import chi_sign_is_plausible
 from qsmprep.settings import ReferenceOptions
 from qsmprep.units import check_susceptibility_ppm, hz_to_ppm
+from qsmprep.ventricles import csf_mask, enough_csf
 
 
 class InvertInputSpec(MethodInputSpec):

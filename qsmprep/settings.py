@@ -148,6 +148,7 @@ PRESETS: Mapping[str, dict[str, Any]] = MappingProxyType(
         "consensus-fansi": _CONSENSUS,
         "consensus-medi": {**_CONSENSUS, "inversion": {"method": ["medi"]}},
         "fast": {**_CONSENSUS, "inversion": {"method": ["rts"]}},
+        "accurate": {**_CONSENSUS, "background": {"method": ["iharperella"]}},
     }
 )
 DEFAULT_PIPELINE = "consensus-fansi"

@@ -188,7 +188,7 @@ def pull_generalised(
     vector_split: Any, tensor_split: Any, thresholds: Any, threshold: float, voxel_size_mm: tuple, mu: tuple,
     divergence: Any, vector: Any,
 ) -> None:  # fmt: skip
-    """What the next solve wants: grad' a in `divergence`, mu0 E' b - mu1 a in `vector`; a, b are z - s of the splits."""
+    """For the next solve: grad' a in `divergence`, mu0 E' b - mu1 a in `vector`; a, b are z - s of the splits."""
     if is_tensor(vector):
         a = vector_split - 2 * _clip(vector_split, thresholds)
         b = tensor_split - 2 * _clip(tensor_split, threshold)

@@ -24,9 +24,9 @@ from qsmprep.symmetric_gradient import PAIRS
 MARGIN = 2  # voxels of a grid around its data: the domain, and the neighbours of the domain
 RELAXATION = 1.8  # of all variables; the solution stays where it is
 DATA, PENALISED = 9, 10  # bits of `Grid.flags` behind the three of p and the six of q
-# Magnitudes that the steps suit: phi (ppm), chi (ppm), w times the finest grid's voxel size h (ppm), eta / h^2 (ppm),
-# p / alpha1 and q / alpha0. They set the pace, not the result, and were chosen on heads of 1 to 3 mm, SNR 50 to 300.
-SCALES = (0.003, 0.05, 0.02, 0.0025, 5.0, 5.0)
+# Magnitudes that the steps suit: phi (ppm), chi (ppm), w times the finest grid's voxel size h (ppm), eta (ppm mm^2),
+# p / alpha1 and q / alpha0. They set the pace, not the minimum; chosen on simulated heads of 1 and 2 mm.
+SCALES = (0.003, 0.05, 0.02, 0.01, 5.0, 5.0)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def make_grid(
     finest_mm: float | None = None,
     device: str = "cpu",
 ) -> Grid:
-    """A grid for the iteration; the domain is every voxel within one of `data` or `penalised`, diagonals included.
+    """A grid for the iteration; its domain is `penalised` and every voxel within one of `data`, diagonals included.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def make_grid(
     """
     from scipy.ndimage import binary_dilation
 
-    domain = binary_dilation(data | penalised, np.ones((3, 3, 3), bool))
+    domain = binary_dilation(data, np.ones((3, 3, 3), bool)) | penalised
     edges = [domain & np.roll(domain, -1, axis) for axis in range(3)]
     bits = edges + [edge & np.roll(edge, 1, axis) for axis, edge in enumerate(edges)]
     bits += [edges[i] & np.roll(edges[i], 1, j) & edges[j] & np.roll(edges[j], 1, i) for i, j in PAIRS]
@@ -109,7 +109,7 @@ def make_grid(
     last = np.where(rows, domain.shape[2] - domain[..., ::-1].argmax(axis=2), 0)
     stencil = stencils(voxel_size_mm, b0_direction)
     size = finest_mm or float(np.prod(voxel_size_mm)) ** (1 / 3)
-    units = (1, 1, 1 / size, size**2, alpha1, alpha0)
+    units = (1, 1, 1 / size, 1, alpha1, alpha0)
     magnitudes = tuple(scale * unit for scale, unit in zip(SCALES, units, strict=True))
     return Grid(
         source=to_device((source * data).astype(np.float32), device),

@@ -16,6 +16,8 @@ from typing import Any, BinaryIO
 import nibabel as nib
 import numpy as np
 
+from qsmprep import registry
+
 RAW = "raw"
 
 
@@ -137,7 +139,8 @@ def sidecar(
     """
     output = OUTPUTS[key]
     given, sources = sources, []
-    for parent in () if given else output.parents:
+    parents = _chi_parents(steps) if key == "chi" else output.parents
+    for parent in () if given else parents:
         if parent == RAW:
             sources += [f"bids:raw:{path}" for path in raw_sources]
         elif parent in available:
@@ -168,6 +171,15 @@ def _orientation_keys(steps: list[dict[str, Any]]) -> dict[str, Any]:
         "B0Directions": [fact["B0 in the voxel axes of the reference"] for fact in facts],
         "RegistrationMatrices": [fact["reference world to run world (mm)"] for fact in facts],
     }
+
+
+def _chi_parents(steps: list[dict[str, Any]]) -> tuple[str, ...]:
+    """What susceptibility was made of: the tissue field, or what a single-step method starts from."""
+    method = next((step["method"] for step in steps if step["stage"] == "inversion"), None)
+    inputs = registry.find("inversion", method).inputs() if method in registry.names("inversion") else ("field_ppm",)
+    if "field_ppm" in inputs:
+        return OUTPUTS["chi"].parents
+    return ("total_field" if "total_field_ppm" in inputs else RAW, "background_mask", "magnitude")
 
 
 def _susceptibility_keys(steps: list[dict[str, Any]]) -> dict[str, Any]:

@@ -166,8 +166,8 @@ def find_runs(
 def find_derivative(folder: Path, run: GreRun, *, suffix: str, desc: str | None) -> Path | None:
     """The file `*_desc-<desc>_<suffix>.nii[.gz]` of a derivative dataset that belongs to a run; None if there is none.
 
-    With `desc` None, any or none will do. A file belongs to the run if none of its entities contradicts the run's; one that names more of them is preferred.
-    Files in another space are left aside.
+    With `desc` None, any or none will do. A file belongs to the run if none of its entities contradicts the run's; one
+    that names more of them is preferred. Files in another space are left aside.
 
     Raises
     ------

@@ -42,7 +42,10 @@ def execute(
     plans: Sequence[RunPlan],
     orientations: Sequence[OrientationPlan] = (),
     *,
-    request: Request, settings: Settings, logs: Path) -> Outcome:
+    request: Request,
+    settings: Settings,
+    logs: Path,
+) -> Outcome:
     """Run the graphs of all plans as one, each node in a process of its own."""
     _configure(logs)
     names = {plan.name: plan.prefix for plan in plans} | {plan.name: plan.title for plan in orientations}

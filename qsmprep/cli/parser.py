@@ -101,7 +101,7 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         "--derivatives",
         nargs="+",
         metavar="NAME=PATH",
-        help="derivative datasets whose brain masks (desc-brain_mask) and, for --reference-region segmentation, "
+        help="derivative datasets whose brain masks (desc-brain_mask) and, for --reference segmentation, "
         "segmentations (dseg) are used",
     )
     group.add_argument(
@@ -111,7 +111,7 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         "--segmentation-file",
         type=Path,
         metavar="NIFTI",
-        help="label image on the grid of the images, used for every run, for --reference-region segmentation",
+        help="label image on the grid of the images, used for every run, for --reference segmentation",
     )
 
 

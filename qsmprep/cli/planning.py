@@ -154,18 +154,18 @@ def _given_region(run: GreRun, request: Request, settings: Settings) -> Region |
     """The reference region of a segmentation: the file given by the user, else one of the derivatives."""
     options = settings.steps["reference"]
     if options.region == "csf" and settings.method("relaxometry") == "none":
-        raise ValueError("--reference-region csf needs R2*, so several echoes and no --relaxometry none.")
+        raise ValueError("--reference csf needs R2*, so several echoes and no --relaxometry none.")
     if options.region != "segmentation":
         return None
     if options.label is None:
-        raise ValueError("--reference-region segmentation: say which label by --reference-label.")
+        raise ValueError("--reference segmentation: say which label by --reference-label.")
     if request.segmentation_file is not None:
         return find_region(request.segmentation_file.absolute(), options.label)
     for _, folder in request.derivatives:
         path = find_derivative(folder, run, suffix="dseg", desc=None)
         if path is not None:
             return find_region(path, options.label)
-    raise ValueError(f"{run.name}: --reference-region segmentation, but there is no segmentation of it; give "
+    raise ValueError(f"{run.name}: --reference segmentation, but there is no segmentation of it; give "
                      "--segmentation-file, or --derivatives with a dseg image on the grid of the images.")  # fmt: skip
 
 

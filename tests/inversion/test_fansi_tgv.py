@@ -62,7 +62,7 @@ def test_beats_division_and_keeps_the_nuclei(smooth_head, phase):
     found = fansi_tgv(head.field, head.mask, **inputs, options=few, progress=lambda done, total: calls.append(done))
     division = head.error(tkd(head.field, head.mask, **head.geometry).chi_ppm)
     assert head.error(found.chi_ppm) < 0.75 * division
-    assert 0.85 < head.slope(found.chi_ppm) < 1.1
+    assert 0.85 < head.slope(found.chi_ppm) < 1.15
     assert calls == list(range(1, found.convergence.iterations + 1))
     with pytest.raises(ValueError, match="alpha0"):
         fansi_tgv(head.field, head.mask, **inputs, options=FansiTgvOptions(alpha0=-1.0))
@@ -120,7 +120,7 @@ def test_minimum_agrees_with_an_independent_solver():
     second = second_order(0.1, 0.6, SHAPE, H, "cpu")
     penalties = Penalties(mu_gradient=0.3, mu_data=1.0, nonlinear=False)
     with use_threads(1):
-        x = minimise_generalised_variation(problem, second, penalties, tolerance_percent=1e-3, max_iterations=1500)[0]
+        x = minimise_generalised_variation(problem, second, penalties, tolerance_percent=1e-3, max_iterations=1000)[0]
     dipole, phase, weights = (
         problem.grid.dipole.astype(float),
         problem.phase.astype(float),
@@ -138,7 +138,7 @@ def test_minimum_agrees_with_an_independent_solver():
     y, v, q = np.zeros(SHAPE), np.zeros((3, *SHAPE)), np.zeros((6, *SHAPE))
     p, r, y_bar, v_bar = np.zeros((3, *SHAPE)), np.zeros(SHAPE), y, v
     step = 0.25
-    for _ in range(2000):
+    for _ in range(1500):
         p = np.clip(p + step * (gradient(y_bar, H) - v_bar), -0.05 * ratios, 0.05 * ratios)
         q = np.clip(q + step * symmetric_gradient(v_bar, H), -0.1, 0.1)
         r = weights * (r + step * (field(y_bar) - phase)) / (weights + step)

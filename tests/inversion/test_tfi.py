@@ -191,3 +191,14 @@ def test_wrong_input_is_refused(head, phase, total):
         run(head, phase, total, weights=-head.magnitude)
     with pytest.raises(ValueError, match="data_weight"):
         run(head, phase, total, TfiOptions(data_weight=-1.0))
+
+
+def test_strong_source_whose_phase_exceeds_pi_is_found(head, phase, total):
+    source = np.zeros(head.mask.shape, bool)
+    source[20:24, 14:18, 18:22] = True
+    strong = total + head.mask * DipoleField(head.mask.shape, head.voxel_size_mm, head.b0_direction)(-3.0 * source)
+    assert np.abs(strong - total).max() * radians_per_ppm(**phase) > np.pi
+    result = run(head, phase, strong.astype(np.float32), replace(OPTIONS, max_iterations=200))
+    around = head.mask & ~source
+    assert result.convergence.converged
+    assert result.chi_ppm[source].mean() - result.chi_ppm[around].mean() == pytest.approx(-3.0, rel=0.15)

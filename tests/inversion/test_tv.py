@@ -17,7 +17,7 @@ def cost(x, field, weights, dipole, h, lam):
     return 0.5 * ((weights * residual) ** 2).sum() + lam * np.abs(gradient(x, h)).sum()
 
 
-def primal_dual(field, weights, dipole, h, lam, iterations=6000):
+def primal_dual(field, weights, dipole, h, lam, iterations=2500):
     """The minimum by the algorithm of Chambolle and Pock, in double precision."""
     from qsmprep.operators import gradient_adjoint
 
