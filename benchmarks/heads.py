@@ -5,7 +5,7 @@ from __future__ import annotations
 from qsmprep.phantom.options import SimulationOptions
 
 SEVEN_TESLA = {"field_strength": 7.0, "echo_times": "0.004,0.008,0.012,0.016,0.02"}
-VARIED = {"variation": 0.05, "texture": 0.01}
+VARIED = {"variation": 0.05}
 
 HEADS = {
     "standard": SimulationOptions(),
@@ -20,6 +20,7 @@ HEADS = {
     "7 T, tilted, lesions": SimulationOptions(
         seed=5, tilt_x=20.0, peak_snr=300.0, calcification=True, bleed=True, **SEVEN_TESLA, **VARIED
     ),
+    "textured": SimulationOptions(seed=6, voxel_size="1,1,2", tilt_x=20.0, texture=0.01, **VARIED),
 }
 
 

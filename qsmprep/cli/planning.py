@@ -139,7 +139,7 @@ def _check_radii(settings: Settings, image: nib.spatialimages.SpatialImage) -> N
         for method in settings.methods[stage]:
             options = settings.options_of(stage, method)
             for field in dataclasses.fields(options) if options is not None else ():
-                if not field.name.endswith("radius"):
+                if not field.name.endswith("radius") or field.name == "max_radius":  # V-SHARP takes smaller ones then
                     continue
                 unit = getattr(options, "radius_unit", field.metadata["unit"])
                 length = voxel if unit.startswith("voxel") else 1.0

@@ -79,8 +79,9 @@ def l1qsm(
         there; None: the magnitude, or the mask where there is none.
     magnitude : (n0, n1, n2) for the weights r of total variation, and for w where `weights` is None.
     relative_residual : (n0, n1, n2) of the echo combination; excludes voxels from the weights, not from the mask.
-    options : parameters. No alpha1 is published as default; between 0.02 and 0.1 the map hardly changes. The published
-        50 iterations to a change of 1 % are not enough for a strong source; the kernel is that of `tv`.
+    options : parameters. A larger alpha1 withstands more noise, a smaller one keeps strong sources: 0.1 triples the
+        error of a head with a calcification, 0.02 raises that of noisy heads by a third. The published 50 iterations
+        are too few for a strong source. The kernel is that of `tv`.
     progress : called as progress(iteration, max_iterations).
     device : "cpu", or a torch device.
 

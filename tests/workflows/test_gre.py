@@ -96,4 +96,5 @@ def test_presets_differ_in_what_they_say():
         "consensus-fansi": "fansi",
         "consensus-medi": "medi",
         "fast": "rts",
+        "accurate": "fansi",
     }
