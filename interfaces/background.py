@@ -47,7 +47,6 @@ class RemoveBackground(MethodStep):
             voxel_size_mm=grid.voxel_size_mm,
             b0_direction=tuple(self.inputs.b0_direction or grid.b0_direction),
             noise=read_volume(self.inputs.noise) if isdefined(self.inputs.noise) else None,
-            echo_spacing_s=self.inputs.echo_spacing,
         )
         record.add_convergence(result.convergence)
         record.warnings += result.warnings
