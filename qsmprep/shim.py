@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+PIECE = 32768  # voxels summed at a time, in one order: the sum does not depend on threads
+
 
 def harmonic_shim(field: np.ndarray, weight: np.ndarray, voxel_size_mm: tuple[float, float, float]) -> np.ndarray:
     """The harmonic polynomial of degree <= 2 closest to a field where it is known.
@@ -30,8 +32,13 @@ def harmonic_shim(field: np.ndarray, weight: np.ndarray, voxel_size_mm: tuple[fl
     terms = np.stack(_solid_harmonics(*((n - c) * h for n, c, h in zip(known, centre, steps, strict=True))))
     weights = weight[known].astype(np.float64)
     terms *= weights
-    normal = np.einsum("in,jn->ij", terms, terms)
-    coefficients = np.linalg.lstsq(normal, np.einsum("in,n->i", terms, weights * field[known]), rcond=1e-10)[0]
+    measured = weights * field[known]
+    products = np.zeros((10, 10))  # of the nine terms and the field
+    for start in range(0, weights.size, PIECE):
+        piece = slice(start, start + PIECE)
+        rows = np.vstack([terms[:, piece], measured[piece]])
+        products += rows @ rows.T
+    coefficients = np.linalg.lstsq(products[:9, :9], products[:9, 9], rcond=1e-10)[0]
     axes = np.ogrid[tuple(slice(size) for size in field.shape)]
     grid = [((n - c) * h).astype(np.float32) for n, c, h in zip(axes, centre, steps, strict=True)]
     fitted = np.zeros(field.shape, np.float32)

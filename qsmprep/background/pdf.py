@@ -14,6 +14,7 @@ from qsmprep.convergence import Convergence
 from qsmprep.dipole import KINDS, dipole_kernel
 from qsmprep.fourier import irfftn, rfftn, to_device, to_numpy
 from qsmprep.options import check_options, option
+from qsmprep.shim import harmonic_shim
 from qsmprep.solvers import conjugate_gradient
 from qsmprep.volume import frame_around
 
@@ -83,7 +84,7 @@ def pdf(
     inside = frame.crop(mask)
     field = np.where(inside, frame.crop(total_field), np.float32(0))
     # Far sources would need many iterations, and a large shim term would loosen the relative tolerance.
-    field = to_device(np.where(inside, field - shim_field(field, weight, voxel_size_mm), np.float32(0)), device)
+    field = to_device(np.where(inside, field - harmonic_shim(field, weight, voxel_size_mm), np.float32(0)), device)
     spectrum = dipole_kernel(frame.padded_shape, voxel_size_mm, b0_direction, kind=options.kernel)
     fit = ExteriorDipoles(*(to_device(x, device) for x in (spectrum, weight, (~inside).astype(np.float32))))
     sources, iterations, history, converged = conjugate_gradient(
@@ -137,42 +138,6 @@ class ExteriorDipoles:
         sources = self.background(field * self.weight)
         sources *= self.exterior
         return sources
-
-
-def shim_field(field: np.ndarray, weight: np.ndarray, voxel_size_mm: tuple[float, float, float]) -> np.ndarray:
-    """The harmonic polynomial of degree <= 2 closest to a field: what sources far away, and shim coils, make.
-
-    Parameters
-    ----------
-    field, weight : (n0, n1, n2) the field and W, 0 where the field is not known.
-    voxel_size_mm : edge lengths in mm.
-
-    Returns
-    -------
-    (n0, n1, n2) float32 polynomial, in the unit of the field.
-    """
-    known = np.argwhere(weight > 0)
-    centre = known.mean(axis=0)
-    scale = 0.5 * max(size * h for size, h in zip(field.shape, voxel_size_mm, strict=True))
-    # A start needs no more; a fixed choice of voxels and einsum's plain sums do not depend on threads.
-    known = known[:: max(1, len(known) // 50_000)]
-    u = [(known[:, axis] - centre[axis]) * h / scale for axis, h in enumerate(voxel_size_mm)]
-    w = weight[tuple(known.T)].astype(np.float64)
-    terms = np.stack(_solid_harmonics(*u)) * w
-    normal = np.einsum("in,jn->ij", terms, terms)
-    right = np.einsum("in,n->i", terms, w * field[tuple(known.T)])
-    coefficients = np.linalg.lstsq(normal, right, rcond=1e-10)[0]
-    axes = np.ogrid[tuple(slice(size) for size in field.shape)]
-    grid = [((n - c) * h / scale).astype(np.float32) for n, c, h in zip(axes, centre, voxel_size_mm, strict=True)]
-    fitted = np.zeros(field.shape, np.float32)
-    for coefficient, term in zip(coefficients, _solid_harmonics(*grid), strict=True):
-        fitted += np.float32(coefficient) * term
-    return fitted
-
-
-def _solid_harmonics(x, y, z) -> list:
-    """Real solid harmonics up to degree 2."""
-    return [x * 0 + 1, x, y, z, x * y, x * z, y * z, x**2 - y**2, 2 * z**2 - x**2 - y**2]
 
 
 def _weight(noise: np.ndarray, mask: np.ndarray) -> np.ndarray:
