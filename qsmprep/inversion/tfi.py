@@ -17,7 +17,7 @@ from qsmprep.inversion import Inversion
 from qsmprep.inversion.edges import edge_mask
 from qsmprep.inversion.holes import handles_holes, residual_threshold_option, two_pass_option
 from qsmprep.inversion.inputs import checked_field, checked_image, radians_per_ppm, reliable
-from qsmprep.inversion.medi_core import Merit, data_weights, noise_map
+from qsmprep.inversion.medi_core import MU_DATA, MU_GRADIENT, Merit, data_weights, noise_map
 from qsmprep.operators import gradient
 from qsmprep.options import check_options, option
 from qsmprep.proximal import threshold_rows
@@ -26,8 +26,6 @@ from qsmprep.solvers import conjugate_gradient
 from qsmprep.spectral import spectra
 from qsmprep.volume import frame_around
 
-MU_GRADIENT = 100  # penalty parameters of the splits as for MEDI: they set the pace, not the result
-MU_DATA = 0.03
 # Near a bleed or a calcification the phase of one echo spacing exceeds pi; started at zero there, the non-linear term
 # settles for a wrong turn and never comes to rest. The field is unwrapped, so a linear term leads to the right one.
 LINEAR_ITERATIONS = 25
