@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qsmprep.jit import jit, prange
+from qsmprep.masking.morphology import largest_component
 from qsmprep.masking.robust import robust_mask
 from qsmprep.options import check_options, option
 from qsmprep.phase.smoothing import smooth_phase
@@ -15,6 +16,7 @@ from qsmprep.units import check_echo_times
 from qsmprep.unwrap.romeo import RomeoOptions, romeo
 
 _TWO_PI = 2 * np.pi
+_RELIABLE = 0.7  # share of the median quality
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,14 @@ class PhaseOffset:
     phase : (n_echo, n0, n1, n2) float32 in [-pi, pi], every echo.
     offset : (n0, n1, n2) float32 in rad, subtracted from every echo.
     bipolar : (n0, n1, n2) float32 in rad, the phase by which even echoes differed; None when it was not asked for.
-    isolated_voxels : voxels of the mask without a usable phase difference, left out of the estimate.
+    left_out_voxels : voxels of the mask left out of the estimate: their phase difference is not reliable, or does not
+        hang together reliably with that of most of the head.
     """
 
     phase: np.ndarray
     offset: np.ndarray
     bipolar: np.ndarray | None = None
-    isolated_voxels: int = 0
+    left_out_voxels: int = 0
 
 
 def mcpc3ds(
@@ -59,6 +62,9 @@ def mcpc3ds(
 
     The unwrapped phase difference of echoes 1 and 2, scaled to TE1, is what evolved until echo 1; what echo 1 shows
     beyond it, smoothed, is the offset phi(TE = 0). It is subtracted from every echo.
+
+    The estimate is made where the unwrapping can be trusted: behind the dark skull the scalp is often whole turns off,
+    and smoothing would carry that into the rim of the brain.
 
     Parameters
     ----------
@@ -98,21 +104,22 @@ def mcpc3ds(
     usable = np.empty(mask.shape, bool)
     estimate = difference  # its memory serves again
     _offset(*_flat(phase[0], evolution.phase, evolution.quality, times[0] / spacing, estimate, usable))
-    isolated = int(np.count_nonzero(mask) - np.count_nonzero(usable))
+    core = _reliable_core(evolution.quality, usable)
+    left_out = int(np.count_nonzero(mask) - np.count_nonzero(core))
     smoothing = {
         "sigma_mm": options.sigma_mm,
         "voxel_size_mm": voxel_size_mm,
         "passes": options.passes,
         "trend": options.trend,
     }
-    offset = smooth_phase(estimate, usable, **smoothing)
+    offset = smooth_phase(estimate, core, **smoothing)
     corrected = np.empty(phase.shape, np.float32)
     _subtract(phase.reshape(len(phase), -1), offset.reshape(-1), corrected.reshape(len(phase), -1))
     artefact = None
     if options.bipolar:
-        corrected, artefact = _without_bipolar(corrected, magnitude[0], times, usable, smoothing)
+        corrected, artefact = _without_bipolar(corrected, magnitude[0], times, usable, core, smoothing)
     report(1.0)
-    return PhaseOffset(corrected, offset, artefact, isolated)
+    return PhaseOffset(corrected, offset, artefact, left_out)
 
 
 def bipolar_artefact(phase: np.ndarray, echo_times_s: np.ndarray) -> np.ndarray:
@@ -154,7 +161,7 @@ def _bipolar_ratios(echo_times_s):
     return m, float(round(k)) if abs(k - round(k)) < 0.01 else k
 
 
-def _without_bipolar(phase, magnitude, times, mask, smoothing):
+def _without_bipolar(phase, magnitude, times, mask, core, smoothing):
     _, k = _bipolar_ratios(times)
     three = phase[:3]
     if k != round(k):
@@ -162,7 +169,7 @@ def _without_bipolar(phase, magnitude, times, mask, smoothing):
         # only when it is not.
         second = romeo(phase[1], echo_times_s=times[1:2], magnitude=magnitude, mask=mask)
         three = np.stack([phase[0], second.phase, phase[2]])
-    smoothed = smooth_phase(bipolar_artefact(three, times).astype(np.float32), mask, **smoothing)
+    smoothed = smooth_phase(bipolar_artefact(three, times).astype(np.float32), core, **smoothing)
     artefact = romeo(smoothed, echo_times_s=times[:1], magnitude=magnitude, mask=mask).phase
     m, _ = _bipolar_ratios(times)
     corrected = subtract_bipolar(phase, artefact.astype(np.float32), times).astype(np.float32)
@@ -181,6 +188,13 @@ def _checked_times(phase, magnitude, echo_times_s, options):
     if options.bipolar and len(phase) < 3:
         raise ValueError("Bipolar correction needs three or more echoes.")
     return times
+
+
+def _reliable_core(quality, usable):
+    """The largest piece of the voxels whose quality is not far below the usual one."""
+    if not usable.any():
+        raise ValueError("MCPC-3D-S finds no two neighbouring voxels of the mask with a phase to compare.")
+    return largest_component(usable & (quality >= np.float32(_RELIABLE) * np.median(quality[usable])))
 
 
 def _flat(*arrays):
