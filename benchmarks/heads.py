@@ -21,6 +21,9 @@ HEADS = {
         seed=5, tilt_x=20.0, peak_snr=300.0, calcification=True, bleed=True, **SEVEN_TESLA, **VARIED
     ),
     "textured": SimulationOptions(seed=6, voxel_size="1,1,2", tilt_x=20.0, texture=0.01, **VARIED),
+    "finer grid, calcified": SimulationOptions(
+        seed=7, voxel_size="1,1,2", tilt_x=20.0, calcification=True, oversampling=2, **VARIED
+    ),
 }
 
 
@@ -30,5 +33,5 @@ def facts(options: SimulationOptions) -> str:
     return (
         f"{options.field_strength:g} T, {options.voxel_size.replace(',', 'x')} mm, tilt {options.tilt_x:g} degrees, "
         f"peak SNR {options.peak_snr:g}, seed {options.seed}, variation {options.variation:g}, texture "
-        f"{options.texture:g} ppm, {' and '.join(lesions) or 'no lesion'}"
+        f"{options.texture:g} ppm, simulated on {'the same' if options.oversampling == 1 else 'a finer'} grid, {' and '.join(lesions) or 'no lesion'}"
     )

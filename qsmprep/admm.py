@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from qsmprep.fourier import irfftn, rfftn
+import numpy as np
+
+from qsmprep.fourier import irfftn, is_tensor, rfftn
+from qsmprep.operators import gradient
 from qsmprep.proximal import fit_harmonic, fit_phase, fit_phase_l1, relative_change, shrink_gradient, zero_split
 from qsmprep.spectral import (
     Spectra,
@@ -14,6 +18,8 @@ from qsmprep.spectral import (
     solve_gradient_and_known,
     solve_with_harmonic,
 )
+
+STEEP_SHARE = 1e-5  # share of neighbours more than half a turn apart above which another start is tried
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ class Penalties:
     ----------
     mu_gradient, mu_data : penalty parameters of the splits z = grad x and z = D x.
     nonlinear : complex data term rather than the one of the plain difference.
+    linear_above : change of x in percent above which the plain difference serves even so, see `best_of_two_starts`.
     robust : L1 data term W |exp(i D x) - exp(i phase)|, or W |D x - phase|, rather than half the square.
     beta : weight of the Laplacian of an additional harmonic field in the mask; None: no such field.
     mu_harmonic : penalty parameter of that field's split.
@@ -54,9 +61,14 @@ class Penalties:
     mu_gradient: float
     mu_data: float
     nonlinear: bool = True
+    linear_above: float = 1.0
     robust: bool = False
     beta: float | None = None
     mu_harmonic: float = 1.0
+
+    def complex_term(self, change_percent: float) -> bool:
+        """Whether the complex data term is wanted, and x is settled enough for it."""
+        return self.nonlinear and change_percent < self.linear_above
 
 
 def minimise_total_variation(
@@ -66,6 +78,7 @@ def minimise_total_variation(
     tolerance_percent: float,
     max_iterations: int,
     reweight: Callable[[int, Any, Any], Any] | None = None,
+    correct: Callable[[Any, Any], tuple[Any, Any]] | None = None,
     progress: Callable[[int, int], None] | None = None,
     start: tuple[Any, Any] | None = None,
     floor: float = 0.0,
@@ -78,6 +91,7 @@ def minimise_total_variation(
     tolerance_percent : stop when 100 |x - x before| / |x| falls below it.
     max_iterations : cap.
     reweight : (iteration, weights, D x) -> weights for the iterations to come.
+    correct : (x, D x) -> (x, D x), half spectra, of each solve: for one more quadratic term; not with a harmonic field.
     progress : called as progress(iteration, max_iterations).
     start : an image x, and a split array of `shrink_gradient` with the same thresholds, to go on from; both may be
         overwritten. None: zero.
@@ -87,18 +101,90 @@ def minimise_total_variation(
     -------
     x in the unit of the phase, the change in percent after each iteration, and whether it fell below the tolerance.
     """
+    chosen = {"tolerance_percent": tolerance_percent, "floor": floor, "start": start}
+    chosen |= {"reweight": reweight, "correct": correct, "progress": progress}
+    if start is not None:
+        x, _, history, converged = _iterate(problem, penalties, max_iterations, **chosen)
+        return x, history, converged
+
+    def iterate(eased: Penalties, cap: int) -> tuple[Any, Any, list[float], bool]:
+        return _iterate(problem, eased, cap, **chosen)
+
+    return best_of_two_starts(iterate, problem, penalties, max_iterations)
+
+
+def best_of_two_starts(
+    iterate: Callable[[Penalties, int], tuple[Any, Any, list[float], bool]],
+    problem: PhaseProblem,
+    penalties: Penalties,
+    max_iterations: int,
+) -> tuple[Any, list[float], bool]:
+    """Solve a problem whose complex data term has several minima.
+
+    From zero, the complex term leads strong sources into a minimum in which D x misses whole turns of the phase. The
+    plain difference leads close to the right one, so it leads at first, unless the phase itself has turns too many or
+    too few. Either can be only where neighbours are more than half a turn apart: then the complex term leads from zero
+    too, and the fit of lower cost is kept.
+
+    Parameters
+    ----------
+    iterate : penalties, cap on iterations -> x, D x, history, converged; from zero.
+    problem, penalties : what and how.
+    max_iterations : cap; of the second start not more than twice what the first took.
+
+    Returns
+    -------
+    x, history and whether it converged.
+    """
+    x, forward, history, converged = iterate(penalties, max_iterations)
+    if penalties.nonlinear and _steep_share(problem) > STEEP_SHARE:
+        other, its_forward, its_history, its_converged = iterate(
+            replace(penalties, linear_above=math.inf), min(max_iterations, 2 * len(history))
+        )
+        if _cost(other, its_forward, problem, penalties) < _cost(x, forward, problem, penalties):
+            return other, its_history, its_converged
+    return x, history, converged
+
+
+def _steep_share(problem) -> float:
+    """Share of the neighbours with data whose phases are more than half a turn apart."""
+    steep = pairs = 0
+    for axis in range(3):
+        low = tuple(slice(0, -1) if a == axis else slice(None) for a in range(3))
+        high = tuple(slice(1, None) if a == axis else slice(None) for a in range(3))
+        both = (problem.weights[low] > 0) & (problem.weights[high] > 0)
+        steep += int((both & (abs(problem.phase[high] - problem.phase[low]) > math.pi)).sum())
+        pairs += int(both.sum())
+    return steep / max(pairs, 1)
+
+
+def _cost(x, forward, problem, penalties) -> float:
+    """Half sum of W |exp(i D x) - exp(i phase)|^2, or sum of W |...|, plus the total variation of x."""
+    half = (forward - problem.phase) / 2
+    sine = abs(half.sin() if is_tensor(half) else np.sin(half))
+    data = 2 * _sum(problem.weights * (sine if penalties.robust else sine * sine))
+    return data + penalties.mu_gradient * _sum(problem.thresholds * abs(gradient(x, problem.voxel_size_mm)))
+
+
+def _sum(image) -> float:
+    return float(image.double().sum()) if is_tensor(image) else float(image.sum(dtype=np.float64))
+
+
+def _iterate(problem, penalties, max_iterations, *, tolerance_percent, reweight, correct, progress, start, floor):
+    """`minimise_total_variation` from one start; returns D x (with the harmonic field) too."""
     phase, weights, grid = problem.phase, problem.weights, problem.grid
     shape = tuple(phase.shape)
     mu_gradient, mu_data, mu_harmonic = penalties.mu_gradient, penalties.mu_data, penalties.mu_harmonic
     fit = fit_phase_l1 if penalties.robust else fit_phase
     dual = phase * 0
+    nonlinear = penalties.nonlinear and (start is not None or math.isinf(penalties.linear_above))
     if start is None:
         data = weights * phase / (weights + mu_data)
         x, divergence, split = phase * 0, phase * 0, zero_split(phase)
     else:
         x, split = start
         data = irfftn(rfftn(x) * grid.dipole, shape)
-        data = fit(data + 0, data, dual, phase, weights, mu_data, nonlinear=penalties.nonlinear)
+        data = fit(data + 0, data, dual, phase, weights, mu_data, nonlinear=nonlinear)
         divergence, _, _ = shrink_gradient(x, x + 0, split, problem.thresholds, problem.voxel_size_mm)
     harmonic = penalties.beta is not None
     source, harmonic_split = (phase * 0, phase * 0) if harmonic else (None, None)
@@ -110,20 +196,22 @@ def minimise_total_variation(
             source = irfftn(known[2], shape)
         else:
             known = solve_field_and_gradient(*known, grid, mu_gradient, mu_data)
+            known = known if correct is None else correct(*known)
         before, x = x, irfftn(known[0], shape)
         forward = irfftn(known[1], shape)
         divergence, change, size = shrink_gradient(x, before, split, problem.thresholds, problem.voxel_size_mm)
         history.append(100 * relative_change(change, max(size, floor)))
         if progress is not None:
             progress(iteration, max_iterations)
-        if history[-1] < tolerance_percent:
-            return x, history, True
+        if history[-1] < tolerance_percent and nonlinear == penalties.nonlinear:
+            return x, forward, history, True
+        nonlinear = nonlinear or penalties.complex_term(history[-1])
         if reweight is not None:
             weights = reweight(iteration, weights, forward)
-        data = fit(forward, data, dual, phase, weights, mu_data, nonlinear=penalties.nonlinear)
+        data = fit(forward, data, dual, phase, weights, mu_data, nonlinear=nonlinear)
         if harmonic:
             source = fit_harmonic(source, harmonic_split, problem.inside, penalties.beta, mu_harmonic)
-    return x, history, False
+    return x, forward, history, False
 
 
 def minimise_over_spectrum(

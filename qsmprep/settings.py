@@ -148,7 +148,11 @@ PRESETS: Mapping[str, dict[str, Any]] = MappingProxyType(
         "consensus-fansi": _CONSENSUS,
         "consensus-medi": {**_CONSENSUS, "inversion": {"method": ["medi"]}},
         "fast": {**_CONSENSUS, "inversion": {"method": ["rts"]}},
-        "accurate": {**_CONSENSUS, "background": {"method": ["iharperella"]}},
+        "accurate": {
+            **_CONSENSUS,
+            "background": {"method": ["iharperella"]},
+            "inversion": {"method": ["fansi"], "fansi": {"kernel": "discrete", "beta": 500.0, "tolerance": 0.05}},
+        },
     }
 )
 DEFAULT_PIPELINE = "consensus-fansi"

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from qsmprep.admm import Penalties, PhaseProblem
+from qsmprep.admm import Penalties, PhaseProblem, best_of_two_starts
 from qsmprep.fourier import indices, irfftn, is_tensor, rfftn, to_device
 from qsmprep.jit import jit, prange
 from qsmprep.operators import gradient, gradient_adjoint
@@ -79,6 +79,15 @@ def minimise_generalised_variation(
     ----------
     Bredies 2010 (total generalised variation); Milovic 2018, 2019.
     """
+
+    def iterate(eased: Penalties, cap: int) -> tuple[Any, Any, list[float], bool]:
+        return _iterate(problem, second, eased, cap, tolerance_percent, progress)
+
+    return best_of_two_starts(iterate, problem, penalties, max_iterations)
+
+
+def _iterate(problem, second, penalties, max_iterations, tolerance_percent, progress):
+    """`minimise_generalised_variation` from zero by one way; returns D x (with the harmonic field) too."""
     phase, weights, shape = problem.phase, problem.weights, tuple(problem.phase.shape)
     mu = (penalties.mu_gradient, second.mu_tensor, penalties.mu_data, penalties.mu_harmonic)
     data = weights * phase / (weights + penalties.mu_data)
@@ -87,6 +96,7 @@ def minimise_generalised_variation(
     harmonic = penalties.beta is not None
     source, harmonic_split = (phase * 0, phase * 0) if harmonic else (None, None)
     history: list[float] = []
+    nonlinear = penalties.nonlinear and math.isinf(penalties.linear_above)
     for iteration in range(1, max_iterations + 1):
         known = [rfftn(divergence), [rfftn(vector[d]) for d in range(3)], rfftn(data)]
         known.append(rfftn(source) if harmonic else None)
@@ -101,17 +111,18 @@ def minimise_generalised_variation(
         history.append(100 * relative_change(change, size))
         if progress is not None:
             progress(iteration, max_iterations)
-        if history[-1] < tolerance_percent:
-            return x, history, True
+        if history[-1] < tolerance_percent and nonlinear == penalties.nonlinear:
+            return x, forward, history, True
+        nonlinear = nonlinear or penalties.complex_term(history[-1])
         divergence = before
         pull_generalised(
             vector_split, tensor_split, problem.thresholds, second.threshold, problem.voxel_size_mm, mu[:2],
             divergence, vector,
         )  # fmt: skip
-        data = fit_phase(forward, data, dual, phase, weights, penalties.mu_data, nonlinear=penalties.nonlinear)
+        data = fit_phase(forward, data, dual, phase, weights, penalties.mu_data, nonlinear=nonlinear)
         if harmonic:
             source = fit_harmonic(irfftn(bent, shape), harmonic_split, problem.inside, penalties.beta, mu[3])
-    return x, history, False
+    return x, forward, history, False
 
 
 def solve_image_and_vector(

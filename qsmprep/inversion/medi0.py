@@ -9,15 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from qsmprep.admm import Penalties, PhaseProblem, minimise_total_variation
 from qsmprep.dipole import KINDS
 from qsmprep.fourier import irfftn, is_tensor, rfftn, to_device
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.holes import handles_holes, residual_threshold_option, two_pass_option
 from qsmprep.inversion.medi_core import Prepared, prepare
 from qsmprep.options import check_options, option
-from qsmprep.proximal import fit_phase, relative_change, shrink_gradient, zero_split
 from qsmprep.solvers import conjugate_gradient
-from qsmprep.spectral import Spectra, solve_field_and_gradient
 from qsmprep.ventricles import MINIMUM_VOXELS, csf_mask
 
 PULL_STEPS = 3  # conjugate gradient steps for the fluid's term in each iteration, at most
@@ -113,64 +112,18 @@ def medi0(
     )
     csf, warnings = _fluid(r2star, np.asarray(mask) > 0, prepared, voxel_size_mm, options.csf_r2star)
     stiffness = options.csf_weight / options.data_weight if csf.any() else 0.0  # twice the term over 2 lambda
-    x, history, converged = minimise_with_uniform_region(
-        prepared,
-        to_device(csf, device),
-        stiffness,
+    problem, penalties = prepared.problem, prepared.penalties
+    uniform = UniformRegion(to_device(csf, device), stiffness, problem, penalties) if stiffness > 0 else None
+    x, history, converged = minimise_total_variation(
+        problem,
+        penalties,
         tolerance_percent=options.tolerance,
         max_iterations=options.max_iterations,
+        reweight=prepared.merit,
+        correct=uniform,
         progress=progress,
     )
     return prepared.inversion(x, history, converged, begin, warnings)
-
-
-def minimise_with_uniform_region(
-    prepared: Prepared,
-    region: Any,
-    stiffness: float,
-    *,
-    tolerance_percent: float,
-    max_iterations: int,
-    progress: Callable[[int, int], None] | None = None,
-) -> tuple[Any, list[float], bool]:
-    """Minimise MEDI's cost plus stiffness/2 |x - mean x|^2 over a region, by alternating directions.
-
-    The splits are those of MEDI; the region's term stays in the solve for x, see `UniformRegion`. (A split z = x would
-    be cheaper, but it holds back every low frequency of the whole map, and hundreds of iterations do not suffice.)
-
-    Parameters
-    ----------
-    prepared : MEDI's problem.
-    region : (n0, n1, n2) bool, padded.
-    stiffness : weight of the term, 0 for none.
-    tolerance_percent, max_iterations, progress : as in `admm.minimise_total_variation`.
-
-    Returns
-    -------
-    x in rad, the change in percent after each iteration, and whether it fell below the tolerance.
-    """
-    problem, mu_gradient, mu_data = prepared.problem, prepared.penalties.mu_gradient, prepared.penalties.mu_data
-    phase, weights, grid, shape = problem.phase, problem.weights, problem.grid, tuple(problem.phase.shape)
-    data = weights * phase / (weights + mu_data)
-    dual, x, divergence, split = phase * 0, phase * 0, phase * 0, zero_split(phase)
-    uniform = UniformRegion(region, stiffness, grid, shape, mu_gradient, mu_data) if stiffness > 0 else None
-    history: list[float] = []
-    for iteration in range(1, max_iterations + 1):
-        known = solve_field_and_gradient(rfftn(divergence), rfftn(data), grid, mu_gradient, mu_data)
-        if uniform is not None:
-            known = uniform(*known)
-        before, x = x, irfftn(known[0], shape)
-        forward = irfftn(known[1], shape)
-        divergence, change, size = shrink_gradient(x, before, split, problem.thresholds, problem.voxel_size_mm)
-        history.append(100 * relative_change(change, size))
-        if progress is not None:
-            progress(iteration, max_iterations)
-        if history[-1] < tolerance_percent:
-            return x, history, True
-        if prepared.merit is not None:
-            weights = prepared.merit(iteration, weights, forward)
-        data = fit_phase(forward, data, dual, phase, weights, mu_data, nonlinear=True)
-    return x, history, False
 
 
 class UniformRegion:
@@ -178,12 +131,14 @@ class UniformRegion:
 
     Without the term x = B r, with B = 1 / (mu_data D^2 + mu_gradient |k|^2). With it x = B (r - A' p), where the pull p
     on the region's voxels solves (1 / stiffness + A B A') p = A B r: a small problem, for which the pull of the solve
-    before is already a good guess.
+    before is already a good guess. (A split z = x would be cheaper, but it holds back every low frequency of the whole
+    map, and hundreds of iterations do not suffice.)
     """
 
-    def __init__(self, region: Any, stiffness: float, grid: Spectra, shape: tuple, mu_gradient: float, mu_data: float):
-        self.region, self.stiffness, self.dipole, self.shape = region, stiffness, grid.dipole, shape
-        bottom = mu_data * grid.dipole**2 + mu_gradient * grid.laplacian
+    def __init__(self, region: Any, stiffness: float, problem: PhaseProblem, penalties: Penalties):
+        self.region, self.stiffness, self.shape = region, stiffness, tuple(problem.phase.shape)
+        self.dipole = problem.grid.dipole
+        bottom = penalties.mu_data * self.dipole**2 + penalties.mu_gradient * problem.grid.laplacian
         bottom[0, 0, 0] = 1
         self.inverse = 1 / bottom
         self.inverse[0, 0, 0] = 0

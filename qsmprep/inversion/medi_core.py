@@ -152,10 +152,12 @@ class Merit:
     """Model error reduction: every few iterations, less weight for voxels whose residual exceeds six deviations."""
 
     def __init__(self, noise: Any, mask: Any, phase: Any):
-        self.noise, self.mask, self.phase = noise, mask, phase
+        self.given, self.noise, self.mask, self.phase = noise, noise, mask, phase
 
     def __call__(self, iteration: int, weights: Any, field: Any) -> Any:
-        """The weights after this iteration, whose D x is `field`."""
+        """The weights after this iteration, whose D x is `field`; the first begins anew."""
+        if iteration == 1:
+            self.noise = self.given
         if iteration % MERIT_INTERVAL or iteration > MERIT_INTERVAL * MERIT_TIMES:
             return weights
         self.noise = discounted_noise(self.noise, weights, self.phase, field, self.mask)

@@ -35,6 +35,12 @@ class NdiOptions:
     tikhonov: float = option(
         0.0, "Weight alpha of |chi|^2, for phase in rad and data weights up to 1.", low=0, high=0.1
     )
+    linear_iterations: int = option(
+        20,
+        "First iterations with the linear data term, which strong sources need; published is none.",
+        low=0,
+        high=10000,
+    )
     tolerance: float = option(
         0.0, "Relative change of chi at which to stop earlier (0: all iterations are done).", low=0, high=1
     )
@@ -149,7 +155,8 @@ def descend(
     length, decay = 2 * options.step, 1 - 2 * options.step * options.tikhonov
     x, forward, history = phase * 0, phase * 0, []
     while True:
-        slope = _convolve(_misfit_slope(forward, phase, weights), dipole)
+        linear = len(history) < options.linear_iterations
+        slope = _convolve(_misfit_slope(forward, phase, weights, linear=linear), dipole)
         x, change, size = _descent_step(x, slope, support, length, decay)
         history.append(change / size if size > 0 else 0.0)
         if progress is not None:
@@ -169,8 +176,12 @@ def _convolve(image: Any, spectrum: Any) -> Any:
     return irfftn(transformed, shape)
 
 
-def _misfit_slope(forward: Any, phase: Any, weights: Any) -> Any:
-    """W sin(D x - phase), in the memory of `forward` (D x)."""
+def _misfit_slope(forward: Any, phase: Any, weights: Any, *, linear: bool) -> Any:
+    """W sin(D x - phase), or W (D x - phase); in the memory of `forward` (D x) if it is no tensor."""
+    if linear:
+        forward -= phase
+        forward *= weights
+        return forward
     if is_tensor(forward):
         return weights * (forward - phase).sin()
     _sine_of_misfit(forward.reshape(-1), phase.reshape(-1), weights.reshape(-1))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from qsmprep.admm import Penalties, PhaseProblem
 from qsmprep.dipole import dipole_kernel
 from qsmprep.fourier import irfftn, rfftn
 from qsmprep.inversion.edges import edge_mask
@@ -62,7 +63,8 @@ def test_corrected_solve_equals_the_dense_one(monkeypatch):
     region = np.zeros(shape, bool)
     region[1:4, 1:4, 1:3] = True
     grid = spectra(shape, h, (0.2, 0.1, 0.97), kernel="continuous")
-    uniform = UniformRegion(region, stiffness, grid, shape, mu_gradient, mu_data)
+    problem = PhaseProblem(data, data, None, None, grid, h)
+    uniform = UniformRegion(region, stiffness, problem, Penalties(mu_gradient=mu_gradient, mu_data=mu_data))
     for _ in range(12):  # each call goes on from the pull of the last
         known = solve_field_and_gradient(rfftn(divergence), rfftn(data), grid, mu_gradient, mu_data)
         x, forward = (irfftn(spectrum, shape) for spectrum in uniform(*known))

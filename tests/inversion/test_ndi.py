@@ -45,11 +45,20 @@ def test_iteration_descends_the_gradient_of_the_cost(shape, tikhonov, confined):
         move = 0.7 * slope(expected) * support
         expected = expected - move
         changes.append(np.linalg.norm(move) / np.linalg.norm(expected))
-    options = NdiOptions(max_iterations=8, step=0.7, tikhonov=tikhonov, tolerance=1e-9)
+    options = NdiOptions(max_iterations=8, step=0.7, tikhonov=tikhonov, tolerance=1e-9, linear_iterations=0)
     found, history, converged = descend(phase, weights, support, dipole, options)
     np.testing.assert_allclose(found, expected, atol=2e-5)
     np.testing.assert_allclose(history, changes, rtol=1e-4)
     assert not converged
+
+
+def test_linear_iterations_see_the_plain_difference():
+    phase, weights, dipole = small_problem((8, 7, 6))
+    phase = phase * np.float32(20)  # several turns
+    options = NdiOptions(max_iterations=1, step=0.7, linear_iterations=1)
+    found, _, _ = descend(phase, weights, np.ones_like(phase), dipole, options)
+    expected = 1.4 * irfftn(rfftn(weights * phase) * dipole, phase.shape)
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
 def test_many_iterations_reach_the_least_squares_solution():
@@ -72,7 +81,7 @@ def test_wraps_of_the_phase_change_nothing(head, phase):
     wrapped = head.field.copy()
     wrapped[18:26, 28:34, 20:24] += turn
     wrapped[10:14] -= turn * head.mask[10:14]
-    options = NdiOptions(max_iterations=20)
+    options = NdiOptions(max_iterations=20, linear_iterations=0)
     expected, found = (ndi(f, head.mask, **head.geometry, **phase, options=options) for f in (head.field, wrapped))
     assert np.linalg.norm(found.chi_ppm - expected.chi_ppm) < 1e-3 * np.linalg.norm(expected.chi_ppm)
 
