@@ -30,8 +30,9 @@ HEADS = {
 def facts(options: SimulationOptions) -> str:
     """A head in one line."""
     lesions = [name for name in ("calcification", "bleed") if getattr(options, name)]
+    grid = "the same" if options.oversampling == 1 else "a finer"
     return (
         f"{options.field_strength:g} T, {options.voxel_size.replace(',', 'x')} mm, tilt {options.tilt_x:g} degrees, "
         f"peak SNR {options.peak_snr:g}, seed {options.seed}, variation {options.variation:g}, texture "
-        f"{options.texture:g} ppm, simulated on {'the same' if options.oversampling == 1 else 'a finer'} grid, {' and '.join(lesions) or 'no lesion'}"
+        f"{options.texture:g} ppm, simulated on {grid} grid, {' and '.join(lesions) or 'no lesion'}"
     )
