@@ -4,7 +4,9 @@
 
 writes benchmarks/speed.md. Each step runs in a process of its own: once to compile, then `repeats` times; the median
 counts. The floor is the time that step spent inside the FFT itself, measured in the same run: what remains is memory
-traffic and arithmetic. For steps without transforms the ratio is to one real FFT pair of the volume.
+traffic and arithmetic. For steps without transforms the ratio is to one real FFT pair of the volume. The memory of
+background removal and inversion is measured again on heads of 1, 2, 4 and 8 million voxels, with few iterations, on
+whose number memory does not depend.
 """
 
 from __future__ import annotations
@@ -17,15 +19,23 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import fields, replace
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+from isolated import background_inputs, inversion_inputs, peak_memory_mb
+
+from qsmprep import registry
+from qsmprep.phantom.dataset import simulate
+from qsmprep.phantom.head import simulate_head
+from qsmprep.phantom.options import FIELD_OF_VIEW_MM, SimulationOptions
 
 HERE = Path(__file__).parent
-STEPS = ("mcpc-3d-s", "romeo", "field map", "nonlinear-fit", "bet", "v-sharp", "pdf", "tkd", "rts", "fansi", "medi",
-         "arlo")  # fmt: skip
-RUNS = ("fast", "consensus-fansi", "consensus-medi")
+METHODS = tuple((stage, name) for stage in ("background", "inversion") for name in registry.names(stage))
+STEPS = ("mcpc-3d-s", "romeo", "field map", "nonlinear-fit", "bet", "arlo", *(name for _, name in METHODS))
+RUNS = ("fast", "consensus-fansi", "consensus-medi", "accurate")
+MILLIONS = (1, 2, 4, 8)
 
 
 def main() -> None:
@@ -34,83 +44,86 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="folder for the simulated data (default: a temporary one)")
     parser.add_argument("--steps", nargs="*", default=list(STEPS), choices=STEPS)
     parser.add_argument("--runs", nargs="*", default=list(RUNS), choices=RUNS)
+    parser.add_argument("--millions", nargs="*", type=int, default=list(MILLIONS), help="of voxels, for the memory")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.work or Path(temporary)
-        data = prepared(folder)
-        steps = [(name, *in_own_process(name, data, arguments.repeats)) for name in arguments.steps]
+        simulate(folder / "bids", SimulationOptions(), overwrite=True)
         runs = [(name, *whole_run(name, folder, arguments.repeats)) for name in arguments.runs]
-    text = table(steps, runs, arguments.repeats)
+        data = prepared(folder, SimulationOptions())
+        steps = [(name, *in_own_process(measure, name, data, arguments.repeats)) for name in arguments.steps]
+        memory = {}
+        for millions in arguments.millions:
+            data = prepared(folder, of_size(millions))
+            for stage, name in METHODS:
+                memory[stage, name, millions] = in_own_process(memory_of, stage, name, data)
+    text = table(steps, runs, arguments.repeats) + memory_table(memory, arguments.millions)
     (HERE / "speed.md").write_text(text, "utf-8")
     print(text)
 
 
-def prepared(folder: Path) -> Path:
-    """Inputs of every step as one file, so that each step's process loads them alone."""
-    from qsmprep.field.weighted import weighted_field
-    from qsmprep.field.weights import data_weights
-    from qsmprep.phantom.dataset import simulate
-    from qsmprep.phantom.head import simulate_head
-    from qsmprep.phantom.options import SimulationOptions
+def of_size(millions: int) -> SimulationOptions:
+    """The standard head in voxels of such a size that there are so many."""
+    edge = (np.prod(FIELD_OF_VIEW_MM) / (millions * 1e6)) ** (1 / 3)
+    return SimulationOptions(voxel_size=f"{edge:.4f}")
 
-    options = SimulationOptions(shape="160,200,180")
-    simulate(folder / "bids", options, overwrite=True)
+
+def prepared(folder: Path, options: SimulationOptions) -> Path:
+    """Inputs of every step as one file, so that each step's process loads them alone."""
     head = simulate_head(options)
-    times = head.echo_times_s
-    unwrapped = (2 * np.pi * times[:, None, None, None] * head.total_field_hz).astype(np.float32)
-    noise = weighted_field(unwrapped, echo_times_s=times, magnitude=head.magnitude, mask=head.brain_mask).noise_hz
-    arrays = {
-        "phase": head.phase, "magnitude": head.magnitude, "times": times, "mask": head.brain_mask, "noise": noise,
-        "total": head.total_field_hz, "local": head.local_field_hz, "b0": head.b0_direction,
-        "weights": data_weights(noise_hz=noise, mask=head.brain_mask), "voxel": head.voxel_size_mm,
-        "frequency": head.centre_frequency_mhz,
-    }  # fmt: skip
-    np.savez(folder / "inputs.npz", **arrays)
+    inputs = {**inversion_inputs(head), **background_inputs(head)}
+    np.savez(folder / "inputs.npz", phase=head.phase, **inputs)
     return folder / "inputs.npz"
 
 
-def in_own_process(name: str, data: Path, repeats: int) -> tuple[float, float, float, float, str]:
-    context = get_context("spawn")
-    with context.Pool(1) as pool:
-        return pool.apply(measure, (name, str(data), repeats))
+def in_own_process(work, *arguments):
+    with get_context("spawn").Pool(1) as pool:
+        return pool.apply(work, arguments)
 
 
-def measure(name: str, data: str, repeats: int) -> tuple[float, float, float, float, str]:
+def measure(name: str, data: Path, repeats: int) -> tuple[float, float, float, float, str]:
     """Median seconds, of them inside the FFT, memory added at the peak in GB, seconds of one FFT pair, remarks."""
     import scipy.fft
 
-    arrays = dict(np.load(data))
+    arrays = loaded(data)
     work = step(name, arrays)
     work()
     volume = np.zeros(arrays["mask"].shape, np.float32)
     pair = min(timed(lambda: scipy.fft.irfftn(scipy.fft.rfftn(volume, workers=-1), s=volume.shape, workers=-1))[0]
                for _ in range(5))  # fmt: skip
-    peak = memory_added(work)
     clock = [0.0]
     for transform in ("rfftn", "irfftn", "dctn", "idctn"):
         setattr(scipy.fft, transform, counted(getattr(scipy.fft, transform), clock))
-    seconds, floors, remark = [], [], ""
+    seconds, floors, peaks, remark = [], [], [], ""
     for _ in range(repeats):
         clock[0] = 0.0
-        took, result = timed(work)
+        (took, result), peak = peak_memory_mb(lambda: timed(work))
+        peaks.append(peak / 1024)
         seconds.append(took)
         floors.append(clock[0])
-        convergence = getattr(result, "convergence", None)
-        remark = f"{convergence.iterations} iterations" if convergence else ""
-    return statistics.median(seconds), statistics.median(floors), peak, pair, remark
+        end = getattr(result, "convergence", None)
+        remark = f"{end.iterations} iterations{'' if end.converged else ', cap reached'}" if end else ""
+    return statistics.median(seconds), statistics.median(floors), max(peaks), pair, remark
 
 
-def memory_added(work) -> float:
-    """How much the resident memory of this process grows at its peak while `work` runs, in GB."""
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-    before = status_gb("VmRSS")
-    work()
-    return status_gb("VmHWM") - before
+def memory_of(stage: str, name: str, data: Path) -> float:
+    """Memory in GB that a method adds at its peak to its inputs and the interpreter."""
+    arrays = loaded(data)
+    method = registry.find(stage, name)
+    options = method.options_type()()
+    few = {field.name: 3 for field in fields(options) if field.name in ("max_iterations", "start_iterations")}
+
+    def work():
+        return method.run(replace(options, **few), **arrays)
+
+    work()  # compiles
+    return peak_memory_mb(work)[1] / 1024
 
 
-def status_gb(key: str) -> float:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{key}:"))
-    return int(line.split()[1]) / 2**20
+def loaded(data: Path) -> dict:
+    with np.load(data) as stored:
+        arrays = {key: value if value.ndim else float(value) for key, value in stored.items()}
+    return arrays | {key: tuple(map(float, arrays[key])) for key in ("voxel_size_mm", "b0_direction")}
 
 
 def counted(transform, clock):
@@ -131,40 +144,30 @@ def timed(work):
 
 def step(name: str, a: dict):
     """The step as a function without arguments."""
-    from qsmprep import registry
-    from qsmprep.units import hz_to_ppm
-
-    frequency, mask = float(a["frequency"]), a["mask"]
-    common = {"voxel_size_mm": tuple(a["voxel"]), "b0_direction": tuple(a["b0"])}
-    echoes = {"phase": a["phase"], "magnitude": a["magnitude"], "echo_times_s": a["times"]}
-    rss = np.sqrt(np.einsum("exyz,exyz->xyz", a["magnitude"], a["magnitude"]))
+    echoes = {"phase": a["phase"], "magnitude": a["echo_magnitude"]}
 
     def run(stage, method, **inputs):
         entry = registry.find(stage, method)
         options_type = entry.options_type()
-        return entry.run(options_type() if options_type else None, **inputs)
+        return entry.run(options_type() if options_type else None, **{**a, **inputs})
 
     def field_map():
-        offset = run("phase-offset", "mcpc-3d-s", **echoes, **common)
-        unwrapped = run("unwrapping", "romeo", **{**echoes, "phase": offset.phase}, mask=mask)
-        return run("echo-combination", "weighted", unwrapped_phase=unwrapped.phase, mask=mask,
-                   magnitude=a["magnitude"], echo_times_s=a["times"])  # fmt: skip
+        offset = run("phase-offset", "mcpc-3d-s", **{**echoes, "mask": None})
+        unwrapped = run("unwrapping", "romeo", **{**echoes, "phase": offset.phase})
+        return run("echo-combination", "weighted", **echoes, unwrapped_phase=unwrapped.phase)
 
-    inversion = {
-        "field_ppm": hz_to_ppm(a["local"], frequency), "mask": mask, "weights": a["weights"], "noise_hz": a["noise"],
-        "magnitude": rss, "echo_times_s": a["times"], "centre_frequency_mhz": frequency, **common,
-    }  # fmt: skip
-    return {
-        "mcpc-3d-s": lambda: run("phase-offset", "mcpc-3d-s", **echoes, **common),
-        "romeo": lambda: run("unwrapping", "romeo", **echoes, mask=mask),
+    special = {
+        "mcpc-3d-s": lambda: run("phase-offset", "mcpc-3d-s", **{**echoes, "mask": None}),
+        "romeo": lambda: run("unwrapping", "romeo", **echoes),
         "field map": field_map,
-        "nonlinear-fit": lambda: run("echo-combination", "nonlinear-fit", **echoes, mask=mask),
-        "bet": lambda: run("mask", "bet", magnitude=a["magnitude"][0], **common),
-        "v-sharp": lambda: run("background", "v-sharp", total_field=a["total"], mask=mask, **common),
-        "pdf": lambda: run("background", "pdf", total_field=a["total"], mask=mask, noise=a["noise"], **common),
-        "arlo": lambda: run("relaxometry", "arlo", magnitude=a["magnitude"], mask=mask, echo_times_s=a["times"]),
-        **{name: (lambda name=name: run("inversion", name, **inversion)) for name in ("tkd", "rts", "fansi", "medi")},
-    }[name]
+        "nonlinear-fit": lambda: run("echo-combination", "nonlinear-fit", **echoes),
+        "bet": lambda: run("mask", "bet", magnitude=a["echo_magnitude"][0]),
+        "arlo": lambda: run("relaxometry", "arlo", **echoes),
+    }
+    if name in special:
+        return special[name]
+    stage = next(stage for stage, method in METHODS if method == name)
+    return lambda: run(stage, name)
 
 
 def whole_run(pipeline: str, folder: Path, repeats: int) -> tuple[float, float]:
@@ -229,6 +232,18 @@ def table(steps: list, runs: list, repeats: int) -> str:
               "Whole runs from the command line, empty work folder, compiled loops cached:", "",
               "| pipeline | seconds | peak memory of all processes (GB) |", "|---|---|---|"]  # fmt: skip
     lines += [f"| {name} | {seconds:.1f} | {peak:.2f} |" for name, seconds, peak in runs]
+    return "\n".join(lines) + "\n"
+
+
+def memory_table(memory: dict, millions: list[int]) -> str:
+    lines = ["", "Memory added (GB) by the number of voxels of the volume, and its growth from the smallest to the "
+             "largest volume over that of the voxels (1: linear):", "",
+             "| method | " + " | ".join(f"{n} million" for n in millions) + " | growth |",
+             "|---|" + "---|" * (len(millions) + 1)]  # fmt: skip
+    for stage, name in METHODS if millions else ():
+        row = [memory[stage, name, n] for n in millions]
+        growth = row[-1] / row[0] / (millions[-1] / millions[0])
+        lines.append(f"| {name} | " + " | ".join(f"{gb:.2f}" for gb in row) + f" | {growth:.2f} |")
     return "\n".join(lines) + "\n"
 
 
