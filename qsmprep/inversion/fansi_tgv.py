@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from qsmprep.admm import Penalties, PhaseProblem
-from qsmprep.convergence import Convergence
 from qsmprep.dipole import KINDS
-from qsmprep.fourier import to_device, to_numpy
+from qsmprep.fourier import to_device
 from qsmprep.inversion import Inversion
-from qsmprep.inversion.edges import WEIGHT_KINDS, gradient_weights
+from qsmprep.inversion.edges import WEIGHT_KINDS
 from qsmprep.inversion.holes import handles_holes, residual_threshold_option, two_pass_option
-from qsmprep.inversion.inputs import checked_field, checked_image, radians_per_ppm, reliable
+from qsmprep.inversion.phase_input import phase_input
 from qsmprep.options import check_options, option
 from qsmprep.proximal import threshold_rows
 from qsmprep.spectral import spectra
 from qsmprep.tgv_admm import minimise_generalised_variation, second_order
-from qsmprep.volume import frame_around
 
 
 @dataclass(frozen=True)
@@ -104,31 +102,28 @@ def fansi_tgv(
     """
     check_options(options)
     begin = time.perf_counter()
-    field, inside, measured = checked_field(field_ppm, mask)
-    magnitude = checked_image(magnitude, inside, "The magnitude")
-    weights = checked_image(weights, inside, "The weight image")
-    scale = np.float32(radians_per_ppm(centre_frequency_mhz, echo_times_s))
-    if weights is None:
-        weights = magnitude if magnitude is not None else inside.astype(np.float32)
-    measured &= reliable(inside, relative_residual, options.residual_threshold)
-    brightest = np.percentile(weights[inside], 99.9) or weights.max()
-    weights = np.where(measured, np.minimum(weights / brightest, 1), 0).astype(np.float32)
-    frame = frame_around(inside, padding=options.padding)
-    shape = frame.padded_shape
-    ratios = None
-    if options.regularisation_weights != "none" and magnitude is not None:
-        ratios = gradient_weights(magnitude, inside, voxel_size_mm, options.regularisation_weights)
-        ratios = np.stack([frame.crop(component, fill=1) for component in ratios])
-    phase = to_device(frame.crop(field) * scale, device)
+    given = phase_input(
+        field_ppm,
+        mask,
+        voxel_size_mm=voxel_size_mm,
+        centre_frequency_mhz=centre_frequency_mhz,
+        echo_times_s=echo_times_s,
+        weights=weights,
+        magnitude=magnitude,
+        relative_residual=relative_residual,
+        options=options,
+        device=device,
+    )
+    shape = tuple(given.phase.shape)
     problem = PhaseProblem(
-        phase=phase,
-        weights=to_device(frame.crop(weights) ** 2, device),
-        thresholds=threshold_rows(options.alpha1 / options.mu1, ratios, shape, phase),
-        inside=to_device(frame.crop(inside.astype(np.float32)), device),
+        phase=given.phase,
+        weights=given.weights**2,
+        thresholds=threshold_rows(options.alpha1 / options.mu1, given.ratios, shape, given.phase),
+        inside=to_device(given.frame.crop(given.inside.astype(np.float32)), device),
         grid=spectra(shape, voxel_size_mm, b0_direction, kernel=options.kernel, device=device),
         voxel_size_mm=voxel_size_mm,
     )
-    del weights, ratios, magnitude
+    given = replace(given, weights=None, ratios=None)  # frees their memory
     penalties = Penalties(
         mu_gradient=options.mu1,
         mu_data=options.mu2,
@@ -147,9 +142,4 @@ def fansi_tgv(
         max_iterations=options.max_iterations,
         progress=progress,
     )
-    chi = frame.restore(to_numpy(x)) / scale
-    chi[~inside] = 0
-    seconds = time.perf_counter() - begin
-    return Inversion(
-        chi, inside, Convergence(len(history), converged, tuple(history), "change of chi in percent", seconds)
-    )
+    return given.inversion(x, history, converged, begin)

@@ -16,8 +16,8 @@ from qsmprep.dipole import KINDS
 from qsmprep.fourier import irfftn, rfftn, to_device, to_numpy
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.holes import handles_holes, residual_threshold_option, two_pass_option
-from qsmprep.inversion.inputs import checked_field, checked_image, reliable
-from qsmprep.inversion.tv import gradient_step, linear_total_variation, unit_weights
+from qsmprep.inversion.inputs import checked_field, checked_image, reliable, unit_weights
+from qsmprep.inversion.tv import gradient_step, linear_total_variation
 from qsmprep.options import check_options, option
 from qsmprep.proximal import threshold_rows
 from qsmprep.spectral import Spectra, spectra

@@ -51,6 +51,14 @@ def checked_image(image: np.ndarray | None, mask: np.ndarray, name: str) -> np.n
     return image
 
 
+def unit_weights(weights: np.ndarray | None, mask: np.ndarray) -> np.ndarray:
+    """Data weights scaled so that the 99.9th percentile in the mask is 1, and clipped there; the mask for None."""
+    if weights is None:
+        return mask.astype(np.float32)
+    brightest = np.percentile(weights[mask], 99.9) or weights.max()
+    return np.minimum(weights / brightest, 1).astype(np.float32)
+
+
 def reliable(mask: np.ndarray, relative_residual: np.ndarray | None, threshold: float) -> np.ndarray:
     """Voxels of the mask whose relative residual of the echo combination is at most the threshold (all, when None).
 

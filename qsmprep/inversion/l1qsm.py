@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from qsmprep.admm import Penalties, PhaseProblem, minimise_total_variation
-from qsmprep.convergence import Convergence
 from qsmprep.dipole import KINDS
-from qsmprep.fourier import to_device, to_numpy
 from qsmprep.inversion import Inversion
-from qsmprep.inversion.edges import WEIGHT_KINDS, gradient_weights
+from qsmprep.inversion.edges import WEIGHT_KINDS
 from qsmprep.inversion.holes import handles_holes, residual_threshold_option, two_pass_option
-from qsmprep.inversion.inputs import checked_field, checked_image, radians_per_ppm, reliable
-from qsmprep.inversion.tv import gradient_step, unit_weights
+from qsmprep.inversion.phase_input import phase_input
+from qsmprep.inversion.tv import gradient_step
 from qsmprep.options import check_options, option
 from qsmprep.proximal import threshold_rows
 from qsmprep.spectral import spectra
-from qsmprep.volume import frame_around
 
 DATA_STEP = 0.05  # ppm, threshold of the data split: sets the pace, not the result, and so does GRADIENT_STEP
 GRADIENT_STEP = 10  # of that of the linear methods
@@ -95,34 +92,34 @@ def l1qsm(
     """
     check_options(options)
     begin = time.perf_counter()
-    field, inside, measured = checked_field(field_ppm, mask)
-    magnitude = checked_image(magnitude, inside, "The magnitude")
-    weights = checked_image(weights, inside, "The weight image")
-    measured &= reliable(inside, relative_residual, options.residual_threshold)
-    weights = unit_weights(magnitude if weights is None else weights, inside) * measured
-    scale = np.float32(radians_per_ppm(centre_frequency_mhz, echo_times_s))
-    frame = frame_around(inside, padding=options.padding)
-    shape = frame.padded_shape
-    ratios = None
-    if options.regularisation_weights != "none" and magnitude is not None:
-        ratios = gradient_weights(magnitude, inside, voxel_size_mm, options.regularisation_weights)
-        ratios = np.stack([frame.crop(component, fill=1) for component in ratios])
-    step = GRADIENT_STEP * float(scale) * gradient_step(voxel_size_mm)
-    phase = to_device(frame.crop(field) * scale, device)
+    given = phase_input(
+        field_ppm,
+        mask,
+        voxel_size_mm=voxel_size_mm,
+        centre_frequency_mhz=centre_frequency_mhz,
+        echo_times_s=echo_times_s,
+        weights=weights,
+        magnitude=magnitude,
+        relative_residual=relative_residual,
+        options=options,
+        device=device,
+    )
+    shape, scale = tuple(given.phase.shape), float(given.scale)
+    step = GRADIENT_STEP * scale * gradient_step(voxel_size_mm)
     problem = PhaseProblem(
-        phase=phase,
-        weights=to_device(frame.crop(weights), device),
-        thresholds=threshold_rows(step, ratios, shape, phase),
+        phase=given.phase,
+        weights=given.weights,
+        thresholds=threshold_rows(step, given.ratios, shape, given.phase),
         inside=None,
         grid=spectra(shape, voxel_size_mm, b0_direction, kernel=options.kernel, device=device),
         voxel_size_mm=voxel_size_mm,
     )
-    del weights, ratios, magnitude
+    given = replace(given, weights=None, ratios=None)  # frees their memory
     x, history, converged = minimise_total_variation(
         problem,
         Penalties(
             mu_gradient=options.alpha1 / step,
-            mu_data=1 / (DATA_STEP * float(scale)),
+            mu_data=1 / (DATA_STEP * scale),
             nonlinear=options.nonlinear,
             robust=True,
         ),
@@ -130,9 +127,4 @@ def l1qsm(
         max_iterations=options.max_iterations,
         progress=progress,
     )
-    chi = frame.restore(to_numpy(x)) / scale
-    chi[~inside] = 0
-    seconds = time.perf_counter() - begin
-    return Inversion(
-        chi, inside, Convergence(len(history), converged, tuple(history), "change of chi in percent", seconds)
-    )
+    return given.inversion(x, history, converged, begin)

@@ -10,15 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from qsmprep.convergence import Convergence
 from qsmprep.dipole import KINDS, dipole_kernel
-from qsmprep.fourier import irfftn, is_tensor, rfftn, to_device, to_numpy
+from qsmprep.fourier import irfftn, is_tensor, rfftn, to_device
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.holes import handles_holes, residual_threshold_option, two_pass_option
-from qsmprep.inversion.inputs import checked_field, checked_image, radians_per_ppm, reliable
+from qsmprep.inversion.phase_input import phase_input
 from qsmprep.jit import jit, prange
 from qsmprep.options import check_options, option
-from qsmprep.volume import frame_around
 
 
 @dataclass(frozen=True)
@@ -105,28 +103,26 @@ def ndi(
     """
     check_options(options)
     begin = time.perf_counter()
-    field, inside, measured = checked_field(field_ppm, mask)
-    weights = checked_image(magnitude if weights is None else weights, inside, "The weight image")
-    scale = np.float32(radians_per_ppm(centre_frequency_mhz, echo_times_s))
-    if weights is None:
-        weights = inside.astype(np.float32)
-    measured &= reliable(inside, relative_residual, options.residual_threshold)
-    brightest = np.percentile(weights[inside], 99.9) or weights.max()
-    weights = np.where(measured, np.minimum(weights / brightest, 1), 0).astype(np.float32)
-    frame = frame_around(inside, padding=options.padding)
-    shape = frame.padded_shape
-    phase = to_device(frame.crop(field) * scale, device)
-    squared = to_device(frame.crop(weights) ** 2, device)
+    given = phase_input(
+        field_ppm,
+        mask,
+        voxel_size_mm=voxel_size_mm,
+        centre_frequency_mhz=centre_frequency_mhz,
+        echo_times_s=echo_times_s,
+        weights=weights,
+        magnitude=magnitude,
+        relative_residual=relative_residual,
+        options=options,
+        device=device,
+    )
+    shape = tuple(given.phase.shape)
     dipole = to_device(dipole_kernel(shape, voxel_size_mm, b0_direction, kind=options.kernel), device)
-    support = to_device(frame.crop(inside).astype(np.float32), device)
+    support = to_device(given.frame.crop(given.inside).astype(np.float32), device)
     if not options.inside_only:
         support = support * 0 + 1
-    x, history, converged = descend(phase, squared, support, dipole, options, progress)
-    chi = frame.restore(to_numpy(x)) / scale
-    chi[~inside] = 0
+    x, history, converged = descend(given.phase, given.weights**2, support, dipole, options, progress)
     monitored = "relative change of chi" + ("" if options.tolerance else " (number of iterations set)")
-    seconds = time.perf_counter() - begin
-    return Inversion(chi, inside, Convergence(len(history), converged, tuple(history), monitored, seconds))
+    return given.inversion(x, history, converged, begin, monitored)
 
 
 def descend(

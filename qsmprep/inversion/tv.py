@@ -21,7 +21,7 @@ from qsmprep.dipole import KINDS
 from qsmprep.fourier import rfftn, to_device, to_numpy
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.holes import handles_holes, residual_threshold_option, two_pass_option
-from qsmprep.inversion.inputs import checked_field, checked_image, reliable
+from qsmprep.inversion.inputs import checked_field, checked_image, reliable, unit_weights
 from qsmprep.options import check_options, option
 from qsmprep.proximal import threshold_rows, zero_split
 from qsmprep.spectral import Spectra, spectra
@@ -117,14 +117,6 @@ def tv(
     return Inversion(
         chi, inside, Convergence(len(history), converged, tuple(history), "change of chi in percent", seconds)
     )
-
-
-def unit_weights(weights: np.ndarray | None, mask: np.ndarray) -> np.ndarray:
-    """Data weights scaled so that the 99.9th percentile in the mask is 1, and clipped there; the mask for None."""
-    if weights is None:
-        return mask.astype(np.float32)
-    brightest = np.percentile(weights[mask], 99.9) or weights.max()
-    return np.minimum(weights / brightest, 1).astype(np.float32)
 
 
 def gradient_step(voxel_size_mm: tuple[float, float, float]) -> float:

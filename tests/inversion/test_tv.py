@@ -5,8 +5,9 @@ import pytest
 
 from qsmprep.dipole import dipole_kernel
 from qsmprep.fourier import irfftn, rfftn
+from qsmprep.inversion.inputs import unit_weights
 from qsmprep.inversion.tkd import tkd
-from qsmprep.inversion.tv import TvOptions, linear_total_variation, tv, unit_weights
+from qsmprep.inversion.tv import TvOptions, linear_total_variation, tv
 from qsmprep.operators import gradient
 from qsmprep.spectral import spectra
 
