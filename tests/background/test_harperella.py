@@ -6,7 +6,6 @@ from scipy.ndimage import binary_erosion
 
 from qsmprep.background.harperella import HarperellaOptions, SphericalMeans, harperella, known_laplacian
 from qsmprep.operators import sphere_kernel
-from qsmprep.threads import use_threads
 
 OBLIQUE = (0.3, -0.2, 0.933)
 GEOMETRIES = [(24.0,), (24.0, (1.0, 1.2, 2.0), OBLIQUE)]
@@ -136,39 +135,6 @@ def test_history_falls_to_the_tolerance_and_the_cap_is_reported(make_head):
     capped = run(head.background, head, options=options, progress=lambda *step: seen.append(step)).convergence
     assert capped.iterations == 3 and not capped.converged
     assert seen == [(1, 3), (2, 3), (3, 3)]
-
-
-def test_number_of_threads_changes_no_bit_and_torch_agrees(make_head):
-    head = make_head(24.0, (1.0, 1.2, 2.0), OBLIQUE)
-    field, options, results = head.background + head.tissue, HarperellaOptions(max_iterations=8), []
-    for threads in (1, 2):
-        with use_threads(threads):
-            results.append(run(field, head, options=options).tissue_field)
-    assert np.array_equal(*results)
-    on_torch = run(field, head, options=options, device="torch:cpu").tissue_field
-    assert np.allclose(on_torch, results[0], atol=1e-3 * np.abs(results[0]).max())
-
-
-def test_order_of_the_axes_does_not_matter(make_head):
-    head, options = make_head(24.0, (1.0, 1.2, 2.0), OBLIQUE), HarperellaOptions(max_iterations=10)
-    field = head.background + head.tissue
-    turned = harperella(
-        field.transpose(2, 0, 1), head.mask.transpose(2, 0, 1), voxel_size_mm=(2.0, 1.0, 1.2), options=options
-    )
-    result = run(field, head, options=options)
-    assert np.allclose(turned.tissue_field, result.tissue_field.transpose(2, 0, 1), atol=1e-5)
-
-
-def test_values_outside_the_mask_do_not_matter_even_when_they_are_nan(make_head):
-    head, options = make_head(24.0), HarperellaOptions(max_iterations=5)
-    dirty = run(np.where(head.mask, head.background, np.nan), head, options=options).tissue_field
-    assert np.array_equal(dirty, run(head.background, head, options=options).tissue_field)
-
-
-def test_zero_field_gives_zero():
-    field, mask = np.zeros((12, 13, 14), np.float32), np.ones((12, 13, 14), bool)
-    result = harperella(field, mask, voxel_size_mm=(1, 1, 1))
-    assert (result.tissue_field == 0).all() and result.convergence.converged
 
 
 def test_what_cannot_work_is_said_clearly():
