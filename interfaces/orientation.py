@@ -17,6 +17,13 @@ from qsmprep.orientation.rotation import rotated_b0, rotation_angle_deg, world_a
 from qsmprep.orientation.sti import StiOptions, sti
 from qsmprep.units import check_susceptibility_ppm, hz_to_ppm
 
+# What the methods text calls each step, and what it cites.
+TITLES = {
+    "registration": ("rigid registration of the magnitude by SimpleITK", ["lowekamp2013"]),
+    "cosmos": ("COSMOS", ["liu2009"]),
+    "sti": ("susceptibility tensor imaging (STI)", ["liu2010"]),
+}
+
 
 class RegisterOrientationInputSpec(StepInputSpec):
     """Inputs of `RegisterOrientation`."""
@@ -55,8 +62,7 @@ class RegisterOrientation(Step):
     def _compute(self, folder: Path) -> Record:
         inputs = self.inputs
         grid, target = read_grid(inputs.local_field), read_grid(inputs.reference_magnitude)
-        title = "rigid registration of the magnitude by SimpleITK"
-        record = Record(self.stage, f"rigid-{inputs.label}", title, ["lowekamp2013"])
+        record = Record(self.stage, f"rigid-{inputs.label}", *TITLES[self.stage])
         magnitude, mask = read_volume(inputs.magnitude), read_mask(inputs.mask)
         field, noise = (hz_to_ppm(read_volume(path), inputs.centre_frequency) for path in
                         (inputs.local_field, inputs.noise))  # fmt: skip
@@ -154,8 +160,8 @@ class _Join(Step):
         weights[known] = 1 / noise[known]
         return np.minimum(weights / np.percentile(weights[known], 99), 1)
 
-    def _record(self, method: str, title: str, citation: str, options: Any, result: Any) -> Record:
-        record = Record(self.stage, method, title, [citation], parameters(options))
+    def _record(self, method: str, options: Any, result: Any) -> Record:
+        record = Record(self.stage, method, *TITLES[method], parameters(options))
         record.add_convergence(result.convergence)
         record.warnings += result.warnings
         record.facts["orientations"] = len(self.inputs.local_fields)
@@ -178,7 +184,7 @@ class Cosmos(_Join):
         check_susceptibility_ppm(result.chi_ppm, result.mask)
         self._results["chi"] = write_volume(folder / "chi.nii", result.chi_ppm, grid)
         self._results["mask"] = write_volume(folder / "mask.nii", result.mask, grid)
-        return self._record("cosmos", "COSMOS", "liu2009", options, result)
+        return self._record("cosmos", options, result)
 
 
 class Sti(_Join):
@@ -197,7 +203,7 @@ class Sti(_Join):
             image = getattr(result, f"{name}_ppm")
             self._results[name] = write_volume(folder / f"{name}.nii", image, grid)
         self._results["mask"] = write_volume(folder / "mask.nii", result.mask, grid)
-        return self._record("sti", "susceptibility tensor imaging (STI)", "liu2010", options, result)
+        return self._record("sti", options, result)
 
 
 def _laboratory(grid: Grid, b0: np.ndarray) -> np.ndarray | None:

@@ -23,7 +23,7 @@ from qsmprep.bids.provenance import software_versions
 from qsmprep.bids.query import GreRun, find_runs
 from qsmprep.bids.segmentation import check_region
 from qsmprep.cli.execution import Outcome, execute, write_records
-from qsmprep.cli.orientations import plan_orientations, write_orientation_records
+from qsmprep.cli.orientations import plan_orientations, planned_orientations, write_orientation_records
 from qsmprep.cli.parser import Request
 from qsmprep.cli.planning import choose_device, plan_run, planned_record, settings_here
 from qsmprep.cli.validation import start_validation, validation_findings
@@ -73,7 +73,7 @@ def run(request: Request, settings: Settings) -> int:
     if not work.plans and not work.refused:
         return _refuse("nothing to do.") if not work.errors else USAGE
     if request.dry_run:
-        _print_plans(work.plans)
+        _print_plans(work)
         return FAILURE if work.errors else SUCCESS
     try:
         return _process(request, settings, work)
@@ -88,6 +88,10 @@ def _process(request: Request, settings: Settings, work: Work) -> int:
     if request.boilerplate_only:
         records = [
             {"run": plan.prefix, "steps": planned_record(plan), "software": plan.software} for plan in work.plans
+        ]
+        records += [
+            {"run": plan.title, "steps": planned_orientations(plan), "software": plan.runs[0].software}
+            for plan in work.orientations
         ]
         write_citation_files(request.output_dir / "logs", records)
         print(f"Methods text: {request.output_dir / 'logs' / 'CITATION.md'}")
@@ -254,13 +258,20 @@ def _tell(work: Work) -> None:
         print(f"Error: {error}", file=sys.stderr)
 
 
-def _print_plans(plans: Sequence[RunPlan]) -> None:
-    for plan in plans:
+def _print_plans(work: Work) -> None:
+    for plan in work.plans:
         print(f"{plan.prefix}: {len(plan.echo_times_s)} echoes, {'x'.join(map(str, plan.shape))} voxels")
-        for record in planned_record(plan):
-            print(f"  {record['stage']}: {record['title']}")
-            for note in record["notes"]:
-                print(f"    {note}")
+        _print_steps(planned_record(plan))
+    for plan in work.orientations:
+        print(f"{plan.title}:")
+        _print_steps(planned_orientations(plan))
+
+
+def _print_steps(records: list[dict]) -> None:
+    for record in records:
+        print(f"  {record['stage']}: {record['title']}")
+        for note in record["notes"]:
+            print(f"    {note}")
 
 
 def _refuse(message: str) -> int:

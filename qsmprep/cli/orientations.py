@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from typing import Any
@@ -57,6 +58,19 @@ def plan_orientations(plans: Sequence[RunPlan], settings: Settings) -> tuple[lis
         others = [run for run in runs if run is not first]
         found.append(OrientationPlan(prefix, (first, *others), methods))
     return found, errors
+
+
+def planned_orientations(plan: OrientationPlan) -> list[dict[str, Any]]:
+    """Steps of a joined session as they are planned, like `planning.planned_record`."""
+    from qsmprep.interfaces.orientation import TITLES
+    from qsmprep.interfaces.step import Record, parameters
+
+    runs = ", ".join(run.prefix for run in plan.runs)
+    records = [Record("registration", "rigid", *TITLES["registration"], notes=[f"Joined: {runs}; the first is fixed."])]
+    for method in plan.methods:
+        options = plan.runs[0].settings.steps[method]
+        records.append(Record(method, method, *TITLES[method], parameters(options)))
+    return [asdict(record) for record in records]
 
 
 def write_orientation_records(

@@ -77,3 +77,12 @@ def test_too_few_orientations_are_told_before_anything_runs(joined, tmp_path, ru
     assert done.status == 2
     assert "sub-01: --multi-orientation sti needs 6 or more orientations; there are 3" in done.stderr
     assert not (tmp_path / "out" / "sub-01").exists()
+
+
+def test_plan_and_methods_text_name_the_joint_map(joined, tmp_path, run_qsmprep):
+    words = (*WORDS, "--multi-orientation", "cosmos")
+    planned = run_qsmprep(joined.bids, tmp_path / "dry", *words, "--dry-run")
+    assert planned.status == 0
+    assert "sub-01_orientations:\n  registration: rigid" in planned.stdout and "  cosmos: COSMOS" in planned.stdout
+    assert run_qsmprep(joined.bids, tmp_path / "out", *words, "--boilerplate-only").status == 0
+    assert "COSMOS" in (tmp_path / "out" / "logs" / "CITATION.md").read_text("utf-8")
