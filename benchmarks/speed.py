@@ -2,7 +2,7 @@
 
     python benchmarks/speed.py [--repeats 3] [--work FOLDER]
 
-writes benchmarks/speed.md. Each step runs in a process of its own: once to compile, then `repeats` times; the median
+writes benchmarks/speed.md and benchmarks/memory.md. Each step runs in a process of its own: once to compile, then `repeats` times; the median
 counts. The floor is the time that step spent inside the FFT itself, measured in the same run: what remains is memory
 traffic and arithmetic. For steps without transforms the ratio is to one real FFT pair of the volume. The memory of
 background removal and inversion is measured again on heads of 1, 2, 4 and 8 million voxels, with few iterations, on
@@ -57,9 +57,10 @@ def main() -> None:
             data = prepared(folder, of_size(millions))
             for stage, name in METHODS:
                 memory[stage, name, millions] = in_own_process(memory_of, stage, name, data)
-    text = table(steps, runs, arguments.repeats) + memory_table(memory, arguments.millions)
-    (HERE / "speed.md").write_text(text, "utf-8")
-    print(text)
+    if steps or runs:
+        (HERE / "speed.md").write_text(table(steps, runs, arguments.repeats), "utf-8")
+    if memory:
+        (HERE / "memory.md").write_text(memory_table(memory, arguments.millions), "utf-8")
 
 
 def of_size(millions: int) -> SimulationOptions:
@@ -236,11 +237,12 @@ def table(steps: list, runs: list, repeats: int) -> str:
 
 
 def memory_table(memory: dict, millions: list[int]) -> str:
-    lines = ["", "Memory added (GB) by the number of voxels of the volume, and its growth from the smallest to the "
-             "largest volume over that of the voxels (1: linear):", "",
+    lines = ["# Memory", "", "`python benchmarks/speed.py`: memory in GB that a method adds at its peak to its inputs and "
+             "the interpreter, by the number of voxels of the volume, and its growth from the smallest to the "
+             "largest volume over that of the voxels (1: linear).", "",
              "| method | " + " | ".join(f"{n} million" for n in millions) + " | growth |",
              "|---|" + "---|" * (len(millions) + 1)]  # fmt: skip
-    for stage, name in METHODS if millions else ():
+    for stage, name in METHODS:
         row = [memory[stage, name, n] for n in millions]
         growth = row[-1] / row[0] / (millions[-1] / millions[0])
         lines.append(f"| {name} | " + " | ".join(f"{gb:.2f}" for gb in row) + f" | {growth:.2f} |")

@@ -107,14 +107,14 @@ def minimise_total_variation(
         x, _, history, converged = _iterate(problem, penalties, max_iterations, **chosen)
         return x, history, converged
 
-    def iterate(eased: Penalties, cap: int) -> tuple[Any, Any, list[float], bool]:
-        return _iterate(problem, eased, cap, **chosen)
+    def iterate(eased: Penalties, cap: int, done: int) -> tuple[Any, Any, list[float], bool]:
+        return _iterate(problem, eased, cap, **chosen | {"progress": continued(progress, done, max_iterations)})
 
     return best_of_two_starts(iterate, problem, penalties, max_iterations)
 
 
 def best_of_two_starts(
-    iterate: Callable[[Penalties, int], tuple[Any, Any, list[float], bool]],
+    iterate: Callable[[Penalties, int, int], tuple[Any, Any, list[float], bool]],
     problem: PhaseProblem,
     penalties: Penalties,
     max_iterations: int,
@@ -128,21 +128,22 @@ def best_of_two_starts(
 
     Parameters
     ----------
-    iterate : penalties, cap on iterations -> x, D x, history, converged; from zero.
+    iterate : penalties, cap on iterations, iterations done before -> x, D x, history, converged; from zero.
     problem, penalties : what and how.
-    max_iterations : cap; of the second start not more than twice what the first took.
+    max_iterations : cap on the iterations of both together; the second start gets at most twice those of the first.
 
     Returns
     -------
-    x, history and whether it converged.
+    x, the history of all iterations, those that led to x last, and whether these converged.
     """
-    x, forward, history, converged = iterate(penalties, max_iterations)
-    if penalties.nonlinear and _steep_share(problem) > STEEP_SHARE:
-        other, its_forward, its_history, its_converged = iterate(
-            replace(penalties, linear_above=math.inf), min(max_iterations, 2 * len(history))
-        )
+    x, forward, history, converged = iterate(penalties, max_iterations, 0)
+    left = min(max_iterations - len(history), 2 * len(history))
+    if left > 0 and penalties.nonlinear and _steep_share(problem) > STEEP_SHARE:
+        published = replace(penalties, linear_above=math.inf)
+        other, its_forward, its_history, its_converged = iterate(published, left, len(history))
         if _cost(other, its_forward, problem, penalties) < _cost(x, forward, problem, penalties):
-            return other, its_history, its_converged
+            return other, history + its_history, its_converged
+        history = its_history + history
     return x, history, converged
 
 

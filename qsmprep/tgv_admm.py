@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from qsmprep.admm import Penalties, PhaseProblem, best_of_two_starts
+from qsmprep.admm import Penalties, PhaseProblem, best_of_two_starts, continued
 from qsmprep.fourier import indices, irfftn, is_tensor, rfftn, to_device
 from qsmprep.jit import jit, prange
 from qsmprep.operators import gradient, gradient_adjoint
@@ -80,8 +80,9 @@ def minimise_generalised_variation(
     Bredies 2010 (total generalised variation); Milovic 2018, 2019.
     """
 
-    def iterate(eased: Penalties, cap: int) -> tuple[Any, Any, list[float], bool]:
-        return _iterate(problem, second, eased, cap, tolerance_percent, progress)
+    def iterate(eased: Penalties, cap: int, done: int) -> tuple[Any, Any, list[float], bool]:
+        counted = continued(progress, done, max_iterations)
+        return _iterate(problem, second, eased, cap, tolerance_percent, counted)
 
     return best_of_two_starts(iterate, problem, penalties, max_iterations)
 
