@@ -2,11 +2,11 @@
 
     python benchmarks/speed.py [--repeats 3] [--work FOLDER]
 
-writes benchmarks/speed.md and benchmarks/memory.md. Each step runs in a process of its own: once to compile, then `repeats` times; the median
-counts. The floor is the time that step spent inside the FFT itself, measured in the same run: what remains is memory
-traffic and arithmetic. For steps without transforms the ratio is to one real FFT pair of the volume. The memory of
-background removal and inversion is measured again on heads of 1, 2, 4 and 8 million voxels, with few iterations, on
-whose number memory does not depend.
+writes benchmarks/speed.md and benchmarks/memory.md. Each step runs in a process of its own: once to compile, then
+`repeats` times; the median counts. The floor is the time that step spent inside the FFT itself, measured in the same
+run: what remains is memory traffic and arithmetic. For steps without transforms the ratio is to one real FFT pair of
+the volume. The memory of background removal and inversion is measured on heads of 1, 2, 4 and 8 million voxels, with
+few iterations, on whose number memory does not depend.
 """
 
 from __future__ import annotations
@@ -237,9 +237,10 @@ def table(steps: list, runs: list, repeats: int) -> str:
 
 
 def memory_table(memory: dict, millions: list[int]) -> str:
-    lines = ["# Memory", "", "`python benchmarks/speed.py`: memory in GB that a method adds at its peak to its inputs and "
-             "the interpreter, by the number of voxels of the volume, and its growth from the smallest to the "
-             "largest volume over that of the voxels (1: linear).", "",
+    lines = ["# Memory", "",
+             "`python benchmarks/speed.py`: memory in GB that a method adds at its peak to its inputs and the",
+             "interpreter, by the number of voxels of the volume, and its growth from the smallest to the largest",
+             "volume over that of the voxels (1: linear).", "",
              "| method | " + " | ".join(f"{n} million" for n in millions) + " | growth |",
              "|---|" + "---|" * (len(millions) + 1)]  # fmt: skip
     for stage, name in METHODS:
