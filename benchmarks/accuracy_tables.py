@@ -41,6 +41,10 @@ the integrated kernel (default of TV, L1-QSM, HD-QSM and STAR-like) is the very 
 these methods in thick voxels above all. The head on a finer grid has partial volume and dephasing within voxels, as a
 real scan: what a strong lesion does to its own voxels then dominates the error of every method.
 
+MEDI and MEDI+0 lose the calcification of the thick heads: the noise weights and model error reduction leave it hardly
+any weight. Without the latter (`--no-medi-merit`) half of it stays, and without the spherical mean filter too
+(`--medi-smv-radius 0`) nearly all.
+
 Worse than TKD are, from the true field on the standard head: TSVD and Tikhonov, which leave out or damp what TKD keeps
 with the right sign; and TGV, which starts from the scan and not from the tissue field, and pays at the rim of the mask
 for having to find the background too.

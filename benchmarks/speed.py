@@ -24,7 +24,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from isolated import background_inputs, inversion_inputs, peak_memory_mb
+from isolated import background_inputs, cubes, inversion_inputs, peak_memory_mb
 
 from qsmprep import registry
 from qsmprep.phantom.dataset import simulate
@@ -113,12 +113,10 @@ def memory_of(stage: str, name: str, data: Path) -> float:
     method = registry.find(stage, name)
     options = method.options_type()()
     few = {field.name: 3 for field in fields(options) if field.name in ("max_iterations", "start_iterations")}
-
-    def work():
-        return method.run(replace(options, **few), **arrays)
-
-    work()  # compiles
-    return peak_memory_mb(work)[1] / 1024
+    options = replace(options, **few)
+    arrays = {key: value for key, value in arrays.items() if key in method.inputs()}
+    method.run(options, **cubes(arrays))  # compiles
+    return peak_memory_mb(lambda: method.run(options, **arrays))[1] / 1024
 
 
 def loaded(data: Path) -> dict:
