@@ -141,6 +141,7 @@ class RemovePhaseOffset(MethodStep):
             voxel_size_mm=grid.voxel_size_mm,
         )
         record.notes += getattr(result, "notes", ())
+        record.facts["voxels left out of the estimate"] = result.left_out_voxels
         self._results["magnitude"] = self.inputs.magnitude
         self._results["phase"] = write_volume(folder / "phase.nii", result.phase, grid)
         return record

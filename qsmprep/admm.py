@@ -124,7 +124,7 @@ def best_of_two_starts(
     From zero, the complex term leads strong sources into a minimum in which D x misses whole turns of the phase. The
     plain difference leads close to the right one, so it leads at first, unless the phase itself has turns too many or
     too few. Either can be only where neighbours are more than half a turn apart: then the complex term leads from zero
-    too, and the fit of lower cost is kept.
+    too, and the fit of lower cost is kept: of data term and first-order total variation, without the harmonic part.
 
     Parameters
     ----------

@@ -69,7 +69,8 @@ def ndi(
 ) -> Inversion:
     """Susceptibility by gradient descent on a non-linear data term, without a penalty on the image.
 
-    Descends |w (exp(i D x) - exp(i phi))|^2 + alpha |x|^2 from x = 0, x <- x - 2 tau (D' w^2 sin(D x - phi) + alpha x),
+    After the first iterations, in which the sine is its argument (see options), descends
+    |w (exp(i D x) - exp(i phi))|^2 + alpha |x|^2 from x = 0, x <- x - 2 tau (D' w^2 sin(D x - phi) + alpha x),
     with phi the phase in rad that the field gathers over one echo spacing (over the echo time, when there is one
     echo), and chi = x in ppm. Frequencies where the dipole kernel is large come first, the noise near its zeros last.
     After each iteration x is set to 0 outside the mask, as a tissue field has no sources there.
