@@ -213,11 +213,12 @@ def group_memory_gb(session: int) -> float:
 
 
 def table(steps: list, runs: list, repeats: int) -> str:
+    how = "one run" if repeats == 1 else f"median of {repeats} runs"
     lines = [
         "# Speed and memory",
         "",
         f"`python benchmarks/speed.py`: 160x200x180 voxels of 1 mm, five echoes, {os.cpu_count()} cores "
-        f"({platform.machine()}), median of {repeats} after one run that compiles.",
+        f"({platform.machine()}), {how} after one that compiles.",
         "",
         "| step | seconds | in the FFT (s) | ratio to the FFT floor | FFT pairs of the volume | memory added (GB) | |",
         "|---|---|---|---|---|---|---|",
