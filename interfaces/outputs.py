@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, SimpleInterface, TraitedSpec, traits
 
-from qsmprep.bids.outputs import OUTPUTS, output_path, sidecar, write_image, write_json
+from qsmprep.bids.outputs import OUTPUTS, output_path, sidecar, transform_path, write_image, write_json, write_text
 from qsmprep.interfaces.step import records_behind
 
 
@@ -55,5 +55,35 @@ class SaveOutput(SimpleInterface):
             sources=tuple(inputs.sources or ()),
         )
         write_json(path.with_name(path.name.removesuffix(".nii.gz") + ".json"), document)
+        self._results["out_file"] = str(path)
+        return runtime
+
+
+class SaveTransformInputSpec(BaseInterfaceInputSpec):
+    """Inputs of `SaveTransform`."""
+
+    in_file = File(exists=True, mandatory=True)
+    output_dir = traits.Str(mandatory=True)
+    prefix = traits.Str(mandatory=True, desc="stem of the run's output names")
+    moving = traits.Str(mandatory=True, desc="spin echo image relative to the dataset")
+    reference = traits.Str(mandatory=True, desc="gradient echo image relative to the dataset")
+
+
+class SaveTransform(SimpleInterface):
+    """Write how the spin echo scan lies to the gradient echoes, as an ITK text file with a sidecar."""
+
+    input_spec = SaveTransformInputSpec
+    output_spec = SaveOutputOutputSpec
+    _always_run = True
+
+    def _run_interface(self, runtime):
+        inputs = self.inputs
+        path = Path(inputs.output_dir) / transform_path(inputs.prefix)
+        write_text(path, Path(inputs.in_file).read_text("utf-8"))
+        document = {
+            "Description": "Rigid transform that takes a point of the gradient echo scan to one of the spin echo scan.",
+            "Sources": [f"bids:raw:{inputs.moving}", f"bids:raw:{inputs.reference}"],
+        }
+        write_json(path.with_suffix(".json"), document)
         self._results["out_file"] = str(path)
         return runtime

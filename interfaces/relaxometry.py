@@ -1,14 +1,22 @@
-"""Node of relaxometry."""
+"""Nodes of relaxometry: R2* from gradient echoes, R2 from spin echoes, R2' from both."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-from nipype.interfaces.base import File, isdefined, traits
+from nipype.interfaces.base import File, InputMultiPath, isdefined, traits
 
-from qsmprep.interfaces.images import as_echoes, read_grid, read_mask, read_volume, write_volume
-from qsmprep.interfaces.step import MethodInputSpec, MethodStep, Record, StepOutputSpec
+from qsmprep.interfaces.images import as_echoes, read_grid, read_mask, read_stored, read_volume, write_volume
+from qsmprep.interfaces.step import MethodInputSpec, MethodStep, Record, Step, StepInputSpec, StepOutputSpec, parameters
+from qsmprep.orientation.rotation import rotation_angle_deg
+from qsmprep.registration import itk_transform_text, register_rigid, resample, resample_inside
+from qsmprep.relaxometry.macroscopic import undo_gradient_loss
+from qsmprep.separation.r2prime import R2primeOptions, r2prime_map
+from qsmprep.settings import R2starOptions
+
+SMALLEST_CORRELATION = 0.5  # of spin echo and gradient echo magnitude, below which a warning is given
+SMALLEST_COVER = 0.95  # of the brain by the spin echo scan, likewise
 
 
 class FitRelaxationInputSpec(MethodInputSpec):
@@ -16,7 +24,9 @@ class FitRelaxationInputSpec(MethodInputSpec):
 
     magnitude = File(exists=True, mandatory=True, desc="of the echoes")
     mask = File(exists=True)
+    total_field = File(exists=True, desc="in Hz, for the correction of its gradient")
     echo_times = traits.List(traits.Float, mandatory=True, desc="in seconds")
+    preparation = traits.Dict(desc="options of what precedes the fit")
 
 
 class FitRelaxationOutputSpec(StepOutputSpec):
@@ -25,6 +35,7 @@ class FitRelaxationOutputSpec(StepOutputSpec):
     r2star = File(exists=True, desc="in 1/s")
     t2star = File(exists=True, desc="in s")
     s0 = File(exists=True, desc="in the magnitude's unit")
+    misfit = File(exists=True, desc="share of the signal that the decay leaves unexplained")
 
 
 class FitRelaxation(MethodStep):
@@ -36,15 +47,189 @@ class FitRelaxation(MethodStep):
     source_modules = ("qsmprep.relaxometry",)
 
     def _compute(self, folder: Path) -> Record:
-        grid = read_grid(self.inputs.magnitude)
-        mask = read_mask(self.inputs.mask) if isdefined(self.inputs.mask) else None
-        result, record = self._run_method(
-            magnitude=as_echoes(read_volume(self.inputs.magnitude)),
-            mask=mask,
-            echo_times_s=np.array(self.inputs.echo_times),
-        )
+        inputs, grid = self.inputs, read_grid(self.inputs.magnitude)
+        mask = read_mask(inputs.mask) if isdefined(inputs.mask) else None
         inside = np.ones(grid.shape, bool) if mask is None else mask
+        magnitude, times = as_echoes(read_volume(inputs.magnitude)), np.array(inputs.echo_times)
+        kind, weak = R2starOptions(**(inputs.preparation or {})).field_gradient, 0.0
+        if kind != "none":
+            field = read_volume(inputs.total_field)
+            magnitude, weak = undo_gradient_loss(magnitude, field, inside, echo_times_s=times, kind=kind)
+        result, record = self._run_method(magnitude=magnitude, mask=mask, echo_times_s=times)
         record.facts["median R2* (1/s)"] = float(np.median(result.r2star[inside]))
-        for name, volume in (("r2star", result.r2star), ("t2star", result.t2star_s), ("s0", result.s0)):
+        record.facts["median share of the signal unexplained (%)"] = 100 * float(np.median(result.misfit[inside]))
+        if kind != "none":
+            record.citations.append("fernandezseara2000")
+            where = "in slice direction" if kind == "slice" else "along all axes"
+            record.notes.append(
+                f"The signal lost to the field's gradient {where} was restored; in {100 * weak:.1f} % of the "
+                "brain only in part, more than 70 % of the last echo being lost."
+            )
+        maps = (("r2star", result.r2star), ("t2star", result.t2star_s), ("s0", result.s0), ("misfit", result.misfit))
+        for name, volume in maps:
             self._results[name] = write_volume(folder / f"{name}.nii", np.where(inside, volume, 0), grid)
+        return record
+
+
+class FitSpinEchoInputSpec(MethodInputSpec):
+    """Inputs of `FitSpinEcho`."""
+
+    magnitude_files = InputMultiPath(File(exists=True), mandatory=True, desc="one an echo, ascending")
+    echo_times = traits.List(traits.Float, mandatory=True, desc="in seconds")
+    acquired_in_2d = traits.Bool(False, usedefault=True)
+    notes = traits.List(traits.Str, desc="what was decided before the graph was built")
+
+
+class FitSpinEchoOutputSpec(StepOutputSpec):
+    """Outputs of `FitSpinEcho`, on the grid of the spin echo scan."""
+
+    r2 = File(exists=True, desc="in 1/s")
+    magnitude = File(exists=True, desc="root sum of squares of the echoes")
+    mask = File(exists=True, desc="where there is signal to fit")
+
+
+class FitSpinEcho(MethodStep):
+    """Spin echo magnitudes to R2."""
+
+    input_spec = FitSpinEchoInputSpec
+    output_spec = FitSpinEchoOutputSpec
+    stage = "r2"
+    source_modules = ("qsmprep.relaxometry",)
+
+    def _compute(self, folder: Path) -> Record:
+        inputs, grid = self.inputs, read_grid(self.inputs.magnitude_files[0])
+        echoes = np.stack([stored.values().astype(np.float32) for stored in read_stored(inputs.magnitude_files)])
+        brightness = np.sqrt(np.einsum("exyz,exyz->xyz", echoes, echoes))
+        mask = brightness > 0.05 * np.percentile(brightness, 99)
+        result, record = self._run_method(
+            magnitude=echoes,
+            mask=mask,
+            echo_times_s=np.array(inputs.echo_times),
+            voxel_size_mm=grid.voxel_size_mm,
+            acquired_in_2d=inputs.acquired_in_2d,
+        )
+        record.notes += list(inputs.notes or [])
+        record.facts |= {
+            "spin echoes": len(echoes),
+            "median R2 (1/s)": float(np.median(result.r2[mask])),
+            "median share of the signal unexplained (%)": 100 * float(np.median(result.misfit[mask])),
+        }
+        if result.b1 is not None:
+            record.facts["median refocusing angle over the nominal one"] = float(np.median(result.b1[mask]))
+        elif inputs.method == "epg":
+            record.notes.append("The refocusing angle is taken as nominal.")
+        if inputs.method == "mono-exponential":
+            record.warnings.append("Stimulated echoes are not modelled: R2 is off where refocusing is imperfect.")
+        for name, image in (("r2", np.where(mask, result.r2, 0)), ("magnitude", brightness), ("mask", mask)):
+            self._results[name] = write_volume(folder / f"{name}.nii", image, grid)
+        return record
+
+
+class RegisterSpinEchoInputSpec(StepInputSpec):
+    """Inputs of `RegisterSpinEcho`."""
+
+    r2 = File(exists=True, mandatory=True)
+    magnitude = File(exists=True, mandatory=True, desc="of the spin echo scan")
+    mask = File(exists=True, mandatory=True, desc="where R2 was fitted")
+    reference_magnitude = File(exists=True, mandatory=True, desc="root sum of squares of the gradient echoes")
+    reference_mask = File(exists=True, mandatory=True, desc="brain mask of the gradient echoes")
+
+
+class RegisterSpinEchoOutputSpec(StepOutputSpec):
+    """Outputs of `RegisterSpinEcho`, images on the grid of the gradient echoes."""
+
+    r2 = File(exists=True, desc="in 1/s, 0 where it is not known")
+    magnitude = File(exists=True)
+    transform = File(exists=True, desc="ITK text: a point of the gradient echo scan to one of the spin echo scan")
+
+
+class RegisterSpinEcho(Step):
+    """Lay R2 over the gradient echoes, rigidly."""
+
+    input_spec = RegisterSpinEchoInputSpec
+    output_spec = RegisterSpinEchoOutputSpec
+    stage = "r2-registration"
+    source_modules = ("qsmprep.registration",)
+
+    def _compute(self, folder: Path) -> Record:
+        inputs = self.inputs
+        grid, target = read_grid(inputs.magnitude), read_grid(inputs.reference_magnitude)
+        brain = read_mask(inputs.reference_mask)
+        magnitude = read_volume(inputs.magnitude)
+        matrix, correlation = register_rigid(
+            read_volume(inputs.reference_magnitude), target.affine, magnitude, grid.affine, mask=brain, contrast="other"
+        )
+        geometry = (grid.affine, matrix, target.affine, target.shape)
+        r2, known = resample_inside(read_volume(inputs.r2), read_mask(inputs.mask), *geometry)
+        r2 = np.maximum(r2, 0)
+        cover = float(known[brain].mean())
+        title = "rigid registration of the spin echo to the gradient echo magnitude by SimpleITK (mutual information)"
+        record = Record(self.stage, "rigid", title, ["lowekamp2013"])
+        record.facts = {
+            "correlation of the magnitudes": correlation,
+            "turn of the head (degrees)": rotation_angle_deg(matrix),
+            "shift at the origin (mm)": float(np.linalg.norm(matrix[:3, 3])),
+            "brain covered by R2 (%)": 100 * cover,
+            "gradient echo world to spin echo world (mm)": matrix.tolist(),
+        }
+        if not known[brain].any():
+            raise ValueError("The spin echo scan does not show the brain of the gradient echo scan; leave it out by "
+                             "--r2 none or --bids-filter-file.")  # fmt: skip
+        if correlation < SMALLEST_CORRELATION:
+            record.warnings.append(
+                f"The registered magnitudes correlate by only {correlation:.2f}: look at them before trusting R2'."
+            )
+        if cover < SMALLEST_COVER:
+            record.warnings.append(f"The spin echo scan covers {100 * cover:.0f} % of the brain; R2' is 0 elsewhere.")
+        self._results["r2"] = write_volume(folder / "r2.nii", r2 * known, target)
+        self._results["magnitude"] = write_volume(folder / "magnitude.nii", resample(magnitude, *geometry), target)
+        transform = folder / "transform.txt"
+        transform.write_text(itk_transform_text(matrix), encoding="utf-8")
+        self._results["transform"] = str(transform)
+        return record
+
+
+class MapR2primeInputSpec(StepInputSpec):
+    """Inputs of `MapR2prime`."""
+
+    r2star = File(exists=True, mandatory=True)
+    mask = File(exists=True, mandatory=True)
+    r2 = File(exists=True, desc="on the grid of r2star; not given where there is no spin echo scan")
+    options = traits.Dict()
+
+
+class MapR2primeOutputSpec(StepOutputSpec):
+    """Outputs of `MapR2prime`."""
+
+    r2prime = File(exists=True, desc="in 1/s")
+
+
+class MapR2prime(Step):
+    """R2* and R2 to R2', or R2* alone to what stands in for it."""
+
+    input_spec = MapR2primeInputSpec
+    output_spec = MapR2primeOutputSpec
+    stage = "r2prime"
+    source_modules = ("qsmprep.separation.r2prime",)
+
+    def _compute(self, folder: Path) -> Record:
+        inputs, options = self.inputs, R2primeOptions(**(self.inputs.options or {}))
+        mask = read_mask(inputs.mask)
+        measured = isdefined(inputs.r2)
+        r2 = read_volume(inputs.r2) if measured else None
+        result = r2prime_map(read_volume(inputs.r2star), mask, r2=r2, options=options)
+        method = "difference" if measured else options.fallback
+        record = Record(self.stage, method, result.origin, [] if measured else ["dimov2022"],
+                        [] if measured else parameters(options))  # fmt: skip
+        record.facts = {
+            "R2'": result.origin,
+            "median R2' (1/s)": float(np.median(result.r2prime[mask])),
+            "voxels where R2 exceeds R2* (%)": 100 * result.negative_share,
+        }
+        if not measured:
+            record.warnings.append(
+                f"R2' is {result.origin}: there is no spin echo scan. Para- and diamagnetic maps made with it are an "
+                "approximation."
+            )
+        self._results["r2prime"] = write_volume(folder / "r2prime.nii", result.r2prime, read_grid(inputs.r2star))
         return record

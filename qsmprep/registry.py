@@ -100,7 +100,16 @@ METHODS = (
     Method("inversion", "tfi", "qsmprep.inversion.tfi", "tfi", "TfiOptions", "preconditioned total field inversion (TFI)", ("liu2017", "liu2013")),
     Method("inversion", "star", "qsmprep.inversion.star", "star", "StarOptions", "STAR-like two-level total variation", ("wei2015",)),
     Method("relaxometry", "arlo", "qsmprep.relaxometry.arlo", "arlo", "ArloOptions", "ARLO", ("pei2015",)),
+    Method("relaxometry", "numart", "qsmprep.relaxometry.numart", "numart", "NumartOptions", "NumART2*", ("hagberg2002",)),
+    Method("relaxometry", "nlls", "qsmprep.relaxometry.nlls", "nlls", "NllsOptions", "non-linear least squares", ("gudbjartsson1995",)),
     Method("relaxometry", "log-linear", "qsmprep.relaxometry.loglinear", "loglinear", "LoglinearOptions", "weighted log-linear fit", ("pei2015",)),
+    Method("r2", "epg", "qsmprep.relaxometry.dictionary", "dictionary_match", "DictionaryOptions", "a dictionary of extended phase graphs", ("mcphee2015", "lebel2010", "weigel2015")),
+    Method("r2", "mono-exponential", "qsmprep.relaxometry.monoexponential", "monoexponential", "MonoexponentialOptions", "a mono-exponential fit without the first echo", ()),
+    Method("separation", "closed-form", "qsmprep.separation.closed_form", "closed_form", "ClosedFormOptions", "voxel-wise source separation", ("shin2021",)),
+    Method("separation", "r2star-qsm", "qsmprep.separation.r2star_qsm", "r2star_qsm", "R2starQsmOptions", "R2*-QSM", ("dimov2022",)),
+    Method("separation", "chisep-medi", "qsmprep.separation.chisep_medi", "chisep_medi", "ChisepMediOptions", "chi-separation with MEDI's regularisation", ("shin2021", "liu2012")),
+    Method("separation", "chisep-ilsqr", "qsmprep.separation.chisep_ilsqr", "chisep_ilsqr", "ChisepIlsqrOptions", "chi-separation with iLSQR", ("shin2021", "li2015")),
+    Method("separation", "decompose", "qsmprep.separation.decompose", "decompose", "DecomposeOptions", "DECOMPOSE-QSM", ("chen2021",)),
 )
 # fmt: on
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from qsmprep import registry
 from qsmprep.options import check_options, option, option_type
+from qsmprep.relaxometry.macroscopic import KINDS
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,29 @@ class ReferenceOptions:
 
 
 @dataclass(frozen=True)
+class R2starOptions:
+    """What precedes the fit of R2*."""
+
+    field_gradient: str = option(
+        "none",
+        "undo the signal lost to the field's gradient across a voxel before R2* is fitted: in slice direction (2D), or "
+        "along all axes",
+        choices=KINDS,
+    )
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """What source separation starts from."""
+
+    offset: str = option(
+        "signs",
+        "constant of the susceptibility map: the one with which neither source is negative, or that of the reference",
+        choices=("signs", "reference"),
+    )
+
+
+@dataclass(frozen=True)
 class OrientationOptions:
     """What is made of several orientations of one head."""
 
@@ -120,6 +144,10 @@ FIXED_STEPS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "background-mask": ("qsmprep.masking.consensus", "BackgroundMaskOptions"),
         "weights": ("qsmprep.field.weights", "WeightOptions"),
         "reference": ("qsmprep.settings", "ReferenceOptions"),
+        "r2star": ("qsmprep.settings", "R2starOptions"),
+        "r2prime": ("qsmprep.separation.r2prime", "R2primeOptions"),
+        "relaxometric": ("qsmprep.separation.constants", "RelaxometricOptions"),
+        "source": ("qsmprep.settings", "SourceOptions"),
         "orientation": ("qsmprep.settings", "OrientationOptions"),
         "cosmos": ("qsmprep.orientation.cosmos", "CosmosOptions"),
         "sti": ("qsmprep.orientation.sti", "StiOptions"),
@@ -129,7 +157,13 @@ FIXED_STEPS: Mapping[str, tuple[str, str]] = MappingProxyType(
 
 # Words beside the registry's methods that a stage accepts.
 EXTRA_CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"phase-offset": ("none",), "mask": ("auto", "fsl-bet"), "relaxometry": ("auto", "none")}
+    {
+        "phase-offset": ("none",),
+        "mask": ("auto", "fsl-bet"),
+        "relaxometry": ("auto", "none"),
+        "r2": ("auto", "none"),
+        "separation": ("auto", "none"),
+    }
 )
 SEVERAL_ALLOWED = ("inversion",)
 _IN_PLACE_OF_BET = (("mask", "auto"), ("mask", "fsl-bet"))
@@ -142,12 +176,14 @@ _CONSENSUS: dict[str, Any] = {
     "background": {"method": ["v-sharp"]},
     "inversion": {"method": ["fansi"]},
     "relaxometry": {"method": ["auto"]},
+    "r2": {"method": ["auto"]},
+    "separation": {"method": ["auto"]},
 }
 PRESETS: Mapping[str, dict[str, Any]] = MappingProxyType(
     {
         "consensus-fansi": _CONSENSUS,
         "consensus-medi": {**_CONSENSUS, "inversion": {"method": ["medi"]}},
-        "fast": {**_CONSENSUS, "inversion": {"method": ["rts"]}},
+        "fast": {**_CONSENSUS, "inversion": {"method": ["rts"]}, "separation": {"method": ["closed-form"]}},
         "accurate": {
             **_CONSENSUS,
             "background": {"method": ["iharperella"]},

@@ -6,6 +6,8 @@ import numpy as np
 
 GYROMAGNETIC_RATIO_MHZ_PER_T = 42.577478  # proton gamma / 2 pi
 
+LONGEST_ECHO_TIME_S = 0.9  # of a long train of spin echoes
+
 
 def centre_frequency_mhz(field_strength_t: float, imaging_frequency_mhz: float | None = None) -> float:
     """The scanner's centre frequency in MHz: as recorded, else nominal from the field strength in tesla.
@@ -25,8 +27,10 @@ def check_echo_times(echo_times_s: np.ndarray) -> np.ndarray:
     times = np.atleast_1d(np.asarray(echo_times_s, float))
     if not np.all(np.isfinite(times)) or np.any(times <= 0) or np.any(np.diff(times) <= 0):
         raise ValueError(f"Echo times must be positive and ascending; got {times.tolist()} s.")
-    if times.max() > 0.2:
-        raise ValueError(f"Echo time {times.max():g} s is above 0.2 s: are echo times given in milliseconds?")
+    if times.max() > LONGEST_ECHO_TIME_S:
+        raise ValueError(
+            f"Echo time {times.max():g} s is above {LONGEST_ECHO_TIME_S:g} s: are echo times given in milliseconds?"
+        )
     return times
 
 

@@ -8,10 +8,11 @@ import pytest
 from qsmprep import registry
 
 ROOT = Path(__file__).parents[1]
-STEPS = ("phase", "unwrap", "field", "masking", "background", "inversion", "orientation", "relaxometry", "analysis")
+STEPS = ("phase", "unwrap", "field", "masking", "background", "inversion", "orientation", "relaxometry",
+         "separation", "analysis")  # fmt: skip
 NUMERICS = ("fourier", "dipole", "operators", "volume", "units", "jit", "threads", "options", "convergence",
             "solvers", "proximal", "spectral", "admm", "shim", "ventricles", "symmetric_gradient", "tgv_admm",
-            "tgv_primal_dual")  # fmt: skip
+            "tgv_primal_dual", "registration")  # fmt: skip
 AROUND = ("bids", "engine", "report", "phantom", "registry", "settings", "data")
 FORBIDDEN_IN_STEPS = ("nipype", "bids", "nibabel", "pathlib", "os", "matplotlib", "rich", "argparse")
 

@@ -8,11 +8,12 @@ from qsmprep.workflows.background import init_background_wf
 from qsmprep.workflows.field import init_field_wf
 from qsmprep.workflows.inversion import chi_name, init_inversion_wf
 from qsmprep.workflows.masking import init_brain_mask_wf, init_phase_masks_wf
-from qsmprep.workflows.outputs import RELAXATION, init_outputs_wf
+from qsmprep.workflows.outputs import RELAXATION, SOURCES, SPIN_ECHO, init_outputs_wf
 from qsmprep.workflows.phase import init_phase_wf
 from qsmprep.workflows.plan import RunPlan
-from qsmprep.workflows.relaxometry import init_relaxometry_wf
+from qsmprep.workflows.relaxometry import corrects_gradient, init_r2prime_wf, init_relaxometry_wf
 from qsmprep.workflows.report import connect_figures, init_figures_wf
+from qsmprep.workflows.separation import init_separation_wf, separates
 
 
 def init_gre_wf(*, plan: RunPlan) -> Workflow:
@@ -64,6 +65,38 @@ def init_gre_wf(*, plan: RunPlan) -> Workflow:
                 (relaxometry, outputs, maps),
             ]
         )
+        if corrects_gradient(plan):
+            workflow.connect([(field, relaxometry, [("outputnode.total_field", "inputnode.total_field")])])
+    if plan.spin_echo or separates(plan):
+        stages["r2prime"] = r2prime = init_r2prime_wf(plan=plan)
+        workflow.connect(
+            [
+                (phase, r2prime, [("outputnode.magnitude_rss", "inputnode.magnitude")]),
+                (brain, r2prime, [("outputnode.mask", "inputnode.mask")]),
+                (relaxometry, r2prime, [("outputnode.r2star", "inputnode.r2star")]),
+            ]
+        )
+        if plan.spin_echo:
+            found = [(f"outputnode.{key}", f"inputnode.{key}") for key in (*SPIN_ECHO, "transform")]
+            workflow.connect([(r2prime, outputs, found)])
+    if separates(plan):
+        stages["separation"] = separation = init_separation_wf(plan=plan)
+        workflow.connect(
+            [
+                (phase, separation, [("outputnode.magnitude", "inputnode.magnitude"),
+                                     ("outputnode.magnitude_rss", "inputnode.magnitude_rss")]),
+                (field, separation, [("outputnode.unwrapped", "inputnode.unwrapped")]),
+                (masks, separation, [("outputnode.eroded_mask", "inputnode.total_mask")]),
+                (background, separation, [("outputnode.local_field", "inputnode.local_field"),
+                                          ("outputnode.mask", "inputnode.mask")]),
+                (inversion, separation, [("outputnode.chi", "inputnode.chi"), ("outputnode.mask", "inputnode.chi_mask"),
+                                         ("outputnode.weights", "inputnode.weights"),
+                                         ("outputnode.residual", "inputnode.residual")]),
+                (relaxometry, separation, [("outputnode.r2star", "inputnode.r2star")]),
+                (r2prime, separation, [("outputnode.r2prime", "inputnode.r2prime")]),
+                (separation, outputs, [(f"outputnode.{key}", f"inputnode.{key}") for key in SOURCES]),
+            ]
+        )  # fmt: skip
     connect_figures(workflow, init_figures_wf(plan=plan), stages, plan)
     return workflow
 

@@ -29,12 +29,12 @@ def init_inversion_wf(*, plan: RunPlan, name: str = "inversion_wf") -> Workflow:
     Outputs
     -------
     chi, chi2, chi3, ... : referenced susceptibility in ppm of the chosen methods, in order.
-    mask, weights : where the main map is valid, and the data weights.
+    mask, weights, residual : where the main map is valid, the data weights, and the relative residual they know of.
     """
     workflow = Workflow(name=name)
     methods = plan.settings.methods["inversion"]
     inputnode = Node(IdentityInterface(INPUTS), name="inputnode")
-    outputs = [*(chi_name(i) for i in range(len(methods))), "mask", "weights"]
+    outputs = [*(chi_name(i) for i in range(len(methods))), "mask", "weights", "residual"]
     outputnode = Node(IdentityInterface(outputs), name="outputnode")
     weighing: dict[str, Node] = {}
     for i, method in enumerate(methods):
@@ -54,6 +54,8 @@ def init_inversion_wf(*, plan: RunPlan, name: str = "inversion_wf") -> Workflow:
         if i == 0:
             workflow.connect([(invert, outputnode, [("mask", "mask")])])
             workflow.connect([(weighing[mask], outputnode, [("weights", "weights")])])
+            if has_relaxation(plan):
+                workflow.connect([(weighing[mask], outputnode, [("residual", "residual")])])
     return workflow
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from nipype.interfaces.utility import IdentityInterface
 from nipype.pipeline.engine import Node, Workflow
 
-from qsmprep.interfaces.outputs import SaveOutput
+from qsmprep.interfaces.outputs import SaveOutput, SaveTransform
 from qsmprep.workflows.inversion import chi_name
 from qsmprep.workflows.plan import RunPlan
+from qsmprep.workflows.separation import separates
 
 ALWAYS = ("total_field", "local_field", "magnitude", "brain_mask", "reliable_mask", "background_mask", "qsm_mask")
-RELAXATION = ("r2star", "t2star", "s0")
+RELAXATION = ("r2star", "t2star", "s0", "misfit")
+SPIN_ECHO = ("r2", "r2prime")
+SOURCES = ("para", "dia")
 
 
 def written_keys(plan: RunPlan) -> dict[str, tuple[str, str | None]]:
@@ -18,6 +21,10 @@ def written_keys(plan: RunPlan) -> dict[str, tuple[str, str | None]]:
     keys: dict[str, tuple[str, str | None]] = {key: (key, None) for key in ALWAYS}
     if plan.settings.method("relaxometry") != "none":
         keys |= {key: (key, None) for key in RELAXATION}
+    if plan.spin_echo:
+        keys |= {key: (key, None) for key in SPIN_ECHO}
+    if separates(plan):
+        keys |= {key: (key, None) for key in SOURCES}
     for i, method in enumerate(plan.settings.methods["inversion"]):
         keys[chi_name(i)] = ("chi", None if i == 0 else method)
     return keys
@@ -28,18 +35,19 @@ def init_outputs_wf(*, plan: RunPlan, name: str = "outputs_wf") -> Workflow:
 
     Inputs
     ------
-    One file for each key of `written_keys`.
+    One file for each key of `written_keys`, and with a spin echo scan `transform`.
     """
     workflow = Workflow(name=name)
     keys = written_keys(plan)
-    inputnode = Node(IdentityInterface(list(keys)), name="inputnode")
+    inputnode = Node(IdentityInterface([*keys, "transform"] if plan.spin_echo else list(keys)), name="inputnode")
     raw_sources = [str(path.relative_to(plan.bids_dir)) for path in plan.run.files]
+    spin_echo = [str(path.relative_to(plan.bids_dir)) for path in plan.spin_echo.files] if plan.spin_echo else []
     for input_name, (key, desc) in keys.items():
         save = SaveOutput(
             key=key,
             output_dir=str(plan.output_dir),
             prefix=plan.prefix,
-            raw_sources=raw_sources,
+            raw_sources=spin_echo if key == "r2" else raw_sources,
             available=sorted({key for key, _ in keys.values()}),
             software=plan.software,
         )
@@ -47,4 +55,8 @@ def init_outputs_wf(*, plan: RunPlan, name: str = "outputs_wf") -> Workflow:
             save.inputs.desc = desc
         node = plan.node(save, f"save_{input_name}", volumes=4)
         workflow.connect([(inputnode, node, [(input_name, "in_file")])])
+    if plan.spin_echo:
+        save = SaveTransform(output_dir=str(plan.output_dir), prefix=plan.prefix, moving=spin_echo[0],
+                             reference=raw_sources[0])  # fmt: skip
+        workflow.connect([(inputnode, plan.node(save, "save_transform", volumes=0.1), [("transform", "in_file")])])
     return workflow

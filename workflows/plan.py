@@ -8,7 +8,7 @@ from typing import Any
 
 from nipype.pipeline.engine import Node
 
-from qsmprep.bids.query import GreRun
+from qsmprep.bids.query import GreRun, SpinEchoScan
 from qsmprep.bids.segmentation import Region
 from qsmprep.engine.resources import estimate_mem_gb
 from qsmprep.settings import Settings
@@ -40,6 +40,7 @@ class RunPlan:
     device : "cpu" or "cuda".
     brain_mask : given from elsewhere, or None.
     reference_region : of a given segmentation, or None.
+    spin_echo, spin_echo_notes : the scan that tells R2, or None, and what was decided about it.
     notes : what was decided or assumed before the graph was built.
     software : name -> version, for the sidecars.
     """
@@ -60,6 +61,8 @@ class RunPlan:
     b0_direction: tuple[float, float, float] | None = None
     brain_mask: BrainMaskSource | None = None
     reference_region: Region | None = None
+    spin_echo: SpinEchoScan | None = None
+    spin_echo_notes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property

@@ -1,12 +1,17 @@
-"""Graph of relaxometry: R2*, T2* and S0 from the magnitude."""
+"""Graphs of relaxometry: R2*, T2* and S0 from gradient echoes; R2 from spin echoes; R2' from both."""
 
 from __future__ import annotations
 
 from nipype.interfaces.utility import IdentityInterface
 from nipype.pipeline.engine import Node, Workflow
 
-from qsmprep.interfaces.relaxometry import FitRelaxation
+from qsmprep.interfaces.relaxometry import FitRelaxation, FitSpinEcho, MapR2prime, RegisterSpinEcho
 from qsmprep.workflows.plan import RunPlan
+
+
+def corrects_gradient(plan: RunPlan) -> bool:
+    """Whether the fit of R2* needs the total field."""
+    return plan.settings.steps["r2star"].field_gradient != "none"
 
 
 def init_relaxometry_wf(*, plan: RunPlan, name: str = "relaxometry_wf") -> Workflow:
@@ -16,26 +21,78 @@ def init_relaxometry_wf(*, plan: RunPlan, name: str = "relaxometry_wf") -> Workf
     ------
     magnitude : of the echoes used.
     mask : the brain.
+    total_field : in Hz; connected where the loss to its gradient is undone.
 
     Outputs
     -------
     r2star, t2star, s0 : in 1/s, s, and the magnitude's unit.
+    misfit : share of the signal that the decay leaves unexplained.
     """
     workflow = Workflow(name=name)
-    inputnode = Node(IdentityInterface(["magnitude", "mask"]), name="inputnode")
-    outputnode = Node(IdentityInterface(["r2star", "t2star", "s0"]), name="outputnode")
+    inputnode = Node(IdentityInterface(["magnitude", "mask", "total_field"]), name="inputnode")
+    outputnode = Node(IdentityInterface(["r2star", "t2star", "s0", "misfit"]), name="outputnode")
     fit = plan.method_node(
-        FitRelaxation(echo_times=list(plan.echo_times_s)),
+        FitRelaxation(echo_times=list(plan.echo_times_s), preparation=plan.step_options("r2star")),
         "fit",
         stage="relaxometry",
         method=plan.settings.method("relaxometry"),
-        volumes=2 * plan.n_echoes + 6,
+        volumes=3 * plan.n_echoes + 8,
         light=True,
     )
+    workflow.connect([(inputnode, fit, [("magnitude", "magnitude"), ("mask", "mask")])])
+    if corrects_gradient(plan):
+        workflow.connect([(inputnode, fit, [("total_field", "total_field")])])
+    workflow.connect([(fit, outputnode, [(output, output) for output in ("r2star", "t2star", "s0", "misfit")])])
+    return workflow
+
+
+def init_r2prime_wf(*, plan: RunPlan, name: str = "r2prime_wf") -> Workflow:
+    """R2 of the spin echo scan on the grid of the gradient echoes, and R2'; without the scan what stands in for R2'.
+
+    Inputs
+    ------
+    r2star : in 1/s.
+    mask : the brain.
+    magnitude : root sum of squares of the gradient echoes.
+
+    Outputs
+    -------
+    r2prime : in 1/s.
+    r2, spin_echo, transform : R2 in 1/s and magnitude of the spin echo scan, registered, and how; with that scan only.
+    """
+    workflow = Workflow(name=name)
+    inputnode = Node(IdentityInterface(["r2star", "mask", "magnitude"]), name="inputnode")
+    outputs = ["r2prime", "r2", "spin_echo", "transform"] if plan.spin_echo else ["r2prime"]
+    outputnode = Node(IdentityInterface(outputs), name="outputnode")
+    difference = plan.node(MapR2prime(options=plan.step_options("r2prime")), "r2prime", volumes=8)
     workflow.connect(
         [
-            (inputnode, fit, [("magnitude", "magnitude"), ("mask", "mask")]),
-            (fit, outputnode, [("r2star", "r2star"), ("t2star", "t2star"), ("s0", "s0")]),
+            (inputnode, difference, [("r2star", "r2star"), ("mask", "mask")]),
+            (difference, outputnode, [("r2prime", "r2prime")]),
+        ]
+    )
+    if plan.spin_echo is None:
+        return workflow
+    scan = plan.spin_echo
+    fit = plan.method_node(
+        FitSpinEcho(
+            magnitude_files=[str(path) for path in scan.files],
+            echo_times=list(scan.echo_times_s),
+            acquired_in_2d=str(scan.metadata.get("MRAcquisitionType", "")).upper() == "2D",
+            notes=list(plan.spin_echo_notes),
+        ),
+        "fit_spin_echo",
+        stage="r2",
+        method=plan.settings.method("r2"),
+        volumes=4 * len(scan.files) + 10,
+    )
+    register = plan.node(RegisterSpinEcho(), "register_spin_echo", volumes=16)
+    workflow.connect(
+        [
+            (inputnode, register, [("magnitude", "reference_magnitude"), ("mask", "reference_mask")]),
+            (fit, register, [("r2", "r2"), ("magnitude", "magnitude"), ("mask", "mask")]),
+            (register, difference, [("r2", "r2")]),
+            (register, outputnode, [("r2", "r2"), ("magnitude", "spin_echo"), ("transform", "transform")]),
         ]
     )
     return workflow

@@ -14,6 +14,7 @@ from qsmprep.interfaces.report import DrawFigure
 from qsmprep.report.figures import STYLES
 from qsmprep.workflows.inversion import chi_name
 from qsmprep.workflows.plan import RunPlan
+from qsmprep.workflows.separation import separates
 
 
 @dataclass(frozen=True)
@@ -59,14 +60,25 @@ FIGURES = (
     Figure("local", "fieldmap", ("background", "inversion"), ("background", "local_field"), "Tissue field, background removed.", {**STYLES["field"], "title": "Tissue field"}, mask=("background", "mask")),
     Figure("weights", "weights", ("weights",), ("inversion", "weights"), "Data weights of the inversion: dark voxels are trusted less.", {**STYLES["weights"], "title": "Data weights"}, mask=QSM),
     Figure("chi", "Chimap", ("inversion",), ("inversion", "chi"), "Susceptibility in linear grey from -0.2 to 0.2 ppm; bright is paramagnetic.", {**STYLES["chi"], "title": "Susceptibility"}, mask=QSM),
+    Figure("spinecho", "MESE", ("r2-registration",), ("r2prime", "spin_echo"), "Spin echo magnitude laid over the gradient echoes, with the outline of their brain mask: both must fit.", {**STYLES["magnitude"], "title": "Spin echo magnitude, registered"}, outlines={"brain of the gradient echoes": BRAIN}),
+    Figure("r2", "R2map", ("r2",), ("r2prime", "r2"), "Transverse relaxation rate of the spin echoes.", {**STYLES["rate"], "title": "R2"}, mask=BRAIN),
+    Figure("r2prime", "R2map", ("r2prime",), ("r2prime", "r2prime"), "Reversible transverse relaxation rate, or what stands in for it.", {**STYLES["rate"], "title": "R2'"}, mask=BRAIN),
+    Figure("paramagnetic", "Chimap", ("separation",), ("separation", "para"), "Paramagnetic susceptibility (iron).", {**STYLES["source"], "title": "Paramagnetic susceptibility"}, mask=("separation", "mask")),
+    Figure("diamagnetic", "Chimap", ("separation",), ("separation", "dia"), "Size of the diamagnetic susceptibility (myelin, calcium), same window.", {**STYLES["source"], "title": "Diamagnetic susceptibility"}, mask=("separation", "mask")),
     Figure("r2star", "R2starmap", ("relaxometry",), ("relaxometry", "r2star"), "Effective transverse relaxation rate.", {**STYLES["r2star"], "title": "R2*"}, mask=BRAIN),
 )  # fmt: skip
 
 
 def figures_of(plan: RunPlan) -> tuple[Figure, ...]:
     """The pictures of a run."""
-    with_relaxation = plan.settings.method("relaxometry") != "none"
-    figures = [figure for figure in FIGURES if "relaxometry" not in figure.stages or with_relaxation]
+    there = {
+        "relaxometry": plan.settings.method("relaxometry") != "none",
+        "r2": plan.spin_echo is not None,
+        "r2-registration": plan.spin_echo is not None,
+        "r2prime": plan.spin_echo is not None or separates(plan),
+        "separation": separates(plan),
+    }
+    figures = [figure for figure in FIGURES if all(there.get(stage, True) for stage in figure.stages)]
     for i, method in enumerate(plan.settings.methods["inversion"][1:], start=1):
         title = f"Susceptibility, {method}"
         label = method.replace("-", "")

@@ -14,12 +14,13 @@ import numpy as np
 from qsmprep.bids.images import Header, VoxelSurvey, check_grids, read_header, survey_all
 from qsmprep.bids.names import PARTS
 from qsmprep.bids.problem import Problem, errors
-from qsmprep.bids.query import Echo, GreRun, number
+from qsmprep.bids.query import Echo, GreRun, SpinEchoScan, number
 from qsmprep.units import GYROMAGNETIC_RATIO_MHZ_PER_T
+from qsmprep.units import LONGEST_ECHO_TIME_S as LONGEST_SPIN_ECHO_TIME_S
 
 __all__ = ["Problem", "check_mask", "check_output_dir", "check_run", "errors"]
 
-LONGEST_ECHO_TIME_S = 0.2
+LONGEST_ECHO_TIME_S = {GreRun: 0.2, SpinEchoScan: LONGEST_SPIN_ECHO_TIME_S}
 LABELS = {name: label for label, name in PARTS.items()}
 
 
@@ -73,6 +74,35 @@ def check_mask(path: Path, run: GreRun, *, what: str = "mask") -> tuple[Problem,
         elif not found.maximum > 0:
             remedy = "Give a mask that is 1 in the brain." if what == "mask" else "Give an image of labels."
             problems.append(Problem("error", path, f"the {what} is empty", "", remedy))
+    return tuple(problems)
+
+
+def check_spin_echo(scan: SpinEchoScan, *, threads: int | None = None) -> tuple[Problem, ...]:
+    """Problems of a spin echo scan: a magnitude and an echo time for each of two echoes or more, on one grid.
+
+    A number missing in the row of echoes is a warning: the others are still of one train.
+    """
+    if errors(scan.problems):
+        return scan.problems
+    problems = list(scan.problems)
+    without = [echo for echo in scan.echoes if echo.magnitude is None]
+    if without or len(scan.echoes) < 2:
+        found = f"echo {without[0].number} has no magnitude" if without else "a single spin echo: R2 needs two"
+        problems.append(Problem("error", scan.name, found, "magnitude images of two echoes or more", "Add the files."))
+        return tuple(problems)
+    problems += _check_echo_times(scan)
+    numbers = sorted(echo.number for echo in scan.echoes if echo.number)
+    for missing in sorted(set(range(1, max(numbers, default=0))) - set(numbers)):
+        found = f"spin echo {missing} is missing: the others are used as echoes of the same train"
+        problems.append(Problem("warning", scan.name, found))
+    headers = [read_header(path) for path in scan.files]
+    problems += [header for header in headers if isinstance(header, Problem)]
+    readable = [header for header in headers if isinstance(header, Header)]
+    grids = check_grids(readable, b0_direction=(0, 0, 1))
+    problems += grids
+    named = {problem.path for problem in grids}
+    for survey in survey_all([header for header in readable if header.path not in named], threads=threads):
+        problems += [survey] if isinstance(survey, Problem) else _check_voxels(survey, 0.0)
     return tuple(problems)
 
 
@@ -133,14 +163,14 @@ def _expected_file(run: GreRun, echo_number: int | None, part: str) -> Path:
     return run.files[0].parent / f"{run.name}{echo}_part-{LABELS[part]}_{run.suffix}.nii.gz"
 
 
-def _check_echo_times(run: GreRun) -> list[Problem]:
+def _check_echo_times(run: GreRun | SpinEchoScan) -> list[Problem]:
     """One problem a kind, at the first file that has it, so that a missing key of ten files is told once."""
     problems: dict[str, Problem] = {}
     for echo in run.echoes:
         times = {}
         for part, path in echo.files.items():
             value = echo.metadata.get(part, {}).get("EchoTime")
-            kind, problem = _check_echo_time(path, value)
+            kind, problem = _check_echo_time(path, value, LONGEST_ECHO_TIME_S[type(run)])
             if problem:
                 problems.setdefault(kind, problem)
             else:
@@ -152,7 +182,7 @@ def _check_echo_times(run: GreRun) -> list[Problem]:
     return [*problems.values(), *([] if problems else _check_echo_order(run.echoes))]
 
 
-def _check_echo_time(path: Path, value: Any) -> tuple[str, Problem | None]:
+def _check_echo_time(path: Path, value: Any, longest: float) -> tuple[str, Problem | None]:
     needed = "the echo time in seconds, as 0.0048"
     if value is None:
         remedy = "Add EchoTime to the JSON file beside the image or to one it inherits from."
@@ -160,7 +190,7 @@ def _check_echo_time(path: Path, value: Any) -> tuple[str, Problem | None]:
     seconds = number(value)
     if seconds is None or not np.isfinite(seconds) or seconds <= 0:
         return "wrong", Problem("error", path, f"EchoTime is {value!r}", needed, "Correct the sidecar.")
-    if seconds > LONGEST_ECHO_TIME_S:
+    if seconds > longest:
         found = f"EchoTime is {seconds:g}, which as seconds is too long: milliseconds?"
         return "milliseconds", Problem(
             "error", path, found, needed, f"Write {seconds / 1000:g} if these are milliseconds."

@@ -39,10 +39,14 @@ def listed(items: Sequence[Any], most: int = 20) -> str:
 def name_problems(path: Path, own: Mapping[str, str], part: str, suffix: str) -> list[Problem]:
     """What is wrong with the name of an image whose entities are `own` and whose part is `part` (empty: unknown)."""
     found = []
-    if suffix == "MEGRE" and not own.get("echo", "").isdigit():
+    if suffix in ("MEGRE", "MESE") and not own.get("echo", "").isdigit():
         found.append(
             Problem(
-                "error", path, "no echo-<number> in the name", "MEGRE names have it", "Rename the file and its JSON."
+                "error",
+                path,
+                "no echo-<number> in the name",
+                f"{suffix} names have it",
+                "Rename the file and its JSON.",
             )
         )
     if not part:

@@ -59,6 +59,11 @@ OUTPUTS: Mapping[str, Output] = {
     "r2star": Output("anat", "", "R2starmap", "Effective transverse relaxation rate.", "1/s", (RAW, "brain_mask")),
     "t2star": Output("anat", "", "T2starmap", "Effective transverse relaxation time.", "s", (RAW, "brain_mask")),
     "s0": Output("anat", "", "S0map", "Signal extrapolated to zero echo time.", "arbitrary", (RAW, "brain_mask")),
+    "misfit": Output("anat", "misfit", "S0map", "Root sum of squares of what the fitted decay leaves unexplained, over that of the signal.", "1", (RAW, "brain_mask")),
+    "r2": Output("anat", "", "R2map", "Transverse relaxation rate of spin echoes, on the grid of the gradient echoes.", "1/s", (RAW, "magnitude")),
+    "r2prime": Output("anat", "reversible", "R2map", "Reversible transverse relaxation rate R2' = max(R2* - R2, 0).", "1/s", ("r2star", "r2")),
+    "para": Output("anat", "paramagnetic", "Chimap", "Paramagnetic part of the magnetic susceptibility (SI), >= 0; the total is the paramagnetic less the diamagnetic part.", "ppm", ("chi", "local_field", "qsm_mask", "r2star", "r2prime")),
+    "dia": Output("anat", "diamagnetic", "Chimap", "Size (>= 0) of the diamagnetic part of the magnetic susceptibility (SI); the total is the paramagnetic less the diamagnetic part.", "ppm", ("chi", "local_field", "qsm_mask", "r2star", "r2prime")),
     "brain_mask": Output("anat", "brain", "mask", "Consensus mask 1: the brain.", mask_type="Brain"),
     "reliable_mask": Output("anat", "reliable", "mask", "Consensus mask 2: voxels of reliable phase.", mask_type="ROI", parents=(RAW, "brain_mask")),
     "background_mask": Output("anat", "bfr", "mask", "Consensus mask 3: mask 1 and mask 2, holes filled; for background field removal.", mask_type="ROI", parents=("brain_mask", "reliable_mask")),
@@ -75,7 +80,7 @@ OUTPUTS: Mapping[str, Output] = {
 }
 # fmt: on
 
-BIDSIGNORE = ("figures", "*.html", "logs/", "prov", "*_stats.tsv", "*_stats.json")
+BIDSIGNORE = ("figures", "*.html", "logs/", "prov", "*_stats.tsv", "*_stats.json", "*_xfm.txt", "*_xfm.json")
 KEPT_ENTITIES = ("acq", "run")
 
 
@@ -104,6 +109,11 @@ def output_path(key: str, prefix: str, *, desc: str | None = None) -> Path:
     label = re.sub("[^0-9A-Za-z]", "", output.desc if desc is None else desc)
     name = "_".join(part for part in (prefix, f"desc-{label}" if label else "", output.suffix) if part)
     return subject_folder(prefix) / output.folder / f"{name}.nii.gz"
+
+
+def transform_path(prefix: str) -> Path:
+    """Path of the transform between gradient and spin echoes, relative to the output folder."""
+    return subject_folder(prefix) / "anat" / f"{prefix}_from-MEGRE_to-MESE_mode-image_xfm.txt"
 
 
 def subject_folder(prefix: str) -> Path:
@@ -152,6 +162,8 @@ def sidecar(
         document |= {"Units": output.units, "SkullStripped": output.skull_stripped}
     if key == "chi":
         document |= _susceptibility_keys(steps)
+    if key in ("para", "dia"):
+        document |= _source_keys(steps)
     document |= _orientation_keys(steps)
     return {**document, "ProcessingSoftware": dict(software), "ProcessingSteps": [_lasting(step) for step in steps]}
 
@@ -180,6 +192,19 @@ def _chi_parents(steps: list[dict[str, Any]]) -> tuple[str, ...]:
     if "field_ppm" in inputs:
         return OUTPUTS["chi"].parents
     return ("total_field" if "total_field_ppm" in inputs else RAW, "background_mask", "magnitude")
+
+
+def _source_keys(steps: list[dict[str, Any]]) -> dict[str, Any]:
+    """How the sources were told apart, and what R2' is."""
+    by_stage = {step["stage"]: step for step in steps}
+    facts = by_stage.get("separation", {}).get("facts", {})
+    return {
+        "EstimationAlgorithm": by_stage.get("separation", {}).get("title", ""),
+        "RelaxometricConstant": {
+            kind: facts.get(f"relaxometric constant, {kind} (1/s/ppm)") for kind in ("paramagnetic", "diamagnetic")
+        },
+        "R2Prime": by_stage.get("r2prime", {}).get("facts", {}).get("R2'", ""),
+    }
 
 
 def _susceptibility_keys(steps: list[dict[str, Any]]) -> dict[str, Any]:

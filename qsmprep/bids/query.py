@@ -28,8 +28,10 @@ from qsmprep.bids.names import (
 from qsmprep.bids.problem import Problem
 from qsmprep.units import GYROMAGNETIC_RATIO_MHZ_PER_T
 
-# Suffixes of gradient echo images. Spin echo (MESE) and T1w will get their own, with their own run class.
+# Suffixes of gradient echo images, and of spin echo images.
 GRE_SUFFIXES = ("MEGRE", "T2starw")
+SPIN_ECHO_SUFFIX = "MESE"
+SUFFIXES = (*GRE_SUFFIXES, SPIN_ECHO_SUFFIX)
 FILTER_NAMES = ("megre", "t2starw", "mese", "t1w")
 
 
@@ -107,12 +109,41 @@ class GreRun:
 
 
 @dataclass(frozen=True)
+class SpinEchoScan:
+    """The magnitude images of a multi-echo spin echo scan; attributes as in `GreRun`."""
+
+    subject: str
+    session: str | None
+    entities: Mapping[str, str]
+    echoes: tuple[Echo, ...]
+    metadata: Mapping[str, Any]
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What the file names have in common."""
+        parts = {"sub": self.subject, "ses": self.session, **self.entities}
+        return "_".join(f"{entity}-{label}" for entity, label in parts.items() if label)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The magnitude images, echo by echo."""
+        return tuple(echo.magnitude for echo in self.echoes if echo.magnitude is not None)
+
+    @property
+    def echo_times_s(self) -> tuple[float, ...]:
+        """Echo times, ascending; of a scan that was checked."""
+        return tuple(echo.echo_time_s for echo in self.echoes)
+
+
+@dataclass(frozen=True)
 class Query:
-    """What a dataset holds: runs, labels of all its subjects, and problems that belong to no run."""
+    """What a dataset holds: runs, labels of all its subjects, problems that belong to no run, spin echo scans."""
 
     runs: tuple[GreRun, ...]
     subjects: tuple[str, ...]
     problems: tuple[Problem, ...]
+    spin_echoes: tuple[SpinEchoScan, ...] = ()
 
 
 def find_runs(
@@ -152,15 +183,46 @@ def find_runs(
         return Query((), tuple(available), tuple(problems))
 
     broken = _broken_sidecars(bids_dir, subjects)
-    layout = _index(bids_dir, subjects, sessions, [problem.path for problem in broken])
+    layout = _index(bids_dir, subjects, [problem.path for problem in broken])
     runs: list[GreRun] = []
     for suffix in GRE_SUFFIXES:
         images = layout.get(**_filter(filters, suffix, layout, sessions))
         runs += _group(images, suffix, broken)
+    scans = _group(layout.get(**_filter(filters, SPIN_ECHO_SUFFIX, layout, ())), SPIN_ECHO_SUFFIX, broken)
     runs, dropped = _drop_rivals(runs)
     problems += dropped
     problems += _subjects_without_runs(bids_dir, subjects, runs, named=bool(participant_labels))
-    return Query(tuple(sorted(runs, key=lambda run: run.name)), tuple(available), tuple(problems))
+    return Query(
+        tuple(sorted(runs, key=lambda run: run.name)),
+        tuple(available),
+        tuple(problems),
+        tuple(sorted((_spin_echo_scan(scan) for scan in scans), key=lambda scan: scan.name)),
+    )
+
+
+def spin_echo_of(run: GreRun, scans: Sequence[SpinEchoScan]) -> tuple[SpinEchoScan | None, str]:
+    """The spin echo scan of the same person that belongs to a run, and a remark where that was a choice.
+
+    Of several, one of the same session comes first, then the one whose name has most in common with the run's.
+    """
+    own = [scan for scan in scans if scan.subject == run.subject]
+    same = [scan for scan in own if scan.session == run.session] or own
+    if not same:
+        return None, ""
+    likeness = [len(set(scan.entities.items()) & set(run.entities.items())) for scan in same]
+    fitting = [scan for scan, alike in zip(same, likeness, strict=True) if alike == max(likeness)]
+    remarks = []
+    if fitting[0].session != run.session:
+        remarks.append(f"Spin echoes are those of another session ({fitting[0].name})")
+    if len(fitting) > 1:
+        remarks.append(
+            f"Of {len(fitting)} spin echo scans that fit, {fitting[0].name} is used; choose by --bids-filter-file"
+        )
+    return fitting[0], ". ".join(remarks)
+
+
+def _spin_echo_scan(group: GreRun) -> SpinEchoScan:
+    return SpinEchoScan(group.subject, group.session, group.entities, group.echoes, group.metadata, group.problems)
 
 
 def find_derivative(folder: Path, run: GreRun, *, suffix: str, desc: str | None) -> Path | None:
@@ -200,10 +262,10 @@ def number(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def _index(bids_dir: Path, subjects: Sequence[str], sessions: Sequence[str], unreadable: Sequence[Any]) -> BIDSLayout:
+def _index(bids_dir: Path, subjects: Sequence[str], unreadable: Sequence[Any]) -> BIDSLayout:
     """pybids' index of the images and sidecars of interest, and of nothing else."""
-    suffixes = "|".join(GRE_SUFFIXES)
-    subs, sess = "|".join(map(re.escape, subjects)), "|".join(map(re.escape, sessions)) or "[^/]+"
+    suffixes = "|".join(SUFFIXES)
+    subs, sess = "|".join(map(re.escape, subjects)), "[^/]+"  # spin echoes may be those of another session
     wanted = (
         rf"/(?:[^/]*(?:{suffixes})\.json|sub-(?:{subs})(?:/ses-(?:{sess}))?(?:/anat)?"
         rf"(?:/[^/]*(?:{suffixes})\.(?:json|nii|nii\.gz))?)"
@@ -226,7 +288,8 @@ def _filter(filters: Any, suffix: str, layout: BIDSLayout, sessions: Sequence[st
     unknown = set(filters) - set(FILTER_NAMES)
     if unknown:
         raise ValueError(f"BIDS filter {min(unknown)!r} is not known; use {', '.join(FILTER_NAMES)}.")
-    wanted = dict(filters.get(suffix.lower(), filters.get("megre", {})))
+    fallback = {} if suffix == SPIN_ECHO_SUFFIX else filters.get("megre", {})
+    wanted = dict(filters.get(suffix.lower(), fallback))
     entities = {name for config in layout.config.values() for name in config.entities}
     strange = set(wanted) - entities
     if strange:
@@ -364,7 +427,7 @@ def _broken_sidecars(bids_dir: Path, subjects: Sequence[str]) -> list[Problem]:
             folders += [folder, folder / "anat"]
     problems = []
     for path in (path for folder in folders for path in sorted(folder.glob("*.json"))):
-        if not path.name.endswith(tuple(f"{suffix}.json" for suffix in GRE_SUFFIXES)):
+        if not path.name.endswith(tuple(f"{suffix}.json" for suffix in SUFFIXES)):
             continue
         try:
             if not isinstance(json.loads(path.read_text(encoding="utf-8")), dict):

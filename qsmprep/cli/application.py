@@ -133,7 +133,7 @@ def _find_work(request: Request, settings: Settings, *, threads: int, device: st
         errors = [problem for problem in problems if problem.severity == "error"]
         if not errors:
             try:
-                plan = plan_run(run, request, settings, threads=threads, device=device)
+                plan = plan_run(run, request, settings, threads=threads, device=device, spin_echoes=query.spin_echoes)
                 errors = _given_image_problems(plan, run) or _collision(plan, work.plans)
             except ValueError as error:
                 errors = [Problem("error", None, str(error))]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from typing import Any
 
 import nibabel as nib
@@ -14,7 +13,6 @@ from qsmprep.bids.outputs import figures_folder, run_prefix, write_json
 from qsmprep.bids.provenance import run_record, software_versions, step_records, with_figures
 from qsmprep.cli.execution import Outcome
 from qsmprep.cli.parser import Request
-from qsmprep.orientation.registration import INSTALL
 from qsmprep.report.acquisition import describe_acquisition
 from qsmprep.settings import ORIENTATION_METHODS, Settings
 from qsmprep.workflows.orientation import OrientationPlan, figure_file, pictures_of
@@ -26,14 +24,12 @@ def plan_orientations(plans: Sequence[RunPlan], settings: Settings) -> tuple[lis
 
     Raises
     ------
-    ValueError : SimpleITK is missing, or the reference region needs what a joint map does not have.
+    ValueError : the reference region needs what a joint map does not have.
     """
     options = settings.steps["orientation"]
     methods = options.chosen()
     if not methods:
         return [], []
-    if find_spec("SimpleITK") is None:
-        raise ValueError(f"--multi-orientation: {INSTALL}")
     if settings.steps["reference"].region not in ("whole-brain", "none"):
         raise ValueError("--multi-orientation: joint maps are referenced to the whole brain, or not at all.")
     sessions: dict[str, list[RunPlan]] = {}

@@ -4,26 +4,39 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import nibabel as nib
+import numpy as np
 
+from qsmprep.bids.checks import check_spin_echo
 from qsmprep.bids.outputs import KEPT_ENTITIES, run_prefix
 from qsmprep.bids.provenance import software_versions
-from qsmprep.bids.query import GreRun, find_derivative
+from qsmprep.bids.query import GreRun, SpinEchoScan, find_derivative, spin_echo_of
 from qsmprep.bids.segmentation import Region, find_region
 from qsmprep.cli.parser import Request
 from qsmprep.relaxometry import spacing_is_equal
-from qsmprep.settings import Settings
+from qsmprep.relaxometry.dictionary import train_positions
+from qsmprep.separation.decompose import LEAST_ECHOES
+from qsmprep.settings import PRESETS, Settings
 from qsmprep.units import GYROMAGNETIC_RATIO_MHZ_PER_T
 from qsmprep.workflows.plan import BrainMaskSource, RunPlan
 
+DEFAULT_SEPARATION = "chisep-medi"  # the best one with R2 and without, see benchmarks/separation.md
 BUILT_IN_BET = "the built-in BET, as FSL is not installed"
 
 
-def plan_run(run: GreRun, request: Request, settings: Settings, *, threads: int, device: str) -> RunPlan:
-    """Plan one run.
+def plan_run(
+    run: GreRun,
+    request: Request,
+    settings: Settings,
+    *,
+    threads: int,
+    device: str,
+    spin_echoes: Sequence[SpinEchoScan] = (),
+) -> RunPlan:
+    """Plan one run, with the spin echo scan that belongs to it if there is one.
 
     Raises
     ------
@@ -36,6 +49,9 @@ def plan_run(run: GreRun, request: Request, settings: Settings, *, threads: int,
     brain_mask = _given_mask(run, request)
     settings = _resolve_mask(settings, brain_mask, notes.append)
     settings = _resolve_relaxometry(settings, times, notes.append)
+    scan, scan_notes = _spin_echo(run, settings, spin_echoes, notes.append)
+    settings = _resolve_r2(settings, scan)
+    settings = _resolve_separation(settings, scan, times, notes.append)
     region = _given_region(run, request, settings)
     _check_radii(settings, image)
     if settings.method("phase-offset") != "none" and len(run.echoes) == 1:
@@ -66,6 +82,8 @@ def plan_run(run: GreRun, request: Request, settings: Settings, *, threads: int,
         b0_direction=b0_direction,
         brain_mask=brain_mask,
         reference_region=region,
+        spin_echo=scan,
+        spin_echo_notes=tuple(f"{note}." for note in scan_notes),
         notes=tuple(f"{note}." for note in notes),
     )
 
@@ -195,6 +213,66 @@ def _resolve_relaxometry(settings: Settings, times: tuple[float, ...], note: Cal
     if not arlo_applies:
         note("R2* by weighted log-linear fit, as ARLO needs three or more equally spaced echoes")
     return settings.with_method("relaxometry", "arlo" if arlo_applies else "log-linear")
+
+
+def _spin_echo(
+    run: GreRun, settings: Settings, scans: Sequence[SpinEchoScan], note: Callable[[str], None]
+) -> tuple[SpinEchoScan | None, list[str]]:
+    """The spin echo scan that gives R2, and what was decided about it.
+
+    A scan that cannot be used is left out with a note, unless a method for it was asked for.
+    """
+    wanted = settings.method("r2")
+    if wanted == "none" or settings.method("relaxometry") == "none":
+        if wanted not in ("auto", "none"):
+            raise ValueError(f"{run.name}: --r2 {wanted} needs R2* too, so several gradient echoes and a relaxometry.")
+        return None, []
+    scan, remark = spin_echo_of(run, scans)
+    if scan is None:
+        if wanted != "auto":
+            raise ValueError(f"{run.name}: --r2 {wanted}, but there is no spin echo scan (MESE) of sub-{run.subject}.")
+        return None, []
+    problems = check_spin_echo(scan)
+    errors = [str(problem) for problem in problems if problem.severity == "error"]
+    if not errors and wanted != "mono-exponential":
+        try:
+            train_positions(np.array(scan.echo_times_s))
+        except ValueError as error:
+            errors = [str(error)]
+    if errors:
+        if wanted != "auto":
+            raise ValueError(errors[0])
+        note(f"The spin echo scan {scan.name} is not used: {errors[0]}")
+        return None, []
+    remarks = [f"R2 from the spin echo scan {scan.name}", *([remark] if remark else [])]
+    return scan, remarks + [problem.found for problem in problems]
+
+
+def _resolve_r2(settings: Settings, scan: SpinEchoScan | None) -> Settings:
+    wanted = settings.method("r2")
+    return settings.with_method("r2", "none" if scan is None else "epg" if wanted == "auto" else wanted)
+
+
+def _resolve_separation(
+    settings: Settings, scan: SpinEchoScan | None, times: tuple[float, ...], note: Callable[[str], None]
+) -> Settings:
+    wanted = settings.method("separation")
+    if settings.method("relaxometry") == "none":
+        if wanted not in ("none", *PRESETS[settings.pipeline]["separation"]["method"]):
+            raise ValueError(f"--separation {wanted} needs R2*, so several echoes and no --relaxometry none.")
+        if wanted != "none":
+            note("Sources are not separated, as there is no R2*")
+        return settings.with_method("separation", "none")
+    if wanted == "decompose":
+        if len(times) < LEAST_ECHOES:
+            raise ValueError(f"--separation decompose needs {LEAST_ECHOES} echoes or more; there are {len(times)}.")
+        if settings.method("echo-combination") == "nonlinear-fit":
+            raise ValueError("--separation decompose needs each echo unwrapped, which --echo-combination nonlinear-fit "
+                             "does not do; take weighted or linear-fit.")  # fmt: skip
+    if wanted != "auto":
+        return settings
+    note(f"Sources are separated with {'R2 of spin echoes' if scan else 'gradient echoes alone, which is approximate'}")
+    return settings.with_method("separation", DEFAULT_SEPARATION)
 
 
 def planned_record(plan: RunPlan) -> list[dict]:

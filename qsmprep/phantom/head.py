@@ -13,7 +13,17 @@ from qsmprep.phantom.forward import DipoleField
 from qsmprep.phantom.grid import simulation_grid, slab_affine
 from qsmprep.phantom.options import SimulationOptions
 from qsmprep.phantom.rendering import render
-from qsmprep.phantom.scanner import add_noise, bipolar_plane, block_mean, coil_phase, crop_k_space, shim, steady_state
+from qsmprep.phantom.scanner import (
+    add_noise,
+    bipolar_plane,
+    block_mean,
+    coil_phase,
+    crop_k_space,
+    shim,
+    spin_echo_trains,
+    steady_state,
+    transmit_field,
+)
 from qsmprep.phantom.texture import add_texture
 from qsmprep.phantom.tissues import TISSUES, label_names
 from qsmprep.units import centre_frequency_mhz
@@ -45,6 +55,7 @@ class SimulatedHead:
     labels : uint8 index of the tissue that fills most of the voxel.
     label_names : index to name.
     mese_magnitude : (n_echo, n0, n1, n2) or None; mese_echo_times_s : its echo times.
+    mese_b1 : transmit field of that scan over the nominal one, or None.
     """
 
     magnitude: np.ndarray
@@ -72,6 +83,7 @@ class SimulatedHead:
     label_names: dict[int, str]
     mese_magnitude: np.ndarray | None = None
     mese_echo_times_s: np.ndarray | None = None
+    mese_b1: np.ndarray | None = None
 
     def region(self, name: str) -> np.ndarray:
         """Mask (bool) of the voxels in which a tissue prevails."""
@@ -118,7 +130,8 @@ def simulate_head(
     deviation = float(np.abs(signal[0]).max()) / options.peak_snr if options.peak_snr else 0.0
     for echo in signal:
         add_noise(echo, deviation, random)
-    mese = _spin_echoes(fine, deviation, random, options) if options.mese else None
+    transmit = transmit_field(fine["m0"], _repeat(mask, factor), *options.mese_b1_range())
+    mese = _spin_echoes(fine, transmit, random, options) if options.mese else None
     truth = {name: block_mean(image, factor) for name, image in fine.items()}
     names = ("chi_para", "chi_dia", "total_field_hz", "r2star", "r2", "r2prime", "r1", "m0", "phase_offset")
     return SimulatedHead(
@@ -137,6 +150,7 @@ def simulate_head(
         labels=labels,
         label_names=label_names(),
         mese_magnitude=mese,
+        mese_b1=block_mean(transmit, factor) if options.mese else None,
         mese_echo_times_s=np.array(MESE_ECHO_TIMES_S) if options.mese else None,
         **{name: truth[name] for name in names},
     )
@@ -192,13 +206,19 @@ def _gradient_echoes(maps, echo_times_s, options) -> np.ndarray:
     return signal
 
 
-def _spin_echoes(maps, deviation, random, options) -> np.ndarray:
-    """Magnitude of the spin echoes, M0 (1 - exp(-TR R1)) exp(-TE R2), with noise: (n_echo, n0, n1, n2)."""
-    start = maps["m0"] * (1 - np.exp(np.float32(-MESE_REPETITION_TIME_S) * maps["r1"]))
+def _spin_echoes(maps, transmit, random, options) -> np.ndarray:
+    """Magnitude of the spin echoes, stimulated ones included, with the same peak SNR: (n_echo, n0, n1, n2)."""
+    echoes = spin_echo_trains(
+        maps, transmit, repetition_time_s=MESE_REPETITION_TIME_S, echo_spacing_s=MESE_ECHO_TIMES_S[0],
+        n_echoes=len(MESE_ECHO_TIMES_S),
+    )  # fmt: skip
     magnitude = np.empty((len(MESE_ECHO_TIMES_S), *options.grid_shape()), np.float32)
-    for echo, te in enumerate(MESE_ECHO_TIMES_S):
-        image = (start * np.exp(np.float32(-te) * maps["r2"])).astype(np.complex64)
+    deviation = 0.0
+    for echo, image in enumerate(echoes):
+        image = image.astype(np.complex64)
         image = image if options.oversampling == 1 else crop_k_space(image, options.oversampling)
+        if echo == 0 and options.peak_snr:
+            deviation = float(np.abs(image).max()) / options.peak_snr
         add_noise(image, deviation, random)
         magnitude[echo] = np.abs(image)
     return magnitude

@@ -24,7 +24,7 @@ class SimulationOptions:
     echo_times: str = option("0.005,0.011,0.017,0.023,0.029", "echo times separated by commas", unit="s")
     repetition_time: float = option(0.033, "repetition time of the gradient echo", unit="s", low=1e-3, high=10)
     flip_angle: float = option(15.0, "flip angle of the gradient echo", unit="degrees", low=0.1, high=90)
-    peak_snr: float = option(100.0, "largest signal over the noise's s.d. (0: no noise)", low=0)
+    peak_snr: float = option(100.0, "largest signal of a scan over its noise's s.d. (0: no noise)", low=0)
     oversampling: int = option(
         1, "simulate on a grid finer by this factor, then crop k-space (intra-voxel dephasing)", low=1, high=4
     )
@@ -35,6 +35,9 @@ class SimulationOptions:
     calcification: bool = option(False, "add a calcification: sphere of 4 mm radius, -3.3 ppm")
     bleed: bool = option(False, "add a bleed: sphere of 4 mm radius, +1 ppm")
     mese: bool = option(False, "also simulate a multi-echo spin echo scan (six echoes, 15 to 90 ms)")
+    mese_b1: str = option(
+        "1,1", "transmit field of the spin echo scan over the nominal one, at the head's centre and at its rim"
+    )
     seed: int = option(0, "seed of the noise and of the anatomical variation", low=0)
     variation: float = option(
         0.0, "relative s.d. by which sizes, positions and susceptibilities vary (0: the standard head)", low=0, high=0.1
@@ -80,6 +83,13 @@ class SimulationOptions:
 
         return check_echo_times(_numbers(self.echo_times, "echo_times"))
 
+    def mese_b1_range(self) -> tuple[float, float]:
+        """Transmit field of the spin echo scan over the nominal one: at the centre and at the rim of the head."""
+        values = _numbers(self.mese_b1, "mese_b1")
+        if len(values) != 2 or not all(0.3 <= value <= 1.7 for value in values):
+            raise ValueError(f"mese_b1 is {self.mese_b1!r}; give two numbers from 0.3 to 1.7, such as 1.1,0.7.")
+        return values
+
     def runs(self) -> tuple[SimulationOptions, ...]:
         """Options of each scan of a session: one for each of the orientations, or these options themselves."""
         if not self.orientations.strip():
@@ -92,7 +102,7 @@ class SimulationOptions:
     def checked(self) -> SimulationOptions:
         """These options. Raises ValueError naming the first one that is wrong."""
         check_options(self)
-        self.voxel_size_mm(), self.grid_shape(), self.echo_times_s()
+        self.voxel_size_mm(), self.grid_shape(), self.echo_times_s(), self.mese_b1_range()
         for run in self.runs():
             check_options(run)
             if self.texture and (run.head_tilt_x or run.head_tilt_y):

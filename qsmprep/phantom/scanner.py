@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from qsmprep.relaxometry.epg import echo_train
+
 BIPOLAR_PLANE_RAD = 0.3
 
 
@@ -35,17 +37,51 @@ def shim(field: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def coil_phase(m0: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Phase offset of the receiver in rad: a parabola about the centre of mass that spans pi over the mask."""
-    weights = m0 * mask
+    squares = _distance(m0 * mask)
+    span = squares[mask].max() - squares[mask].min()
+    return (-np.pi / span * squares).astype(np.float32)
+
+
+def transmit_field(m0: np.ndarray, mask: np.ndarray, centre: float, rim: float) -> np.ndarray:
+    """Transmit field over the nominal one: a parabola from `centre` to `rim`, its range over the mask."""
+    squares = _distance(m0 * mask)
+    low, high = squares[mask].min(), squares[mask].max()
+    return (centre + (rim - centre) * np.clip((squares - low) / (high - low), 0, 1)).astype(np.float32)
+
+
+def spin_echo_trains(
+    maps: dict[str, np.ndarray],
+    transmit: np.ndarray,
+    *,
+    repetition_time_s: float,
+    echo_spacing_s: float,
+    n_echoes: int,
+) -> np.ndarray:
+    """Amplitudes of a train of 180-degree pulses as the transmit field makes them: (n_echo, n0, n1, n2) float32."""
+    shape = transmit.shape
+    trains = np.zeros((n_echoes, *shape), np.float32)
+    for plane in range(shape[0]):
+        m0, r2, r1, b1 = (image[plane].ravel() for image in (maps["m0"], maps["r2"], maps["r1"], transmit))
+        shining = np.flatnonzero((m0 > 0) & (r2 > 0) & (r1 > 0))
+        start = m0[shining] * (1 - np.exp(np.float32(-repetition_time_s) * r1[shining]))
+        echoes = echo_train(
+            1 / r2[shining], 1 / r1[shining], b1[shining], echo_spacing_s=echo_spacing_s, n_echoes=n_echoes
+        )
+        trains[:, plane].reshape(n_echoes, -1)[:, shining] = echoes.T * start
+    return trains
+
+
+def _distance(weights: np.ndarray) -> np.ndarray:
+    """Squared distance from the centre of mass of the weights, in standard deviations along each axis."""
     total = weights.sum(dtype=float)
     squares = 0.0
-    for axis, n in enumerate(m0.shape):
+    for axis, n in enumerate(weights.shape):
         profile = weights.sum(axis=tuple(a for a in range(3) if a != axis), dtype=float)
         position = np.arange(n)
         centre = (profile * position).sum() / total
         width = np.sqrt((profile * (position - centre) ** 2).sum() / total)
         squares = squares + (((position - centre) / width) ** 2).reshape([-1 if a == axis else 1 for a in range(3)])
-    span = squares[mask].max() - squares[mask].min()
-    return (-np.pi / span * squares).astype(np.float32)
+    return squares
 
 
 def steady_state(m0: np.ndarray, r1: np.ndarray, repetition_time_s: float, flip_angle_deg: float) -> np.ndarray:

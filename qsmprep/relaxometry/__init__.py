@@ -1,12 +1,13 @@
-"""Effective transverse relaxation from multi-echo magnitude. One method a file."""
+"""Transverse relaxation from multi-echo magnitude: R2* of gradient echoes, R2 of spin echoes. One method a file."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from qsmprep.jit import jit, prange
 from qsmprep.units import check_echo_times
 
 
@@ -21,12 +22,32 @@ class Relaxation:
     t2star_s : 1 / r2star in s; 0 where r2star is 0.
     s0 : signal at TE = 0 in the magnitude's unit.
     valid : where the fit succeeded without clipping.
+    misfit : root sum of squares of what the decay leaves unexplained over that of the signal, in [0, 1].
     """
 
     r2star: np.ndarray
     t2star_s: np.ndarray
     s0: np.ndarray
     valid: np.ndarray
+    misfit: np.ndarray
+
+
+@dataclass(frozen=True)
+class SpinEchoRelaxation:
+    """Maps from spin echoes, each (n0, n1, n2), 0 outside the mask.
+
+    Attributes
+    ----------
+    r2 : rate in 1/s; 0 where there is no signal to fit.
+    b1 : refocusing angle over the nominal one, or None where it was not fitted; 1 stands for 1 and for its mirror.
+    valid : where the fit succeeded within the range looked at.
+    misfit : as in `Relaxation`.
+    """
+
+    r2: np.ndarray
+    b1: np.ndarray | None
+    valid: np.ndarray
+    misfit: np.ndarray
 
 
 def r2star_range(echo_times_s: Sequence[float]) -> tuple[float, float]:
@@ -58,3 +79,40 @@ def flat_magnitude(magnitude: np.ndarray, mask: np.ndarray | None, times: np.nda
     if not inside.any():
         raise ValueError("The mask is empty: no voxel to work on.")
     return np.ascontiguousarray(magnitude, dtype=np.float32).reshape(len(times), -1), inside.reshape(-1)
+
+
+def fitted(
+    magnitude: np.ndarray,
+    mask: np.ndarray | None,
+    times: np.ndarray,
+    fit: Callable[..., None],
+    *arguments: float,
+) -> Relaxation:
+    """Run a compiled loop over the voxels and gather its maps.
+
+    Parameters
+    ----------
+    magnitude, mask, times : as the methods take them.
+    fit : fit(echoes, inside, times, lowest, highest, *arguments, r2star, t2star, s0, valid), the last four to fill.
+    arguments : what else the loop takes.
+    """
+    echoes, inside = flat_magnitude(magnitude, mask, times)
+    r2star, t2star, s0, misfit = np.zeros((4, inside.size), np.float32)
+    valid = np.zeros(inside.size, bool)
+    fit(echoes, inside, times, *r2star_range(times), *arguments, r2star, t2star, s0, valid)
+    _misfit(echoes, inside, times, r2star, s0, misfit)
+    return Relaxation(*(image.reshape(magnitude.shape[1:]) for image in (r2star, t2star, s0, valid, misfit)))
+
+
+@jit(parallel=True)
+def _misfit(echoes, inside, times, rate, s0, misfit):
+    for i in prange(inside.size):
+        if not inside[i] or s0[i] <= 0:
+            continue
+        left, total = 0.0, 0.0
+        for e in range(times.size):
+            m = np.float64(echoes[e, i])
+            if np.isfinite(m):
+                left += (m - s0[i] * np.exp(-rate[i] * times[e])) ** 2
+                total += m * m
+        misfit[i] = min(np.sqrt(left / total), 1.0) if total > 0 else 0.0

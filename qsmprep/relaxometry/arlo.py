@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qsmprep.jit import jit, prange
-from qsmprep.relaxometry import Relaxation, arlo_applies, flat_magnitude, r2star_range
+from qsmprep.relaxometry import Relaxation, arlo_applies, fitted
 from qsmprep.units import check_echo_times
 
 
@@ -55,17 +55,13 @@ def arlo(
             f"ARLO needs three or more equally spaced echoes; these are at {(times * 1e3).round(3).tolist()} ms. Use "
             "the log-linear fit."
         )
-    echoes, inside = flat_magnitude(magnitude, mask, times)
-    spacing = (times[-1] - times[0]) / (len(times) - 1)
-    r2star, t2star, s0 = np.zeros((3, inside.size), np.float32)
-    valid = np.zeros(inside.size, bool)
-    _arlo(echoes, inside, times[0], spacing, *r2star_range(times), r2star, t2star, s0, valid)
-    return Relaxation(*(image.reshape(magnitude.shape[1:]) for image in (r2star, t2star, s0, valid)))
+    return fitted(magnitude, mask, times, _arlo)
 
 
 @jit(parallel=True)
-def _arlo(magnitude, inside, first_time, spacing, lowest, highest, r2star, t2star, s0, valid):
+def _arlo(magnitude, inside, times, lowest, highest, r2star, t2star, s0, valid):
     n = magnitude.shape[0]
+    first_time, spacing = times[0], (times[n - 1] - times[0]) / (n - 1)
     third = spacing / 3
     for i in prange(inside.size):
         if not inside[i]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qsmprep.jit import jit, prange
-from qsmprep.relaxometry import Relaxation, flat_magnitude, r2star_range
+from qsmprep.relaxometry import Relaxation, fitted
 from qsmprep.units import check_echo_times
 
 
@@ -43,11 +43,7 @@ def loglinear(
     times = check_echo_times(echo_times_s)
     if len(times) < 2:
         raise ValueError("A relaxation rate needs at least two echoes; there is one.")
-    echoes, inside = flat_magnitude(magnitude, mask, times)
-    r2star, t2star, s0 = np.zeros((3, inside.size), np.float32)
-    valid = np.zeros(inside.size, bool)
-    _loglinear(echoes, inside, times, *r2star_range(times), r2star, t2star, s0, valid)
-    return Relaxation(*(image.reshape(magnitude.shape[1:]) for image in (r2star, t2star, s0, valid)))
+    return fitted(magnitude, mask, times, _loglinear)
 
 
 @jit(parallel=True)

@@ -18,6 +18,8 @@ CHI_WINDOW_PPM = (-0.2, 0.2)  # the consensus paper's display of susceptibility
 STYLES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "chi": {"window": CHI_WINDOW_PPM, "cmap": "gray", "label": "χ (ppm)"},
+        "source": {"window": (0.0, 0.1), "cmap": "gray", "label": "|χ| (ppm)"},
+        "rate": {"window": (0.0, 50.0), "cmap": "gray", "label": "rate (1/s)"},
         "field": {"window": "symmetric", "cmap": "gray", "label": "field (Hz)"},
         "field-ppm": {"window": "symmetric", "cmap": "gray", "label": "field (ppm)"},
         "phase": {"window": (-np.pi, np.pi), "cmap": "gray", "label": "phase (rad)"},

@@ -53,10 +53,18 @@ STAGES = (
     Stage("reference", "Reference of susceptibility", "Referencing",
           "Susceptibility is given in ppm, relative to {}."),
     Stage("relaxometry", "Relaxometry: R2*, T2*, S0", "Relaxometry", "R2*, T2* and S0 were estimated by {}."),
+    Stage("r2", "Relaxometry of the spin echoes: R2", "Relaxometry", "R2 was estimated from spin echoes by {}."),
+    Stage("r2-registration", "Registration of the spin echoes", "Further processing",
+          "The spin echo scan was laid over the gradient echoes by {}."),
+    Stage("r2prime", "Reversible relaxation: R2'", "Relaxometry", "R2' was taken as {}."),
+    Stage("echo-inversion", "Susceptibility of each echo", "Further processing",
+          "For the decay's fit, each echo's susceptibility was computed by {}."),
+    Stage("separation", "Source separation: para- and diamagnetic susceptibility", "Source separation",
+          "Paramagnetic and diamagnetic susceptibility were told apart by {}."),
 )
 # fmt: on
 
-# Lines of table 5 in the paper's order; relaxometry is ours.
+# Lines of table 5 in the paper's order; relaxometry and source separation are ours.
 TABLE5_ALGORITHMS = (
     "Phase reconstruction",
     "Phase unwrapping",
@@ -65,6 +73,7 @@ TABLE5_ALGORITHMS = (
     "Background field removal",
     "Dipole inversion",
     "Relaxometry",
+    "Source separation",
 )
 
 _ALIASES = {

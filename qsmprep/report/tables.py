@@ -60,7 +60,8 @@ def reconstruction_lines(run: Run) -> list[Line]:
     toolbox = (f"qsmprep {version}", f"with {others}" if others else "") if version else ()
     lines = [_line("Toolbox and version", tuple(filter(None, toolbox)))]
     lines += [
-        _line(f"Algorithm: {name.lower()}", _algorithms(run, name), name != "Relaxometry") for name in TABLE5_ALGORITHMS
+        _line(f"Algorithm: {name.lower()}", _algorithms(run, name), name not in ("Relaxometry", "Source separation"))
+        for name in TABLE5_ALGORITHMS
     ]
     further = (run.further_processing,) if run.further_processing else ()
     lines.append(

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 WRITTEN = {
-    "anat": ["Chimap", "desc-tkd_Chimap", "R2starmap", "T2starmap", "S0map", "desc-brain_mask", "desc-reliable_mask",
+    "anat": ["Chimap", "desc-tkd_Chimap", "R2starmap", "T2starmap", "S0map", "desc-misfit_S0map",
+             "desc-paramagnetic_Chimap", "desc-diamagnetic_Chimap", "desc-brain_mask", "desc-reliable_mask",
              "desc-bfr_mask", "desc-qsm_mask"],
     "fmap": ["desc-total_fieldmap", "desc-local_fieldmap", "magnitude"],
 }  # fmt: skip

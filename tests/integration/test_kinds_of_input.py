@@ -37,7 +37,9 @@ def maps(tmp_path_factory, run_qsmprep, merge_subjects):
 
 def chi_in_world_axes(done, label):
     folder = done.out / f"sub-{label}"
-    return nib.as_closest_canonical(nib.load(next(folder.rglob("*_Chimap.nii.gz"))))
+    return nib.as_closest_canonical(
+        nib.load(next(path for path in folder.rglob("*_Chimap.nii.gz") if "desc-" not in path.name))
+    )
 
 
 @pytest.mark.parametrize("label", ["siemens", "ge", "gecomplex", "philips", "psr", "lpi"])
@@ -72,7 +74,7 @@ def test_a_single_echo_gives_a_map_without_relaxation_and_says_so(maps):
 
 def test_each_session_is_a_run_of_its_own_in_one_report(maps):
     for session in ("1", "2"):
-        found = list((maps.out / "sub-visits").glob(f"ses-*{session}/anat/*_Chimap.nii.gz"))
+        found = list((maps.out / "sub-visits").glob(f"ses-*{session}/anat/*_ses-0{session}_Chimap.nii.gz"))
         assert len(found) == 1
     page = (maps.out / "sub-visits.html").read_text("utf-8")
     assert page.count("Dipole inversion: susceptibility") >= 2

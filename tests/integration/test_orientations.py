@@ -17,7 +17,6 @@ WORDS = ("--skip-bids-validation", "--inversion", "tkd", "--relaxometry", "none"
 
 @pytest.fixture(scope="module")
 def joined(tmp_path_factory, run_qsmprep):
-    pytest.importorskip("SimpleITK")
     folder = tmp_path_factory.mktemp("orientations")
     options = SimulationOptions(voxel_size="3", orientations="0,0;20,0;0,25", echo_times="0.005,0.012,0.019")
     return run_qsmprep(simulate(folder / "bids", options), folder / "out", *WORDS, "--multi-orientation", "cosmos")

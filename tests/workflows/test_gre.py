@@ -14,13 +14,14 @@ from qsmprep.workflows.outputs import written_keys
 
 @pytest.fixture(scope="module")
 def bids(tmp_path_factory):
-    return simulate(tmp_path_factory.mktemp("graph") / "bids", SimulationOptions(voxel_size="8"))
+    return simulate(tmp_path_factory.mktemp("graph") / "bids", SimulationOptions(voxel_size="8", mese=True))
 
 
 def planned(bids, *words):
     request, chosen = parse([str(bids), str(bids.parent / "out"), "participant", *words])
-    (run,) = find_runs(bids).runs
-    return plan_run(run, request, chosen, threads=2, device="cpu")
+    found = find_runs(bids)
+    (run,) = found.runs
+    return plan_run(run, request, chosen, threads=2, device="cpu", spin_echoes=found.spin_echoes)
 
 
 def nodes(plan):
@@ -66,6 +67,9 @@ def test_auto_is_resolved_before_the_graph_is_built(bids):
     plan = planned(bids)
     assert plan.settings.method("mask") in ("bet", "fsl-bet")
     assert plan.settings.method("relaxometry") == "arlo"
+    assert plan.settings.method("r2") == "epg"
+    assert plan.settings.method("separation") == "chisep-medi"
+    assert planned(bids, "--r2", "none").spin_echo is None
     assert any("Brain extraction" in note for note in plan.notes)
     uneven = planned(bids, "--echoes", "1,2,4")
     assert uneven.settings.method("relaxometry") == "log-linear"

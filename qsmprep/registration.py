@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-INSTALL = "Registration needs SimpleITK, which is not installed: pip install qsmprep[orientations]"
 COARSE_MM, FINE_MM = 8.0, 4.0  # voxels to which the images are thinned: at 4 mm the head's turn is found to 0.1 degree
 FARTHEST_MM = 40.0  # from where the centres of mass put the head
 # Nod (about x) and tilt (about y) from which the optimiser starts: alone it finds back about 25 degrees.
@@ -21,8 +20,9 @@ def register_rigid(
     moving_affine: np.ndarray,
     *,
     mask: np.ndarray | None = None,
+    contrast: str = "same",
 ) -> tuple[np.ndarray, float]:
-    """Rigid motion of the head between two magnitude images, by their correlation.
+    """Rigid motion of the head between two magnitude images.
 
     Every voxel counts (no random sampling) and one thread adds them up, so that the result is the same every time.
 
@@ -31,25 +31,24 @@ def register_rigid(
     reference, moving : (n0, n1, n2) magnitude images.
     reference_affine, moving_affine : (4, 4) voxel-to-world matrices in mm.
     mask : (n0, n1, n2) of the reference, where the head is rigid (the brain); grown by 6 mm. None: everywhere.
+    contrast : "same" (two gradient echo scans), compared by correlation, from where the centres of mass put the head;
+        or "other" (a spin echo scan), compared by mutual information, from the scanner's coordinates too.
 
     Returns
     -------
-    (4, 4) matrix that takes a point of the head in the reference's world to the moving image's world; and the
-    correlation reached.
+    (4, 4) matrix that takes a point of the head in the reference's world to the moving image's world; and the size of
+    the correlation reached, of 4 mm voxels.
 
     Raises
     ------
-    ImportError : SimpleITK is not installed; the message says how to install it.
     ValueError : an image without contrast, or no overlap.
 
     References
     ----------
     Lowekamp 2013.
     """
-    try:
-        import SimpleITK as sitk
-    except ImportError:
-        raise ImportError(INSTALL) from None
+    import SimpleITK as sitk
+
     for name, image in (("reference", reference), ("moving", moving)):
         if not np.isfinite(image).all() or not np.ptp(image) > 0:
             raise ValueError(f"The {name} magnitude has no contrast or is not finite: it cannot be registered.")
@@ -62,8 +61,12 @@ def register_rigid(
         start = sitk.CenteredTransformInitializer(
             fixed, other, sitk.Euler3DTransform(), sitk.CenteredTransformInitializerFilter.MOMENTS
         )
-        best = _best_start(sitk, fixed, other, region, sitk.Euler3DTransform(start))
-        best, correlation = _refined(sitk, fixed, other, region, best)
+        starts = [sitk.Euler3DTransform(start)]
+        if contrast == "other":
+            starts.append(_in_place(sitk, fixed))
+        best = _best_start(sitk, fixed, other, region, starts, contrast)
+        best = _refined(sitk, fixed, other, region, best, contrast)
+        correlation = _correlation(sitk, fixed, other, region, best)
     except RuntimeError as error:
         raise ValueError(f"The magnitude images could not be registered: {str(error).splitlines()[-1]}") from None
     finally:
@@ -128,42 +131,66 @@ def resample_inside(
     return resample(filled, *geometry, order=3) * inside, inside
 
 
-def _best_start(sitk: Any, fixed: Any, moving: Any, region: Any, start: Any) -> Any:
+def _in_place(sitk: Any, fixed: Any) -> Any:
+    """The head where the scanner's coordinates put it, turning about the middle of the image."""
+    transform = sitk.Euler3DTransform()
+    middle = [(n - 1) / 2 for n in fixed.GetSize()]
+    transform.SetCenter(fixed.TransformContinuousIndexToPhysicalPoint(middle))
+    return transform
+
+
+def _best_start(sitk: Any, fixed: Any, moving: Any, region: Any, starts: list[Any], contrast: str) -> Any:
     """The best of several optimisations at the coarse level, one for each way the head may lie."""
     found = []
-    for nod, tilt in STARTS_DEGREES:
-        transform = sitk.Euler3DTransform(start)
-        transform.SetRotation(np.deg2rad(nod), np.deg2rad(tilt), 0.0)
-        method = _method(sitk, transform, region, COARSE_MM)
-        method.SetOptimizerAsConjugateGradientLineSearch(
-            learningRate=1.0,
-            numberOfIterations=30,
-            convergenceMinimumValue=1e-5,
-            convergenceWindowSize=5,
-            estimateLearningRate=method.EachIteration,
-            maximumStepSizeInPhysicalUnits=COARSE_MM,
-        )
-        value = _run(sitk, method, fixed, moving, COARSE_MM)
-        moved = np.linalg.norm(np.subtract(transform.GetTranslation(), start.GetTranslation()))
-        if moved < FARTHEST_MM:  # an optimiser that ran off the image reports what a handful of voxels say
-            found.append((value, transform))
-    return min(found, key=lambda result: result[0])[1] if found else start
+    for start in starts:
+        for nod, tilt in STARTS_DEGREES:
+            transform = sitk.Euler3DTransform(start)
+            transform.SetRotation(np.deg2rad(nod), np.deg2rad(tilt), 0.0)
+            method = _method(sitk, transform, region, COARSE_MM, contrast)
+            method.SetOptimizerAsConjugateGradientLineSearch(
+                learningRate=1.0,
+                numberOfIterations=30,
+                convergenceMinimumValue=1e-5,
+                convergenceWindowSize=5,
+                estimateLearningRate=method.EachIteration,
+                maximumStepSizeInPhysicalUnits=COARSE_MM,
+            )
+            try:
+                value = _run(sitk, method, fixed, moving, COARSE_MM)
+            except RuntimeError:  # this start puts the head where there is no image
+                if len(starts) == 1:
+                    raise
+                continue
+            moved = np.linalg.norm(np.subtract(transform.GetTranslation(), start.GetTranslation()))
+            if moved < FARTHEST_MM:  # an optimiser that ran off the image reports what a handful of voxels say
+                found.append((value, transform))
+    return min(found, key=lambda result: result[0])[1] if found else starts[0]
 
 
-def _refined(sitk: Any, fixed: Any, moving: Any, region: Any, start: Any) -> tuple[Any, float]:
-    """The optimum at the fine level, by line searches without derivatives; the transform and the correlation."""
+def _refined(sitk: Any, fixed: Any, moving: Any, region: Any, start: Any, contrast: str) -> Any:
+    """The optimum at the fine level, by line searches without derivatives."""
     transform = sitk.Euler3DTransform(start)
-    method = _method(sitk, transform, region, FINE_MM)
+    method = _method(sitk, transform, region, FINE_MM, contrast)
     method.SetOptimizerAsPowell(
         numberOfIterations=10, maximumLineIterations=20, stepLength=0.5, stepTolerance=1e-3, valueTolerance=1e-6
     )
-    value = _run(sitk, method, fixed, moving, FINE_MM)
-    return transform, float(np.sqrt(max(-value, 0.0)))
+    _run(sitk, method, fixed, moving, FINE_MM)
+    return transform
 
 
-def _method(sitk: Any, transform: Any, region: Any, size_mm: float) -> Any:
+def _correlation(sitk: Any, fixed: Any, moving: Any, region: Any, transform: Any) -> float:
+    """Size of the correlation of the two at the fine level."""
+    method = _method(sitk, sitk.Euler3DTransform(transform), region, FINE_MM, "same")
+    images = (_thinned(sitk, fixed, FINE_MM), _thinned(sitk, moving, FINE_MM))
+    return float(np.sqrt(max(-method.MetricEvaluate(*images), 0.0)))
+
+
+def _method(sitk: Any, transform: Any, region: Any, size_mm: float, contrast: str) -> Any:
     method = sitk.ImageRegistrationMethod()
-    method.SetMetricAsCorrelation()
+    if contrast == "same":
+        method.SetMetricAsCorrelation()
+    else:
+        method.SetMetricAsMattesMutualInformation(numberOfHistogramBins=32)
     method.SetMetricSamplingStrategy(method.NONE)
     if region is not None:
         method.SetMetricFixedMask(_thinned(sitk, region, size_mm, mask=True))
@@ -216,3 +243,19 @@ def _matrix(transform: Any) -> np.ndarray:
     matrix[:3, 3] = np.array(transform.GetTranslation()) + centre - matrix[:3, :3] @ centre
     flip = np.diag([-1.0, -1.0, 1.0, 1.0])
     return flip @ matrix @ flip
+
+
+def itk_transform_text(matrix: np.ndarray) -> str:
+    """An ITK transform file (text) of a world-to-world matrix, which other programs read.
+
+    Parameters
+    ----------
+    matrix : (4, 4) as `register_rigid` returns it: a point of the reference to one of the moving image, RAS, mm.
+    """
+    flip = np.diag([-1.0, -1.0, 1.0, 1.0])
+    turned = flip @ np.asarray(matrix, float) @ flip
+    numbers = " ".join(f"{value:.10g}" for value in (*turned[:3, :3].ravel(), *turned[:3, 3]))
+    return (
+        "#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform_double_3_3\n"
+        f"Parameters: {numbers}\nFixedParameters: 0 0 0\n"
+    )

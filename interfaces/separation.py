@@ -1,0 +1,198 @@
+"""Nodes of source separation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from nipype.interfaces.base import File, isdefined, traits
+
+from qsmprep import registry
+from qsmprep.interfaces.images import as_echoes, read_grid, read_mask, read_volume, write_volume
+from qsmprep.interfaces.step import (
+    MethodInputSpec,
+    MethodStep,
+    Record,
+    Step,
+    StepInputSpec,
+    StepOutputSpec,
+    parameters,
+)
+from qsmprep.separation.constants import REFERENCE_FIELD_T, RelaxometricOptions, constants_at
+from qsmprep.separation.offset import offset_by_signs
+from qsmprep.settings import SourceOptions
+from qsmprep.units import GYROMAGNETIC_RATIO_MHZ_PER_T, hz_to_ppm
+
+# Parameter of a separation -> input of `Separate` that holds it.
+IMAGES = {
+    "field_ppm": "local_field",
+    "r2prime": "r2prime",
+    "r2star": "r2star",
+    "weights": "weights",
+    "relative_residual": "residual",
+    "magnitude": "magnitude",
+    "echo_magnitude": "echo_magnitude",
+    "echo_chi_ppm": "echo_chi",
+}
+FASTEST_INVERSION = "rts"  # of each echo, for a decay that is fitted voxel by voxel
+
+
+class SeparateInputSpec(MethodInputSpec):
+    """Inputs of `Separate`: of the images, those that the method takes."""
+
+    chi = File(exists=True, mandatory=True, desc="referenced susceptibility in ppm")
+    chi_mask = File(exists=True, mandatory=True, desc="where it is valid")
+    mask = File(exists=True, mandatory=True, desc="consensus mask 4: where the tissue field is valid")
+    local_field = File(exists=True, desc="tissue field in Hz")
+    r2prime = File(exists=True, mandatory=True, desc="in 1/s")
+    r2star = File(exists=True, desc="in 1/s")
+    weights = File(exists=True, desc="data weights")
+    residual = File(exists=True, desc="relative residual of the signal model")
+    magnitude = File(exists=True, desc="root sum of squares of the echoes")
+    echo_magnitude = File(exists=True, desc="of the echoes")
+    echo_chi = File(exists=True, desc="susceptibility of each echo in ppm")
+    echo_times = traits.List(traits.Float, mandatory=True, desc="in seconds")
+    centre_frequency = traits.Float(mandatory=True, desc="in MHz")
+    b0_direction = traits.List(traits.Float, desc="unit vector in voxel axes; the affine's when not given")
+    relaxometric = traits.Dict(desc="relaxometric constants at 3 T")
+    source = traits.Dict(desc="options of what separation starts from")
+
+
+class SeparateOutputSpec(StepOutputSpec):
+    """Outputs of `Separate`, in ppm."""
+
+    para = File(exists=True)
+    dia = File(exists=True, desc=">= 0")
+    mask = File(exists=True, desc="where both are valid")
+
+
+class Separate(MethodStep):
+    """Susceptibility, field and R2' to paramagnetic and diamagnetic susceptibility."""
+
+    input_spec = SeparateInputSpec
+    output_spec = SeparateOutputSpec
+    stage = "separation"
+    source_modules = ("qsmprep.separation",)
+
+    def _compute(self, folder: Path) -> Record:
+        inputs, grid = self.inputs, read_grid(self.inputs.chi)
+        mask = read_mask(inputs.mask) & read_mask(inputs.chi_mask)
+        if not mask.any():
+            raise ValueError("No voxel has both a tissue field and a susceptibility: the masks do not overlap.")
+        chi, images = read_volume(inputs.chi), self._images()
+        field_strength = inputs.centre_frequency / GYROMAGNETIC_RATIO_MHZ_PER_T
+        constants = constants_at(RelaxometricOptions(**(inputs.relaxometric or {})), field_strength)
+        offset, range_fact = self._offset(chi, read_volume(inputs.r2prime), mask, constants, grid.voxel_size_mm)
+        result, record = self._run_method(
+            chi_ppm=np.where(mask, chi + np.float32(offset), 0),
+            mask=mask,
+            constants=constants,
+            voxel_size_mm=grid.voxel_size_mm,
+            b0_direction=tuple(inputs.b0_direction or grid.b0_direction),
+            echo_times_s=tuple(inputs.echo_times),
+            centre_frequency_mhz=inputs.centre_frequency,
+            **images,
+        )
+        record.add_convergence(result.convergence)
+        record.warnings += result.warnings
+        record.facts |= {**dict(result.facts), **range_fact, **_consistency(result, chi)}
+        record.facts |= {
+            "relaxometric constant, paramagnetic (1/s/ppm)": constants.para,
+            "relaxometric constant, diamagnetic (1/s/ppm)": constants.dia,
+        }
+        record.parameters += parameters(RelaxometricOptions(**(inputs.relaxometric or {})))
+        record.parameters += parameters(SourceOptions(**(inputs.source or {})))
+        if abs(field_strength - REFERENCE_FIELD_T) > 0.2:
+            record.notes.append(
+                f"The relaxometric constants at {REFERENCE_FIELD_T:g} T are taken to grow with the field strength "
+                f"({field_strength:.2f} T): an assumption."
+            )
+        for name, image in (("para", result.chi_para), ("dia", result.chi_dia), ("mask", result.mask)):
+            self._results[name] = write_volume(folder / f"{name}.nii", image, grid)
+        return record
+
+    def _images(self) -> dict[str, np.ndarray]:
+        wanted = registry.find(self.stage, self.inputs.method).inputs()
+        images = {}
+        for name, trait in IMAGES.items():
+            path = getattr(self.inputs, trait)
+            if name in wanted and isdefined(path):
+                image = read_volume(path)
+                image = as_echoes(image) if name.startswith("echo_") else image
+                images[name] = hz_to_ppm(image, self.inputs.centre_frequency) if name == "field_ppm" else image
+        return images
+
+    def _offset(self, chi, r2prime, mask, constants, voxel_size_mm) -> tuple[float, dict[str, float]]:
+        """The constant added to susceptibility, and what to tell of it."""
+        if SourceOptions(**(self.inputs.source or {})).offset == "reference":
+            return 0.0, {}
+        found, low, high = offset_by_signs(chi, r2prime, mask, constants=constants, voxel_size_mm=voxel_size_mm)
+        return found, {
+            "constant added to susceptibility (ppm)": found,
+            "lowest constant without a negative source (ppm)": low,
+            "highest constant without a negative source (ppm)": high,
+        }
+
+
+def _consistency(result, chi: np.ndarray) -> dict[str, float]:
+    """How far the total of both sources is the susceptibility map: regression and error in the mask, in the record."""
+    total, given = result.chi_ppm[result.mask], chi[result.mask]
+    total, given = total - total.mean(dtype=np.float64), given - given.mean(dtype=np.float64)
+    size = float(given @ given)
+    if size == 0:
+        return {}
+    return {
+        "total of both sources against susceptibility: slope": float(total @ given) / size,
+        "total of both sources against susceptibility: NRMSE (%)": 100
+        * float(np.linalg.norm(total - given) / size**0.5),
+    }
+
+
+class EchoSusceptibilityInputSpec(StepInputSpec):
+    """Inputs of `EchoSusceptibility`."""
+
+    unwrapped = File(exists=True, mandatory=True, desc="phase of the echoes in rad, unwrapped")
+    mask = File(exists=True, mandatory=True, desc="consensus mask 3")
+    echo_times = traits.List(traits.Float, mandatory=True, desc="in seconds")
+    centre_frequency = traits.Float(mandatory=True, desc="in MHz")
+    b0_direction = traits.List(traits.Float, desc="unit vector in voxel axes; the affine's when not given")
+    background = traits.Str(mandatory=True, desc="method of background field removal")
+    background_options = traits.Dict()
+    device = traits.Str("cpu", usedefault=True, nohash=True, desc="where the solvers run: cpu or cuda")
+
+
+class EchoSusceptibilityOutputSpec(StepOutputSpec):
+    """Outputs of `EchoSusceptibility`."""
+
+    chi = File(exists=True, desc="in ppm, echoes as the fourth axis")
+
+
+class EchoSusceptibility(Step):
+    """Unwrapped phase of each echo to a susceptibility map of its own."""
+
+    input_spec = EchoSusceptibilityInputSpec
+    output_spec = EchoSusceptibilityOutputSpec
+    stage = "echo-inversion"
+    source_modules = ("qsmprep.background", "qsmprep.inversion.rts")
+
+    def _compute(self, folder: Path) -> Record:
+        inputs, grid = self.inputs, read_grid(self.inputs.unwrapped)
+        phase, mask = as_echoes(read_volume(inputs.unwrapped)), read_mask(inputs.mask)
+        geometry = {
+            "voxel_size_mm": grid.voxel_size_mm,
+            "b0_direction": tuple(inputs.b0_direction or grid.b0_direction),
+            "device": inputs.device,
+        }
+        remove, invert = registry.find("background", inputs.background), registry.find("inversion", FASTEST_INVERSION)
+        removal = remove.options_type()(**(inputs.background_options or {}))
+        maps = np.zeros_like(phase)
+        for echo, (turns, time) in enumerate(zip(phase, inputs.echo_times, strict=True)):
+            field_ppm = hz_to_ppm(turns / np.float32(2 * np.pi * time), inputs.centre_frequency)
+            local = remove.run(removal, total_field=field_ppm, mask=mask, **geometry)
+            maps[echo] = invert.run(
+                invert.options_type()(), field_ppm=local.tissue_field, mask=local.mask, **geometry
+            ).chi_ppm
+        title = f"{remove.title} and {invert.title} of each echo"
+        citations = [*remove.citations, *invert.citations]
+        self._results["chi"] = write_volume(folder / "chi.nii", maps, grid)
+        return Record(self.stage, "echo-wise", title, citations, parameters(removal))

@@ -1,0 +1,142 @@
+"""Chi-separation with iLSQR: field and R2' in turn, streaks removed from the total, sources not regularised."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from qsmprep.convergence import Convergence
+from qsmprep.dipole import KINDS, dipole_kernel
+from qsmprep.fourier import irfftn, rfftn, to_device, to_numpy
+from qsmprep.inversion.holes import residual_threshold_option
+from qsmprep.inversion.ilsqr import fast_map, flatness, initial_map, laplacian_weights, streak_map
+from qsmprep.inversion.inputs import checked_field, reliable
+from qsmprep.options import check_options, option
+from qsmprep.separation import Constants, Separation, checked_maps
+from qsmprep.separation.closed_form import both_sources
+from qsmprep.volume import frame_around
+
+
+@dataclass(frozen=True)
+class ChisepIlsqrOptions:
+    """Options of chi-separation with iLSQR."""
+
+    max_iterations: int = option(100, "Cap on iterations of each of the two solves of iLSQR.", low=1, high=1000)
+    tolerance: float = option(3e-4, "Relative normal residual at which the solve for the map stops.", low=0, high=1)
+    streak_tolerance: float = option(
+        0.02, "Relative normal residual at which the solve for the streaks stops.", low=0, high=1
+    )
+    cone: float = option(0.1, "Streaks are looked for where |D| is below this.", low=1e-3, high=2 / 3)
+    max_rounds: int = option(5, "Cap on rounds of field and R2' after the first map.", low=1, high=100)
+    round_tolerance: float = option(1.0, "Change of both maps at which to stop.", unit="%", low=0, high=100)
+    round_iterations: int = option(20, "Cap on iterations of the two solves of a round.", low=1, high=1000)
+    residual_threshold: float = residual_threshold_option()
+    kernel: str = option("continuous", "Form of the dipole kernel.", choices=KINDS)
+    padding: int = option(16, "Zeros added to each axis before the transform.", unit="voxels", low=0, high=1024)
+
+
+def chisep_ilsqr(
+    field_ppm: np.ndarray,
+    mask: np.ndarray,
+    *,
+    r2prime: np.ndarray,
+    constants: Constants,
+    chi_ppm: np.ndarray,
+    voxel_size_mm: tuple[float, float, float],
+    b0_direction: tuple[float, float, float],
+    relative_residual: np.ndarray | None = None,
+    options: ChisepIlsqrOptions = ChisepIlsqrOptions(),
+    progress: Callable[[int, int], None] | None = None,
+    device: str = "cpu",
+) -> Separation:
+    """Both sources from an iLSQR map, R2', and the field that the two together leave unexplained.
+
+    1. Total susceptibility by iLSQR, with the mean of `chi_ppm`, which the field does not tell.
+    2. Both sources >= 0 of that total and of R2', voxel by voxel.
+    3. What is left of the field after their sum is inverted by iLSQR too and added to the total; then 2 again.
+
+    Parameters
+    ----------
+    field_ppm : (n0, n1, n2) tissue field in ppm.
+    mask : (n0, n1, n2) where the field is valid.
+    r2prime : (n0, n1, n2) in 1/s.
+    constants : D_para and D_dia at the scan's field strength.
+    chi_ppm : (n0, n1, n2) referenced susceptibility; its mean over the mask is kept.
+    voxel_size_mm : edge lengths in mm.
+    b0_direction : direction of B0 in voxel axes.
+    relative_residual : (n0, n1, n2) of the echo combination; excludes voxels from the weights.
+    options : parameters.
+    progress : called as progress(round, max_rounds + 1).
+    device : "cpu", or a torch device.
+
+    Returns
+    -------
+    Separation in ppm.
+
+    References
+    ----------
+    Shin 2021; Li 2015. The published solver is not public; its steps are those above.
+    """
+    check_options(options)
+    begin = time.perf_counter()
+    inside, chi, rate = checked_maps(mask, chi_ppm=chi_ppm, r2prime=r2prime)
+    mean = np.float32(chi[inside].mean(dtype=np.float64))
+    field, inside, measured = checked_field(field_ppm, inside)
+    measured &= reliable(inside, relative_residual, options.residual_threshold)
+    frame = frame_around(inside, padding=options.padding)
+    field, here, measured, rate = (frame.crop(image) for image in (field * measured, inside, measured, rate))
+    invert = _Inverter(field, here, measured, voxel_size_mm, b0_direction, options, device)
+    short = replace(options, max_iterations=options.round_iterations)
+    total = _with_mean(invert(field, options), here, mean)
+    para, dia = both_sources(total, rate, constants)
+    history: list[float] = []
+    for number in range(1, options.max_rounds + 1):
+        if progress is not None:
+            progress(number, options.max_rounds + 1)
+        left = (field - invert.field_of((para - dia) * here)) * measured
+        total = _with_mean(para - dia + invert(left, short), here, mean)
+        before = (para, dia)
+        para, dia = both_sources(total, rate, constants)
+        change = np.hypot(*(np.linalg.norm((a - b)[here]) for a, b in zip((para, dia), before, strict=True)))
+        size = np.hypot(np.linalg.norm(para[here]), np.linalg.norm(dia[here]))
+        history.append(100 * float(change / max(size, 1e-30)))
+        if history[-1] < options.round_tolerance:
+            break
+    converged = history[-1] < options.round_tolerance
+    seconds = time.perf_counter() - begin
+    convergence = Convergence(len(history), converged, tuple(history), "change of both maps in percent", seconds)
+    return Separation(*(frame.restore(image * here) for image in (para, dia)), inside, convergence)
+
+
+class _Inverter:
+    """iLSQR of a field whose weights are those of the measured one."""
+
+    def __init__(self, field, inside, measured, voxel_size_mm, b0_direction, options, device):
+        self.voxel_size_mm, self.device, self.inside = voxel_size_mm, device, inside
+        self.dipole = dipole_kernel(field.shape, voxel_size_mm, b0_direction, kind=options.kernel)
+        weights = laplacian_weights(field, inside, voxel_size_mm, absolute=False)
+        weights[inside & ~measured] = 0
+        self.weights, self.mask = to_device(weights, device), to_device(inside.astype(np.float32), device)
+        self.there = to_device(self.dipole, device)
+        fast = fast_map(to_device(field, device), self.mask, self.dipole, voxel_size_mm, device)
+        flat = flatness(to_numpy(fast), inside, voxel_size_mm, absolute=True)
+        self.flat = to_device(flat, device)
+        self.cone = to_device((np.abs(self.dipole) < options.cone).astype(np.float32), device)
+
+    def __call__(self, field: np.ndarray, options: ChisepIlsqrOptions) -> np.ndarray:
+        """Susceptibility of a field, both (n0, n1, n2), without the streaks; 0 outside the mask."""
+        initial, _ = initial_map(to_device(field, self.device), self.weights, self.mask, self.there, options)
+        streaks, _ = streak_map(initial, self.flat, self.cone, self.voxel_size_mm, options)
+        return to_numpy(initial - streaks) * self.inside
+
+    def field_of(self, chi: np.ndarray) -> np.ndarray:
+        """Field of a susceptibility, (n0, n1, n2)."""
+        there = to_device(chi, self.device)
+        return to_numpy(irfftn(rfftn(there) * self.there, tuple(there.shape)))
+
+
+def _with_mean(chi: np.ndarray, inside: np.ndarray, mean: np.float32) -> np.ndarray:
+    return (chi + (mean - chi[inside].mean(dtype=np.float64)).astype(np.float32)) * inside
