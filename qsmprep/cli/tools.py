@@ -10,6 +10,7 @@ from pathlib import Path
 
 from qsmprep import __version__
 from qsmprep.cli.arguments import add_options, given_options
+from qsmprep.cli.calibrate import add_calibrate
 from qsmprep.cli.score import add_score
 from qsmprep.cli.tune import add_tune
 from qsmprep.phantom.options import SimulationOptions
@@ -38,6 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_simulate(commands)
     add_score(commands)
     add_tune(commands)
+    add_calibrate(commands)
     text = "Compile every loop once by running all methods on a tiny simulated head."
     commands.add_parser("warm-up", help=text, description=text).set_defaults(run=_warm_up)
     return parser
