@@ -11,10 +11,12 @@ from nipype.interfaces.base import File, InputMultiPath, isdefined, traits
 
 from qsmprep.interfaces.images import Grid, read_grid, read_mask, read_volume, write_volume
 from qsmprep.interfaces.step import Record, Step, StepInputSpec, StepOutputSpec, parameters
+from qsmprep.orientation.chisep_cosmos import ChisepCosmosOptions, chisep_cosmos
 from qsmprep.orientation.cosmos import CosmosOptions, cosmos
 from qsmprep.orientation.rotation import rotated_b0, rotation_angle_deg, world_axes
 from qsmprep.orientation.sti import StiOptions, sti
 from qsmprep.registration import register_rigid, resample, resample_inside
+from qsmprep.separation.constants import RelaxometricOptions, constants_at
 from qsmprep.units import check_susceptibility_ppm, hz_to_ppm
 
 # What the methods text calls each step, and what it cites.
@@ -22,6 +24,7 @@ TITLES = {
     "registration": ("rigid registration of the magnitude by SimpleITK", ["lowekamp2013"]),
     "cosmos": ("COSMOS", ["liu2009"]),
     "sti": ("susceptibility tensor imaging (STI)", ["liu2010"]),
+    "chisep-cosmos": ("chi-separation COSMOS", ["shin2021", "liu2009"]),
 }
 
 
@@ -34,6 +37,7 @@ class RegisterOrientationInputSpec(StepInputSpec):
     local_field = File(exists=True, mandatory=True, desc="tissue field in Hz")
     mask = File(exists=True, mandatory=True, desc="consensus mask 4")
     noise = File(exists=True, mandatory=True, desc="noise of the field in Hz")
+    r2prime = File(exists=True, desc="in 1/s; where sources are separated")
     centre_frequency = traits.Float(mandatory=True, desc="of this run, in MHz")
     b0_direction = traits.List(traits.Float, desc="unit vector in voxel axes; the affine's when not given")
     label = traits.Str(mandatory=True, desc="name of the run")
@@ -47,6 +51,7 @@ class RegisterOrientationOutputSpec(StepOutputSpec):
     local_field = File(exists=True, desc="tissue field in ppm of this run's centre frequency")
     mask = File(exists=True)
     noise = File(exists=True, desc="in ppm")
+    r2prime = File(exists=True, desc="in 1/s")
     magnitude = File(exists=True)
     transform = File(exists=True, desc="JSON: world-to-world matrix and B0 in the reference's voxel axes")
 
@@ -66,6 +71,7 @@ class RegisterOrientation(Step):
         magnitude, mask = read_volume(inputs.magnitude), read_mask(inputs.mask)
         field, noise = (hz_to_ppm(read_volume(path), inputs.centre_frequency) for path in
                         (inputs.local_field, inputs.noise))  # fmt: skip
+        r2prime = read_volume(inputs.r2prime) if isdefined(inputs.r2prime) else None
         matrix = np.eye(4)
         if inputs.is_reference:
             record.title = "the reference, not moved"
@@ -77,6 +83,8 @@ class RegisterOrientation(Step):
             geometry = (grid.affine, matrix, target.affine, target.shape)
             field, moved_mask = resample_inside(field, mask, *geometry)
             noise, _ = resample_inside(noise, mask, *geometry)
+            if r2prime is not None:
+                r2prime = np.maximum(resample_inside(r2prime, mask, *geometry)[0], 0)
             noise, magnitude, mask = np.maximum(noise, 0), resample(magnitude, *geometry), moved_mask
             record.facts["correlation of the magnitudes"] = correlation
             if correlation < inputs.smallest_correlation:
@@ -93,6 +101,8 @@ class RegisterOrientation(Step):
         }
         for name, image in (("local_field", field), ("mask", mask), ("noise", noise), ("magnitude", magnitude)):
             self._results[name] = write_volume(folder / f"{name}.nii", image, target)
+        if r2prime is not None:
+            self._results["r2prime"] = write_volume(folder / "r2prime.nii", r2prime, target)
         transform = folder / "transform.json"
         transform.write_text(json.dumps({"matrix": matrix.tolist(), "b0": b0.tolist()}), encoding="utf-8")
         self._results["transform"] = str(transform)
@@ -160,12 +170,12 @@ class _Join(Step):
         weights[known] = 1 / noise[known]
         return np.minimum(weights / np.percentile(weights[known], 99), 1)
 
-    def _record(self, method: str, options: Any, result: Any) -> Record:
+    def _record(self, method: str, options: Any, result: Any, condition: float | None = None) -> Record:
         record = Record(self.stage, method, *TITLES[method], parameters(options))
         record.add_convergence(result.convergence)
         record.warnings += result.warnings
         record.facts["orientations"] = len(self.inputs.local_fields)
-        record.facts["condition number of the orientations"] = result.condition
+        record.facts["condition number of the orientations"] = result.condition if condition is None else condition
         weighting = self.inputs.weighting
         record.notes.append("Weighted by 1/noise." if weighting == "noise" else "Not weighted: closed form.")
         return record
@@ -204,6 +214,48 @@ class Sti(_Join):
             self._results[name] = write_volume(folder / f"{name}.nii", image, grid)
         self._results["mask"] = write_volume(folder / "mask.nii", result.mask, grid)
         return self._record("sti", options, result)
+
+
+class ChisepCosmosInputSpec(JoinInputSpec):
+    """Inputs of `ChisepCosmos`."""
+
+    r2primes = InputMultiPath(File(exists=True), mandatory=True, desc="in 1/s")
+    field_strength = traits.Float(mandatory=True, desc="in tesla")
+    relaxometric = traits.Dict(desc="relaxometric constants at 3 T")
+
+
+class ChisepCosmosOutputSpec(StepOutputSpec):
+    """Outputs of `ChisepCosmos`, in ppm."""
+
+    para = File(exists=True)
+    dia = File(exists=True, desc=">= 0")
+    mask = File(exists=True, desc="where every orientation is valid")
+
+
+class ChisepCosmos(_Join):
+    """Tissue fields and R2' of several orientations to both sources."""
+
+    input_spec = ChisepCosmosInputSpec
+    output_spec = ChisepCosmosOutputSpec
+    stage = "chisep-cosmos"
+    source_modules = ("qsmprep.orientation", "qsmprep.separation")
+
+    def _compute(self, folder: Path) -> Record:
+        inputs = self.inputs
+        options = ChisepCosmosOptions(**(inputs.options or {}))
+        grid, arguments = self._orientations()
+        constants = constants_at(RelaxometricOptions(**(inputs.relaxometric or {})), inputs.field_strength)
+        r2primes = np.stack([read_volume(path) for path in inputs.r2primes])
+        result, condition = chisep_cosmos(**arguments, r2primes=r2primes, constants=constants, options=options)
+        for name, image in (("para", result.chi_para), ("dia", result.chi_dia), ("mask", result.mask)):
+            self._results[name] = write_volume(folder / f"{name}.nii", image, grid)
+        record = self._record("chisep-cosmos", options, result, condition)
+        record.parameters += parameters(RelaxometricOptions(**(inputs.relaxometric or {})))
+        record.facts |= {
+            "relaxometric constant, paramagnetic (1/s/ppm)": constants.para,
+            "relaxometric constant, diamagnetic (1/s/ppm)": constants.dia,
+        }
+        return record
 
 
 def _laboratory(grid: Grid, b0: np.ndarray) -> np.ndarray | None:

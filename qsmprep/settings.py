@@ -100,7 +100,9 @@ class SourceOptions:
 class OrientationOptions:
     """What is made of several orientations of one head."""
 
-    methods: str = option("", "methods that join the runs of a session, separated by commas: cosmos, sti (empty: none)")
+    methods: str = option(
+        "", "methods that join the runs of a session, separated by commas: cosmos, sti, chisep-cosmos (empty: none)"
+    )
     reference: str | None = option(
         None, "label of the run on whose grid they are joined, as run-2 or acq-flat (default: the first)"
     )
@@ -134,7 +136,7 @@ class ExecutionOptions:
 
 
 # Methods of several orientations and how many each needs.
-ORIENTATION_METHODS: Mapping[str, int] = MappingProxyType({"cosmos": 3, "sti": 6})
+ORIENTATION_METHODS: Mapping[str, int] = MappingProxyType({"cosmos": 3, "sti": 6, "chisep-cosmos": 3})
 
 # Steps without alternatives: their options, by the name they bear on the command line and in TOML.
 FIXED_STEPS: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -151,6 +153,7 @@ FIXED_STEPS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "orientation": ("qsmprep.settings", "OrientationOptions"),
         "cosmos": ("qsmprep.orientation.cosmos", "CosmosOptions"),
         "sti": ("qsmprep.orientation.sti", "StiOptions"),
+        "chisep-cosmos": ("qsmprep.orientation.chisep_cosmos", "ChisepCosmosOptions"),
         "execution": ("qsmprep.settings", "ExecutionOptions"),
     }
 )

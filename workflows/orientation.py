@@ -10,20 +10,25 @@ from nipype.pipeline.engine import Node, Workflow
 
 from qsmprep.bids.outputs import figures_folder, output_path
 from qsmprep.interfaces.inversion import Reference
-from qsmprep.interfaces.orientation import Cosmos, RegisterOrientation, Sti
+from qsmprep.interfaces.orientation import ChisepCosmos, Cosmos, RegisterOrientation, Sti
 from qsmprep.interfaces.outputs import SaveOutput
 from qsmprep.interfaces.report import DrawFigure
 from qsmprep.report.figures import STYLES
+from qsmprep.units import GYROMAGNETIC_RATIO_MHZ_PER_T
+from qsmprep.workflows.outputs import SOURCES
 from qsmprep.workflows.plan import RunPlan
 
 NEEDED = {"local_field": ("background_wf", "local_field"), "mask": ("background_wf", "mask"),
           "noise": ("field_wf", "noise"), "magnitude": ("phase_wf", "magnitude_rss"),
           "brain_mask": ("brain_mask_wf", "mask")}  # fmt: skip
+R2PRIME = {"r2prime": ("r2prime_wf", "r2prime")}  # for the separation of sources
 STI_MAPS = ("anisotropy", "chi33", "chi13", "chi23", "offdiagonal")
 PICTURES: Mapping[str, tuple[tuple[str, str, str, str], ...]] = {
     "cosmos": (("cosmos", "cosmos_reference", "chi", "Susceptibility by COSMOS"),),
     "sti": (("sti", "sti_reference", "chi", "Mean susceptibility of the tensor"),
             ("anisotropy", "sti_join", "anisotropy", "Magnetic susceptibility anisotropy")),
+    "chisep-cosmos": (("paramagnetic", "chisep_cosmos_join", "para", "Paramagnetic, several orientations"),
+                      ("diamagnetic", "chisep_cosmos_join", "dia", "Diamagnetic, several orientations")),
 }  # fmt: skip
 
 
@@ -35,7 +40,7 @@ class OrientationPlan:
     ----------
     prefix : stem of the output names.
     runs : plans of the runs, the reference first.
-    methods : cosmos, sti.
+    methods : cosmos, sti, chisep-cosmos.
     """
 
     prefix: str
@@ -48,6 +53,11 @@ class OrientationPlan:
         return self.prefix.replace("-", "_") + "_orientations"
 
     @property
+    def needed(self) -> Mapping[str, tuple[str, str]]:
+        """What the graph takes of each run: name -> stage and output."""
+        return {**NEEDED, **R2PRIME} if "chisep-cosmos" in self.methods else NEEDED
+
+    @property
     def title(self) -> str:
         """What records and messages call it."""
         return f"{self.prefix}_orientations"
@@ -58,7 +68,7 @@ def connect_orientations(workflow: Workflow, plan: OrientationPlan, graphs: Mapp
     joined = init_orientation_wf(plan=plan)
     for number, run in enumerate(plan.runs):
         fields = [(f"{stage}.outputnode.{output}", f"inputnode.{name}_{number}")
-                  for name, (stage, output) in NEEDED.items()]  # fmt: skip
+                  for name, (stage, output) in plan.needed.items()]  # fmt: skip
         workflow.connect([(graphs[run.name], joined, fields)])
 
 
@@ -71,8 +81,11 @@ def init_orientation_wf(*, plan: OrientationPlan) -> Workflow:
     """
     workflow = Workflow(name=plan.name)
     first, count = plan.runs[0], len(plan.runs)
-    inputnode = Node(IdentityInterface([f"{name}_{i}" for name in NEEDED for i in range(count)]), name="inputnode")
-    merged = {name: Node(Merge(count), name=f"all_{name}") for name in ("local_field", "mask", "noise", "transform")}
+    inputnode = Node(IdentityInterface([f"{name}_{i}" for name in plan.needed for i in range(count)]), name="inputnode")
+    extra = [name for name in R2PRIME if name in plan.needed]
+    merged = {
+        name: Node(Merge(count), name=f"all_{name}") for name in ("local_field", "mask", "noise", "transform", *extra)
+    }
     options = first.settings.steps["orientation"]
     for i, run in enumerate(plan.runs):
         register = RegisterOrientation(
@@ -83,7 +96,7 @@ def init_orientation_wf(*, plan: OrientationPlan) -> Workflow:
             smallest_correlation=options.smallest_correlation,
         )
         node = run.node(register, f"register_{i}", volumes=16)
-        own = [(f"{name}_{i}", name) for name in ("local_field", "mask", "noise", "magnitude")]
+        own = [(f"{name}_{i}", name) for name in ("local_field", "mask", "noise", "magnitude", *extra)]
         workflow.connect(
             [(inputnode, node, [*own, ("magnitude_0", "reference_magnitude"),
                                 ("brain_mask_0", "reference_mask")])]
@@ -101,12 +114,20 @@ def init_orientation_wf(*, plan: OrientationPlan) -> Workflow:
         for name in STI_MAPS:
             _save(workflow, join, name, name, plan)
         _save(workflow, join, "mask", "sti_mask", plan)
+    if "chisep-cosmos" in plan.methods:
+        strength = first.centre_frequency_mhz / GYROMAGNETIC_RATIO_MHZ_PER_T
+        interface = ChisepCosmos(field_strength=strength, relaxometric=first.step_options("relaxometric"))
+        join = _joining(workflow, interface, "chisep-cosmos", plan, merged)
+        for name in SOURCES:
+            _save(workflow, join, name, name, plan)
     for label, source, output, title in pictures_of(plan):
         file = str(first.output_dir / figures_folder(plan.prefix) / figure_file(plan, label))
         node = first.node(
-            DrawFigure(out_file=file, display={**STYLES["chi"], "title": title}), f"draw_{label}", volumes=5
+            DrawFigure(out_file=file, display={**STYLES["source" if output in SOURCES else "chi"], "title": title}),
+            f"draw_{label}",
+            volumes=5,
         )
-        mask = workflow.get_node(f"{source.split('_')[0]}_join")
+        mask = workflow.get_node(f"{source.rpartition('_')[0]}_join")
         workflow.connect([(workflow.get_node(source), node, [(output, "in_file")]), (mask, node, [("mask", "mask")])])
     return workflow
 
@@ -127,8 +148,9 @@ def _joining(workflow: Workflow, interface, method: str, plan: OrientationPlan, 
         options=asdict(settings.steps[method]), weighting=settings.steps["orientation"].weighting, device=first.device
     )
     volumes = (8 if method == "cosmos" else 16) * len(plan.runs) + 40
-    node = first.node(interface, f"{method}_join", volumes=volumes, threads=first.threads)
-    workflow.connect([(merge, node, [("out", f"{name}s")]) for name, merge in merged.items()])
+    node = first.node(interface, f"{method.replace('-', '_')}_join", volumes=volumes, threads=first.threads)
+    wanted = [name for name in merged if name not in R2PRIME or method == "chisep-cosmos"]
+    workflow.connect([(merged[name], node, [("out", f"{name}s")]) for name in wanted])
     return node
 
 
@@ -144,6 +166,7 @@ def _save(workflow: Workflow, source: Node, output: str, key: str, plan: Orienta
     """Write one map; its parents are the fields, masks and magnitudes of all runs."""
     first = plan.runs[0]
     parents = ("qsm_mask",) if key.endswith("_mask") else ("local_field", "qsm_mask", "magnitude")
+    parents += ("r2star",) if key in SOURCES else ()
     sources = [f"bids::{output_path(parent, run.prefix).as_posix()}" for run in plan.runs for parent in parents]
     save = SaveOutput(
         key=key, output_dir=str(first.output_dir), prefix=plan.prefix, sources=sources, software=first.software

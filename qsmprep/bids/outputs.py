@@ -197,9 +197,10 @@ def _chi_parents(steps: list[dict[str, Any]]) -> tuple[str, ...]:
 def _source_keys(steps: list[dict[str, Any]]) -> dict[str, Any]:
     """How the sources were told apart, and what R2' is."""
     by_stage = {step["stage"]: step for step in steps}
-    facts = by_stage.get("separation", {}).get("facts", {})
+    step = by_stage.get("chisep-cosmos") or by_stage.get("separation", {})
+    facts = step.get("facts", {})
     return {
-        "EstimationAlgorithm": by_stage.get("separation", {}).get("title", ""),
+        "EstimationAlgorithm": step.get("title", ""),
         "RelaxometricConstant": {
             kind: facts.get(f"relaxometric constant, {kind} (1/s/ppm)") for kind in ("paramagnetic", "diamagnetic")
         },

@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         through_origin=arguments.through_origin,
     )
     at_3t = found.constant * REFERENCE_FIELD_T / arguments.field_strength
-    line = f"R2' = {found.constant:.1f} 1/s/ppm * chi + {found.intercept:.2f} 1/s, R2 = {found.r_squared:.3f}"
+    line = f"R2' = {found.constant:.1f} 1/s/ppm * chi {found.intercept:+.2f} 1/s, R2 = {found.r_squared:.3f}"
     write_text(arguments.out / "calibrate.tsv", as_table(found))
     with whole_file(arguments.out / "calibrate.png") as stream:
         stream.write(as_figure(found, line))

@@ -51,6 +51,13 @@ def plan_orientations(plans: Sequence[RunPlan], settings: Settings) -> tuple[lis
                 f"{prefix}: --orientation-reference {options.reference}: no or several such runs among {names}."
             )
             continue
+        without = [run.prefix for run in runs if run.spin_echo is None and run.settings.method("separation") == "none"]
+        if "chisep-cosmos" in methods and without:
+            errors.append(
+                f"{prefix}: --multi-orientation chisep-cosmos needs R2' of every run, or what stands in for it; "
+                f"{', '.join(without)} has none. Leave out --separation none, and use runs of several echoes."
+            )
+            continue
         others = [run for run in runs if run is not first]
         found.append(OrientationPlan(prefix, (first, *others), methods))
     return found, errors

@@ -50,6 +50,8 @@ STAGES = (
           "Magnetic susceptibility was computed from the tissue fields of several orientations by {}."),
     Stage("sti", "Several orientations: susceptibility tensor", "Dipole inversion",
           "The susceptibility tensor was computed from the tissue fields of several orientations by {}."),
+    Stage("chisep-cosmos", "Several orientations: source separation", "Source separation",
+          "Paramagnetic and diamagnetic susceptibility were told apart from several orientations by {}."),
     Stage("reference", "Reference of susceptibility", "Referencing",
           "Susceptibility is given in ppm, relative to {}."),
     Stage("relaxometry", "Relaxometry: R2*, T2*, S0", "Relaxometry", "R2*, T2* and S0 were estimated by {}."),

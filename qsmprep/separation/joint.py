@@ -13,6 +13,8 @@ from qsmprep.jit import jit, prange
 from qsmprep.proximal import RELAXATION, fit_harmonic, fit_phase, relative_change, shrink_gradient, zero_split
 from qsmprep.spectral import Spectra
 
+LEAST_ITERATIONS = 5  # the first reproduces the start
+
 
 @dataclass(frozen=True)
 class SourceProblem:
@@ -133,7 +135,7 @@ def separate_sources(
         history.append(100 * relative_change(float(np.hypot(*changes)), float(np.hypot(*sizes))))
         if progress is not None:
             progress(iteration, max_iterations)
-        if history[-1] < tolerance_percent and nonlinear == penalties.nonlinear:
+        if iteration >= LEAST_ITERATIONS and history[-1] < tolerance_percent and nonlinear == penalties.nonlinear:
             break
         nonlinear = nonlinear or (penalties.nonlinear and history[-1] < linear_above)
         data = fit_phase(field, data, data_dual, problem.phase, problem.weights, mu.data, nonlinear=nonlinear)

@@ -13,6 +13,7 @@ from qsmprep.phantom.dataset import simulate
 from qsmprep.phantom.options import SimulationOptions
 
 WORDS = ("--skip-bids-validation", "--inversion", "tkd", "--relaxometry", "none")
+SOURCES = ("--skip-bids-validation", "--inversion", "tkd", "--background", "iharperella", "--separation", "closed-form")
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,27 @@ def test_the_sidecar_tells_how_the_orientations_lie_and_what_the_map_was_made_fr
     for source in document["Sources"]:
         assert (joined.out / source.removeprefix("bids::")).is_file()
     assert document["Units"] == "ppm"
+
+
+def test_sources_are_told_apart_from_all_orientations(joined, tmp_path, run_qsmprep):
+    done = run_qsmprep(joined.bids, tmp_path / "out", *SOURCES, "--multi-orientation", "chisep-cosmos")
+    assert done.status == 0, done.stderr
+    labels = truth(joined, "desc-tissue_dseg")
+    for kind, index in (("para", 2), ("dia", 8)):
+        found = done.image(f"desc-{kind}magnetic_Chimap")
+        region = (labels == index) & (found > 0)
+        true = truth(joined, f"desc-{kind}magnetic_Chimap")[region].mean()
+        assert found.min() >= 0
+        assert found[region].mean() == pytest.approx(true, rel=0.5)
+    document = json.loads((done.out / "sub-01" / "anat" / "sub-01_desc-diamagnetic_Chimap.json").read_text("utf-8"))
+    assert document["EstimationAlgorithm"] == "chi-separation COSMOS"
+    assert "approximated" in document["R2Prime"]
+
+
+def test_sources_of_several_orientations_need_relaxation(joined, tmp_path, run_qsmprep):
+    done = run_qsmprep(joined.bids, tmp_path / "out", *WORDS, "--multi-orientation", "chisep-cosmos", "--dry-run")
+    assert done.status != 0
+    assert "needs R2'" in done.stderr
 
 
 def test_the_report_shows_the_joint_map(joined):
