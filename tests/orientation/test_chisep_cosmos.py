@@ -37,3 +37,9 @@ def test_both_sources_come_back_without_regularisation(heads):
 def test_orientations_alike_are_refused(heads):
     with pytest.raises(ValueError, match="Chi-separation COSMOS"):
         solve([heads[0]] * 3)
+
+
+def test_torch_gives_the_same_sources(heads):
+    one, other = (solve(heads, device=device)[0] for device in ("cpu", "torch:cpu"))
+    assert np.abs(one.chi_para - other.chi_para).max() < 2e-3
+    assert np.abs(one.chi_dia - other.chi_dia).max() < 2e-3

@@ -183,3 +183,21 @@ def test_constants_grow_with_the_field():
 def test_a_negative_weight_is_refused(head, scan, phase):
     with pytest.raises(ValueError, match="regularisation"):
         chisep_medi(**scan, **phase, r2prime=head.r2prime, options=ChisepMediOptions(regularisation=-1.0))
+
+
+@pytest.mark.parametrize("harmonic", [True, False])
+def test_torch_gives_the_same_sources(head, scan, phase, harmonic):
+    options = ChisepMediOptions(weak_harmonic=harmonic, max_iterations=12)
+    one, other = (
+        chisep_medi(**scan, **phase, r2prime=head.r2prime, options=options, device=device)
+        for device in ("cpu", "torch:cpu")
+    )
+    assert np.abs(one.chi_para - other.chi_para).max() < 2e-3
+    assert np.abs(one.chi_dia - other.chi_dia).max() < 2e-3
+
+
+def test_unequal_constants_are_told_apart(head, scan, phase):
+    unequal = Constants(150.0, 90.0)
+    rate = unequal.para * head.chi_para + unequal.dia * head.chi_dia
+    found = chisep_medi(**{**scan, "constants": unequal}, **phase, r2prime=rate.astype(np.float32))
+    assert max(errors(found, head)) < 0.2
