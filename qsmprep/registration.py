@@ -10,6 +10,7 @@ COARSE_MM, FINE_MM = 8.0, 4.0  # voxels to which the images are thinned: at 4 mm
 FARTHEST_MM = 40.0  # from where the centres of mass put the head
 # Nod (about x) and tilt (about y) from which the optimiser starts: alone it finds back about 25 degrees.
 STARTS_DEGREES = ((0, 0), (25, 0), (-25, 0), (0, 25), (0, -25))
+GOOD_CORRELATION = 0.8  # reached from the scanner's coordinates, with which no other start is tried
 MARGIN_MM = 6.0  # around the brain mask: the contrast at its surface counts
 
 
@@ -32,7 +33,7 @@ def register_rigid(
     reference_affine, moving_affine : (4, 4) voxel-to-world matrices in mm.
     mask : (n0, n1, n2) of the reference, where the head is rigid (the brain); grown by 6 mm. None: everywhere.
     contrast : "same" (two gradient echo scans), compared by correlation, from where the centres of mass put the head;
-        or "other" (a spin echo scan), compared by mutual information, from the scanner's coordinates too.
+        or "other" (a spin echo scan), compared by mutual information, from the scanner's coordinates first.
 
     Returns
     -------
@@ -61,10 +62,14 @@ def register_rigid(
         start = sitk.CenteredTransformInitializer(
             fixed, other, sitk.Euler3DTransform(), sitk.CenteredTransformInitializerFilter.MOMENTS
         )
-        starts = [sitk.Euler3DTransform(start)]
+        best, starts = None, [sitk.Euler3DTransform(start)]
         if contrast == "other":
             starts.append(_in_place(sitk, fixed))
-        best = _best_start(sitk, fixed, other, region, starts, contrast)
+            best = _best_start(sitk, fixed, other, region, starts[1:], contrast, turns=STARTS_DEGREES[:1])
+            if _correlation(sitk, fixed, other, region, best) < GOOD_CORRELATION:
+                best = None
+        if best is None:
+            best = _best_start(sitk, fixed, other, region, starts, contrast)
         best = _refined(sitk, fixed, other, region, best, contrast)
         correlation = _correlation(sitk, fixed, other, region, best)
     except RuntimeError as error:
@@ -139,11 +144,13 @@ def _in_place(sitk: Any, fixed: Any) -> Any:
     return transform
 
 
-def _best_start(sitk: Any, fixed: Any, moving: Any, region: Any, starts: list[Any], contrast: str) -> Any:
+def _best_start(
+    sitk: Any, fixed: Any, moving: Any, region: Any, starts: list[Any], contrast: str, turns: tuple = STARTS_DEGREES
+) -> Any:
     """The best of several optimisations at the coarse level, one for each way the head may lie."""
     found = []
     for start in starts:
-        for nod, tilt in STARTS_DEGREES:
+        for nod, tilt in turns:
             transform = sitk.Euler3DTransform(start)
             transform.SetRotation(np.deg2rad(nod), np.deg2rad(tilt), 0.0)
             method = _method(sitk, transform, region, COARSE_MM, contrast)
