@@ -84,7 +84,7 @@ def tables(head: SimulatedHead, folder: Path) -> str:
 
 
 def times(folder: Path) -> str:
-    """Seconds and memory of the steps from R2* to the sources in a run with spin echoes, and of the dictionary alone."""
+    """Seconds and memory of the steps from R2* to the sources of a run with spin echoes; seconds of the dictionary."""
     lines = ["| step | seconds | memory of its process (GB) |", "|---|---|---|"]
     total = 0.0
     with tempfile.TemporaryDirectory() as work:
