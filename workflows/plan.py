@@ -71,6 +71,11 @@ class RunPlan:
         return self.prefix.replace("-", "_")
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """Every image the run is made from, those of the spin echo scan last."""
+        return self.run.files + (self.spin_echo.files if self.spin_echo else ())
+
+    @property
     def echo_spacing_s(self) -> float:
         """Time between the first two echoes used; the echo time of a single one."""
         times = self.echo_times_s

@@ -8,13 +8,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("qsmprep", "nipype", "pybids", "nibabel", "numpy", "scipy", "numba", "torch")
+PACKAGES = ("qsmprep", "nipype", "pybids", "nibabel", "numpy", "scipy", "numba", "torch", "SimpleITK")
 
 # The order in which the report tells the steps: that of the consensus paper.
 STAGE_ORDER = (
     "input", "phase-offset", "echo-selection", "mask-image", "mask", "unwrapping", "echo-combination", "field-scaling",
-    "reliable-mask", "background-mask", "background", "relaxometry", "weights", "inversion",
-    "registration", "cosmos", "sti", "reference",
+    "reliable-mask", "background-mask", "background", "relaxometry", "r2", "r2-registration",
+    "r2prime", "weights", "inversion", "registration", "cosmos", "sti", "chisep-cosmos", "reference", "echo-inversion",
+    "separation",
 )  # fmt: skip
 
 

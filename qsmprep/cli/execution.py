@@ -109,7 +109,7 @@ def write_records(
             seconds=(datetime.now(UTC) - started).total_seconds(),
             errors=[f"{f.step}: {f.message}" for f in outcome.failures if f.run == plan.prefix],
             warnings=warnings.get(plan.run.name, ()),
-            inputs=[str(path.relative_to(plan.bids_dir)) for path in plan.run.files],
+            inputs=[str(path.relative_to(plan.bids_dir)) for path in plan.files],
             acquisition=describe_acquisition(
                 plan.run.metadata,
                 affine=image.affine,

@@ -19,6 +19,7 @@ SOFTWARE_CITATIONS = {
     "scipy": "scipy2020",
     "numba": "numba2015",
     "torch": "pytorch2019",
+    "simpleitk": "lowekamp2013",
     "matplotlib": "matplotlib2007",
     "fsl": "jenkinson2012",
 }

@@ -65,6 +65,11 @@ def test_both_sources_are_told_apart(done):
 def test_the_report_shows_the_sources_and_cites_them(done):
     page = (done.out / "sub-01.html").read_text("utf-8")
     assert "Source separation" in page
+    assert "echo-1_MESE" in page
+    order = [
+        page.index(heading) for heading in ("spin echoes: R2", "Registration of the spin", "Reversible", "Source sep")
+    ]
+    assert order == sorted(order)
     assert "approximation" not in page
     assert "shin2021" in (done.out / "logs" / "CITATION.bib").read_text("utf-8")
 
