@@ -8,7 +8,7 @@ from typing import Any
 
 from nipype.pipeline.engine import Node
 
-from qsmprep.bids.query import GreRun, SpinEchoScan
+from qsmprep.bids.scans import GreRun, SpinEchoScan
 from qsmprep.bids.segmentation import Region
 from qsmprep.engine.resources import estimate_mem_gb
 from qsmprep.settings import Settings

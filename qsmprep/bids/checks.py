@@ -14,7 +14,8 @@ import numpy as np
 from qsmprep.bids.images import Header, VoxelSurvey, check_grids, read_header, survey_all
 from qsmprep.bids.names import PARTS
 from qsmprep.bids.problem import Problem, errors
-from qsmprep.bids.query import Echo, GreRun, SpinEchoScan, number
+from qsmprep.bids.query import number
+from qsmprep.bids.scans import Echo, GreRun, SpinEchoScan
 from qsmprep.units import GYROMAGNETIC_RATIO_MHZ_PER_T
 from qsmprep.units import LONGEST_ECHO_TIME_S as LONGEST_SPIN_ECHO_TIME_S
 

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from qsmprep.bids.names import (
     sidecar_applies,
 )
 from qsmprep.bids.problem import Problem
+from qsmprep.bids.scans import Echo, GreRun, SpinEchoScan
 from qsmprep.units import GYROMAGNETIC_RATIO_MHZ_PER_T
 
 # Suffixes of gradient echo images, and of spin echo images.
@@ -33,107 +34,6 @@ GRE_SUFFIXES = ("MEGRE", "T2starw")
 SPIN_ECHO_SUFFIX = "MESE"
 SUFFIXES = (*GRE_SUFFIXES, SPIN_ECHO_SUFFIX)
 FILTER_NAMES = ("megre", "t2starw", "mese", "t1w")
-
-
-@dataclass(frozen=True)
-class Echo:
-    """The images of one echo.
-
-    Attributes
-    ----------
-    number : of the `echo` entity; None where the name has none.
-    echo_time_s : EchoTime in seconds; None if missing or not a number.
-    magnitude, phase, real, imaginary : image files; None where there is none.
-    metadata : for each image that exists ("magnitude", ...) its metadata, inherited ones included.
-    """
-
-    number: int | None
-    echo_time_s: float | None
-    magnitude: Path | None = None
-    phase: Path | None = None
-    real: Path | None = None
-    imaginary: Path | None = None
-    metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-    @property
-    def files(self) -> dict[str, Path]:
-        """The images that exist, by part."""
-        parts = {part: getattr(self, part) for part in PARTS.values()}
-        return {part: path for part, path in parts.items() if path is not None}
-
-
-@dataclass(frozen=True)
-class GreRun:
-    """The gradient echo images that are processed together.
-
-    Attributes
-    ----------
-    subject, session : labels without "sub-" and "ses-".
-    entities : the others of the file names (acq, rec, run, ...) as written there, without echo and part.
-    echoes : ascending in echo time, or in echo number where times are not known.
-    metadata : what all the images agree on.
-    field_strength_t : MagneticFieldStrength in tesla, None if not known.
-    imaging_frequency_mhz : ImagingFrequency in MHz, None if not known.
-    manufacturer : empty if not known.
-    suffix : of the file names.
-    problems : found while the run was put together; `check_run` hands them on.
-    """
-
-    subject: str
-    session: str | None
-    entities: Mapping[str, str]
-    echoes: tuple[Echo, ...]
-    metadata: Mapping[str, Any]
-    field_strength_t: float | None
-    imaging_frequency_mhz: float | None
-    manufacturer: str
-    suffix: str = "MEGRE"
-    problems: tuple[Problem, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """What the file names have in common: "sub-01_ses-2_acq-x_run-1"."""
-        parts = {"sub": self.subject, "ses": self.session, **self.entities}
-        return "_".join(f"{entity}-{label}" for entity, label in parts.items() if label)
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """Every image, echo by echo."""
-        return tuple(path for echo in self.echoes for path in echo.files.values())
-
-    @property
-    def is_complex(self) -> bool:
-        """Whether the run is given as real and imaginary parts, not as magnitude and phase."""
-        parts = {part for echo in self.echoes for part in echo.files}
-        return "phase" not in parts and bool(parts & {"real", "imaginary"})
-
-
-@dataclass(frozen=True)
-class SpinEchoScan:
-    """The magnitude images of a multi-echo spin echo scan; attributes as in `GreRun`."""
-
-    subject: str
-    session: str | None
-    entities: Mapping[str, str]
-    echoes: tuple[Echo, ...]
-    metadata: Mapping[str, Any]
-    problems: tuple[Problem, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """What the file names have in common."""
-        parts = {"sub": self.subject, "ses": self.session, **self.entities}
-        return "_".join(f"{entity}-{label}" for entity, label in parts.items() if label)
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The magnitude images, echo by echo."""
-        return tuple(echo.magnitude for echo in self.echoes if echo.magnitude is not None)
-
-    @property
-    def echo_times_s(self) -> tuple[float, ...]:
-        """Echo times, ascending; of a scan that was checked."""
-        return tuple(echo.echo_time_s for echo in self.echoes)
 
 
 @dataclass(frozen=True)
@@ -198,27 +98,6 @@ def find_runs(
         tuple(problems),
         tuple(sorted((_spin_echo_scan(scan) for scan in scans), key=lambda scan: scan.name)),
     )
-
-
-def spin_echo_of(run: GreRun, scans: Sequence[SpinEchoScan]) -> tuple[SpinEchoScan | None, str]:
-    """The spin echo scan of the same person that belongs to a run, and a remark where that was a choice.
-
-    Of several, one of the same session comes first, then the one whose name has most in common with the run's.
-    """
-    own = [scan for scan in scans if scan.subject == run.subject]
-    same = [scan for scan in own if scan.session == run.session] or own
-    if not same:
-        return None, ""
-    likeness = [len(set(scan.entities.items()) & set(run.entities.items())) for scan in same]
-    fitting = [scan for scan, alike in zip(same, likeness, strict=True) if alike == max(likeness)]
-    remarks = []
-    if fitting[0].session != run.session:
-        remarks.append(f"Spin echoes are those of another session ({fitting[0].name})")
-    if len(fitting) > 1:
-        remarks.append(
-            f"Of {len(fitting)} spin echo scans that fit, {fitting[0].name} is used; choose by --bids-filter-file"
-        )
-    return fitting[0], ". ".join(remarks)
 
 
 def _spin_echo_scan(group: GreRun) -> SpinEchoScan:

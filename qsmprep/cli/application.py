@@ -20,7 +20,8 @@ from qsmprep.bids.checks import check_mask, check_output_dir, check_run
 from qsmprep.bids.outputs import BIDSIGNORE, dataset_description, figures_folder, write_json, write_text
 from qsmprep.bids.problem import Problem
 from qsmprep.bids.provenance import software_versions
-from qsmprep.bids.query import GreRun, find_runs
+from qsmprep.bids.query import find_runs
+from qsmprep.bids.scans import GreRun
 from qsmprep.bids.segmentation import check_region
 from qsmprep.cli.execution import Outcome, execute, write_records
 from qsmprep.cli.orientations import plan_orientations, planned_orientations, write_orientation_records

@@ -13,7 +13,8 @@ import numpy as np
 from qsmprep.bids.checks import check_spin_echo
 from qsmprep.bids.outputs import KEPT_ENTITIES, run_prefix
 from qsmprep.bids.provenance import software_versions
-from qsmprep.bids.query import GreRun, SpinEchoScan, find_derivative, spin_echo_of
+from qsmprep.bids.query import find_derivative
+from qsmprep.bids.scans import GreRun, SpinEchoScan, spin_echo_of
 from qsmprep.bids.segmentation import Region, find_region
 from qsmprep.cli.parser import Request
 from qsmprep.relaxometry import spacing_is_equal

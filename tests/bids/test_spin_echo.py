@@ -6,7 +6,8 @@ import pytest
 
 from qsmprep.bids.checks import check_spin_echo
 from qsmprep.bids.problem import errors
-from qsmprep.bids.query import find_runs, spin_echo_of
+from qsmprep.bids.query import find_runs
+from qsmprep.bids.scans import spin_echo_of
 from qsmprep.phantom.dataset import simulate
 from qsmprep.phantom.options import SimulationOptions
 
