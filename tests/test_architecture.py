@@ -9,7 +9,7 @@ from qsmprep import registry
 
 ROOT = Path(__file__).parents[1]
 STEPS = ("phase", "unwrap", "field", "masking", "background", "inversion", "orientation", "relaxometry",
-         "separation", "analysis")  # fmt: skip
+         "separation", "nets", "analysis")  # fmt: skip
 NUMERICS = ("fourier", "dipole", "operators", "volume", "units", "jit", "threads", "options", "convergence",
             "solvers", "proximal", "spectral", "admm", "shim", "ventricles", "symmetric_gradient", "tgv_admm",
             "tgv_primal_dual", "registration")  # fmt: skip

@@ -1,0 +1,128 @@
+"""The three-dimensional U-net that most published networks of QSM are: one module, many descriptions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import torch
+from torch import nn
+
+LEVELS = 4  # poolings
+MULTIPLE = 2**LEVELS  # sizes of the input must be multiples of it
+ACTIVATIONS = ("relu", "leaky-relu")
+CONCATENATIONS = ("skip-first", "up-first")
+
+
+@dataclass(frozen=True)
+class UnetSpec:
+    """What tells one U-net from another.
+
+    Attributes
+    ----------
+    channels_in, channels_out : of the whole network.
+    width : channels of the first level; each level below has twice as many.
+    kernel : edge of the convolutions, odd.
+    activation : after each normalisation; the leaky one has a slope of 0.1.
+    concatenation : order of the two halves of the input of a decoder level.
+    norm_epsilon, norm_momentum : of the batch normalisation, as torch means them.
+    """
+
+    channels_in: int = 1
+    channels_out: int = 1
+    width: int = 32
+    kernel: int = 3
+    activation: str = "relu"
+    concatenation: str = "up-first"
+    norm_epsilon: float = 1e-5
+    norm_momentum: float = 0.1
+
+    def __post_init__(self) -> None:
+        if min(self.channels_in, self.channels_out, self.width) < 1:
+            raise ValueError("A U-net needs at least one channel in, one out, and a width of at least one.")
+        if self.kernel < 1 or self.kernel % 2 == 0:
+            raise ValueError(f"The kernel's edge is {self.kernel}; it must be odd.")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"Unknown activation {self.activation!r}; choose one of {', '.join(ACTIVATIONS)}.")
+        if self.concatenation not in CONCATENATIONS:
+            raise ValueError(f"Unknown order {self.concatenation!r}; choose one of {', '.join(CONCATENATIONS)}.")
+
+
+_TENSORFLOW = {"activation": "leaky-relu", "concatenation": "skip-first", "norm_epsilon": 1e-3, "norm_momentum": 0.01}
+# The published networks of this family at their full width.
+PUBLISHED: Mapping[str, UnetSpec] = MappingProxyType(
+    {
+        "qsmnet": UnetSpec(kernel=5, **_TENSORFLOW),
+        "qsmnet+": UnetSpec(kernel=5, **_TENSORFLOW),
+        "qsmnet-me": UnetSpec(),
+        "r2primenet": UnetSpec(),
+        "chi-sepnet": UnetSpec(channels_in=3, channels_out=2),
+        "deepqsm": UnetSpec(),
+        "sharqnet": UnetSpec(),
+        "autoqsm": UnetSpec(),
+    }
+)
+
+
+class Unet(nn.Module):
+    """Five levels of two convolutions each, joined by pooling down and transposed convolutions up.
+
+    Input (n, channels_in, n0, n1, n2) with sizes that are multiples of 16, output (n, channels_out, n0, n1, n2).
+
+    References
+    ----------
+    Yoon 2018 (QSMnet); Kim 2025 (chi-sepnet). Layers and their order are the published ones.
+    """
+
+    def __init__(self, spec: UnetSpec):
+        super().__init__()
+        self.spec = spec
+        widths = [spec.width * 2**level for level in range(LEVELS + 1)]
+        before = [spec.channels_in, *widths[:-1]]
+        self.encoder = nn.ModuleList(_two(i, o, spec) for i, o in zip(before, widths, strict=True))
+        self.pool = nn.MaxPool3d(2)
+        steps = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
+        self.up = nn.ModuleList(nn.ConvTranspose3d(low, high, 2, stride=2) for low, high in steps)
+        self.decoder = nn.ModuleList(_two(2 * high, high, spec) for _, high in steps)
+        self.out = nn.Conv3d(spec.width, spec.channels_out, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The network's output."""
+        check_size(x)
+        kept = []
+        for level, convolve in enumerate(self.encoder):
+            x = convolve(x if level == 0 else self.pool(x))
+            kept.append(x)
+        for rise, convolve, skip in zip(self.up, self.decoder, kept[-2::-1], strict=True):
+            risen = rise(x)
+            x = convolve(torch.cat((skip, risen) if self.spec.concatenation == "skip-first" else (risen, skip), 1))
+        return self.out(x)
+
+
+def check_size(x: torch.Tensor) -> None:
+    """Raise ValueError where an image cannot be halved as often as the network does."""
+    if any(n % MULTIPLE for n in x.shape[2:]):
+        raise ValueError(f"The image has {tuple(x.shape[2:])} voxels; each axis must be a multiple of {MULTIPLE}.")
+
+
+def parameter_count(module: nn.Module) -> int:
+    """Numbers that training changes."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def _two(channels_in: int, channels_out: int, spec: UnetSpec) -> nn.Sequential:
+    return nn.Sequential(*_one(channels_in, channels_out, spec), *_one(channels_out, channels_out, spec))
+
+
+def _one(channels_in: int, channels_out: int, spec: UnetSpec) -> tuple[nn.Module, ...]:
+    """Convolution, normalisation, activation."""
+    return (
+        nn.Conv3d(channels_in, channels_out, spec.kernel, padding=spec.kernel // 2),
+        nn.BatchNorm3d(channels_out, eps=spec.norm_epsilon, momentum=spec.norm_momentum),
+        nn.LeakyReLU(0.1, inplace=True) if spec.activation == "leaky-relu" else nn.ReLU(inplace=True),
+    )

@@ -1,0 +1,172 @@
+"""Unrolled networks: iterations of a physical model with a learned step between them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+KINDS = ("modl", "vandi")
+
+
+@dataclass(frozen=True)
+class UnrolledSpec:
+    """What tells one unrolled network from another.
+
+    Attributes
+    ----------
+    kind : "modl", two unknowns (chi33 and the field of the off-diagonal tensor elements), one network and one step
+        length shared by all iterations; "vandi", one unknown, the non-linear data term, a network and a step length of
+        its own in each iteration.
+    iterations : unrolled.
+    width : channels of the convolutions.
+    blocks : residual blocks of the network.
+    dropout : in the blocks, while training.
+    """
+
+    kind: str = "modl"
+    iterations: int = 3
+    width: int = 32
+    blocks: int = 8
+    dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"Unknown kind {self.kind!r}; choose one of {', '.join(KINDS)}.")
+        if min(self.iterations, self.width, self.blocks) < 1:
+            raise ValueError("Iterations, width and blocks must be at least one.")
+
+    @property
+    def unknowns(self) -> int:
+        """Channels of the result."""
+        return 2 if self.kind == "modl" else 1
+
+
+class ResidualNet(nn.Module):
+    """Convolution, residual blocks, three 1x1x1 convolutions, as released with MoDL-QSM; convolutions without bias."""
+
+    def __init__(self, channels: int, spec: UnrolledSpec):
+        super().__init__()
+        width = spec.width
+        self.head = nn.Conv3d(channels, width, 3, padding=1, bias=False)
+        self.blocks = nn.ModuleList(_Block(width, spec.dropout) for _ in range(spec.blocks))
+        self.mix = nn.ModuleList(nn.Conv3d(width, width, 1, bias=False) for _ in range(2))
+        self.out = nn.Conv3d(width, channels, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv3d):
+                nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The same shape as the input."""
+        x = torch.relu(self.head(x))
+        for block in self.blocks:
+            x = block(x)
+        for mix in self.mix:
+            x = torch.relu(mix(x))
+        return self.out(x)
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int, dropout: float):
+        super().__init__()
+        self.first = nn.Conv3d(width, width, 3, padding=1, bias=False)
+        self.first_norm = nn.BatchNorm3d(width)
+        self.dropout = nn.Dropout(dropout)
+        self.second = nn.Conv3d(width, width, 3, padding=1, bias=False)
+        self.second_norm = nn.BatchNorm3d(width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        inner = self.dropout(torch.relu(self.first_norm(self.first(x))))
+        return torch.relu(x + self.second_norm(self.second(inner)))
+
+
+class Unrolled(nn.Module):
+    """Iterations of gradient steps on the data term, each followed by a network.
+
+    References
+    ----------
+    Feng 2021 (MoDL-QSM): X = (chi33, dB), A X = F^-1 [D F chi33 + F dB], input_1 = t A'y, X = N(input),
+    input_k+1 = X - t A'A X + t A'y. Polak 2020 (VaNDI): chi <- chi - t_k grad |W (exp(i D chi) - exp(i f))|^2, and then
+    chi <- chi - N_k(chi).
+    """
+
+    def __init__(self, spec: UnrolledSpec):
+        super().__init__()
+        self.spec = spec
+        nets = 1 if spec.kind == "modl" else spec.iterations
+        self.nets = nn.ModuleList(ResidualNet(spec.unknowns, spec) for _ in range(nets))
+        self.step = nn.Parameter(torch.full((nets,), 4.0 if spec.kind == "modl" else 1.0))
+        # Mean and s.d. of each unknown in ppm, set from the training data and kept with the weights.
+        self.register_buffer("mean", torch.zeros(spec.unknowns), persistent=False)
+        self.register_buffer("deviation", torch.ones(spec.unknowns), persistent=False)
+
+    def normalise_by(self, mean: torch.Tensor, deviation: torch.Tensor) -> None:
+        """Set what the unknowns are normalised by, each (unknowns,) in ppm."""
+        self.mean.copy_(mean)
+        self.deviation.copy_(deviation)
+
+    def forward(
+        self,
+        field: torch.Tensor,
+        dipole: torch.Tensor,
+        mask: torch.Tensor,
+        weights: torch.Tensor | None = None,
+        radians: float = 1.0,
+    ) -> torch.Tensor:
+        """Unknowns (n, unknowns, n0, n1, n2) in ppm.
+
+        Parameters
+        ----------
+        field : (n, 1, n0, n1, n2) tissue field in ppm.
+        dipole : (n0, n1, n2 // 2 + 1) half spectrum of the kernel.
+        mask : (n, 1, n0, n1, n2), 1 inside.
+        weights : (n, 1, n0, n1, n2) of the non-linear data term; None: the mask. VaNDI only.
+        radians : phase of 1 ppm in the non-linear data term. VaNDI only.
+        """
+        if self.spec.kind == "vandi":
+            return self._vandi(field, dipole, mask, mask if weights is None else weights, radians)
+        adjoint = modl_adjoint(field, dipole)
+        x = self.step[0] * adjoint
+        for iteration in range(self.spec.iterations):
+            x = self._regularised(self.nets[0], x, mask)
+            if iteration + 1 < self.spec.iterations:
+                x = x - self.step[0] * modl_adjoint(modl_forward(x, dipole), dipole) + self.step[0] * adjoint
+        return x
+
+    def _vandi(self, field, dipole, mask, weights, radians) -> torch.Tensor:
+        x = torch.zeros_like(field)
+        for net, step in zip(self.nets, self.step, strict=True):
+            miss = torch.sin(radians * (convolve(x, dipole) - field)) * weights**2 / radians
+            x = x - step * convolve(miss, dipole)
+            x = (x - self._regularised(net, x, mask)) * mask
+        return x
+
+    def _regularised(self, net: ResidualNet, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """The network's answer to the normalised unknowns, in ppm."""
+        shape = (1, -1, 1, 1, 1)
+        mean, deviation = self.mean.view(shape), self.deviation.view(shape)
+        return (net((x - mean) / deviation * mask) * mask * deviation + mean) * mask
+
+
+def convolve(x: torch.Tensor, spectrum: torch.Tensor) -> torch.Tensor:
+    """Real images times a real half spectrum, in single precision whatever the networks run in."""
+    axes = (-3, -2, -1)
+    return torch.fft.irfftn(torch.fft.rfftn(x.float(), dim=axes) * spectrum, s=x.shape[-3:], dim=axes)
+
+
+def modl_forward(x: torch.Tensor, dipole: torch.Tensor) -> torch.Tensor:
+    """Field (n, 1, ...) of chi33 and the off-diagonal field (n, 2, ...)."""
+    return convolve(x[:, :1], dipole) + x[:, 1:]
+
+
+def modl_adjoint(field: torch.Tensor, dipole: torch.Tensor) -> torch.Tensor:
+    """Adjoint of `modl_forward`: (n, 1, ...) -> (n, 2, ...)."""
+    return torch.cat((convolve(field, dipole), field.float()), dim=1)
+
+
+def stored_numbers(module: nn.Module) -> int:
+    """Numbers that a weight file holds: parameters, and statistics of the normalisation without their counters."""
+    buffers = (b.numel() for name, b in module.state_dict().items() if not name.endswith("num_batches_tracked"))
+    return int(math.fsum(buffers))

@@ -1,0 +1,49 @@
+"""Losses vanish at the truth and measure what they say."""
+
+import pytest
+import torch
+
+from qsmprep.dipole import dipole_kernel
+from qsmprep.nets.losses import gradient_loss, mean_absolute, model_loss, source_model_loss
+from qsmprep.nets.unrolled import convolve
+
+SHAPE = (8, 9, 10)
+
+
+@pytest.fixture
+def images():
+    torch.manual_seed(0)
+    return torch.randn(2, 1, *SHAPE)
+
+
+@pytest.fixture
+def dipole():
+    return torch.as_tensor(dipole_kernel(SHAPE, (1.0, 1.0, 1.0), (0.0, 0.0, 1.0)))
+
+
+def test_the_gradient_loss_does_not_see_a_constant(images):
+    assert gradient_loss(images + 3, images) < 1e-5
+    assert gradient_loss(2 * images, images) > 0.1
+
+
+def test_the_gradient_loss_of_a_step_is_its_rise_over_the_distances():
+    step = torch.zeros(1, 1, 4, 3, 3)
+    step[:, :, 2:] = 1.0
+    # One of the two inner voxels has nine higher neighbours: 1 at distance 1, 4 at root 2, 4 at root 3.
+    assert gradient_loss(step, torch.zeros_like(step)).item() == pytest.approx((1 + 4 / 2**0.5 + 4 / 3**0.5) / 2)
+
+
+def test_the_model_loss_vanishes_at_the_truth(images, dipole):
+    mask = torch.ones_like(images)
+    assert model_loss(images, convolve(images, dipole), dipole, mask) < 1e-6
+    assert model_loss(images, convolve(images, dipole), dipole, mask * 0) == 0
+    assert mean_absolute(images, images - 2).item() == pytest.approx(2)
+
+
+def test_the_source_loss_vanishes_for_consistent_sources(dipole):
+    torch.manual_seed(1)
+    sources = torch.rand(2, 2, *SHAPE)
+    chi = sources[:, :1] - sources[:, 1:]
+    given = (convolve(chi, dipole), chi, sources.sum(dim=1, keepdim=True), dipole, torch.ones(2, 1, *SHAPE))
+    assert source_model_loss(sources, *given) < 1e-5
+    assert source_model_loss(sources + 0.1, *given).item() == pytest.approx(0.2, rel=1e-3)
