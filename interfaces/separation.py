@@ -18,6 +18,7 @@ from qsmprep.interfaces.step import (
     StepOutputSpec,
     parameters,
 )
+from qsmprep.separation import Constants
 from qsmprep.separation.constants import REFERENCE_FIELD_T, RelaxometricOptions, constants_at
 from qsmprep.separation.offset import offset_by_signs
 from qsmprep.settings import SourceOptions
@@ -95,21 +96,28 @@ class Separate(MethodStep):
         )
         record.add_convergence(result.convergence)
         record.warnings += result.warnings
-        record.facts |= {**dict(result.facts), **range_fact, **_consistency(result, chi)}
+        record.facts |= {**dict(result.facts), **_consistency(result, chi)}
+        wanted = registry.find(self.stage, inputs.method).inputs()
+        if "chi_ppm" in wanted:
+            record.facts |= range_fact
+            record.parameters += parameters(SourceOptions(**(inputs.source or {})))
+        if "constants" in wanted:
+            self._tell_constants(record, constants, field_strength)
+        for name, image in (("para", result.chi_para), ("dia", result.chi_dia), ("mask", result.mask)):
+            self._results[name] = write_volume(folder / f"{name}.nii", image, grid)
+        return record
+
+    def _tell_constants(self, record: Record, constants: Constants, field_strength: float) -> None:
         record.facts |= {
             "relaxometric constant, paramagnetic (1/s/ppm)": constants.para,
             "relaxometric constant, diamagnetic (1/s/ppm)": constants.dia,
         }
-        record.parameters += parameters(RelaxometricOptions(**(inputs.relaxometric or {})))
-        record.parameters += parameters(SourceOptions(**(inputs.source or {})))
+        record.parameters += parameters(RelaxometricOptions(**(self.inputs.relaxometric or {})))
         if abs(field_strength - REFERENCE_FIELD_T) > 0.2:
             record.notes.append(
                 f"The relaxometric constants at {REFERENCE_FIELD_T:g} T are taken to grow with the field strength "
                 f"({field_strength:.2f} T): an assumption."
             )
-        for name, image in (("para", result.chi_para), ("dia", result.chi_dia), ("mask", result.mask)):
-            self._results[name] = write_volume(folder / f"{name}.nii", image, grid)
-        return record
 
     def _images(self) -> dict[str, np.ndarray]:
         wanted = registry.find(self.stage, self.inputs.method).inputs()

@@ -199,12 +199,16 @@ def _source_keys(steps: list[dict[str, Any]]) -> dict[str, Any]:
     by_stage = {step["stage"]: step for step in steps}
     step = by_stage.get("chisep-cosmos") or by_stage.get("separation", {})
     facts = step.get("facts", {})
+    method = step.get("method")  # of one run, or of several orientations, which always take R2'
+    known = method in registry.names("separation")
+    uses_r2prime = not known or "r2prime" in registry.find("separation", method).inputs()
+    constants = {
+        kind: facts.get(f"relaxometric constant, {kind} (1/s/ppm)") for kind in ("paramagnetic", "diamagnetic")
+    }
     return {
         "EstimationAlgorithm": step.get("title", ""),
-        "RelaxometricConstant": {
-            kind: facts.get(f"relaxometric constant, {kind} (1/s/ppm)") for kind in ("paramagnetic", "diamagnetic")
-        },
-        "R2Prime": by_stage.get("r2prime", {}).get("facts", {}).get("R2'", ""),
+        **({"RelaxometricConstant": constants} if all(constants.values()) else {}),
+        **({"R2Prime": by_stage.get("r2prime", {}).get("facts", {}).get("R2'", "")} if uses_r2prime else {}),
     }
 
 

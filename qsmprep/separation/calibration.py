@@ -55,8 +55,8 @@ def calibrate(
 
     Parameters
     ----------
-    chi_ppm : (n0, n1, n2) susceptibility in ppm.
-    r2prime : (n0, n1, n2) in 1/s.
+    chi_ppm : (n0, n1, n2) susceptibility in ppm, 0 where it is not known.
+    r2prime : (n0, n1, n2) in 1/s. Voxels where it is 0 are left out: R2 is not known there, or exceeds R2*.
     regions : name -> (n0, n1, n2) bool.
     through_origin : without intercept.
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from qsmprep.convergence import Convergence
 from qsmprep.jit import jit, prange
 from qsmprep.options import check_options, option
 from qsmprep.separation import Separation
@@ -69,7 +67,6 @@ def decompose(
     Chen 2021.
     """
     check_options(options)
-    begin = time.perf_counter()
     times = check_echo_times(echo_times_s)
     if len(times) < LEAST_ECHOES:
         raise ValueError(f"DECOMPOSE-QSM needs {LEAST_ECHOES} echoes or more; there are {len(times)}.")
@@ -99,11 +96,10 @@ def decompose(
     if not chosen.size:
         raise ValueError("No voxel of the mask has signal in every echo.")
     settled = float(done[chosen].mean())
-    convergence = Convergence(options.max_iterations, True, (), "voxel by voxel", time.perf_counter() - begin)
     kept = np.zeros(inside.size, bool)
     kept[chosen] = True
     return Separation(
-        para.reshape(inside.shape), dia.reshape(inside.shape), kept.reshape(inside.shape), convergence,
+        para.reshape(inside.shape), dia.reshape(inside.shape), kept.reshape(inside.shape),
         facts=(("voxels whose fit settled (%)", 100 * settled),),
     )  # fmt: skip
 
