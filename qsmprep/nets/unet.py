@@ -9,8 +9,7 @@ from types import MappingProxyType
 import torch
 from torch import nn
 
-LEVELS = 4  # poolings
-MULTIPLE = 2**LEVELS  # sizes of the input must be multiples of it
+LEVELS = 4  # poolings of the published networks
 ACTIVATIONS = ("relu", "leaky-relu")
 CONCATENATIONS = ("skip-first", "up-first")
 
@@ -27,6 +26,9 @@ class UnetSpec:
     activation : after each normalisation; the leaky one has a slope of 0.1.
     concatenation : order of the two halves of the input of a decoder level.
     norm_epsilon, norm_momentum : of the batch normalisation, as torch means them.
+    levels : poolings; the published networks have four.
+    shortcut : whether a 1x1x1 convolution of the inputs is added to the output, so that the network learns only what
+        is not linear in a voxel's inputs; the published networks have none.
     """
 
     channels_in: int = 1
@@ -37,16 +39,25 @@ class UnetSpec:
     concatenation: str = "up-first"
     norm_epsilon: float = 1e-5
     norm_momentum: float = 0.1
+    levels: int = LEVELS
+    shortcut: bool = False
 
     def __post_init__(self) -> None:
         if min(self.channels_in, self.channels_out, self.width) < 1:
             raise ValueError("A U-net needs at least one channel in, one out, and a width of at least one.")
+        if not 1 <= self.levels <= 6:
+            raise ValueError(f"A U-net has one to six levels of pooling; got {self.levels}.")
         if self.kernel < 1 or self.kernel % 2 == 0:
             raise ValueError(f"The kernel's edge is {self.kernel}; it must be odd.")
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"Unknown activation {self.activation!r}; choose one of {', '.join(ACTIVATIONS)}.")
         if self.concatenation not in CONCATENATIONS:
             raise ValueError(f"Unknown order {self.concatenation!r}; choose one of {', '.join(CONCATENATIONS)}.")
+
+    @property
+    def multiple(self) -> int:
+        """Sizes of the input must be multiples of this."""
+        return 2**self.levels
 
 
 _TENSORFLOW = {"activation": "leaky-relu", "concatenation": "skip-first", "norm_epsilon": 1e-3, "norm_momentum": 0.01}
@@ -66,9 +77,9 @@ PUBLISHED: Mapping[str, UnetSpec] = MappingProxyType(
 
 
 class Unet(nn.Module):
-    """Five levels of two convolutions each, joined by pooling down and transposed convolutions up.
+    """Levels of two convolutions each (five as published), joined by pooling down and transposed convolutions up.
 
-    Input (n, channels_in, n0, n1, n2) with sizes that are multiples of 16, output (n, channels_out, n0, n1, n2).
+    Input (n, channels_in, n0, n1, n2) with sizes that are multiples of 16 (2^levels), output (n, channels_out, n0, n1, n2).
 
     References
     ----------
@@ -78,7 +89,7 @@ class Unet(nn.Module):
     def __init__(self, spec: UnetSpec):
         super().__init__()
         self.spec = spec
-        widths = [spec.width * 2**level for level in range(LEVELS + 1)]
+        widths = [spec.width * 2**level for level in range(spec.levels + 1)]
         before = [spec.channels_in, *widths[:-1]]
         self.encoder = nn.ModuleList(_two(i, o, spec) for i, o in zip(before, widths, strict=True))
         self.pool = nn.MaxPool3d(2)
@@ -86,6 +97,7 @@ class Unet(nn.Module):
         self.up = nn.ModuleList(nn.ConvTranspose3d(low, high, 2, stride=2) for low, high in steps)
         self.decoder = nn.ModuleList(_two(2 * high, high, spec) for _, high in steps)
         self.out = nn.Conv3d(spec.width, spec.channels_out, 1)
+        self.shortcut = nn.Conv3d(spec.channels_in, spec.channels_out, 1) if spec.shortcut else None
         for module in self.modules():
             if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
                 nn.init.xavier_uniform_(module.weight)
@@ -93,7 +105,8 @@ class Unet(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The network's output."""
-        check_size(x)
+        check_size(x, self.spec.multiple)
+        direct = None if self.shortcut is None else self._direct(x)
         kept = []
         for level, convolve in enumerate(self.encoder):
             x = convolve(x if level == 0 else self.pool(x))
@@ -101,13 +114,18 @@ class Unet(nn.Module):
         for rise, convolve, skip in zip(self.up, self.decoder, kept[-2::-1], strict=True):
             risen = rise(x)
             x = convolve(torch.cat((skip, risen) if self.spec.concatenation == "skip-first" else (risen, skip), 1))
-        return self.out(x)
+        return self.out(x) if direct is None else self.out(x).float() + direct
+
+    def _direct(self, x: torch.Tensor) -> torch.Tensor:
+        """The inputs' own share, in single precision whatever the rest runs in."""
+        with torch.autocast(x.device.type, enabled=False):
+            return self.shortcut(x.float())
 
 
-def check_size(x: torch.Tensor) -> None:
+def check_size(x: torch.Tensor, multiple: int) -> None:
     """Raise ValueError where an image cannot be halved as often as the network does."""
-    if any(n % MULTIPLE for n in x.shape[2:]):
-        raise ValueError(f"The image has {tuple(x.shape[2:])} voxels; each axis must be a multiple of {MULTIPLE}.")
+    if any(n % multiple for n in x.shape[2:]):
+        raise ValueError(f"The image has {tuple(x.shape[2:])} voxels; each axis must be a multiple of {multiple}.")
 
 
 def parameter_count(module: nn.Module) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-KINDS = ("modl", "vandi")
+KINDS = ("modl", "vandi", "lpcnn")
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,13 @@ class UnrolledSpec:
     ----------
     kind : "modl", two unknowns (chi33 and the field of the off-diagonal tensor elements), one network and one step
         length shared by all iterations; "vandi", one unknown, the non-linear data term, a network and a step length of
-        its own in each iteration.
+        its own in each iteration; "lpcnn", one unknown, the linear data term inside the mask, one network and one step
+        length shared by all iterations.
     iterations : unrolled.
     width : channels of the convolutions.
     blocks : residual blocks of the network.
     dropout : in the blocks, while training.
+    norm_epsilon : of the batch normalisation.
     """
 
     kind: str = "modl"
@@ -31,12 +33,15 @@ class UnrolledSpec:
     width: int = 32
     blocks: int = 8
     dropout: float = 0.5
+    norm_epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"Unknown kind {self.kind!r}; choose one of {', '.join(KINDS)}.")
         if min(self.iterations, self.width, self.blocks) < 1:
             raise ValueError("Iterations, width and blocks must be at least one.")
+        if not 0 < self.norm_epsilon < 1:
+            raise ValueError(f"The normalisation's epsilon is {self.norm_epsilon}; it must be between 0 and 1.")
 
     @property
     def unknowns(self) -> int:
@@ -51,7 +56,7 @@ class ResidualNet(nn.Module):
         super().__init__()
         width = spec.width
         self.head = nn.Conv3d(channels, width, 3, padding=1, bias=False)
-        self.blocks = nn.ModuleList(_Block(width, spec.dropout) for _ in range(spec.blocks))
+        self.blocks = nn.ModuleList(_Block(spec) for _ in range(spec.blocks))
         self.mix = nn.ModuleList(nn.Conv3d(width, width, 1, bias=False) for _ in range(2))
         self.out = nn.Conv3d(width, channels, 1)
         for module in self.modules():
@@ -69,13 +74,14 @@ class ResidualNet(nn.Module):
 
 
 class _Block(nn.Module):
-    def __init__(self, width: int, dropout: float):
+    def __init__(self, spec: UnrolledSpec):
         super().__init__()
+        width, epsilon = spec.width, spec.norm_epsilon
         self.first = nn.Conv3d(width, width, 3, padding=1, bias=False)
-        self.first_norm = nn.BatchNorm3d(width)
-        self.dropout = nn.Dropout(dropout)
+        self.first_norm = nn.BatchNorm3d(width, eps=epsilon)
+        self.dropout = nn.Dropout(spec.dropout)
         self.second = nn.Conv3d(width, width, 3, padding=1, bias=False)
-        self.second_norm = nn.BatchNorm3d(width)
+        self.second_norm = nn.BatchNorm3d(width, eps=epsilon)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         inner = self.dropout(torch.relu(self.first_norm(self.first(x))))
@@ -89,15 +95,16 @@ class Unrolled(nn.Module):
     ----------
     Feng 2021 (MoDL-QSM): X = (chi33, dB), A X = F^-1 [D F chi33 + F dB], input_1 = t A'y, X = N(input),
     input_k+1 = X - t A'A X + t A'y. Polak 2020 (VaNDI): chi <- chi - t_k grad |W (exp(i D chi) - exp(i f))|^2, and then
-    chi <- chi - N_k(chi).
+    chi <- chi - N_k(chi). Lai 2020 (LPCNN): chi = 0, then chi <- N(chi - t D M (D chi - f)), so that the network first
+    sees t D f; the released code leaves the mask M out of the data term, and has no bias in its last convolution.
     """
 
     def __init__(self, spec: UnrolledSpec):
         super().__init__()
         self.spec = spec
-        nets = 1 if spec.kind == "modl" else spec.iterations
+        nets = spec.iterations if spec.kind == "vandi" else 1
         self.nets = nn.ModuleList(ResidualNet(spec.unknowns, spec) for _ in range(nets))
-        self.step = nn.Parameter(torch.full((nets,), 4.0 if spec.kind == "modl" else 1.0))
+        self.step = nn.Parameter(torch.full((nets,), 1.0 if spec.kind == "vandi" else 4.0))
         # Mean and s.d. of each unknown in ppm, set from the training data and kept with the weights.
         self.register_buffer("mean", torch.zeros(spec.unknowns), persistent=False)
         self.register_buffer("deviation", torch.ones(spec.unknowns), persistent=False)
@@ -127,6 +134,8 @@ class Unrolled(nn.Module):
         """
         if self.spec.kind == "vandi":
             return self._vandi(field, dipole, mask, mask if weights is None else weights, radians)
+        if self.spec.kind == "lpcnn":
+            return self._lpcnn(field, dipole, mask)
         adjoint = modl_adjoint(field, dipole)
         x = self.step[0] * adjoint
         for iteration in range(self.spec.iterations):
@@ -143,6 +152,13 @@ class Unrolled(nn.Module):
             x = (x - self._regularised(net, x, mask)) * mask
         return x
 
+    def _lpcnn(self, field, dipole, mask) -> torch.Tensor:
+        x = self._regularised(self.nets[0], self.step[0] * convolve(mask * field, dipole), mask)
+        for _ in range(self.spec.iterations - 1):
+            miss = mask * (convolve(x, dipole) - field)
+            x = self._regularised(self.nets[0], x - self.step[0] * convolve(miss, dipole), mask)
+        return x
+
     def _regularised(self, net: ResidualNet, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """The network's answer to the normalised unknowns, in ppm."""
         shape = (1, -1, 1, 1, 1)
@@ -151,9 +167,19 @@ class Unrolled(nn.Module):
 
 
 def convolve(x: torch.Tensor, spectrum: torch.Tensor) -> torch.Tensor:
-    """Real images times a real half spectrum, in single precision whatever the networks run in."""
+    """Real images times a real half spectrum, in single precision whatever the networks run in.
+
+    A spectrum of a larger grid, whose last axis must be even, pads the images with zeros and crops the result.
+    """
     axes = (-3, -2, -1)
-    return torch.fft.irfftn(torch.fft.rfftn(x.float(), dim=axes) * spectrum, s=x.shape[-3:], dim=axes)
+    sizes = tuple(x.shape[-3:])
+    n0, n1, half = spectrum.shape[-3:]
+    grid = sizes if (n0, n1, half) == (*sizes[:2], sizes[2] // 2 + 1) else (n0, n1, 2 * (half - 1))
+    if any(n > g for n, g in zip(sizes, grid, strict=True)):
+        raise ValueError(f"A kernel of {grid} voxels is smaller than the image of {sizes}.")
+    product = torch.fft.rfftn(x.float(), s=grid, dim=axes) * spectrum
+    result = torch.fft.irfftn(product, s=grid, dim=axes)
+    return result if grid == sizes else result[..., : sizes[0], : sizes[1], : sizes[2]]
 
 
 def modl_forward(x: torch.Tensor, dipole: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,100 @@
+"""A network with its weights: built from its description, fed and read in physical units."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from qsmprep.nets.spec import NOT_NEGATIVE, Channel, NetworkSpec
+from qsmprep.nets.unet import Unet
+from qsmprep.nets.unrolled import Unrolled
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network ready to use.
+
+    Attributes
+    ----------
+    spec : its description.
+    module : torch module with the weights.
+    card : what is known of its training and scores, as the weight file's card says.
+    """
+
+    spec: NetworkSpec
+    module: nn.Module
+    card: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def build_module(spec: NetworkSpec) -> nn.Module:
+    """The module of a description, with random weights drawn from torch's generator."""
+    if not spec.unrolled:
+        return Unet(spec.architecture)
+    module = Unrolled(spec.architecture)
+    module.normalise_by(*_statistics(spec.outputs, torch.float32, torch.device("cpu")))
+    return module
+
+
+def normalised(channels: tuple[Channel, ...], images: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """(images - mean) / deviation inside the mask, 0 outside: (n, channels, n0, n1, n2)."""
+    mean, deviation = _statistics(channels, images.dtype, images.device)
+    return (images - _spread(mean)) / _spread(deviation) * mask
+
+
+def physical(channels: tuple[Channel, ...], values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The inverse of `normalised`, in ppm; quantities that cannot be negative are not clipped here."""
+    mean, deviation = _statistics(channels, values.dtype, values.device)
+    return (values * _spread(deviation) + _spread(mean)) * mask
+
+
+def forward(
+    spec: NetworkSpec,
+    module: nn.Module,
+    inputs_ppm: torch.Tensor,
+    mask: torch.Tensor,
+    dipole: torch.Tensor | None = None,
+    **data_term: Any,
+) -> torch.Tensor:
+    """Outputs in ppm of inputs in ppm, inside the mask.
+
+    Parameters
+    ----------
+    spec, module : the network.
+    inputs_ppm : (n, channels, n0, n1, n2) float32 in the order of `spec.inputs`.
+    mask : (n, 1, n0, n1, n2) float32, 1 inside.
+    dipole : (n0, n1, n2 // 2 + 1) half spectrum of the kernel; unrolled networks need it.
+    data_term : `weights` and `radians` of an unrolled network with the non-linear data term.
+
+    Returns
+    -------
+    (n, channels, n0, n1, n2) float32 in the order of `spec.outputs`, 0 outside the mask; not clipped.
+    """
+    if spec.unrolled:
+        if dipole is None:
+            raise ValueError(f"{spec.name} needs the dipole kernel.")
+        return module(inputs_ppm, dipole, mask, **data_term) * mask
+    values = module(normalised(spec.inputs, inputs_ppm, mask))
+    return physical(spec.outputs, values.float(), mask)
+
+
+def clipped(spec: NetworkSpec, outputs_ppm: torch.Tensor) -> torch.Tensor:
+    """The outputs with what cannot be negative set to 0 where it is."""
+    parts = [
+        torch.relu(part) if channel.quantity in NOT_NEGATIVE else part
+        for channel, part in zip(spec.outputs, outputs_ppm.split(1, dim=1), strict=True)
+    ]
+    return torch.cat(parts, dim=1)
+
+
+def _statistics(channels: tuple[Channel, ...], dtype, device) -> tuple[torch.Tensor, torch.Tensor]:
+    mean = torch.tensor([channel.mean for channel in channels], dtype=dtype, device=device)
+    return mean, torch.tensor([channel.deviation for channel in channels], dtype=dtype, device=device)
+
+
+def _spread(values: torch.Tensor) -> torch.Tensor:
+    return values.view(1, -1, 1, 1, 1)

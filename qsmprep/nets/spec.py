@@ -1,0 +1,181 @@
+"""What a network is: its task, architecture, channels with units and normalisation, and the domain it was trained on."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from qsmprep.nets.unet import UnetSpec
+from qsmprep.nets.unrolled import UnrolledSpec
+
+# What a channel can hold, and what it is. All are in ppm; relaxation rates are divided by the relaxometric constant.
+QUANTITIES: Mapping[str, str] = MappingProxyType(
+    {
+        "total-field": "total field",
+        "tissue-field": "tissue field",
+        "tkd": "susceptibility by truncated k-space division at 0.15 of the tissue field",
+        "chi": "susceptibility",
+        "chi33": "susceptibility along B0 of the susceptibility tensor",
+        "off-diagonal-field": "field of the off-diagonal elements of the susceptibility tensor",
+        "r2prime": "R2' over the relaxometric constant",
+        "r2star": "R2* over the relaxometric constant",
+        "chi-para": "paramagnetic susceptibility, >= 0",
+        "chi-dia": "magnitude of the diamagnetic susceptibility, >= 0",
+    }
+)
+RATE_PER_PPM = 114.0  # 1/s per ppm at 3 T: what rates are divided by (algorithms of chi-sepnet)
+NOT_NEGATIVE = ("chi-para", "chi-dia", "r2prime", "r2star")
+
+# Task -> (quantities an input may hold, quantities the outputs may be).
+TASKS: Mapping[str, tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]] = MappingProxyType(
+    {
+        "inversion": (("tissue-field", "tkd"), (("chi",), ("chi33", "off-diagonal-field"))),
+        "total-inversion": (("total-field",), (("chi",),)),
+        "background": (("total-field",), (("tissue-field",),)),
+        "r2prime": (("r2star",), (("r2prime",),)),
+        "separation": (("chi", "tissue-field", "r2prime", "r2star"), (("chi-para", "chi-dia"),)),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One channel: network value = (quantity - mean) / deviation inside the mask, 0 outside.
+
+    Attributes
+    ----------
+    quantity : one of QUANTITIES.
+    mean, deviation : in ppm, over the masked voxels of the training data.
+    """
+
+    quantity: str
+    mean: float = 0.0
+    deviation: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.quantity not in QUANTITIES:
+            raise ValueError(f"Unknown quantity {self.quantity!r}; known are {', '.join(QUANTITIES)}.")
+        if not (math.isfinite(self.mean) and math.isfinite(self.deviation) and self.deviation > 0):
+            raise ValueError(f"{self.quantity}: mean and deviation must be finite, the latter above 0; got "
+                             f"{self.mean!r} and {self.deviation!r}.")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What the training data were like: input beyond it is a guess of the network.
+
+    Attributes
+    ----------
+    voxel_size_mm : edge of the cubic voxels it was trained on.
+    largest_tilt_degrees : between B0 and the third axis; 180 when every direction was trained.
+    field_deviation_ppm : lowest and highest s.d. of the input field inside the mask.
+    snr : lowest and highest peak signal-to-noise ratio of the magnitude.
+    """
+
+    voxel_size_mm: float = 1.0
+    largest_tilt_degrees: float = 0.0
+    field_deviation_ppm: tuple[float, float] = (0.0, math.inf)
+    snr: tuple[float, float] = (0.0, math.inf)
+
+    def __post_init__(self) -> None:
+        if not self.voxel_size_mm > 0:
+            raise ValueError(f"The voxel size of a training domain must be positive; got {self.voxel_size_mm!r} mm.")
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """Everything needed to build a network and to feed it; the weights apart.
+
+    Attributes
+    ----------
+    name : what the user calls it.
+    task : one of TASKS.
+    architecture : of the U-net or of the unrolled family.
+    inputs, outputs : channels in order.
+    domain : of its training.
+    """
+
+    name: str
+    task: str
+    architecture: UnetSpec | UnrolledSpec
+    inputs: tuple[Channel, ...]
+    outputs: tuple[Channel, ...]
+    domain: Domain = Domain()
+
+    def __post_init__(self) -> None:
+        if self.task not in TASKS:
+            raise ValueError(f"Unknown task {self.task!r}; known are {', '.join(TASKS)}.")
+        may_enter, may_leave = TASKS[self.task]
+        entering, leaving = quantities(self.inputs), quantities(self.outputs)
+        if not entering or not set(entering) <= set(may_enter) or leaving not in may_leave:
+            raise ValueError(
+                f"A network for {self.task} takes {', '.join(may_enter)} and gives "
+                f"{' or '.join(' and '.join(names) for names in may_leave)}; {self.name!r} takes "
+                f"{', '.join(entering) or 'nothing'} and gives {', '.join(leaving) or 'nothing'}."
+            )
+        unrolled = isinstance(self.architecture, UnrolledSpec)
+        channels_in = 1 if unrolled else self.architecture.channels_in
+        channels_out = self.architecture.unknowns if unrolled else self.architecture.channels_out
+        if (channels_in, channels_out) != (len(entering), len(leaving)):
+            raise ValueError(f"{self.name!r}: the architecture has {channels_in} channels in and {channels_out} out, "
+                             f"the description {len(entering)} and {len(leaving)}.")  # fmt: skip
+
+    @property
+    def unrolled(self) -> bool:
+        """Whether it knows the dipole kernel, and so any direction of B0."""
+        return isinstance(self.architecture, UnrolledSpec)
+
+
+def quantities(channels: tuple[Channel, ...]) -> tuple[str, ...]:
+    """What the channels hold, in order."""
+    return tuple(channel.quantity for channel in channels)
+
+
+FAMILIES: Mapping[str, type] = MappingProxyType({"unet": UnetSpec, "unrolled": UnrolledSpec})
+
+
+def to_document(spec: NetworkSpec) -> dict[str, Any]:
+    """The description as plain values that JSON knows (an endless range end is null)."""
+    document = dataclasses.asdict(spec)
+    family = next(name for name, kind in FAMILIES.items() if isinstance(spec.architecture, kind))
+    document["architecture"] = {"family": family, **document["architecture"]}
+    return _plain(document)
+
+
+def from_document(document: Mapping[str, Any]) -> NetworkSpec:
+    """The description that `to_document` wrote.
+
+    Raises
+    ------
+    ValueError : anything missing, unknown, of a wrong type, or contradictory; nothing else is raised.
+    """
+    try:
+        rest = dict(document)
+        architecture = dict(rest.pop("architecture"))
+        family = architecture.pop("family")
+        if family not in FAMILIES:
+            raise ValueError(f"unknown family of networks {family!r}; known are {', '.join(FAMILIES)}")
+        domain = rest.pop("domain", {})
+        ranges = {
+            name: tuple(float("inf") if end is None else float(end) for end in value)
+            for name, value in domain.items()
+            if isinstance(value, list | tuple)
+        }
+        channels = {side: tuple(Channel(**channel) for channel in rest.pop(side)) for side in ("inputs", "outputs")}
+        return NetworkSpec(architecture=FAMILIES[family](**architecture), domain=Domain(**{**domain, **ranges}),
+                           **channels, **rest)  # fmt: skip
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
+        raise ValueError(f"This does not describe a network of qsmprep: {what}") from None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and math.isinf(value) else value
