@@ -12,7 +12,9 @@ from qsmprep import __version__
 from qsmprep.cli.arguments import add_options, given_options
 from qsmprep.cli.calibrate import add_calibrate
 from qsmprep.cli.score import add_score
+from qsmprep.cli.train import add_train
 from qsmprep.cli.tune import add_tune
+from qsmprep.cli.weights import add_weights
 from qsmprep.phantom.options import SimulationOptions
 
 
@@ -40,6 +42,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_score(commands)
     add_tune(commands)
     add_calibrate(commands)
+    add_weights(commands)
+    add_train(commands)
     text = "Compile every loop once by running all methods on a tiny simulated head."
     commands.add_parser("warm-up", help=text, description=text).set_defaults(run=_warm_up)
     return parser

@@ -1,0 +1,184 @@
+"""`qsmprep-tools weights`: list, check and import the weights of networks."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qsmprep.weights.store import Checked
+
+KINDS = ("modl-qsm", "chi-sepnet", "safetensors", "onnx")
+NETWORKS = ("chi-sepnet", "chi-sepnet-r2star", "qsmnet-me", "r2primenet")  # what --kind chi-sepnet can hold
+IMPORTED = {
+    "licence": "not known to qsmprep: that of whoever published the weights",
+    "domain": "not known to qsmprep",
+    "statement": "imported by the user; trained by others; qsmprep knows nothing of its training",
+}
+
+
+def add_weights(commands: argparse._SubParsersAction) -> None:
+    """Add the subcommand and its own subcommands."""
+    text = "List, check and import the weights of networks."
+    parser = commands.add_parser("weights", help=text, description=text)
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    text = "List the weights that can be asked for by name."
+    actions.add_parser("list", help=text, description=text).set_defaults(run=run_list)
+    text = "Verify weights: hash, card, names and shapes of the tensors, finite numbers."
+    check = actions.add_parser("check", help=text, description=text)
+    check.add_argument("files", metavar="FILE", nargs="+", help="file of weights, its card, or a known name")
+    check.set_defaults(run=run_check)
+    text = "Bring in weights that others published, as NAME.safetensors (or NAME.onnx) and NAME.json."
+    bring = actions.add_parser("import", help=text, description=text)
+    bring.add_argument("file", metavar="FILE", type=Path, help="file of weights as published")
+    bring.add_argument("--kind", required=True, choices=KINDS, help="what FILE is")
+    bring.add_argument("--network", choices=NETWORKS, default=NETWORKS[0],
+                       help="which network of the chi-sepnet family FILE holds (default: chi-sepnet)")  # fmt: skip
+    bring.add_argument("--factors", type=Path, metavar="FILE", help="normalisation factors, .mat or JSON, for modl-qsm "
+                       "and chi-sepnet (default: the published ones)")  # fmt: skip
+    bring.add_argument("--spec", type=Path, metavar="JSON", help="description of the network, for safetensors and onnx")
+    bring.add_argument("--name", metavar="NAME", help="what to call it (default: the name of FILE)")
+    bring.add_argument("--out", type=Path, metavar="FOLDER", help="where to write (default: QSMPREP_WEIGHTS)")
+    bring.set_defaults(run=run_import)
+
+
+def run_list(arguments: argparse.Namespace) -> int:
+    """Print a table of the weights that have a name."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from qsmprep.weights.store import known_weights
+
+    table = Table()
+    for heading in ("name", "task", "from where", "size", "trained on"):
+        table.add_column(heading, justify="right" if heading == "size" else "left")
+    rows = [(name, *_facts(path), origin, _size(path.stat().st_size)) for name, path, origin in known_weights()]
+    for name, task, domain, origin, size in rows:
+        table.add_row(*map(escape, (name, task, origin, size, domain)))
+    console = Console(soft_wrap=True)
+    console.print(table if rows else "No weights: set QSMPREP_WEIGHTS to a folder of weights, or import some.")
+    return 0
+
+
+def run_check(arguments: argparse.Namespace) -> int:
+    """Verify each, and tell: status 1 where one is bad."""
+    from qsmprep.weights.store import check_file
+
+    bad = 0
+    for file in arguments.files:
+        try:
+            show(check_file(file))
+        except ValueError as error:
+            bad += 1
+            print(f"bad: {error}", file=sys.stderr)
+    return 1 if bad else 0
+
+
+def run_import(arguments: argparse.Namespace) -> int:
+    """Convert, write, verify what was written, and tell."""
+    from qsmprep.weights.card import check_name
+    from qsmprep.weights.store import check_file
+
+    _check_options(arguments)
+    folder = _folder(arguments.out)
+    name = check_name(arguments.name or _stem(arguments.file))
+    if (folder / f"{name}.json").exists():
+        raise ValueError(f"{folder} already holds {name}: remove it, or give another --name.")
+    path = _convert(arguments, folder / name)
+    show(check_file(path))
+    print(f"Written: {path} and {name}.json")
+    return 0
+
+
+def show(checked: Checked) -> None:
+    """Print what is known of verified weights."""
+    from qsmprep.nets.spec import quantities
+
+    spec, document = checked.card.spec, checked.card.document
+    numbers = f", {checked.numbers:,} numbers" if checked.numbers else ""
+    print(f"good: {checked.path} ({_size(checked.size)}{numbers})")
+    print(f"  {spec.name}: {spec.task}, {', '.join(quantities(spec.inputs))} to {', '.join(quantities(spec.outputs))}")
+    for key in ("domain", "licence", "commit", "statement"):
+        if document.get(key):
+            print(f"  {key}: {document[key]}")
+
+
+def _check_options(arguments: argparse.Namespace) -> None:
+    described = arguments.kind in ("safetensors", "onnx")
+    if described and arguments.spec is None:
+        raise ValueError(f"--kind {arguments.kind} needs --spec: a JSON file that describes the network.")
+    if not described and arguments.spec is not None:
+        raise ValueError(f"--kind {arguments.kind} takes no --spec: the network is known.")
+    if described and arguments.factors is not None:
+        raise ValueError(f"--kind {arguments.kind} takes no --factors: they are in --spec.")
+    if arguments.kind != "chi-sepnet" and arguments.network != NETWORKS[0]:
+        raise ValueError("--network goes with --kind chi-sepnet only.")
+    if not arguments.file.is_file():
+        raise ValueError(f"{arguments.file} is not a file: give the file of weights.")
+
+
+def _folder(out: Path | None) -> Path:
+    import os
+
+    from qsmprep.weights.store import VARIABLE
+
+    text = os.environ.get(VARIABLE, "")
+    if out is None and not text:
+        raise ValueError(f"Where to? Give --out FOLDER, or set {VARIABLE} to the folder of your weights.")
+    return Path(text) if out is None else out
+
+
+def _stem(file: Path) -> str:
+    """The name of a file without its suffixes, of which checkpoints may have two."""
+    from qsmprep.weights.store import FOREIGN, SUFFIXES
+
+    while file.suffix in (*FOREIGN, *SUFFIXES):
+        file = file.with_suffix("")
+    return file.name
+
+
+def _convert(arguments: argparse.Namespace, stem: Path) -> Path:
+    from qsmprep.nets.network import Network, build_module
+    from qsmprep.weights.card import read_spec, renamed
+    from qsmprep.weights.store import check_tensors, read_content, save_network, tensors_of, write_weights
+
+    file = arguments.file
+    facts: dict[str, Any] = {**IMPORTED, "training": {"imported_from": file.name, "kind": arguments.kind}}
+    if arguments.kind == "modl-qsm":
+        from qsmprep.weights.keras import read_modl
+
+        return save_network(read_modl(file, arguments.factors, name=stem.name), stem, facts=facts)
+    if arguments.kind == "chi-sepnet":
+        from qsmprep.weights.chisepnet import read_chisepnet
+
+        network = read_chisepnet(file, arguments.factors, network=arguments.network, name=stem.name)
+        return save_network(network, stem, facts=facts)
+    spec, content = renamed(read_spec(arguments.spec), stem.name), read_content(file)
+    if arguments.kind == "onnx":
+        from qsmprep.weights.onnx import OnnxModule
+
+        OnnxModule(content, spec, str(file))
+        return write_weights(stem, ".onnx", content, spec, facts)
+    tensors = tensors_of(content, file)
+    check_tensors(spec, tensors, str(file))
+    module = build_module(spec)
+    module.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=False)
+    return save_network(Network(spec, module), stem, facts=facts)
+
+
+def _facts(path: Path) -> tuple[str, str]:
+    """Task and training domain by the card, or what is wrong with it."""
+    from qsmprep.weights.card import card_path, read_card
+
+    try:
+        card = read_card(card_path(path))
+    except ValueError as error:
+        return "bad card", str(error)
+    return card.spec.task, str(card.document.get("domain", "not told"))
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"

@@ -1,0 +1,166 @@
+"""The released weights of the chi-sepnet family: PyTorch checkpoints, read without running anything they contain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+
+from qsmprep.nets.network import Network, build_module
+from qsmprep.nets.spec import Channel, NetworkSpec
+from qsmprep.nets.unet import UnetSpec
+from qsmprep.weights.factors import channel, read_factors
+from qsmprep.weights.store import COUNTER, expected_shapes
+
+# Network -> (task, inputs, outputs) in the order of its channels.
+NETWORKS: Mapping[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = MappingProxyType(
+    {
+        "chi-sepnet": ("separation", ("chi", "tissue-field", "r2prime"), ("chi-para", "chi-dia")),
+        "chi-sepnet-r2star": ("separation", ("chi", "tissue-field", "r2star"), ("chi-para", "chi-dia")),
+        "qsmnet-me": ("inversion", ("tissue-field",), ("chi",)),
+        "r2primenet": ("r2prime", ("r2star",), ("r2prime",)),
+    }
+)
+# Published normalisation factors in ppm (rates over 114 1/s/ppm): quantity -> (mean, deviation).
+PUBLISHED: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {
+        "tissue-field": (-0.00260457, 0.01084966),
+        "chi": (-0.00134021, 0.03150403),
+        "r2prime": (0.05141880, 0.06977531),
+        "r2star": (0.15865366, 0.07501979),
+        "chi-para": (0.02591282, 0.03526418),
+        "chi-dia": (0.02670069, 0.02793610),
+    }
+)
+# What the released file of factors calls each quantity; `_mean` and `_std` follow.
+FACTOR_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        "tissue-field": "field",
+        "chi": "cosmos_sus",
+        "r2prime": "r2prime",
+        "r2star": "r2star",
+        "chi-para": "x_pos",
+        "chi-dia": "x_neg",
+    }
+)
+NESTED = ("state_dict", "model_state_dict")  # where a checkpoint keeps its tensors
+PER_LEVEL, AROUND = 26, 14  # tensors of a level of the U-net, and of its lowest level with the last convolution
+
+
+def read_chisepnet(
+    path: Path, factors: Path | None = None, *, network: str = "chi-sepnet", name: str | None = None
+) -> Network:
+    """A network of the chi-sepnet family from its PyTorch checkpoint.
+
+    Parameters
+    ----------
+    path : .pth or .pth.tar file: a state dict, or a checkpoint that has one. The names of its tensors do not matter,
+        but their order and shapes must be those of the published U-net: encoder, lowest level, each decoder level with
+        its transposed convolution first, last convolution; or all transposed convolutions after the encoder.
+    factors : .mat or JSON file with field_mean, field_std, cosmos_sus_mean, ... in ppm; None: the published ones.
+    network : one of NETWORKS.
+    name : what to call it; None: `network`.
+
+    Returns
+    -------
+    The network: inputs and outputs (n, channels, ...) in ppm as its description says.
+
+    Raises
+    ------
+    ValueError : the file holds more than tensors (nothing of it is run), or it is not such a network.
+    """
+    if network not in NETWORKS:
+        raise ValueError(f"Unknown network {network!r}; known are {', '.join(NETWORKS)}.")
+    task, inputs, outputs = NETWORKS[network]
+    tensors = read_tensors(path)
+    architecture = _architecture(tensors, path)
+    if (architecture.channels_in, architecture.channels_out) != (len(inputs), len(outputs)):
+        raise ValueError(f"{path}: the network has {architecture.channels_in} channels in and "
+                         f"{architecture.channels_out} out, but {network} has {len(inputs)} and {len(outputs)}. Choose "
+                         f"another --network: {', '.join(NETWORKS)}.")  # fmt: skip
+    found = None if factors is None else read_factors(factors)
+    channels = {
+        quantity: Channel(quantity, *PUBLISHED[quantity])
+        if found is None
+        else channel(quantity, found, f"{FACTOR_NAMES[quantity]}_mean", f"{FACTOR_NAMES[quantity]}_std", factors)
+        for quantity in (*inputs, *outputs)
+    }
+    spec = NetworkSpec(name or network, task, architecture, tuple(channels[q] for q in inputs),
+                       tuple(channels[q] for q in outputs))  # fmt: skip
+    state = _state(tensors, spec, path)
+    with torch.random.fork_rng(devices=[]):
+        module = build_module(spec)
+    module.load_state_dict(state, strict=False)
+    return Network(spec, module.eval())
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a PyTorch checkpoint in its order, without counters.
+
+    Raises
+    ------
+    ValueError : the file cannot be read, or holds anything that would have to be run to be read.
+    """
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}). Give a file that exists.") from None
+    except Exception as error:  # torch raises many kinds for damaged files, pickle's own among them
+        raise ValueError(
+            f"{path} is damaged or holds more than tensors; such a file could run code when opened, so it was refused "
+            f"and nothing of it was run ({type(error).__name__}). Ask its authors for a plain state dict."
+        ) from None
+    for key in NESTED:
+        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
+            found = found[key]
+    if not isinstance(found, Mapping):
+        raise ValueError(f"{path} holds {type(found).__name__} instead of a state dict.")
+    wrong = [name for name, tensor in found.items() if not isinstance(tensor, torch.Tensor)]
+    if wrong:
+        raise ValueError(f"{path}: {wrong[0]!r} is not a tensor, so this is not a state dict.")
+    return {str(name): tensor for name, tensor in found.items() if not str(name).endswith(COUNTER)}
+
+
+def _architecture(tensors: Mapping[str, torch.Tensor], path: Path) -> UnetSpec:
+    levels, rest = divmod(len(tensors) - AROUND, PER_LEVEL)
+    first, last = (next(iter(tensors.values())), next(reversed(tensors.values()))) if tensors else (None, None)
+    if rest or not 1 <= levels <= 6 or first.ndim != 5 or last.ndim != 1:
+        raise ValueError(f"{path} holds {len(tensors)} tensors; the published U-net has {AROUND + 4 * PER_LEVEL}, the "
+                         "first the kernel of a three-dimensional convolution, the last a bias.")  # fmt: skip
+    try:
+        return UnetSpec(first.shape[1], last.shape[0], first.shape[0], first.shape[2], levels=levels)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _state(tensors: Mapping[str, torch.Tensor], spec: NetworkSpec, path: Path) -> dict[str, torch.Tensor]:
+    """The tensors under our names, in whichever of the two orders fits."""
+    shapes = expected_shapes(spec)
+    misfits = []
+    for order in (_interleaved(shapes, spec.architecture.levels), list(shapes)):
+        place, misfit = _first_misfit(tensors, shapes, order)
+        if misfit is None:
+            return {ours: tensor.float() for ours, tensor in zip(order, tensors.values(), strict=True)}
+        misfits.append((place, misfit))
+    raise ValueError(f"{path}: {max(misfits)[1]}, so the layers are not those of the published network.")
+
+
+def _first_misfit(tensors, shapes, order: list[str]) -> tuple[int, str | None]:
+    for place, (ours, (theirs, tensor)) in enumerate(zip(order, tensors.items(), strict=True)):
+        kind = ours.rpartition(".")[2]
+        if theirs.rpartition(".")[2] != kind or tuple(tensor.shape) != shapes[ours]:
+            return place, (f"{theirs} has the shape {tuple(tensor.shape)}, but in its place the network has {ours}, a "
+                           f"{kind} of the shape {shapes[ours]}")  # fmt: skip
+        if not (tensor.is_floating_point() and torch.isfinite(tensor).all()):
+            return place, f"{theirs} does not hold finite floating-point numbers"
+    return len(order), None
+
+
+def _interleaved(shapes: Mapping[str, tuple[int, ...]], levels: int) -> list[str]:
+    """Names in the order of the published code: each transposed convolution before the level it leads to."""
+    order = [name for name in shapes if name.startswith("encoder.")]
+    for level in range(levels):
+        order += [name for name in shapes if name.startswith((f"up.{level}.", f"decoder.{level}."))]
+    return [*order, *(name for name in shapes if name.startswith("out."))]
