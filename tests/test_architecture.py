@@ -13,7 +13,7 @@ STEPS = ("phase", "unwrap", "field", "masking", "background", "inversion", "orie
 NUMERICS = ("fourier", "dipole", "operators", "volume", "units", "jit", "threads", "options", "convergence",
             "solvers", "proximal", "spectral", "admm", "shim", "ventricles", "symmetric_gradient", "tgv_admm",
             "tgv_primal_dual", "registration")  # fmt: skip
-AROUND = ("bids", "engine", "report", "phantom", "registry", "settings", "data")
+AROUND = ("bids", "engine", "report", "phantom", "training", "registry", "settings", "data", "weights")
 FORBIDDEN_IN_STEPS = ("nipype", "bids", "nibabel", "pathlib", "os", "matplotlib", "rich", "argparse")
 
 

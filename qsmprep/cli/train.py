@@ -1,0 +1,133 @@
+"""`qsmprep-tools train`: train a deep network on simulated heads, as a recipe says."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from qsmprep.threads import available_cores, use_threads
+
+
+def add_train(commands: argparse._SubParsersAction) -> None:
+    """Add the subcommand."""
+    text = "Train a deep network on simulated heads."
+    parser = commands.add_parser("train", help=text, description=text, epilog="See docs/training.md.")
+    parser.add_argument("recipe", metavar="SPEC.toml", type=Path, help="what to train, on what and how")
+    parser.add_argument("--out", type=Path, required=True, help="folder for weights, card, curve and checkpoint")
+    parser.add_argument("--heads-dir", type=Path, help="where simulated heads are kept (default: OUT/heads)")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in OUT")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to train")
+    parser.add_argument("--threads", type=int, help="processor cores (default: all)")
+    parser.add_argument("--half", action="store_true", help="store the weights in half precision")
+    parser.add_argument("--stop-after", type=int, metavar="STEP", help="stop at a step, to go on later with --resume")
+    parser.add_argument("--quiet", "-q", action="store_true", help="print nothing but errors")
+    parser.set_defaults(run=_train)
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from qsmprep.training.recipe import read_recipe
+
+    recipe = read_recipe(arguments.recipe)
+    device = _device(arguments.device)
+    threads = arguments.threads or available_cores()
+    if arguments.out.exists() and (arguments.out / "checkpoint.pt").exists() and not arguments.resume:
+        raise ValueError(f"{arguments.out} holds a checkpoint; go on from it with --resume, or give another folder.")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    import torch
+
+    torch.set_num_threads(threads)
+    if device == "cuda":
+        torch.backends.cudnn.benchmark = True
+    from qsmprep.training.loop import train
+    from qsmprep.training.result import write_result
+
+    with use_threads(threads):
+        heads, checks = _heads(recipe, arguments)
+        state = _with_bar(
+            recipe.training.steps, arguments.quiet,
+            lambda tell: train(
+                recipe, heads, checks, arguments.out, resume=arguments.resume, device=device,
+                until=arguments.stop_after, progress=tell,
+            ),
+        )  # fmt: skip
+    if state.step < recipe.training.steps:
+        print(f"Stopped at step {state.step} of {recipe.training.steps}; go on with --resume.", file=sys.stderr)
+        return 0
+    path = write_result(recipe, state, heads, arguments.out, half=arguments.half, machine=_machine(device, threads))
+    if not arguments.quiet:
+        print(f"Weights: {path}\nLowest validation error: {state.best_score:.2f} % at step {state.best_step}")
+    return 0
+
+
+def _heads(recipe, arguments):
+    """Heads to train on and to validate on; those whose B0 is off the axis only where the recipe takes them."""
+    from qsmprep.training.pool import FIRST_VALIDATION_HEAD, head_pool
+
+    data = recipe.data
+    folder = arguments.heads_dir or arguments.out / "heads"
+    step = 1 if data.tilted else 3
+
+    def numbers(count: int, first: int) -> list[int]:
+        upright = [n for n in range(3 * count + 3) if data.tilted or n % step != 2]
+        return [first + n for n in upright[:count]]
+
+    def tell(done: int, total: int) -> None:
+        if not arguments.quiet and (sys.stdout.isatty() or done == total):
+            print(f"\rsimulated heads: {done} of {total}", end="\n" if done == total else "", flush=True)
+
+    found = [
+        head_pool(
+            folder, numbers(count, first), data.seed, reconstructions=recipe.network.task == "separation", progress=tell
+        )
+        for count, first in ((data.heads, 0), (data.validation_heads if data.heads else 0, FIRST_VALIDATION_HEAD))
+    ]
+    return found[0], found[1]
+
+
+def _with_bar(steps: int, quiet: bool, work):
+    """The state at the end of `work(tell)`, with a progress bar, or lines where nobody looks at a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True, quiet=quiet)
+    if quiet or not console.is_terminal:
+        return work(None if quiet else lambda state: _line(state, steps))
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+               TimeRemainingColumn())  # fmt: skip
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("training", total=steps)
+
+        def tell(state) -> None:
+            best = f", validation {state.best_score:.1f} %" if state.best else ""
+            bar.update(task, completed=state.step, description=f"loss {state.losses[-1]:.3f}{best}")
+
+        return work(tell)
+
+
+def _line(state, steps: int) -> None:
+    """A line after each validation."""
+    if state.scores and state.scores[-1]["step"] == state.step:
+        row = state.scores[-1]
+        errors = ", ".join(f"{name} {value:.2f} %" for name, value in row.items() if name not in ("step", "loss"))
+        pace = state.seconds / state.step
+        print(f"step {state.step} of {steps}: loss {row['loss']:.4f}; {errors}; {pace:.2f} s a step", flush=True)
+
+
+def _device(wanted: str) -> str:
+    if wanted == "cpu":
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if wanted == "cuda":
+        raise ValueError("--device cuda: no CUDA device is usable here; take --device cpu.")
+    return "cpu"
+
+
+def _machine(device: str, threads: int) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(0) if device == "cuda" else f"{threads} of {os.cpu_count()} processor cores"

@@ -1,0 +1,143 @@
+"""One head that networks learn from: truth, fields as the pipeline would see them, and the scan's noise."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qsmprep import registry
+from qsmprep.background.vsharp import vsharp
+from qsmprep.nets.tkd_channel import tkd_channel
+from qsmprep.phantom.forward import DipoleField
+from qsmprep.phantom.grid import simulation_grid
+from qsmprep.phantom.options import SimulationOptions
+from qsmprep.phantom.rendering import render
+from qsmprep.phantom.scanner import shim, steady_state
+from qsmprep.phantom.texture import add_texture
+from qsmprep.phantom.tissues import RELAXOMETRIC_CONSTANT_3T, TISSUES
+from qsmprep.training.anatomy import random_bodies, random_options
+from qsmprep.training.deformation import deformed
+from qsmprep.training.fibres import fibre_tensor, off_diagonal_field
+from qsmprep.units import centre_frequency_mhz
+from qsmprep.volume import bounding_box
+
+# Part of the name of the folder that keeps heads: raise it whenever a head of the same number comes out otherwise.
+HEADS_VERSION = 1
+VOXEL_SIZE_MM = (1.0, 1.0, 1.0)
+ALONG_THIRD_AXIS = (0.0, 0.0, 1.0)
+LARGEST_TILT_DEGREES = 40.0
+BORDER = 8  # voxels kept around the brain
+DEFORMATION = 2.0  # voxels, s.d. of a control point
+FIBRE_STRENGTH_PPM = (0.005, 0.02)
+# What a head holds, by file name; all (n0, n1, n2) in ppm but the mask.
+VOLUMES = (
+    "mask", "chi", "chi-para", "chi-dia", "off-diagonal-field", "tissue-field", "total-field", "tissue-field-v-sharp",
+    "tkd", "tkd-v-sharp", "noise", "tkd-noise", "r2star", "r2prime",
+)  # fmt: skip
+
+
+def training_head(number: int, seed: int) -> tuple[dict[str, np.ndarray], dict[str, float | list[float]]]:
+    """Simulate one head; the same number and seed give the same head.
+
+    Every third head is tilted (B0 off the third axis), and every other head's white matter is anisotropic.
+
+    Parameters
+    ----------
+    number, seed : which head.
+
+    Returns
+    -------
+    volumes : by the names of VOLUMES, cropped to the brain; fields inside the mask only. `tissue-field` is that of the
+        brain's own susceptibility, `tissue-field-v-sharp` what V-SHARP leaves of it. `noise` is the noise of a field
+        map whose scan has a peak signal-to-noise ratio of 1. Rates are over 114/s/ppm.
+    facts : B0 direction, share of voxels kept by the mask, anisotropy.
+    """
+    random = np.random.default_rng([seed, number])
+    options = random_options(random)
+    bodies = random_bodies(options, random)
+    b0 = _direction(number, random)
+    maps, mask = _property_maps(options, bodies, random)
+    chi = maps["chi_para"] - maps["chi_dia"]
+    dipole = DipoleField(chi.shape, VOXEL_SIZE_MM, b0)
+    anisotropic = number % 2 == 1
+    extra = np.zeros_like(chi)
+    if anisotropic and b0 == ALONG_THIRD_AXIS:
+        strength = float(random.uniform(*FIBRE_STRENGTH_PPM))
+        chi33, chi13, chi23 = fibre_tensor(np.clip(maps["white"] * maps["brain"], 0, 1), strength, random)
+        chi = chi + chi33
+        extra = off_diagonal_field(chi13, chi23)
+    tissue = dipole(chi * mask) + extra
+    total = shim(dipole(chi, TISSUES["background"].para) + extra, mask)
+    box = bounding_box(mask, BORDER)
+    volumes = {
+        "mask": mask, "chi": chi * mask, "chi-para": maps["chi_para"], "chi-dia": maps["chi_dia"],
+        "off-diagonal-field": extra, "tissue-field": tissue, "total-field": total,
+        "noise": _unit_noise(maps, options, random), "r2prime": maps["r2prime"] / np.float32(RELAXOMETRIC_CONSTANT_3T),
+        "r2star": (maps["r2"] + maps["r2prime"]) / np.float32(RELAXOMETRIC_CONSTANT_3T),
+    }  # fmt: skip
+    volumes = {name: np.ascontiguousarray(image[box]) for name, image in volumes.items()}
+    _add_derived(volumes, b0)
+    inside = volumes["mask"]
+    volumes = {name: image if name == "mask" else image * inside for name, image in volumes.items()}
+    facts = {"b0_direction": list(b0), "anisotropic": float(bool(extra.any()))}
+    return volumes, facts
+
+
+def reconstructed_chi(volumes: dict[str, np.ndarray], method: str, snr: float, b0: tuple[float, ...]) -> np.ndarray:
+    """Susceptibility that an inversion makes of the head's noisy tissue field, with the truth's mean: (n0, n1, n2)."""
+    mask = volumes["mask"] > 0
+    field = volumes["tissue-field"].astype(np.float32) + volumes["noise"].astype(np.float32) / snr
+    chosen = registry.find("inversion", method)
+    found = chosen.run(
+        chosen.options_type()(), field_ppm=field * mask, mask=mask, voxel_size_mm=VOXEL_SIZE_MM, b0_direction=tuple(b0),
+        centre_frequency_mhz=centre_frequency_mhz(3.0), echo_times_s=SimulationOptions().echo_times_s(),
+    )  # fmt: skip
+    shift = volumes["chi"][mask].mean(dtype=np.float64) - found.chi_ppm[mask].mean(dtype=np.float64)
+    return ((found.chi_ppm + np.float32(shift)) * mask).astype(np.float32)
+
+
+def _direction(number: int, random: np.random.Generator) -> tuple[float, float, float]:
+    """Direction of B0: the third axis, but for every third head."""
+    if number % 3 != 2:
+        return ALONG_THIRD_AXIS
+    tilt, turn = np.deg2rad(random.uniform(5, LARGEST_TILT_DEGREES)), random.uniform(0, 2 * np.pi)
+    return (float(np.sin(tilt) * np.cos(turn)), float(np.sin(tilt) * np.sin(turn)), float(np.cos(tilt)))
+
+
+def _property_maps(options: SimulationOptions, bodies, random) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Property maps and `white`, the share of white matter, elastically deformed; brain mask."""
+    grid = simulation_grid(options, bodies)
+    maps, labels = render(bodies, grid.shape, grid.voxel_size_mm, grid.first_centre_mm, options.field_strength)
+    if options.texture:
+        add_texture(
+            maps, options.texture, voxel_size_mm=grid.voxel_size_mm, first_centre_mm=grid.first_centre_mm,
+            field_strength_t=options.field_strength, random=random,
+        )  # fmt: skip
+    maps["white"] = (labels == TISSUES["white_matter"].label).astype(np.float32)
+    maps = deformed(maps, DEFORMATION, random)
+    mask = (maps["brain"] >= 0.5) & (maps["foreign"] == 0)
+    return maps, mask
+
+
+def _unit_noise(maps: dict[str, np.ndarray], options: SimulationOptions, random: np.random.Generator) -> np.ndarray:
+    """Noise in ppm of a field map fitted to all echoes, for noise as strong as the brightest voxel's first echo."""
+    start = steady_state(maps["m0"], np.maximum(maps["r1"], 1e-3), options.repetition_time, options.flip_angle)
+    rate = maps["r2"] + maps["r2prime"]
+    times = options.echo_times_s()
+    brightest = float((start * np.exp(-np.float32(times[0]) * rate)).max())
+    information = sum((np.float32(t) * start * np.exp(-np.float32(t) * rate)) ** 2 for t in times)
+    hz = brightest / (2 * np.pi * np.sqrt(np.maximum(information, (1e-3 * brightest * times[0]) ** 2)))
+    ppm = hz / centre_frequency_mhz(options.field_strength)
+    return (ppm * random.standard_normal(ppm.shape, np.float32)).astype(np.float32)
+
+
+def _add_derived(volumes: dict[str, np.ndarray], b0: tuple[float, float, float]) -> None:
+    """What is computed of the fields: V-SHARP, and the closed-form inversions of both fields and of the noise."""
+    mask = volumes["mask"]
+    filtered = vsharp(volumes["tissue-field"], mask, voxel_size_mm=VOXEL_SIZE_MM)
+    volumes["tissue-field-v-sharp"] = filtered.tissue_field
+    for name, field, inside in (
+        ("tkd", volumes["tissue-field"] * mask, mask),
+        ("tkd-v-sharp", filtered.tissue_field, filtered.mask),
+        ("tkd-noise", volumes["noise"] * mask, mask),
+    ):
+        volumes[name] = tkd_channel(field, inside, voxel_size_mm=VOXEL_SIZE_MM, b0_direction=b0)

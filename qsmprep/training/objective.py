@@ -1,0 +1,71 @@
+"""What training minimises: the papers' losses, by the task of the network."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from qsmprep.nets.losses import gradient_loss, source_model_loss
+from qsmprep.nets.network import forward, normalised
+from qsmprep.nets.spec import NetworkSpec, quantities
+from qsmprep.nets.unrolled import convolve
+from qsmprep.training.patches import PHASE_RADIANS_PER_PPM, Batch
+from qsmprep.training.recipe import TrainingOptions
+
+
+def loss(spec: NetworkSpec, module: nn.Module, batch: Batch, options: TrainingOptions) -> torch.Tensor:
+    """Weighted sum of mean absolute error, gradient loss and misfit to the model, over the patch without its rim.
+
+    The first two are of normalised outputs. The last is in units of the field's deviation in the batch; it is that of
+    the field for inversions, and of field, susceptibility and relaxation for source separation.
+    """
+    found = apply(spec, module, batch)
+    inner = (..., *(slice(options.margin, n - options.margin) for n in found.shape[2:]))
+    mask = batch.mask[inner]
+    a, b = (normalised(spec.outputs, image[inner], mask) for image in (found, batch.labels))
+    total = options.l1 * (a - b).abs().mean() / mask.mean().clamp_min(1e-3)
+    if options.gradient:
+        total = total + options.gradient * gradient_loss(a, b)
+    if options.model and (misfit := _misfit(spec, found, batch, inner)) is not None:
+        total = total + options.model * misfit
+    return total
+
+
+def apply(spec: NetworkSpec, module: nn.Module, batch: Batch) -> torch.Tensor:
+    """Outputs in ppm for a batch."""
+    terms = {}
+    if spec.unrolled and spec.architecture.kind == "vandi":
+        terms = {"radians": PHASE_RADIANS_PER_PPM}
+    return forward(spec, module, batch.inputs, batch.mask, batch.dipole, **terms)
+
+
+def _misfit(spec: NetworkSpec, found: torch.Tensor, batch: Batch, inner) -> torch.Tensor | None:
+    mask = batch.mask
+    unit = (batch.field * mask).std().clamp_min(1e-4)
+    if spec.task == "inversion" and not spec.unrolled:
+        # Sources beyond the patch make a field in it: what the labels themselves leave unexplained is not to be learnt.
+        miss = convolve(found - batch.labels * mask, batch.dipole) * mask
+        return miss[inner].abs().mean() / unit
+    if spec.task == "separation":
+        para, dia = batch.labels[:, :1], batch.labels[:, 1:]
+        field = convolve(para - dia, batch.dipole)
+        return source_model_loss(found, field, para - dia, para + dia, batch.dipole, mask) / unit
+    return None
+
+
+def errors(spec: NetworkSpec, found: torch.Tensor, batch: Batch) -> dict[str, list[float]]:
+    """Error of each patch relative to the truth's norm (NRMSE), by output; the mean of chi and of fields is left out.
+
+    A patch in which the truth is nought, as the off-diagonal field of an isotropic head is, does not count.
+    """
+    result: dict[str, list[float]] = {}
+    for i, name in enumerate(quantities(spec.outputs)):
+        result[name] = []
+        for n in range(len(found)):
+            inside = batch.mask[n, 0] > 0
+            a, b = found[n, i][inside], batch.labels[n, i][inside]
+            if name in ("chi", "chi33", "tissue-field"):
+                a, b = a - a.mean(), b - b.mean()
+            if float(b.norm()):
+                result[name].append(float((a - b).norm() / b.norm()))
+    return result

@@ -1,0 +1,206 @@
+"""Patches that a network is shown: a pure function of the recipe, the heads and the number of the patch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from qsmprep.dipole import dipole_kernel
+from qsmprep.fourier import fast_shape, irfftn, rfftn
+from qsmprep.nets.spec import NetworkSpec, quantities
+from qsmprep.nets.tkd_channel import truncated_inverse
+from qsmprep.training.pool import Head
+from qsmprep.training.recipe import DataOptions
+from qsmprep.training.shapes import random_shapes
+
+FIELDS = ("tissue-field", "tkd", "total-field")
+LONGEST_SEARCH = 40  # corners tried for a patch with enough brain
+BACKGROUND_SCALES = (0.4, 1.4)
+SHIM_PPM = 0.05  # s.d. of each term of the polynomial that another shim would leave
+RATE_NOISE_PPM = 0.018  # highest s.d. of the noise of a relaxation rate over the relaxometric constant (2/s)
+CONSTANT_PPM = 0.01  # a susceptibility map is known up to a constant, which is found about as well as this
+PHASE_RADIANS_PER_PPM = 4.8  # phase of 1 ppm at 3 T over an echo spacing of 6 ms
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Patches and what they should become.
+
+    Attributes
+    ----------
+    inputs, labels : (n, channels, p, p, p) in ppm, in the order of the description.
+    mask : (n, 1, p, p, p), 1 inside.
+    field : (n, 1, p, p, p) the tissue field without noise that belongs to the labels, ppm.
+    dipole : (n, 1, g, g, g // 2 + 1) half spectrum of each patch's kernel on a padded grid.
+    """
+
+    inputs: torch.Tensor
+    labels: torch.Tensor
+    mask: torch.Tensor
+    field: torch.Tensor
+    dipole: torch.Tensor
+
+    def to(self, device: str) -> Batch:
+        """The batch on a device."""
+        return Batch(*(getattr(self, name).to(device) for name in ("inputs", "labels", "mask", "field", "dipole")))
+
+
+def make_batch(spec: NetworkSpec, data: DataOptions, heads: Sequence[Head], size: int, key: Sequence[int]) -> Batch:
+    """A batch of patches, the same for the same key.
+
+    Parameters
+    ----------
+    spec : whose channels are made; their normalisation does not matter.
+    data : how patches vary.
+    heads : to draw from.
+    size : patches of the batch.
+    key : numbers that tell this batch from all others.
+    """
+    drawn = [_patch(spec, data, heads, np.random.default_rng([*key, i])) for i in range(size)]
+    stacked = [torch.from_numpy(np.stack([patch[i] for patch in drawn])) for i in range(4)]
+    kernels = torch.stack([_kernel(data.patch, patch[4]) for patch in drawn])[:, None]
+    return Batch(*stacked, kernels)
+
+
+def _patch(spec: NetworkSpec, data: DataOptions, heads: Sequence[Head], random: np.random.Generator):
+    """Inputs, labels, mask, clean tissue field, and direction of B0 of one patch."""
+    if random.random() < data.shapes:
+        return _shape_patch(spec, data, random)
+    head = heads[int(random.integers(len(heads)))]
+    corner = _corner(head, data, random)
+    window = tuple(slice(c, c + data.patch) for c in corner)
+    read = _Reader(head, window, data.patch)
+    scale = float(np.exp(random.uniform(np.log(data.smallest_scale), np.log(data.largest_scale))))
+    filtered = spec.task == "inversion" and random.random() < data.filtered
+    snr = float(np.exp(random.uniform(np.log(data.smallest_snr), np.log(data.largest_snr))))
+    mask = read("mask")
+    if filtered:
+        mask = mask * (read("tissue-field-v-sharp") != 0)
+    images = _quantities(spec, read, scale, snr, filtered, data, random)
+    clean = scale * read("tissue-field-v-sharp" if filtered else "tissue-field")
+    inputs = np.stack([images[name] for name in quantities(spec.inputs)]) * mask
+    labels = np.stack([images[f"{name}:label"] for name in quantities(spec.outputs)]) * mask
+    return _turned((inputs, labels, mask[None], clean[None] * mask), head.b0_direction, random, all_axes=spec.unrolled)
+
+
+class _Reader:
+    """Reads a window of a head's volumes as float32, zero beyond the volume."""
+
+    def __init__(self, head: Head, window, edge: int):
+        self.head, self.window, self.edge = head, window, edge
+
+    def __call__(self, name: str) -> np.ndarray:
+        found = np.asarray(self.head.volume(name)[self.window], np.float32)
+        if found.shape == (self.edge,) * 3:
+            return found
+        whole = np.zeros((self.edge,) * 3, np.float32)
+        whole[tuple(slice(0, n) for n in found.shape)] = found
+        return whole
+
+
+def _corner(head: Head, data: DataOptions, random: np.random.Generator) -> tuple[int, ...]:
+    mask = head.volume("mask")
+    best, most = (0, 0, 0), -1.0
+    for _ in range(LONGEST_SEARCH):
+        corner = tuple(int(random.integers(max(1, n - data.patch + 1))) for n in head.shape)
+        share = float(mask[tuple(slice(c, c + data.patch, 4) for c in corner)].mean())
+        if share >= data.foreground:
+            return corner
+        if share > most:
+            best, most = corner, share
+    return best
+
+
+def _quantities(spec, read: _Reader, scale, snr, filtered, data, random) -> dict[str, np.ndarray]:
+    """Every quantity that the network takes, and `NAME:label` for those it gives."""
+    wanted = quantities(spec.inputs)
+    suffix = "-v-sharp" if filtered else ""
+    scale, snr = np.float32(scale), np.float32(snr)
+    images: dict[str, np.ndarray] = {}
+    if "tissue-field" in wanted:
+        images["tissue-field"] = scale * read(f"tissue-field{suffix}") + read("noise") / snr
+    if "tkd" in wanted:
+        images["tkd"] = scale * read(f"tkd{suffix}") + read("tkd-noise") / snr
+    if "total-field" in wanted:
+        tissue, background = read("tissue-field"), np.float32(random.uniform(*BACKGROUND_SCALES))
+        images["total-field"] = (
+            scale * tissue
+            + background * (read("total-field") - tissue)
+            + _shim(data.patch, random)
+            + read("noise") / snr
+        )
+    if set(wanted) & {"r2star", "r2prime"}:
+        images |= _rates(read, scale, random)
+    if "chi" in wanted:
+        found = random.random() < data.found
+        chi = scale * read("chi-found" if found else "chi")
+        images["chi"] = chi + np.float32(CONSTANT_PPM * random.uniform(-1, 1))
+    labels = {"chi": "chi", "chi33": "chi", "off-diagonal-field": "off-diagonal-field", "tissue-field": "tissue-field",
+              "chi-para": "chi-para", "chi-dia": "chi-dia", "r2prime": "r2prime"}  # fmt: skip
+    return images | {f"{name}:label": scale * read(labels[name]) for name in quantities(spec.outputs)}
+
+
+def _rates(read: _Reader, scale: np.float32, random: np.random.Generator) -> dict[str, np.ndarray]:
+    """R2* and R2' as measured; R2 stays when susceptibility is scaled, R2' follows it."""
+    r2prime, r2star = read("r2prime"), read("r2star")
+    noise = np.float32(RATE_NOISE_PPM * random.random() ** 2)
+    measured = scale * r2prime + noise * random.standard_normal(r2prime.shape, np.float32)
+    decay = r2star + (scale - 1) * r2prime + noise * random.standard_normal(r2prime.shape, np.float32)
+    return {"r2prime": np.maximum(measured, 0), "r2star": np.maximum(decay, 0)}
+
+
+def _shim(edge: int, random: np.random.Generator) -> np.ndarray:
+    """A random polynomial of second order about some point near the patch, ppm."""
+    axes = [np.linspace(-0.5, 0.5, edge, dtype=np.float32) + np.float32(random.uniform(-0.5, 0.5)) for _ in range(3)]
+    x, y, z = (axis.reshape([-1 if a == d else 1 for a in range(3)]) for d, axis in enumerate(axes))
+    c = (SHIM_PPM * random.standard_normal(10)).astype(np.float32)
+    return (c[0] + c[1] * x + c[2] * y + c[3] * z + c[4] * x * x + c[5] * y * y + c[6] * z * z
+            + c[7] * x * y + c[8] * x * z + c[9] * y * z)  # fmt: skip
+
+
+def _shape_patch(spec: NetworkSpec, data: DataOptions, random: np.random.Generator):
+    chi, field = random_shapes(data.patch, random)
+    noisy = field + np.float32(0.002 * random.random()) * random.standard_normal(field.shape, np.float32)
+    images = {"tissue-field": noisy, "chi": chi, "chi33": chi, "off-diagonal-field": np.zeros_like(chi)}
+    if "tkd" in quantities(spec.inputs):
+        images["tkd"] = _tkd(noisy)
+    inputs = np.stack([images[name] for name in quantities(spec.inputs)])
+    labels = np.stack([images[name] for name in quantities(spec.outputs)])
+    return inputs, labels, np.ones((1, *chi.shape), np.float32), field[None], (0.0, 0.0, 1.0)
+
+
+def _tkd(field: np.ndarray) -> np.ndarray:
+    wide = np.zeros(tuple(2 * n for n in field.shape), np.float32)
+    inner = tuple(slice(0, n) for n in field.shape)
+    wide[inner] = field
+    inverse = truncated_inverse(dipole_kernel(wide.shape, (1.0, 1.0, 1.0), kind="continuous"), wide.shape[2])
+    return np.ascontiguousarray(irfftn(rfftn(wide) * inverse, wide.shape)[inner])
+
+
+def _turned(images, b0_direction, random: np.random.Generator, *, all_axes: bool):
+    """Mirrored and turned by right angles as the physics allows, and the direction of B0 with them."""
+    order = [0, 1, 2]
+    if all_axes:
+        order = [int(i) for i in random.permutation(3)]
+    elif random.random() < 0.5:
+        order = [1, 0, 2]
+    flips = [axis for axis in range(3) if random.random() < 0.5]
+    b = np.array(b0_direction)
+    b[flips] *= -1
+    turned = [
+        np.ascontiguousarray(np.flip(image, [axis + 1 for axis in flips]).transpose(0, *(i + 1 for i in order)))
+        for image in images
+    ]
+    return (*turned, tuple(float(b[i]) for i in order))
+
+
+@lru_cache(maxsize=256)
+def _kernel(edge: int, b0_direction: tuple[float, float, float]) -> torch.Tensor:
+    """Kernel on the grid on which an unrolled network works in training: half as wide again, against wrap-around."""
+    grid = fast_shape((edge + edge // 2 + (edge // 2) % 2,) * 3)
+    grid = tuple(n + n % 2 for n in grid)
+    return torch.from_numpy(dipole_kernel(grid, (1.0, 1.0, 1.0), b0_direction, kind="continuous"))

@@ -1,0 +1,117 @@
+"""Simulated heads kept on disk, so that patches can be drawn from many heads at once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from qsmprep.bids.outputs import write_json
+from qsmprep.threads import available_cores, use_threads
+from qsmprep.training.heads import ALONG_THIRD_AXIS, HEADS_VERSION, reconstructed_chi, training_head
+
+# Single precision where halves would be too coarse: the total field reaches several ppm beside air.
+SINGLE = ("total-field",)
+RECONSTRUCTIONS = ("fansi", "tv", "rts")
+FIRST_VALIDATION_HEAD = 1_200_000  # numbers from here on are never trained on; a multiple of 3
+
+
+@dataclass(frozen=True)
+class Head:
+    """A head on disk.
+
+    Attributes
+    ----------
+    folder : of its volumes.
+    b0_direction : unit vector in voxel axes.
+    shape : of the volumes.
+    """
+
+    folder: Path
+    b0_direction: tuple[float, float, float]
+    shape: tuple[int, int, int]
+    _open: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def upright(self) -> bool:
+        """Whether B0 runs along the third axis."""
+        return self.b0_direction == ALONG_THIRD_AXIS
+
+    def volume(self, name: str) -> np.ndarray:
+        """A volume, mapped from disk."""
+        if name not in self._open:
+            self._open[name] = np.load(self.folder / f"{name}.npy", mmap_mode="r")
+        return self._open[name]
+
+
+def head_pool(
+    folder: Path,
+    numbers: Sequence[int],
+    seed: int,
+    *,
+    reconstructions: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Head, ...]:
+    """Heads by number, those not yet in the folder being simulated on all cores.
+
+    Parameters
+    ----------
+    folder : where heads are kept; those of another version or seed stand in folders of their own.
+    numbers : which heads.
+    seed : of all heads.
+    reconstructions : whether maps made by inversions of the noisy field are wanted too (`chi-found`).
+    progress : called as progress(done, total).
+    """
+    root = Path(folder) / f"heads-{HEADS_VERSION}-{seed}"
+    root.mkdir(parents=True, exist_ok=True)
+    wanted = [root / str(number) for number in numbers]
+    missing = [(path, int(path.name), seed, False) for path in wanted if not (path / "head.json").exists()]
+    if reconstructions:
+        done = {path for path, *_ in missing}
+        missing = [(path, number, seed, True) for path, number, seed, _ in missing]
+        missing += [
+            (path, int(path.name), seed, True)
+            for path in wanted
+            if path not in done and not (path / "chi-found.npy").exists()
+        ]
+    tell = progress or (lambda done, total: None)
+    if missing:
+        with get_context("spawn").Pool(min(available_cores(), len(missing))) as pool:
+            for done, _ in enumerate(pool.imap_unordered(_make, missing), 1):
+                tell(done, len(missing))
+    return tuple(_open(path) for path in wanted)
+
+
+def _make(job: tuple[Path, int, int, bool]) -> None:
+    path, number, seed, reconstruction = job
+    with use_threads(1):
+        if not (path / "head.json").exists():
+            volumes, facts = training_head(number, seed)
+            temporary = path.with_name(f".{path.name}")
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            for name, image in volumes.items():
+                kind = bool if name == "mask" else np.float32 if name in SINGLE else np.float16
+                np.save(temporary / f"{name}.npy", image.astype(kind))
+            write_json(temporary / "head.json", {**facts, "shape": list(volumes["mask"].shape)})
+            temporary.rename(path)
+        if reconstruction and not (path / "chi-found.npy").exists():
+            head = _open(path)
+            random = np.random.default_rng([seed, number, 1])
+            method = RECONSTRUCTIONS[int(random.integers(len(RECONSTRUCTIONS)))]
+            names = ("mask", "chi", "tissue-field", "noise")
+            volumes = {name: np.asarray(head.volume(name)) for name in names}
+            found = reconstructed_chi(volumes, method, float(random.uniform(50, 300)), head.b0_direction)
+            temporary = path / ".chi-found.npy"
+            np.save(temporary, found.astype(np.float16))
+            temporary.rename(path / "chi-found.npy")
+
+
+def _open(path: Path) -> Head:
+    facts = json.loads((path / "head.json").read_text("utf-8"))
+    return Head(path, tuple(facts["b0_direction"]), tuple(facts["shape"]))

@@ -1,0 +1,106 @@
+"""What a training leaves: weights, card, table of validations, picture."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from qsmprep import __version__
+from qsmprep.nets.network import Network
+from qsmprep.nets.spec import Domain, NetworkSpec, quantities
+from qsmprep.training.curve import draw_curve, write_table
+from qsmprep.training.heads import LARGEST_TILT_DEGREES
+from qsmprep.training.loop import State
+from qsmprep.training.pool import Head
+from qsmprep.training.recipe import DataOptions, Recipe
+from qsmprep.weights.store import save_network
+
+STATEMENT = "Trained on simulated heads made of ellipsoids; not validated in vivo."
+LICENCE = "Apache-2.0"
+
+
+def write_result(
+    recipe: Recipe, state: State, heads: Sequence[Head], folder: Path, *, half: bool = False, machine: str = ""
+) -> Path:
+    """Write NAME.safetensors, NAME.json, NAME.tsv and NAME.png into a folder; returns the first one's path.
+
+    Parameters
+    ----------
+    recipe, state, heads : the training, at its end.
+    folder : where to.
+    half : store weights in half precision, for shipping.
+    machine : what it was trained on, for the card.
+    """
+    spec = dataclasses.replace(state.spec, domain=_domain(state.spec, recipe.data, heads))
+    state.average.load_state_dict(state.best)
+    stem = folder / spec.name
+    write_table(stem.with_suffix(".tsv"), state.scores)
+    draw_curve(stem.with_suffix(".png"), state.losses, state.scores, f"{spec.name}: {spec.task}")
+    return save_network(
+        Network(spec, state.average.eval()),
+        stem,
+        facts=_facts(recipe, state, machine),
+        dtype=torch.float16 if half else torch.float32,
+    )
+
+
+def _facts(recipe: Recipe, state: State, machine: str) -> Mapping[str, Any]:
+    data = recipe.data
+    best = next((row for row in state.scores if row["step"] == state.best_step), {})
+    return {
+        "statement": STATEMENT,
+        "licence": LICENCE,
+        "commit": code_version(),
+        "seeds": {"heads": data.seed, "weights and patches": recipe.training.seed},
+        "training": {
+            "recipe": recipe.text,
+            "steps": state.step,
+            "patches": state.step * recipe.training.batch,
+            "kept step": state.best_step,
+            "hours": round(state.seconds / 3600, 3),
+            "machine": machine,
+        },
+        "domain": domain_text(recipe),
+        "scores": {"validation NRMSE (%)": {k: round(v, 3) for k, v in best.items() if k not in ("step", "loss")}},
+    }
+
+
+def domain_text(recipe: Recipe) -> str:
+    """The training data in one sentence."""
+    data = recipe.data
+    source = f"{data.heads} simulated heads" if data.heads else "random shapes"
+    tilt = f"B0 up to {LARGEST_TILT_DEGREES:g} degrees off the third axis" if data.tilted else "B0 along the third axis"
+    return (
+        f"{source} at 1 mm and 3 T, {tilt}, peak signal-to-noise ratio {data.smallest_snr:g} to {data.largest_snr:g}, "
+        f"susceptibility times {data.smallest_scale:g} to {data.largest_scale:g}"
+    )
+
+
+def _domain(spec: NetworkSpec, data: DataOptions, heads: Sequence[Head]) -> Domain:
+    """Measured: s.d. of the input field of each head, times the scales of augmentation."""
+    name = "total-field" if "total-field" in quantities(spec.inputs) else "tissue-field"
+    tilt = (90.0 if spec.unrolled else 0.0) if data.heads else 0.0
+    snr = (data.smallest_snr, data.largest_snr)
+    if not heads:
+        return Domain(largest_tilt_degrees=tilt, snr=(0.0, math.inf))
+    deviations = [float(np.asarray(h.volume(name), np.float32)[np.asarray(h.volume("mask"))].std()) for h in heads]
+    field = (data.smallest_scale * min(deviations), data.largest_scale * max(deviations))
+    return Domain(largest_tilt_degrees=tilt, field_deviation_ppm=field, snr=snr)
+
+
+def code_version() -> str:
+    """The commit of a checkout, marked when it has changes; else the version of the installed package."""
+    here = Path(__file__).parent
+    try:
+        words = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        found = subprocess.run(words, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        found = ""
+    return found or f"qsmprep {__version__}"
