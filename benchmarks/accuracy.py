@@ -24,6 +24,7 @@ from isolated import background_inputs, inversion_inputs, measure
 from qsmprep import registry
 from qsmprep.analysis.metrics import evaluate
 from qsmprep.cli.run import main as qsmprep
+from qsmprep.cli.warmup import usable
 from qsmprep.phantom.dataset import simulate
 from qsmprep.phantom.head import SimulatedHead, simulate_head
 
@@ -88,7 +89,7 @@ def run_head(name: str, folder: Path, table: Results) -> None:
 def isolated(name: str, head: SimulatedHead, folder: Path, table: Results) -> None:
     """Every method on the true input of its stage."""
     for stage, inputs in (("background", background_inputs), ("inversion", inversion_inputs)):
-        missing = [method for method in registry.names(stage) if not table.has(name, "true", stage, method)]
+        missing = [method for method in usable(stage) if not table.has(name, "true", stage, method)]
         if not missing:
             continue
         np.savez(folder / f"{stage}.npz", **inputs(head))
@@ -103,10 +104,10 @@ def isolated(name: str, head: SimulatedHead, folder: Path, table: Results) -> No
 
 def chains(name: str, head: SimulatedHead, dataset: Path, folder: Path, table: Results) -> None:
     """The command line with every inversion, then with every background method, then the preset `accurate`."""
-    inversions = (MAIN, *(method for method in registry.names("inversion") if method != MAIN))
+    inversions = (MAIN, *(method for method in usable("inversion") if method != MAIN))
     default = registry.names("background")[0]
     jobs = [(default, ["--inversion", *inversions], {method: "inversion" for method in inversions})]
-    for method in registry.names("background"):
+    for method in usable("background"):
         if method != default:
             jobs.append((method, ["--background", method], {MAIN: "background"}))
     jobs.append((ACCURATE, ["--pipeline", ACCURATE], {ACCURATE: "pipeline"}))

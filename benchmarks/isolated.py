@@ -71,6 +71,7 @@ def measure(stage: str, name: str, file: str) -> dict:
     for key in ("voxel_size_mm", "b0_direction"):
         if key in images:
             images[key] = tuple(float(v) for v in images[key])
+    images |= network_inputs(method, options)
     method.run(options, **cubes(images))
     started = time.perf_counter()
     result, peak_mb = peak_memory_mb(lambda: method.run(options, **images))
@@ -84,6 +85,16 @@ def measure(stage: str, name: str, file: str) -> dict:
         "converged": end.converged if end else True,
         "peak_mb": peak_mb,
     }
+
+
+def network_inputs(method: registry.Method, options: Any) -> dict[str, Any]:
+    """The network of a method that works by one, read from its weights."""
+    if not method.needs_network():
+        return {}
+    from qsmprep.cli.networks import find_network
+    from qsmprep.weights.store import load_network
+
+    return {"network": load_network(find_network(options, method.name).path)}
 
 
 def cubes(inputs: dict[str, Any]) -> dict[str, Any]:

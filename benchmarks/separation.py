@@ -20,10 +20,12 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from isolated import network_inputs
 
 from qsmprep import registry
 from qsmprep.analysis.similarity import hfen, sepnet_ssim, xsim
 from qsmprep.cli.run import main as qsmprep
+from qsmprep.cli.warmup import usable
 from qsmprep.phantom.dataset import simulate
 from qsmprep.phantom.head import SimulatedHead, simulate_head
 from qsmprep.phantom.options import SimulationOptions
@@ -137,8 +139,9 @@ def isolated(head: SimulatedHead) -> list[Row]:
     given["chi_ppm"] = np.where(mask, chi + np.float32(offset), 0)
     given["echo_chi_ppm"] = np.broadcast_to(given["chi_ppm"], head.magnitude.shape)
     rows = []
-    for name in registry.names("separation"):
+    for name in usable("separation"):
         method = registry.find("separation", name)
+        given |= network_inputs(method, method.options_type()())
         method.run(method.options_type()(), **{**given, "mask": box(mask)})  # compiles
         begin = time.perf_counter()
         found = method.run(method.options_type()(), **given)

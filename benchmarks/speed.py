@@ -24,15 +24,16 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from isolated import background_inputs, cubes, inversion_inputs, peak_memory_mb
+from isolated import background_inputs, cubes, inversion_inputs, network_inputs, peak_memory_mb
 
 from qsmprep import registry
+from qsmprep.cli.warmup import usable
 from qsmprep.phantom.dataset import simulate
 from qsmprep.phantom.head import simulate_head
 from qsmprep.phantom.options import FIELD_OF_VIEW_MM, SimulationOptions
 
 HERE = Path(__file__).parent
-METHODS = tuple((stage, name) for stage in ("background", "inversion") for name in registry.names(stage))
+METHODS = tuple((stage, name) for stage in ("background", "inversion") for name in usable(stage))
 STEPS = ("mcpc-3d-s", "romeo", "field map", "nonlinear-fit", "bet", "arlo", *(name for _, name in METHODS))
 RUNS = ("fast", "consensus-fansi", "consensus-medi", "accurate")
 MILLIONS = (1, 2, 4, 8)
@@ -114,7 +115,7 @@ def memory_of(stage: str, name: str, data: Path) -> float:
     options = method.options_type()()
     few = {field.name: 3 for field in fields(options) if field.name in ("max_iterations", "start_iterations")}
     options = replace(options, **few)
-    arrays = {key: value for key, value in arrays.items() if key in method.inputs()}
+    arrays = {key: value for key, value in arrays.items() if key in method.inputs()} | network_inputs(method, options)
     method.run(options, **cubes(arrays))  # compiles
     return peak_memory_mb(lambda: method.run(options, **arrays))[1] / 1024
 
@@ -166,7 +167,9 @@ def step(name: str, a: dict):
     if name in special:
         return special[name]
     stage = next(stage for stage, method in METHODS if method == name)
-    return lambda: run(stage, name)
+    entry = registry.find(stage, name)
+    network = network_inputs(entry, entry.options_type()())
+    return lambda: run(stage, name, **network)
 
 
 def whole_run(pipeline: str, folder: Path, repeats: int) -> tuple[float, float]:

@@ -20,6 +20,7 @@ class RemoveBackgroundInputSpec(MethodInputSpec):
     noise = File(exists=True, desc="noise of the field in Hz")
     mask = File(exists=True, mandatory=True, desc="consensus mask 3")
     echo_spacing = traits.Float(mandatory=True, desc="in seconds: what turns a wrap into a step of the field")
+    centre_frequency = traits.Float(desc="in MHz; needed by methods that work in ppm")
     b0_direction = traits.List(traits.Float, desc="unit vector in voxel axes; the affine's when not given")
 
 
@@ -47,6 +48,7 @@ class RemoveBackground(MethodStep):
             voxel_size_mm=grid.voxel_size_mm,
             b0_direction=tuple(self.inputs.b0_direction or grid.b0_direction),
             noise=read_volume(self.inputs.noise) if isdefined(self.inputs.noise) else None,
+            centre_frequency_mhz=self.inputs.centre_frequency if isdefined(self.inputs.centre_frequency) else None,
         )
         record.add_convergence(result.convergence)
         record.warnings += result.warnings

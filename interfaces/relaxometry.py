@@ -8,11 +8,21 @@ import numpy as np
 from nipype.interfaces.base import File, InputMultiPath, isdefined, traits
 
 from qsmprep.interfaces.images import as_echoes, read_grid, read_mask, read_stored, read_volume, write_volume
-from qsmprep.interfaces.step import MethodInputSpec, MethodStep, Record, Step, StepInputSpec, StepOutputSpec, parameters
+from qsmprep.interfaces.step import (
+    MethodInputSpec,
+    MethodStep,
+    Record,
+    Step,
+    StepInputSpec,
+    StepOutputSpec,
+    loaded_network,
+    parameters,
+)
 from qsmprep.orientation.rotation import rotation_angle_deg
 from qsmprep.registration import itk_transform_text, register_rigid, resample, resample_inside
 from qsmprep.relaxometry.macroscopic import undo_gradient_loss
-from qsmprep.separation.r2prime import R2primeOptions, r2prime_map
+from qsmprep.relaxometry.r2primenet import R2primenetOptions, r2primenet
+from qsmprep.separation.r2prime import R2prime, R2primeOptions, r2prime_map
 from qsmprep.settings import R2starOptions
 
 SMALLEST_CORRELATION = 0.5  # of spin echo and gradient echo magnitude, below which a warning is given
@@ -196,6 +206,11 @@ class MapR2primeInputSpec(StepInputSpec):
     mask = File(exists=True, mandatory=True)
     r2 = File(exists=True, desc="on the grid of r2star; not given where there is no spin echo scan")
     options = traits.Dict()
+    network = File(exists=True, desc="weights, where a network stands in for spin echoes")
+    card = File(exists=True, desc="the card of the weights, so that a change of it is noticed")
+    centre_frequency = traits.Float(desc="in MHz; the network needs it")
+    memory_gb = traits.Float(0.0, usedefault=True, nohash=True, desc="memory a network may take in GiB; 0: no limit")
+    device = traits.Str("cpu", usedefault=True, nohash=True, desc="where the network runs: cpu or cuda")
 
 
 class MapR2primeOutputSpec(StepOutputSpec):
@@ -210,18 +225,22 @@ class MapR2prime(Step):
     input_spec = MapR2primeInputSpec
     output_spec = MapR2primeOutputSpec
     stage = "r2prime"
-    source_modules = ("qsmprep.separation.r2prime",)
+    source_modules = ("qsmprep.separation.r2prime", "qsmprep.relaxometry.r2primenet")
 
     def _compute(self, folder: Path) -> Record:
         inputs, options = self.inputs, R2primeOptions(**(self.inputs.options or {}))
         mask = read_mask(inputs.mask)
         measured = isdefined(inputs.r2)
         r2 = read_volume(inputs.r2) if measured else None
-        result = r2prime_map(read_volume(inputs.r2star), mask, r2=r2, options=options)
         method = "difference" if measured else options.fallback
-        record = Record(self.stage, method, result.origin, [] if measured else ["dimov2022"],
+        record = Record(self.stage, method, "", [] if measured else ["dimov2022"],
                         [] if measured else parameters(options))  # fmt: skip
-        record.facts = {
+        if method == "network":
+            result, record.citations = self._by_network(mask, options, record), ["kim2025"]
+        else:
+            result = r2prime_map(read_volume(inputs.r2star), mask, r2=r2, options=options)
+        record.title = result.origin
+        record.facts |= {
             "R2'": result.origin,
             "median R2' (1/s)": float(np.median(result.r2prime[mask])),
             "voxels where R2 exceeds R2* (%)": 100 * result.negative_share,
@@ -233,3 +252,15 @@ class MapR2prime(Step):
             )
         self._results["r2prime"] = write_volume(folder / "r2prime.nii", result.r2prime, read_grid(inputs.r2star))
         return record
+
+    def _by_network(self, mask: np.ndarray, options: R2primeOptions, record: Record) -> R2prime:
+        inputs, grid = self.inputs, read_grid(self.inputs.r2star)
+        network = loaded_network(inputs.network, record, inputs.device)
+        found = r2primenet(
+            read_volume(inputs.r2star), mask, network=network, voxel_size_mm=grid.voxel_size_mm,
+            b0_direction=grid.b0_direction, centre_frequency_mhz=inputs.centre_frequency,
+            options=R2primenetOptions(weights=options.weights), memory_gb=inputs.memory_gb, device=inputs.device,
+        )  # fmt: skip
+        record.facts |= dict(found.facts)
+        record.warnings += found.warnings
+        return R2prime(found.r2prime, 0.0, f"guessed from R2* by the network {network.spec.name}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import math
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ from qsmprep.options import check_options
 from qsmprep.threads import use_threads
 
 RECORD_FILE = "step.json"
+logger = logging.getLogger("qsmprep")
 SHARED_NUMERICS = ("qsmprep.fourier", "qsmprep.dipole", "qsmprep.operators", "qsmprep.volume", "qsmprep.units",
                    "qsmprep.solvers", "qsmprep.proximal", "qsmprep.spectral", "qsmprep.admm",
                    "qsmprep.jit")  # fmt: skip
@@ -36,6 +38,9 @@ class MethodInputSpec(StepInputSpec):
 
     method = traits.Str(mandatory=True, desc="name of the method in the registry")
     options = traits.Dict(desc="options of the method by name; those not given take the default")
+    network = File(exists=True, desc="weights, for a method that works by a network; its card lies beside it")
+    card = File(exists=True, desc="the card of the weights, so that a change of it is noticed")
+    memory_gb = traits.Float(0.0, usedefault=True, nohash=True, desc="memory a network may take in GiB; 0: no limit")
     device = traits.Str("cpu", usedefault=True, nohash=True, desc="where the solver runs: cpu or cuda")
 
 
@@ -97,6 +102,8 @@ class Step(SimpleInterface):
         with use_threads(self.inputs.num_threads):
             record = self._compute(folder)
         record.seconds = round(time.perf_counter() - started, 3)
+        for warning in record.warnings:
+            logger.warning("%s %s: %s", record.stage, record.method, warning)
         document = {"record": plain(dataclasses.asdict(record)), "before": self._records_before()}
         (folder / RECORD_FILE).write_text(json.dumps(document, indent=1, allow_nan=False), encoding="utf-8")
         self._results["record"] = str(folder / RECORD_FILE)
@@ -124,8 +131,25 @@ class MethodStep(Step):
         if options is not None:
             check_options(options)
         record = Record(self.stage, method.name, method.title, list(method.citations), parameters(options))
+        if isdefined(self.inputs.network):
+            network = loaded_network(self.inputs.network, record, self.inputs.device)
+            available |= {"network": network, "memory_gb": self.inputs.memory_gb}
         present = {name: value for name, value in available.items() if value is not None}
-        return method.run(options, device=self.inputs.device, **present), record
+        result = method.run(options, device=self.inputs.device, **present)
+        if isdefined(self.inputs.network):
+            record.facts |= dict(result.facts)
+        return result, record
+
+
+def loaded_network(path: str, record: Record, device: str) -> Any:
+    """The network of a file of weights; its name, hash and the card's statement go into the record."""
+    from qsmprep.weights.store import load_network
+
+    network = load_network(path, device=device)
+    record.facts |= {"network": network.spec.name, "weights": Path(path).name,
+                     "sha256 of the weights": network.card.get("sha256", "")}  # fmt: skip
+    record.warnings.append(f"Network {network.spec.name}: {network.card.get('statement', 'no card tells of it')}")
+    return network
 
 
 def parameters(options: Any) -> list[dict[str, Any]]:

@@ -52,6 +52,10 @@ class Method:
         parameters = inspect.signature(self.load()).parameters.values()
         return tuple(p.name for p in parameters if p.default is inspect.Parameter.empty)
 
+    def needs_network(self) -> bool:
+        """Whether the method works by a network, so that it needs a file of weights."""
+        return "network" in self.required()
+
     def run(self, options: Any = None, **available: Any) -> Any:
         """Call the function with those of the available inputs that it takes."""
         chosen = {name: value for name, value in available.items() if name in self.inputs()}
@@ -82,6 +86,7 @@ METHODS = (
     Method("background", "smv", "qsmprep.background.smv", "smv", "SmvOptions", "spherical mean value (SMV) filtering", ("schweser2011",)),
     Method("background", "harperella", "qsmprep.background.harperella", "harperella", "HarperellaOptions", "HARPERELLA", ("li2014",)),
     Method("background", "iharperella", "qsmprep.background.iharperella", "iharperella", "IharperellaOptions", "iHARPERELLA", ("li2014",)),
+    Method("background", "sharqnet", "qsmprep.background.sharqnet", "sharqnet", "SharqnetOptions", "a U-net (SHARQnet)", ("bollmann2019sharqnet",)),
     Method("inversion", "tkd", "qsmprep.inversion.tkd", "tkd", "TkdOptions", "thresholded k-space division (TKD)", ("shmueli2009", "schweser2013")),
     Method("inversion", "tsvd", "qsmprep.inversion.tsvd", "tsvd", "TsvdOptions", "truncated singular value decomposition (TSVD)", ("wharton2010", "schweser2013")),
     Method("inversion", "tikhonov", "qsmprep.inversion.tikhonov", "tikhonov", "TikhonovOptions", "Tikhonov-regularised inversion", ("kressler2010", "schweser2013")),
@@ -99,6 +104,10 @@ METHODS = (
     Method("inversion", "tgv", "qsmprep.inversion.tgv", "tgv", "TgvOptions", "single-step total generalised variation (TGV-QSM)", ("langkammer2015", "bredies2010", "chambolle2011")),
     Method("inversion", "tfi", "qsmprep.inversion.tfi", "tfi", "TfiOptions", "preconditioned total field inversion (TFI)", ("liu2017", "liu2013")),
     Method("inversion", "star", "qsmprep.inversion.star", "star", "StarOptions", "STAR-like two-level total variation", ("wei2015",)),
+    Method("inversion", "qsmnet", "qsmprep.inversion.qsmnet", "qsmnet", "QsmnetOptions", "a U-net (QSMnet)", ("yoon2018", "jung2020", "bollmann2019deepqsm")),
+    Method("inversion", "modl", "qsmprep.inversion.modl", "modl", "ModlOptions", "an unrolled network (MoDL-QSM)", ("feng2021",)),
+    Method("inversion", "vandi", "qsmprep.inversion.vandi", "vandi", "VandiOptions", "an unrolled network with a non-linear data term (VaNDI)", ("polak2020",)),
+    Method("inversion", "autoqsm", "qsmprep.inversion.autoqsm", "autoqsm", "AutoqsmOptions", "a single-step U-net (AutoQSM)", ("wei2019",)),
     Method("relaxometry", "arlo", "qsmprep.relaxometry.arlo", "arlo", "ArloOptions", "ARLO", ("pei2015",)),
     Method("relaxometry", "numart", "qsmprep.relaxometry.numart", "numart", "NumartOptions", "NumART2*", ("hagberg2002",)),
     Method("relaxometry", "nlls", "qsmprep.relaxometry.nlls", "nlls", "NllsOptions", "non-linear least squares", ("gudbjartsson1995",)),
@@ -110,6 +119,8 @@ METHODS = (
     Method("separation", "chisep-medi", "qsmprep.separation.chisep_medi", "chisep_medi", "ChisepMediOptions", "chi-separation with MEDI's regularisation", ("shin2021", "liu2012")),
     Method("separation", "chisep-ilsqr", "qsmprep.separation.chisep_ilsqr", "chisep_ilsqr", "ChisepIlsqrOptions", "chi-separation with iLSQR", ("shin2021", "li2015")),
     Method("separation", "decompose", "qsmprep.separation.decompose", "decompose", "DecomposeOptions", "DECOMPOSE-QSM", ("chen2021",)),
+    Method("separation", "chi-sepnet-r2p", "qsmprep.separation.chisepnet", "chisepnet_r2p", "ChisepnetR2pOptions", "a U-net with R2' (chi-sepnet)", ("kim2025",)),
+    Method("separation", "chi-sepnet-r2s", "qsmprep.separation.chisepnet", "chisepnet_r2s", "ChisepnetR2sOptions", "a U-net with R2* (chi-sepnet)", ("kim2025",)),
 )
 # fmt: on
 

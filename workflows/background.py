@@ -26,7 +26,9 @@ def init_background_wf(*, plan: RunPlan, name: str = "background_wf") -> Workflo
     inputnode = Node(IdentityInterface(["total_field", "noise", "mask"]), name="inputnode")
     outputnode = Node(IdentityInterface(["local_field", "mask"]), name="outputnode")
     remove = plan.method_node(
-        RemoveBackground(b0_direction=plan.b0, echo_spacing=plan.echo_spacing_s),
+        RemoveBackground(
+            b0_direction=plan.b0, echo_spacing=plan.echo_spacing_s, centre_frequency=plan.centre_frequency_mhz
+        ),
         "remove",
         stage="background",
         method=plan.settings.method("background"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from nipype.pipeline.engine import Node
 
 from qsmprep.bids.scans import GreRun, SpinEchoScan
 from qsmprep.bids.segmentation import Region
-from qsmprep.engine.resources import estimate_mem_gb
+from qsmprep.engine.resources import estimate_mem_gb, total_memory_gb
 from qsmprep.settings import Settings
 
 
@@ -20,6 +21,15 @@ class BrainMaskSource:
 
     path: Path
     origin: str
+
+
+@dataclass(frozen=True)
+class NetworkFile:
+    """Weights of a network: file, card, and the memory in GiB that the network takes for these images at once."""
+
+    path: Path
+    card: Path
+    needs_gb: float
 
 
 @dataclass(frozen=True)
@@ -40,6 +50,7 @@ class RunPlan:
     device : "cpu" or "cuda".
     brain_mask : given from elsewhere, or None.
     reference_region : of a given segmentation, or None.
+    networks : (stage, method) -> weights, for the methods that work by a network.
     spin_echo, spin_echo_notes : the scan that tells R2, or None, and what was decided about it.
     notes : what was decided or assumed before the graph was built.
     software : name -> version, for the sidecars.
@@ -61,6 +72,7 @@ class RunPlan:
     b0_direction: tuple[float, float, float] | None = None
     brain_mask: BrainMaskSource | None = None
     reference_region: Region | None = None
+    networks: Mapping[tuple[str, str], NetworkFile] = field(default_factory=dict)
     spin_echo: SpinEchoScan | None = None
     spin_echo_notes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -95,9 +107,13 @@ class RunPlan:
         """Options of a step without alternatives as a node's input."""
         return asdict(self.settings.steps[step])
 
-    def node(self, interface: Any, name: str, *, volumes: float, threads: int = 1) -> Node:
-        """A node that needs the memory of so many float32 volumes and so many threads."""
+    def node(
+        self, interface: Any, name: str, *, volumes: float, threads: int = 1, network: NetworkFile | None = None
+    ) -> Node:
+        """A node that needs the memory of so many float32 volumes, and of a network if it has one, and threads."""
         memory = estimate_mem_gb(self.shape, copies=volumes)
+        if network is not None:
+            memory = round(memory + self._give_network(interface, network, memory), 3)
         node = Node(interface, name=name, mem_gb=memory, n_procs=threads)
         if hasattr(interface.inputs, "num_threads"):
             interface.inputs.num_threads = threads
@@ -106,9 +122,19 @@ class RunPlan:
     def method_node(
         self, interface: Any, name: str, *, stage: str, method: str, volumes: float, light: bool = False
     ) -> Node:
-        """A node of a registry method with its options, device and all the threads a step may use.
+        """A node of a registry method with its options, weights, device and all the threads a step may use.
 
         A light one, which spends its time on reading and writing, gets one thread and runs beside others.
         """
         interface.inputs.trait_set(method=method, options=self.options(stage, method), device=self.device)
-        return self.node(interface, name, volumes=volumes, threads=1 if light else self.threads)
+        network = self.networks.get((stage, method))
+        return self.node(interface, name, volumes=volumes, threads=1 if light else self.threads, network=network)
+
+    def _give_network(self, interface: Any, network: NetworkFile, beside_gb: float) -> float:
+        """Set weights and card; bound the network's memory where it would take too much, and return what it takes."""
+        interface.inputs.trait_set(network=str(network.path), card=str(network.card))
+        limit = self.settings.steps["execution"].mem_mb
+        room = max((limit / 1024 if limit else 0.9 * total_memory_gb()) - beside_gb, 0.5)
+        if network.needs_gb > room:
+            interface.inputs.memory_gb = round(room, 3)
+        return min(network.needs_gb, room)

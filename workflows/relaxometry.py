@@ -64,7 +64,10 @@ def init_r2prime_wf(*, plan: RunPlan, name: str = "r2prime_wf") -> Workflow:
     inputnode = Node(IdentityInterface(["r2star", "mask", "magnitude"]), name="inputnode")
     outputs = ["r2prime", "r2", "spin_echo", "transform"] if plan.spin_echo else ["r2prime"]
     outputnode = Node(IdentityInterface(outputs), name="outputnode")
-    difference = plan.node(MapR2prime(options=plan.step_options("r2prime")), "r2prime", volumes=8)
+    mapping = MapR2prime(
+        options=plan.step_options("r2prime"), centre_frequency=plan.centre_frequency_mhz, device=plan.device
+    )
+    difference = plan.node(mapping, "r2prime", volumes=8, network=plan.networks.get(("r2prime", "network")))
     workflow.connect(
         [
             (inputnode, difference, [("r2star", "r2star"), ("mask", "mask")]),

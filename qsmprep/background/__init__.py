@@ -11,12 +11,13 @@ from qsmprep.convergence import Convergence
 
 @dataclass(frozen=True)
 class BackgroundRemoval:
-    """Tissue field (unit of the input, 0 outside), the mask on which it is valid, how the iteration ended, warnings."""
+    """Tissue field (unit of the input, 0 outside), where it is valid, how the iteration ended, warnings, facts."""
 
     tissue_field: np.ndarray
     mask: np.ndarray
     convergence: Convergence | None = None
     warnings: tuple[str, ...] = ()
+    facts: tuple[tuple[str, float | str], ...] = ()
 
 
 def check_background_input(total_field: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,12 +10,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from qsmprep import registry
 from qsmprep.bids.checks import check_spin_echo
 from qsmprep.bids.outputs import KEPT_ENTITIES, run_prefix
 from qsmprep.bids.provenance import software_versions
 from qsmprep.bids.query import find_derivative
 from qsmprep.bids.scans import GreRun, SpinEchoScan, spin_echo_of
 from qsmprep.bids.segmentation import Region, find_region
+from qsmprep.cli.networks import networks_of
 from qsmprep.cli.parser import Request
 from qsmprep.relaxometry import spacing_is_equal
 from qsmprep.relaxometry.dictionary import train_positions
@@ -41,7 +43,8 @@ def plan_run(
 
     Raises
     ------
-    ValueError : the settings do not fit the run (an echo that does not exist, ARLO on unequal spacing).
+    ValueError : the settings do not fit the run (an echo that does not exist, ARLO on unequal spacing), or the weights
+        of a network are missing or not for that method.
     """
     notes: list[str] = []
     times = _chosen_times(run, settings)
@@ -55,6 +58,10 @@ def plan_run(
     settings = _resolve_separation(settings, scan, times, notes.append)
     region = _given_region(run, request, settings)
     _check_radii(settings, image)
+    shape = tuple(int(n) for n in image.shape[:3])
+    voxel_size_mm = tuple(float(h) for h in image.header.get_zooms()[:3])
+    networks = networks_of(settings, shape, voxel_size_mm, spin_echo=scan is not None)
+    notes += [f"{stage} by a network with the weights {file.path.name}" for (stage, _), file in networks.items()]
     if settings.method("phase-offset") != "none" and len(run.echoes) == 1:
         notes.append("A single echo: its phase offset cannot be removed")
     if _assumes_no_offset(run, settings):
@@ -72,7 +79,7 @@ def plan_run(
         settings=settings,
         output_dir=request.output_dir,
         bids_dir=request.bids_dir,
-        shape=tuple(int(n) for n in image.shape[:3]),
+        shape=shape,
         n_echoes=len(run.echoes),
         echo_times_s=times,
         centre_frequency_mhz=frequency,
@@ -83,6 +90,7 @@ def plan_run(
         b0_direction=b0_direction,
         brain_mask=brain_mask,
         reference_region=region,
+        networks=networks,
         spin_echo=scan,
         spin_echo_notes=tuple(f"{note}." for note in scan_notes),
         notes=tuple(f"{note}." for note in notes),
@@ -270,6 +278,9 @@ def _resolve_separation(
         if settings.method("echo-combination") == "nonlinear-fit":
             raise ValueError("--separation decompose needs each echo unwrapped, which --echo-combination nonlinear-fit "
                              "does not do; take weighted or linear-fit.")  # fmt: skip
+        if registry.find("background", settings.method("background")).needs_network():
+            raise ValueError("--separation decompose removes the background of each echo, which "
+                             f"{settings.method('background')} cannot; choose another --background.")  # fmt: skip
     if wanted != "auto":
         return settings
     note(f"Sources are separated with {'R2 of spin echoes' if scan else 'gradient echoes alone, which is approximate'}")
@@ -278,7 +289,6 @@ def _resolve_separation(
 
 def planned_record(plan: RunPlan) -> list[dict]:
     """Steps as they are planned, before anything ran: for the methods text of --boilerplate-only and --dry-run."""
-    from qsmprep import registry
     from qsmprep.interfaces.step import Record, parameters
 
     records = [Record("input", "prepare", "scaling to radians by rule", notes=list(plan.notes))]

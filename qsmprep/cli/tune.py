@@ -87,7 +87,7 @@ def add_tune(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("field", metavar="LOCALFIELD", type=Path, help="tissue field in Hz (desc-local_fieldmap)")
     parser.add_argument("mask", metavar="MASK", type=Path, help="where it is valid (desc-qsm_mask)")
     parser.add_argument("out", metavar="OUT", type=Path, help=f"folder for {', '.join(FILES)}")
-    parser.add_argument("--method", required=True, choices=registry.names("inversion"), help="inversion method")
+    parser.add_argument("--method", required=True, choices=tunable(), help="inversion method")
     parser.add_argument("--option", metavar="NAME", help="option to choose (default: the weight of the regularisation)")
     parser.add_argument("--from", dest="start", type=float, metavar="X", help=f"least value (default / {SPREAD:g})")
     parser.add_argument("--to", dest="stop", type=float, metavar="X", help=f"greatest value (default x {SPREAD:g})")
@@ -127,6 +127,11 @@ def run(arguments: argparse.Namespace) -> int:
     for warning in choice.warnings:
         print(f"Warning: {warning}", file=sys.stderr)
     return 0
+
+
+def tunable() -> tuple[str, ...]:
+    """Inversions with a parameter to tune; networks have none."""
+    return tuple(m.name for m in registry.METHODS if m.stage == "inversion" and not m.needs_network())
 
 
 def default_option(method: registry.Method) -> str:

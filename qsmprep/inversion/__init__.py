@@ -11,9 +11,10 @@ from qsmprep.convergence import Convergence
 
 @dataclass(frozen=True)
 class Inversion:
-    """Susceptibility in ppm (0 outside the mask), how the iteration ended, and what its reader should worry about."""
+    """Susceptibility in ppm (0 outside the mask), how the iteration ended, warnings to its reader, and facts."""
 
     chi_ppm: np.ndarray
     mask: np.ndarray
     convergence: Convergence | None = None
     warnings: tuple[str, ...] = ()
+    facts: tuple[tuple[str, float | str], ...] = ()

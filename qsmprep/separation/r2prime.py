@@ -9,7 +9,7 @@ import numpy as np
 from qsmprep.options import check_options, option
 
 R2PRIME_SHARE = 0.3  # of R2*: regressions over simulated heads give 0.27 and 0.30
-FALLBACKS = ("scaled-r2star", "constant-r2")
+FALLBACKS = ("scaled-r2star", "constant-r2", "network")  # the last one is not of this module
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,13 @@ class R2primeOptions:
 
     fallback: str = option(
         "scaled-r2star",
-        "R2' without spin echoes: a share of R2*, or R2* less one R2 for the whole brain. Both are approximations",
+        "R2' without spin echoes: a share of R2*, R2* less one R2 for the whole brain, or what a network guesses from "
+        "R2*. All are approximations",
         choices=FALLBACKS,
     )
     share: float = option(R2PRIME_SHARE, "R2' over R2* of the fallback scaled-r2star", low=0.01, high=1)
     constant: float = option(13.0, "R2 of the fallback constant-r2, at 3 T", unit="1/s", low=0, high=200)
+    weights: str = option("r2primenet", "weights of the fallback network: a name or a file")
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ def r2prime_map(
     inside = np.asarray(mask) > 0
     r2star = np.where(inside, r2star, 0).astype(np.float32)
     if r2 is None:
+        if options.fallback == "network":
+            raise ValueError("R2' by a network is the work of qsmprep.relaxometry.r2primenet.")
         if options.fallback == "scaled-r2star":
             return R2prime(r2star * np.float32(options.share), 0.0, f"approximated as {options.share:g} R2*")
         left = r2star - np.float32(options.constant)

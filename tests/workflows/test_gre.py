@@ -37,11 +37,38 @@ def test_every_step_states_memory_and_threads(bids):
 
 
 @pytest.mark.parametrize("stage", registry.STAGES)
-def test_every_registered_method_can_be_put_into_the_graph(bids, stage):
+def test_every_registered_method_can_be_put_into_the_graph(bids, stage, tiny_weights, monkeypatch):
+    monkeypatch.setenv("QSMPREP_WEIGHTS", str(tiny_weights))
     for method in registry.names(stage):
         graph = nodes(planned(bids, f"--{stage}", method))
         chosen = [node for node in graph.values() if getattr(node.inputs, "method", None) == method]
         assert chosen, method
+
+
+def test_weights_are_inputs_of_their_node_and_bounded_by_the_memory(bids, tiny_weights, monkeypatch):
+    monkeypatch.setenv("QSMPREP_WEIGHTS", str(tiny_weights))
+    words = ("--inversion", "qsmnet", "--r2", "none", "--r2prime-fallback", "network")
+    graph = nodes(planned(bids, *words))
+    node = graph["inversion_wf.invert_qsmnet"]
+    assert node.inputs.network == str(tiny_weights / "qsmnet.safetensors")
+    assert node.inputs.card == str(tiny_weights / "qsmnet.json")
+    assert node.inputs.memory_gb == 0
+    assert graph["r2prime_wf.r2prime"].inputs.network == str(tiny_weights / "r2primenet.safetensors")
+    before = node.inputs.get_hashval()[1]
+    node.inputs.card = str(tiny_weights / "vandi.json")
+    assert node.inputs.get_hashval()[1] != before
+
+
+def test_weights_that_do_not_fit_are_refused_in_the_plan(bids, tiny_weights, monkeypatch):
+    monkeypatch.setenv("QSMPREP_WEIGHTS", str(tiny_weights))
+    for words in (("--inversion", "modl", "--modl-weights", "qsmnet"),
+                  ("--background", "sharqnet", "--sharqnet-weights", "none-such"),
+                  ("--separation", "chi-sepnet-r2s", "--chi-sepnet-r2s-weights", "chi-sepnet-r2p"),
+                  ("--r2", "none", "--r2prime-fallback", "network", "--r2prime-weights", "vandi")):  # fmt: skip
+        with pytest.raises(ValueError, match="-weights"):
+            planned(bids, *words)
+    with pytest.raises(ValueError, match="choose another --background"):
+        planned(bids, "--background", "sharqnet", "--separation", "decompose")
 
 
 def test_options_of_the_command_line_reach_the_node(bids):

@@ -1,0 +1,79 @@
+"""Weights for the chosen methods that work by a network: found and checked before anything runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from qsmprep import registry
+from qsmprep.nets.inference_options import InferenceOptions
+from qsmprep.relaxometry.r2primenet import R2primenetOptions
+from qsmprep.settings import Settings
+from qsmprep.workflows.plan import NetworkFile
+
+
+def networks_of(
+    settings: Settings,
+    shape: tuple[int, int, int],
+    voxel_size_mm: tuple[float, float, float],
+    *,
+    spin_echo: bool = False,
+) -> Mapping[tuple[str, str], NetworkFile]:
+    """Weights of every chosen method that needs some.
+
+    Parameters
+    ----------
+    settings : with `auto` resolved to methods.
+    shape, voxel_size_mm : of the images; they tell the memory.
+    spin_echo : whether R2 is measured, so that no network stands in for it.
+
+    Raises
+    ------
+    ValueError : weights that are not there, are damaged, or are of a network that the method cannot use.
+    """
+    found = {}
+    for stage, chosen in settings.methods.items():
+        for name in chosen:
+            if name in registry.names(stage) and registry.find(stage, name).needs_network():
+                found[stage, name] = find_network(settings.options_of(stage, name), name, shape, voxel_size_mm)
+    fallback = settings.steps["r2prime"]
+    if fallback.fallback == "network" and not spin_echo and settings.method("separation") != "none":
+        options = R2primenetOptions(weights=fallback.weights)
+        found["r2prime", "network"] = find_network(options, "r2prime", shape, voxel_size_mm)
+    return MappingProxyType(found)
+
+
+def find_network(
+    options: InferenceOptions,
+    method: str,
+    shape: tuple[int, int, int] = (1, 1, 1),
+    voxel_size_mm: tuple[float, float, float] = (1.0, 1.0, 1.0),
+) -> NetworkFile:
+    """The weights that a method's options ask for, checked by their card; ValueError names them and the remedy."""
+    from qsmprep.nets.patches import memory_gb
+    from qsmprep.weights.card import card_path, read_card
+    from qsmprep.weights.store import find_weights
+
+    try:
+        path = Path(find_weights(options.weights)).absolute()
+        card = read_card(card_path(path))
+    except ValueError as error:
+        raise ValueError(f"{method} works by a network: {error} Give others by --{method}-weights.") from None
+    options.role.check(card.spec, method, options.weights)
+    wanted = card.spec.domain.voxel_size_mm if options.resampling == "auto" else None
+    seen = [max(n * h / (wanted or h), 1) for n, h in zip(shape, voxel_size_mm, strict=True)]
+    return NetworkFile(path, card_path(path), memory_gb(card.spec, [math.ceil(n) for n in seen]))
+
+
+def missing_network(method: registry.Method, options: Any) -> str:
+    """Why a method cannot run here for want of weights; empty where it can."""
+    if not method.needs_network():
+        return ""
+    try:
+        find_network(options, method.name)
+    except ValueError as error:
+        return str(error)
+    return ""

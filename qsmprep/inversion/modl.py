@@ -1,0 +1,71 @@
+"""MoDL-QSM: an unrolled network that knows the dipole kernel and lets the susceptibility tensor speak."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from qsmprep.inversion import Inversion
+from qsmprep.inversion.network_inversion import invert_by_network
+from qsmprep.nets.inference_options import InferenceOptions, weights_option
+from qsmprep.nets.role import Role
+
+if TYPE_CHECKING:
+    from qsmprep.nets.network import Network
+
+
+@dataclass(frozen=True)
+class ModlOptions(InferenceOptions):
+    """Options of MoDL-QSM."""
+
+    role: ClassVar[Role] = Role("inversion", "modl")
+    weights: str = weights_option("modl-qsm")
+
+
+def modl(
+    field_ppm: np.ndarray,
+    mask: np.ndarray,
+    *,
+    network: Network,
+    voxel_size_mm: tuple[float, float, float],
+    b0_direction: tuple[float, float, float],
+    options: ModlOptions = ModlOptions(),
+    memory_gb: float = 0.0,
+    progress: Callable[[int, int], None] | None = None,
+    device: str = "cpu",
+) -> Inversion:
+    """Susceptibility along B0 by steps on the data term, each followed by a network.
+
+    The kernel is that of the scan, so that B0 may have any direction; voxels are brought to the size of the training.
+
+    Parameters
+    ----------
+    field_ppm : (n0, n1, n2) tissue field in ppm.
+    mask : (n0, n1, n2) where the field is valid.
+    network : an unrolled network of the kind "modl".
+    voxel_size_mm : edge lengths in mm.
+    b0_direction : direction of B0 in voxel axes.
+    options : weights, grid and precision.
+    memory_gb : not used: the data term needs the whole volume.
+    progress : called as progress(done, total).
+    device : "cpu", or a torch device.
+
+    Returns
+    -------
+    Inversion with chi33 in ppm, 0 outside the mask; the size of the field of the tensor's other elements is a fact.
+
+    Raises
+    ------
+    ValueError : another network, a field that is not in ppm, shapes that differ, an empty mask, patches asked for.
+
+    References
+    ----------
+    Feng 2021.
+    """
+    return invert_by_network(
+        network, "modl", {"tissue-field": field_ppm}, mask, voxel_size_mm=voxel_size_mm, b0_direction=b0_direction,
+        options=options, memory_gb=memory_gb, progress=progress, device=device,
+    )  # fmt: skip

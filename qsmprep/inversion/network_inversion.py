@@ -1,0 +1,78 @@
+"""What the inversions by deep networks share: one call from fields in ppm to a map."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qsmprep.convergence import Convergence
+from qsmprep.inversion import Inversion
+from qsmprep.inversion.inputs import checked_field
+
+if TYPE_CHECKING:
+    from qsmprep.nets.inference_options import InferenceOptions
+    from qsmprep.nets.network import Network
+
+
+def invert_by_network(
+    network: Network,
+    method: str,
+    fields_ppm: Mapping[str, np.ndarray],
+    mask: np.ndarray,
+    *,
+    voxel_size_mm: tuple[float, float, float],
+    b0_direction: tuple[float, float, float],
+    options: InferenceOptions,
+    weights: np.ndarray | None = None,
+    radians: float | None = None,
+    adapt: Callable | None = None,
+    memory_gb: float = 0.0,
+    progress: Callable[[int, int], None] | None = None,
+    device: str = "cpu",
+) -> Inversion:
+    """Susceptibility by a network: its first output, whatever others it has.
+
+    Parameters
+    ----------
+    network : trained for what `options.role` says.
+    method : name of the method, for messages.
+    fields_ppm : quantity -> (n0, n1, n2) in ppm.
+    mask : (n0, n1, n2) where they are valid.
+    voxel_size_mm : edge lengths in mm.
+    b0_direction : direction of B0 in voxel axes.
+    options : InferenceOptions of the method.
+    weights, radians : of a non-linear data term, for networks that have one.
+    adapt : (network, what it sees of the scan) -> network adapted to it; see `qsmprep.nets.inference.predict`.
+    memory_gb : that may be taken, in GiB; 0: no limit.
+    progress : called as progress(done, total).
+    device : "cpu", or a torch device.
+
+    Returns
+    -------
+    Inversion with chi in ppm, 0 outside the mask; as the network was trained it has its own zero, so reference it.
+
+    Raises
+    ------
+    ValueError : a network for another task, a field that is not in ppm, shapes that differ, an empty mask.
+    """
+    from qsmprep.nets.inference import predict
+
+    begin = time.perf_counter()
+    options.role.check(network.spec, method)
+    checked = {quantity: checked_field(field, mask)[0] for quantity, field in fields_ppm.items()}
+    inside = np.asarray(mask) > 0
+    # Adaptation to the scan (FINE, DANN) enters here, through `adapt`: it sees the very input of the network.
+    found = predict(
+        network, checked, inside, voxel_size_mm=voxel_size_mm, b0_direction=b0_direction, options=options,
+        weights=weights, radians=radians, adapt=adapt, memory_gb=memory_gb, progress=progress, device=device,
+    )  # fmt: skip
+    chi, *others = found.maps.items()
+    facts = found.facts + tuple(
+        (f"standard deviation of the {quantity} (ppm)", float(values[inside].std(dtype=np.float64)))
+        for quantity, values in others
+    )
+    end = Convergence(1, True, (), "network", time.perf_counter() - begin)
+    return Inversion(chi[1], inside, end, found.warnings, facts)

@@ -1,0 +1,77 @@
+"""Whether a scan resembles what a network was trained on."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from qsmprep.nets.geometry import SAME_SIZE, SMALLEST_TILT_DEGREES, tilt_degrees
+from qsmprep.nets.spec import NetworkSpec, quantities
+from qsmprep.units import check_field_ppm
+
+FIELDS = ("total-field", "tissue-field")
+DIRECTED = (*FIELDS, "tkd")  # inputs that look different when B0 has another direction
+COARSE = 1.25  # voxels so many times larger than those of the training lack detail that the network expects
+
+
+def outside_domain(
+    spec: NetworkSpec,
+    *,
+    voxel_size_mm: tuple[float, float, float],
+    b0_direction: tuple[float, float, float],
+    field_deviation_ppm: float | None = None,
+    snr: float | None = None,
+) -> tuple[str, ...]:
+    """In what respects the input of a network differs from its training data, one sentence each.
+
+    Parameters
+    ----------
+    spec : of the network.
+    voxel_size_mm, b0_direction : of the volume that the network is given.
+    field_deviation_ppm : s.d. of the input field inside the mask; None: not known, or no field among the inputs.
+    snr : peak signal-to-noise ratio of the magnitude; None: not known.
+    """
+    domain, found = spec.domain, []
+    if any(abs(h - domain.voxel_size_mm) > SAME_SIZE * domain.voxel_size_mm for h in voxel_size_mm):
+        size = " x ".join(f"{h:.3g}" for h in voxel_size_mm)
+        found.append(f"voxels of {size} mm, trained on {domain.voxel_size_mm:g} mm in each direction")
+    tilt = tilt_degrees(b0_direction)
+    if is_directed(spec) and tilt > max(domain.largest_tilt_degrees, SMALLEST_TILT_DEGREES):
+        found.append(f"B0 {tilt:.0f} degrees off the third axis, trained up to {domain.largest_tilt_degrees:g}")
+    if field_deviation_ppm is not None and (told := _outside(field_deviation_ppm, domain.field_deviation_ppm)):
+        found.append(f"a field whose standard deviation is {field_deviation_ppm:.3g} ppm, trained on {told} ppm")
+    if snr is not None and (told := _outside(snr, domain.snr)):
+        found.append(f"a signal-to-noise ratio of {snr:.0f}, trained on {told}")
+    return tuple(f"Outside what {spec.name} was trained on: {text}." for text in found)
+
+
+def coarser_than_trained(spec: NetworkSpec, voxel_size_mm: tuple[float, float, float]) -> tuple[str, ...]:
+    """A warning where the scan's voxels are too large for interpolation to give what the network expects."""
+    if max(voxel_size_mm) <= COARSE * spec.domain.voxel_size_mm:
+        return ()
+    size = " x ".join(f"{h:.3g}" for h in voxel_size_mm)
+    return (
+        f"Voxels of {size} mm lack detail that {spec.name} was trained with ({spec.domain.voxel_size_mm:g} mm); "
+        "interpolation does not bring it back.",
+    )
+
+
+def is_directed(spec: NetworkSpec) -> bool:
+    """Whether the network expects B0 along the third axis: it sees a field and does not know the kernel."""
+    return not spec.unrolled and any(quantity in DIRECTED for quantity in quantities(spec.inputs))
+
+
+def check_units(images: dict[str, np.ndarray], mask: np.ndarray) -> None:
+    """Raise ValueError for a field that cannot be in ppm. Each image (n0, n1, n2) is looked at inside the mask."""
+    for quantity in FIELDS:
+        if quantity in images:
+            check_field_ppm(images[quantity][mask])
+
+
+def _outside(value: float, allowed: tuple[float, float]) -> str:
+    """What was allowed, in words, where the value lies outside; else nothing."""
+    low, high = allowed
+    if low <= value <= high:
+        return ""
+    return f"{low:.3g} to {high:.3g}" if math.isfinite(high) else f"{low:.3g} or more"

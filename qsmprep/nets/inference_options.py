@@ -1,0 +1,38 @@
+"""Options of a method that uses a network; read at every start of the program, so torch stays out of this module."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from qsmprep.nets.role import Role
+from qsmprep.options import option
+
+PRECISIONS = ("float32", "auto", "bfloat16")
+
+
+@dataclass(frozen=True)
+class InferenceOptions:
+    """Options that every method with a network has; each names its weights and what network it can use."""
+
+    role: ClassVar[Role]
+    weights: str = option("", "Weights: a name that `qsmprep-tools weights list` shows, or a file.")
+    resampling: str = option(
+        "auto", "Bring other voxels to the size of the training, or give them as they are.", choices=("auto", "none")
+    )
+    rotation: str = option(
+        "auto", "Turn a tilted B0 to the axis of the training, or leave it.", choices=("auto", "none")
+    )
+    precision: str = option(
+        "float32",
+        "Numbers inside the network; auto takes bfloat16 where it is fast and changes a test patch by less than 1 %.",
+        choices=PRECISIONS,
+    )
+    patch: int = option(
+        0, "Edge of overlapping patches; 0: the whole volume where memory allows.", unit="voxels", low=0, high=1024
+    )
+
+
+def weights_option(default: str) -> Any:
+    """The field `weights` of a method with the name of those it takes by default."""
+    return option(default, "Weights: a name that `qsmprep-tools weights list` shows, or a file.")

@@ -1,0 +1,245 @@
+"""Networks applied to scans: units, grid, patches, precision."""
+
+import numpy as np
+import pytest
+import torch
+
+from qsmprep.dipole import dipole_kernel
+from qsmprep.fourier import irfftn, rfftn
+from qsmprep.inversion.tkd import tkd
+from qsmprep.nets import precision
+from qsmprep.nets.inference import predict
+from qsmprep.nets.inference_options import InferenceOptions
+from qsmprep.nets.network import Network, build_module
+from qsmprep.nets.spec import Channel, Domain, NetworkSpec
+from qsmprep.nets.tkd_channel import tkd_channel
+from qsmprep.nets.total_field_channel import total_field_channel
+from qsmprep.nets.unet import UnetSpec
+from qsmprep.threads import use_threads
+
+STRAIGHT = {"voxel_size_mm": (1.0, 1.0, 1.0), "b0_direction": (0.0, 0.0, 1.0)}
+
+
+@pytest.fixture(scope="module")
+def scan():
+    """A smooth field in ppm in a ball, and a mean that is not 0."""
+    axes = np.meshgrid(*(np.arange(n) - n / 2 for n in (44, 40, 36)), indexing="ij")
+    field = 0.02 * np.sin(axes[0] / 4) * np.cos(axes[1] / 5) * np.cos(axes[2] / 6) + 0.01
+    mask = sum(x**2 for x in axes) < 15**2
+    return field.astype(np.float32), mask
+
+
+@pytest.fixture
+def double(linear_network):
+    return linear_network("inversion", {"tissue-field": 2.0}, ("chi",), voxel_size_mm=1.0, largest_tilt_degrees=0.0)
+
+
+@pytest.fixture(scope="module")
+def random_network():
+    """A U-net of random weights, whose field of view is far smaller than the ball."""
+    torch.manual_seed(1)
+    spec = NetworkSpec("random", "inversion", UnetSpec(width=4, levels=1), (Channel("tissue-field", 0, 0.02),),
+                       (Channel("chi", 0, 0.03),))  # fmt: skip
+    return Network(spec, build_module(spec).eval())
+
+
+def test_the_map_is_in_ppm_of_the_right_sign_and_zero_outside(double, scan):
+    field, mask = scan
+    calls = []
+    found = predict(double, {"tissue-field": field}, mask, **STRAIGHT, progress=lambda *done: calls.append(done))
+    chi = found.maps["chi"]
+    assert chi.dtype == np.float32
+    assert np.allclose(chi[mask], 2 * field[mask], atol=1e-6)
+    assert not chi[~mask].any()
+    assert calls[-1][0] == calls[-1][1]
+    assert dict(found.facts)["grid of the network"] == "as acquired"
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        {"voxel_size_mm": (0.7, 0.7, 0.7)},
+        {"voxel_size_mm": (0.5, 0.5, 1.0)},
+        {"b0_direction": (0.1, -0.3, 0.95)},
+        {"b0_direction": (0.95, 0.2, 0.1)},
+        {"voxel_size_mm": (1.0, 1.2, 2.0), "b0_direction": (0.0, 0.25, -0.97)},
+    ],
+)
+def test_a_linear_network_gives_the_same_on_every_grid(double, scan, geometry):
+    field, mask = scan
+    smooth = field * np.exp(-sum((np.arange(n).reshape([-1 if a == i else 1 for a in range(3)]) - n / 2) ** 2
+                                 for i, n in enumerate(field.shape)) / 30)  # fmt: skip
+    found = predict(double, {"tissue-field": smooth}, mask, **(STRAIGHT | geometry))
+    assert np.abs(found.maps["chi"] - 2 * smooth * mask).max() < 0.01 * np.abs(2 * smooth).max()
+    assert dict(found.facts)["grid of the network"] != "as acquired"
+
+
+def test_patches_equal_the_whole_volume(double, random_network, scan):
+    field, mask = scan
+    for network in (double, random_network):
+        whole, parts = (
+            predict(network, {"tissue-field": field}, mask, **STRAIGHT, options=InferenceOptions(patch=edge))
+            for edge in (0, 32)
+        )
+        difference = parts.maps["chi"] - whole.maps["chi"]
+        if network is double:
+            assert np.abs(difference).max() < 1e-6
+        # What a patch does not see beyond its border is blended away.
+        size = whole.maps["chi"][mask].std() * mask.sum() ** 0.5
+        assert np.linalg.norm(difference) < 0.08 * size
+        assert "32" in dict(parts.facts)["patches"]
+
+
+def test_too_little_memory_makes_patches(double, scan):
+    field, mask = scan
+    found = predict(double, {"tissue-field": field}, mask, **STRAIGHT, memory_gb=2e-3)
+    assert "edge" in dict(found.facts)["patches"]
+    assert np.allclose(found.maps["chi"][mask], 2 * field[mask], atol=1e-6)
+
+
+def test_threads_change_nothing_and_are_given_back(random_network, scan):
+    field, mask = scan
+    before = torch.get_num_threads()
+    maps = []
+    for threads in (1, 2):
+        with use_threads(threads):
+            maps.append(predict(random_network, {"tissue-field": field}, mask, **STRAIGHT).maps["chi"])
+    assert np.allclose(*maps, atol=1e-7)
+    assert torch.get_num_threads() == before
+
+
+def test_bfloat16_is_refused_where_it_moves_the_map(random_network, scan, monkeypatch):
+    field, mask = scan
+    monkeypatch.setattr(precision, "bfloat16_is_fast", lambda device: True)
+    monkeypatch.setattr(precision, "LARGEST_DIFFERENCE_PERCENT", 1e-9)
+    options = InferenceOptions(precision="auto")
+    refused = predict(random_network, {"tissue-field": field}, mask, **STRAIGHT, options=options)
+    plain = predict(random_network, {"tissue-field": field}, mask, **STRAIGHT)
+    assert dict(refused.facts)["precision"].startswith("float32")
+    assert "differs" in dict(refused.facts)["precision"]
+    assert np.array_equal(refused.maps["chi"], plain.maps["chi"])
+    monkeypatch.setattr(precision, "LARGEST_DIFFERENCE_PERCENT", 100.0)
+    taken = predict(random_network, {"tissue-field": field}, mask, **STRAIGHT, options=options)
+    assert dict(taken.facts)["precision"].startswith("bfloat16")
+    assert not np.array_equal(taken.maps["chi"], plain.maps["chi"])
+
+
+def test_difference_is_that_of_the_worst_channel_without_its_mean():
+    expected = torch.stack([torch.tensor([1.0, 3.0]), torch.tensor([100.0, 102.0])]).view(1, 2, 1, 1, 2)
+    found = expected + torch.tensor([0.0, 0.1]).view(1, 2, 1, 1, 1)
+    assert precision.difference_percent(expected, found) == pytest.approx(10.0, rel=1e-4)
+
+
+def test_truncated_division_is_that_of_the_inversion():
+    random = np.random.default_rng(0)
+    field = random.standard_normal((31, 28, 25)).astype(np.float32)
+    mask = np.zeros(field.shape, bool)
+    mask[4:27, 3:25, 2:20] = True
+    geometry = {"voxel_size_mm": (1.0, 1.2, 2.0), "b0_direction": (0.1, 0.2, 0.97)}
+    assert np.allclose(tkd_channel(field, mask, **geometry), tkd(field, mask, **geometry).chi_ppm, atol=1e-6)
+
+
+def test_truncated_division_enters_as_the_second_channel(linear_network, scan):
+    field, mask = scan
+    network = linear_network("inversion", {"tissue-field": 0.0, "tkd": 1.0}, ("chi",), voxel_size_mm=1.0)
+    found = predict(network, {"tissue-field": field}, mask, **STRAIGHT)
+    expected = tkd_channel(field, mask, **STRAIGHT)
+    assert np.allclose(found.maps["chi"], expected, atol=1e-6)
+
+
+def test_the_offset_of_a_total_field_does_not_matter(linear_network, scan):
+    field, mask = scan
+    network = linear_network("background", {"total-field": 1.0}, ("tissue-field",), voxel_size_mm=1.0)
+    once, shifted = (predict(network, {"total-field": field + c}, mask, **STRAIGHT).maps for c in (0, 1.5))
+    assert np.allclose(once["tissue-field"], shifted["tissue-field"], atol=1e-5)
+    assert np.allclose(once["tissue-field"], total_field_channel(field, mask), atol=1e-6)
+
+
+def test_sources_are_never_negative(linear_network, scan):
+    field, mask = scan
+    network = linear_network("separation", {"chi": 1.0}, ("chi-para", "chi-dia"), voxel_size_mm=1.0)
+    for geometry in (STRAIGHT, STRAIGHT | {"voxel_size_mm": (0.8, 0.8, 1.3)}):
+        found = predict(network, {"chi": field}, mask, **geometry)
+        assert min(values.min() for values in found.maps.values()) >= 0
+        assert found.maps["chi-para"][mask].any()
+        assert found.maps["chi-dia"][mask].any()
+
+
+def test_an_unrolled_network_gets_the_kernel_of_the_scan(linear_network, scan):
+    field, mask = scan
+    b0 = (0.3, -0.4, 0.86)
+    network = linear_network("inversion", {"tissue-field": 1.0}, ("chi",), kind="vandi", voxel_size_mm=1.0)
+    found = predict(network, {"tissue-field": field}, mask, voxel_size_mm=(1, 1, 1), b0_direction=b0, radians=1e-3)
+    assert dict(found.facts)["grid of the network"] == "as acquired"
+    wrong = predict(network, {"tissue-field": field}, mask, **STRAIGHT, radians=1e-3)
+    # two steps of the linear data term from 0, on a far larger grid
+    shape = (96, 96, 96)
+    dipole = dipole_kernel(shape, (1, 1, 1), b0)
+    inside = np.zeros(shape, np.float32)
+    given = np.zeros(shape, np.float32)
+    box = tuple(slice(0, n) for n in field.shape)
+    inside[box], given[box] = mask, field * mask
+
+    def convolve(x):
+        return irfftn(rfftn(x) * dipole, shape)
+
+    x = np.zeros(shape, np.float32)
+    for _ in range(2):
+        x = (x - convolve(inside * (convolve(x) - given))) * inside
+    errors = [np.linalg.norm(result.maps["chi"] - x[box]) / np.linalg.norm(x) for result in (found, wrong)]
+    assert errors[0] < 0.05
+    assert errors[1] > 0.2
+
+
+def test_adaptation_sees_what_the_network_sees_and_replaces_it(double, linear_network, scan):
+    field, mask = scan
+    seen = []
+
+    def adapt(network, given):
+        seen.append(given)
+        return linear_network("inversion", {"tissue-field": -1.0}, ("chi",), voxel_size_mm=1.0)
+
+    found = predict(double, {"tissue-field": field}, mask, **STRAIGHT, adapt=adapt)
+    assert len(seen) == 1
+    assert np.allclose(seen[0].inputs_ppm[0], field * mask)
+    assert np.allclose(found.maps["chi"], -field * mask, atol=1e-6)
+
+
+def test_what_cannot_work_is_said_clearly(double, linear_network, scan):
+    field, mask = scan
+    with pytest.raises(ValueError, match="mask is empty"):
+        predict(double, {"tissue-field": field}, mask & False, **STRAIGHT)
+    with pytest.raises(ValueError, match="one shape"):
+        predict(double, {"tissue-field": field[1:]}, mask, **STRAIGHT)
+    with pytest.raises(ValueError, match="needs tissue-field"):
+        predict(double, {"total-field": field}, mask, **STRAIGHT)
+    with pytest.raises(ValueError, match="20 ppm"):
+        predict(double, {"tissue-field": 2000 * field}, mask, **STRAIGHT)
+    with pytest.raises(ValueError, match="leave patch at 0"):
+        unrolled = linear_network("inversion", {"tissue-field": 1.0}, ("chi",), kind="vandi", voxel_size_mm=1.0)
+        predict(unrolled, {"tissue-field": field}, mask, **STRAIGHT, options=InferenceOptions(patch=32))
+
+
+def test_voxels_without_a_number_do_not_spread(double, scan):
+    field, mask = scan
+    spoiled = field.copy()
+    spoiled[20, 20, 18] = np.nan
+    assert np.isfinite(predict(double, {"tissue-field": spoiled}, mask, **STRAIGHT).maps["chi"]).all()
+
+
+def test_a_mask_too_thin_for_the_grid_is_refused(double):
+    mask = np.zeros((30, 30, 30), bool)
+    mask[15, 15, 15] = True
+    with pytest.raises(ValueError, match="too thin"):
+        predict(double, {"tissue-field": np.zeros(mask.shape)}, mask, voxel_size_mm=(0.3, 0.3, 0.3),
+                b0_direction=(0, 0, 1))  # fmt: skip
+
+
+def test_domains_differ_in_the_grid(scan):
+    spec = NetworkSpec("wide", "inversion", UnetSpec(width=2, levels=1, shortcut=True), (Channel("tissue-field"),),
+                       (Channel("chi"),), Domain(1.0, largest_tilt_degrees=30.0))  # fmt: skip
+    network = Network(spec, build_module(spec).eval())
+    field, mask = scan
+    found = predict(network, {"tissue-field": field}, mask, voxel_size_mm=(1, 1, 1), b0_direction=(0, 0.3, 0.95))
+    assert dict(found.facts)["grid of the network"] == "as acquired"
+    assert found.warnings == ()
