@@ -1,4 +1,4 @@
-"""What a network is: its task, architecture, channels with units and normalisation, and the domain it was trained on."""
+"""What a network is: its task, architecture, channels with units and normalisation, and its training domain."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from torch import nn
 
 LEVELS = 4  # poolings of the published networks
 ACTIVATIONS = ("relu", "leaky-relu")
+NORMS = ("batch", "none")
 CONCATENATIONS = ("skip-first", "up-first")
 
 
@@ -26,6 +27,7 @@ class UnetSpec:
     activation : after each normalisation; the leaky one has a slope of 0.1.
     concatenation : order of the two halves of the input of a decoder level.
     norm_epsilon, norm_momentum : of the batch normalisation, as torch means them.
+    norm : batch normalisation, or none, so that a patch keeps its scale; the published networks have the former.
     levels : poolings; the published networks have four.
     shortcut : whether a 1x1x1 convolution of the inputs is added to the output, so that the network learns only what
         is not linear in a voxel's inputs; the published networks have none.
@@ -39,12 +41,15 @@ class UnetSpec:
     concatenation: str = "up-first"
     norm_epsilon: float = 1e-5
     norm_momentum: float = 0.1
+    norm: str = "batch"
     levels: int = LEVELS
     shortcut: bool = False
 
     def __post_init__(self) -> None:
         if min(self.channels_in, self.channels_out, self.width) < 1:
             raise ValueError("A U-net needs at least one channel in, one out, and a width of at least one.")
+        if self.norm not in NORMS:
+            raise ValueError(f"Unknown normalisation {self.norm!r}; choose one of {', '.join(NORMS)}.")
         if not 1 <= self.levels <= 6:
             raise ValueError(f"A U-net has one to six levels of pooling; got {self.levels}.")
         if self.kernel < 1 or self.kernel % 2 == 0:
@@ -79,7 +84,8 @@ PUBLISHED: Mapping[str, UnetSpec] = MappingProxyType(
 class Unet(nn.Module):
     """Levels of two convolutions each (five as published), joined by pooling down and transposed convolutions up.
 
-    Input (n, channels_in, n0, n1, n2) with sizes that are multiples of 16 (2^levels), output (n, channels_out, n0, n1, n2).
+    Input (n, channels_in, n0, n1, n2) with sizes that are multiples of 16 (2^levels); output (n, channels_out, n0, n1,
+    n2).
 
     References
     ----------
@@ -99,7 +105,10 @@ class Unet(nn.Module):
         self.out = nn.Conv3d(spec.width, spec.channels_out, 1)
         self.shortcut = nn.Conv3d(spec.channels_in, spec.channels_out, 1) if spec.shortcut else None
         for module in self.modules():
-            if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
+            if isinstance(module, nn.Conv3d) and spec.norm == "none":
+                nn.init.kaiming_uniform_(module.weight, 0.1, nonlinearity="leaky_relu")
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
 
@@ -139,8 +148,9 @@ def _two(channels_in: int, channels_out: int, spec: UnetSpec) -> nn.Sequential:
 
 def _one(channels_in: int, channels_out: int, spec: UnetSpec) -> tuple[nn.Module, ...]:
     """Convolution, normalisation, activation."""
+    batch_norm = nn.BatchNorm3d(channels_out, eps=spec.norm_epsilon, momentum=spec.norm_momentum)
     return (
         nn.Conv3d(channels_in, channels_out, spec.kernel, padding=spec.kernel // 2),
-        nn.BatchNorm3d(channels_out, eps=spec.norm_epsilon, momentum=spec.norm_momentum),
+        batch_norm if spec.norm == "batch" else nn.Identity(),
         nn.LeakyReLU(0.1, inplace=True) if spec.activation == "leaky-relu" else nn.ReLU(inplace=True),
     )

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+NORMS = ("batch", "none")
+STARTS = ("adjoint", "division")
 KINDS = ("modl", "vandi", "lpcnn")
 
 
@@ -26,6 +28,14 @@ class UnrolledSpec:
     blocks : residual blocks of the network.
     dropout : in the blocks, while training.
     norm_epsilon : of the batch normalisation.
+    norm : "batch", as published, or "none".
+    residual : whether a learned mixture of the channels it is shown, at first susceptibility alone, is added to the
+        network's answer; not so in the published networks.
+    start : what a MoDL network sees first: the adjoint of the field times the step, as published, or its truncated
+        k-space division, from which few iterations suffice.
+    masked : whether MoDL's data term ends at the mask; as published it does not, and so takes the field for nought
+        outside.
+    first_step : step length at the start of training; as published where it is 0 (VaNDI 1, else 4).
     """
 
     kind: str = "modl"
@@ -34,12 +44,21 @@ class UnrolledSpec:
     blocks: int = 8
     dropout: float = 0.5
     norm_epsilon: float = 1e-5
+    norm: str = "batch"
+    residual: bool = False
+    start: str = "adjoint"
+    masked: bool = False
+    first_step: float = 0.0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"Unknown kind {self.kind!r}; choose one of {', '.join(KINDS)}.")
         if min(self.iterations, self.width, self.blocks) < 1:
             raise ValueError("Iterations, width and blocks must be at least one.")
+        if self.start not in STARTS:
+            raise ValueError(f"Unknown start {self.start!r}; choose one of {', '.join(STARTS)}.")
+        if self.norm not in NORMS:
+            raise ValueError(f"Unknown normalisation {self.norm!r}; choose one of {', '.join(NORMS)}.")
         if not 0 < self.norm_epsilon < 1:
             raise ValueError(f"The normalisation's epsilon is {self.norm_epsilon}; it must be between 0 and 1.")
 
@@ -55,6 +74,7 @@ class ResidualNet(nn.Module):
     def __init__(self, channels: int, spec: UnrolledSpec):
         super().__init__()
         width = spec.width
+        self.shortcut = nn.Conv3d(channels, channels, 1, bias=False) if spec.residual else None
         self.head = nn.Conv3d(channels, width, 3, padding=1, bias=False)
         self.blocks = nn.ModuleList(_Block(spec) for _ in range(spec.blocks))
         self.mix = nn.ModuleList(nn.Conv3d(width, width, 1, bias=False) for _ in range(2))
@@ -62,15 +82,21 @@ class ResidualNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv3d):
                 nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
+        if self.shortcut is not None:
+            with torch.no_grad():  # start as the data term alone
+                self.out.weight.zero_()
+                self.shortcut.weight.zero_()
+                self.shortcut.weight[0, 0] = 0.0 if spec.kind == "vandi" else 1.0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The same shape as the input."""
+        direct = None if self.shortcut is None else self.shortcut(x).float()
         x = torch.relu(self.head(x))
         for block in self.blocks:
             x = block(x)
         for mix in self.mix:
             x = torch.relu(mix(x))
-        return self.out(x)
+        return self.out(x) if direct is None else self.out(x).float() + direct
 
 
 class _Block(nn.Module):
@@ -78,10 +104,10 @@ class _Block(nn.Module):
         super().__init__()
         width, epsilon = spec.width, spec.norm_epsilon
         self.first = nn.Conv3d(width, width, 3, padding=1, bias=False)
-        self.first_norm = nn.BatchNorm3d(width, eps=epsilon)
+        self.first_norm = nn.BatchNorm3d(width, eps=epsilon) if spec.norm == "batch" else nn.Identity()
         self.dropout = nn.Dropout(spec.dropout)
         self.second = nn.Conv3d(width, width, 3, padding=1, bias=False)
-        self.second_norm = nn.BatchNorm3d(width, eps=epsilon)
+        self.second_norm = nn.BatchNorm3d(width, eps=epsilon) if spec.norm == "batch" else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         inner = self.dropout(torch.relu(self.first_norm(self.first(x))))
@@ -104,7 +130,7 @@ class Unrolled(nn.Module):
         self.spec = spec
         nets = spec.iterations if spec.kind == "vandi" else 1
         self.nets = nn.ModuleList(ResidualNet(spec.unknowns, spec) for _ in range(nets))
-        self.step = nn.Parameter(torch.full((nets,), 1.0 if spec.kind == "vandi" else 4.0))
+        self.step = nn.Parameter(torch.full((nets,), spec.first_step or (1.0 if spec.kind == "vandi" else 4.0)))
         # Mean and s.d. of each unknown in ppm, set from the training data and kept with the weights.
         self.register_buffer("mean", torch.zeros(spec.unknowns), persistent=False)
         self.register_buffer("deviation", torch.ones(spec.unknowns), persistent=False)
@@ -137,11 +163,15 @@ class Unrolled(nn.Module):
         if self.spec.kind == "lpcnn":
             return self._lpcnn(field, dipole, mask)
         adjoint = modl_adjoint(field, dipole)
-        x = self.step[0] * adjoint
+        if self.spec.start == "division":
+            x = torch.cat((truncated_division(field, dipole), torch.zeros_like(field)), dim=1)
+        else:
+            x = self.step[0] * adjoint
         for iteration in range(self.spec.iterations):
             x = self._regularised(self.nets[0], x, mask)
             if iteration + 1 < self.spec.iterations:
-                x = x - self.step[0] * modl_adjoint(modl_forward(x, dipole), dipole) + self.step[0] * adjoint
+                explained = modl_forward(x, dipole) * (mask if self.spec.masked else 1)
+                x = x - self.step[0] * modl_adjoint(explained, dipole) + self.step[0] * adjoint
         return x
 
     def _vandi(self, field, dipole, mask, weights, radians) -> torch.Tensor:
@@ -180,6 +210,15 @@ def convolve(x: torch.Tensor, spectrum: torch.Tensor) -> torch.Tensor:
     product = torch.fft.rfftn(x.float(), s=grid, dim=axes) * spectrum
     result = torch.fft.irfftn(product, s=grid, dim=axes)
     return result if grid == sizes else result[..., : sizes[0], : sizes[1], : sizes[2]]
+
+
+def truncated_division(field: torch.Tensor, dipole: torch.Tensor, threshold: float = 0.15) -> torch.Tensor:
+    """Field over the kernel, whose values below the threshold are lifted to it; (n, 1, ...) in ppm."""
+    lifted = torch.where(dipole.abs() > threshold, dipole, torch.where(dipole < 0, -threshold, threshold))
+    inverse = 1 / lifted
+    inverse[..., 0, 0, 0] = 0
+    response = (dipole * inverse).mean(dim=(-3, -2, -1), keepdim=True)
+    return convolve(field, inverse / response)
 
 
 def modl_forward(x: torch.Tensor, dipole: torch.Tensor) -> torch.Tensor:

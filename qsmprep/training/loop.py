@@ -155,10 +155,10 @@ STARTS = {
 
 
 def _start_as_identity(spec: NetworkSpec, module: nn.Module) -> None:
-    """Let the shortcut start as the voxel-wise answer, in normalised units, and the rest at nearly nothing."""
+    """Let the shortcut start as the voxel-wise answer, in normalised units, and the rest at nothing."""
     with torch.no_grad():
         module.shortcut.weight.zero_()
-        module.out.weight.mul_(0.1)
+        module.out.weight.zero_()
         for o, output in enumerate(spec.outputs):
             constant = -output.mean
             for i, channel in enumerate(spec.inputs):

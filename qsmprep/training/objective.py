@@ -12,6 +12,9 @@ from qsmprep.nets.unrolled import convolve
 from qsmprep.training.patches import PHASE_RADIANS_PER_PPM, Batch
 from qsmprep.training.recipe import TrainingOptions
 
+SMALLEST_SIZE = 0.1  # normalised units; keeps the relative error of an empty label finite
+OFF_DIAGONAL_SHARE = 0.1  # of susceptibility's weight: that field hides in noise
+
 
 def loss(spec: NetworkSpec, module: nn.Module, batch: Batch, options: TrainingOptions) -> torch.Tensor:
     """Weighted sum of mean absolute error, gradient loss and misfit to the model, over the patch without its rim.
@@ -23,12 +26,22 @@ def loss(spec: NetworkSpec, module: nn.Module, batch: Batch, options: TrainingOp
     inner = (..., *(slice(options.margin, n - options.margin) for n in found.shape[2:]))
     mask = batch.mask[inner]
     a, b = (normalised(spec.outputs, image[inner], mask) for image in (found, batch.labels))
-    total = options.l1 * (a - b).abs().mean() / mask.mean().clamp_min(1e-3)
+    total = options.l1 * _mean_error(spec, a, b, mask, relative=options.relative)
     if options.gradient:
         total = total + options.gradient * gradient_loss(a, b)
     if options.model and (misfit := _misfit(spec, found, batch, inner)) is not None:
         total = total + options.model * misfit
     return total
+
+
+def _mean_error(spec: NetworkSpec, a, b, mask, *, relative: bool) -> torch.Tensor:
+    """Mean absolute error inside the mask over patches and channels; relative: over the mean size of each label."""
+    voxels = mask.sum((2, 3, 4)).clamp_min(1)
+    wrong = (a - b).abs().sum((2, 3, 4)) / voxels
+    if relative:
+        wrong = wrong / (b.abs().sum((2, 3, 4)) / voxels + SMALLEST_SIZE)
+    shares = [OFF_DIAGONAL_SHARE if name == "off-diagonal-field" else 1.0 for name in quantities(spec.outputs)]
+    return (wrong * torch.tensor(shares, device=wrong.device)).mean()
 
 
 def apply(spec: NetworkSpec, module: nn.Module, batch: Batch) -> torch.Tensor:

@@ -1,0 +1,122 @@
+"""Adaptation of a trained inversion network to one case, by the physics of its field."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qsmprep.convergence import Convergence
+from qsmprep.nets.adaptation.options import AdaptOptions
+from qsmprep.options import check_options
+
+if TYPE_CHECKING:
+    from qsmprep.nets.network import Network
+
+__all__ = ["AdaptOptions", "Adapted", "adapt"]
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """A network adapted to one case.
+
+    Attributes
+    ----------
+    network : with weights of its own, in evaluation mode.
+    convergence : its history is the loss before each step.
+    seconds : wall time of all.
+    """
+
+    network: Network
+    convergence: Convergence
+    seconds: float
+
+
+def adapt(
+    network: Network,
+    inputs_ppm: np.ndarray,
+    mask: np.ndarray,
+    *,
+    weights: np.ndarray | None = None,
+    radians_per_ppm: float,
+    voxel_size_mm: tuple[float, float, float],
+    b0_direction: tuple[float, float, float],
+    options: AdaptOptions = AdaptOptions(),  # noqa: B008
+    synthetic: Iterator[tuple[Any, Any, Any]] | None = None,
+    device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> Adapted:
+    """A copy of a network with weights adapted to one case, so that its map explains that case's field.
+
+    Parameters
+    ----------
+    network : trained for the inversion of a tissue field; it is not changed.
+    inputs_ppm : (channels, n0, n1, n2) in the order of `network.spec.inputs`, on the voxels that the network knows. The
+        tissue field is the data; other channels are given and stay as they are.
+    mask : (n0, n1, n2) where the field is valid.
+    weights : (n0, n1, n2) data weights W >= 0, scaled here so that the 99.9th percentile in the mask is 1, and clipped
+        there; None: the mask.
+    radians_per_ppm : phase r of 1 ppm in the non-linear data term, 2 pi times the centre frequency in MHz times a time
+        in s; field differences of more than pi / r are taken for wraps.
+    voxel_size_mm : edge lengths in mm.
+    b0_direction : direction of B0 in voxel axes.
+    options : the method and its parameters.
+    synthetic : pairs for DANN (see `dann`).
+    device : "cpu", or a torch device.
+    progress : called as progress(iteration, iterations).
+
+    Returns
+    -------
+    Adapted. The same input gives the same weights for the same number of threads.
+
+    Raises
+    ------
+    ValueError : options outside their range; shapes or values that do not fit; no synthetic pairs for DANN.
+
+    References
+    ----------
+    Zhang 2020 (FINE); the domain-adapted entry to the 2019 challenge (DANN).
+    """
+    check_options(options)
+    begin = time.perf_counter()
+    import torch  # here, as the options of this package are read at every start of the program
+
+    from qsmprep.nets.adaptation.case import make_case
+    from qsmprep.nets.adaptation.dann import dann
+    from qsmprep.nets.adaptation.fine import fine
+    from qsmprep.nets.precision import bfloat16_is_fast, bounded_threads
+
+    if options.method == "none":
+        return Adapted(network, Convergence(0, True, (), "loss", 0.0), 0.0)
+    if options.method == "dann" and synthetic is None:
+        raise ValueError("DANN needs synthetic pairs.")
+    device = device.removeprefix("torch:")
+    case = make_case(
+        network.spec,
+        inputs_ppm,
+        mask,
+        weights=weights,
+        radians_per_ppm=radians_per_ppm,
+        voxel_size_mm=voxel_size_mm,
+        b0_direction=b0_direction,
+        nonlinear=options.nonlinear,
+        half_precision=options.precision == "bfloat16" or (options.precision == "auto" and bfloat16_is_fast(device)),
+        device=device,
+    )
+    home = next(network.module.parameters()).device
+    module = copy.deepcopy(network.module).to(case.mask.device, memory_format=torch.channels_last_3d)
+    module.requires_grad_(True)
+    with bounded_threads():
+        if options.method == "fine":
+            losses, converged = fine(module, case, options, progress)
+        else:
+            losses, converged = dann(module, case, options, synthetic, progress)
+    module.zero_grad(set_to_none=True)
+    seconds = time.perf_counter() - begin
+    convergence = Convergence(len(losses), converged, tuple(losses), "loss", seconds)
+    return Adapted(dataclasses.replace(network, module=module.to(home).eval()), convergence, seconds)

@@ -1,0 +1,185 @@
+"""One case in a network's view: the box around its mask, whole or by parts."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from qsmprep.dipole import dipole_kernel
+from qsmprep.fourier import fast_shape
+from qsmprep.nets.adaptation.data_term import PADDING, DataTerm, data_term, largest_weight_one
+from qsmprep.nets.network import forward
+from qsmprep.nets.spec import NetworkSpec, quantities
+from qsmprep.volume import Frame, bounding_box
+
+Box = tuple[slice, slice, slice]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Images of one case on the device where it is adapted to, cropped to the mask.
+
+    Attributes
+    ----------
+    spec : of the network.
+    inputs_ppm : (1, channels, n0, n1, n2).
+    mask : (1, 1, n0, n1, n2) float32.
+    data : its data term.
+    voxel_size_mm, b0_direction : geometry.
+    half_precision : whether the network's inner numbers are bfloat16.
+    """
+
+    spec: NetworkSpec
+    inputs_ppm: torch.Tensor
+    mask: torch.Tensor
+    data: DataTerm
+    voxel_size_mm: tuple[float, float, float]
+    b0_direction: tuple[float, float, float]
+    half_precision: bool
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of the cropped volume."""
+        return tuple(self.mask.shape[-3:])
+
+    @property
+    def multiple(self) -> int:
+        """Sizes that the network takes are multiples of this."""
+        return network_multiple(self.spec)
+
+    def outputs(self, module: nn.Module, box: Box | None = None) -> torch.Tensor:
+        """The network's outputs in ppm for the whole volume or for a box of it."""
+        part = (..., *box) if box else (...,)
+        given = {}
+        if self.spec.unrolled and self.spec.architecture.kind == "vandi":
+            given = {"weights": self.data.weights[part], "radians": self.data.radians_per_ppm}
+        return self.of(module, self.inputs_ppm[part], self.mask[part], **given)
+
+    def of(self, module: nn.Module, inputs_ppm: torch.Tensor, mask: torch.Tensor, **given) -> torch.Tensor:
+        """Outputs in ppm of any inputs on the case's grid; an unrolled network sees the kernel of that shape."""
+        dipole = _kernel(tuple(mask.shape[-3:]), self.voxel_size_mm, self.b0_direction) if self.spec.unrolled else None
+        dipole = None if dipole is None else dipole.to(mask.device)
+        with torch.autocast(mask.device.type, dtype=torch.bfloat16, enabled=self.half_precision):
+            return forward(self.spec, module, inputs_ppm, mask, dipole, **given).float()
+
+    def random_box(self, random: np.random.Generator, edge: int) -> tuple[Box, Box]:
+        """A box around a random voxel of the mask, and the part of it that is far enough from what was cut off.
+
+        The box starts on the grid of the poolings. A sixth of its edge is left out at each side, unless the volume
+        ends there.
+        """
+        voxels = self.mask.nonzero()
+        centre = voxels[random.integers(len(voxels))][-3:].tolist()
+        multiple, box, inner = self.multiple, [], []
+        for middle, size in zip(centre, self.shape, strict=True):
+            length = min(-(-edge // multiple) * multiple, size)
+            start = min(max(middle - length // 2, 0), size - length) // multiple * multiple
+            stop, margin = start + length, length // 6
+            box.append(slice(start, stop))
+            inner.append(slice(start + margin if start else 0, stop - margin if stop < size else size))
+        return tuple(box), tuple(inner)
+
+
+@functools.lru_cache(maxsize=4)
+def _kernel(shape, voxel_size_mm, b0_direction) -> torch.Tensor:
+    return torch.as_tensor(dipole_kernel(shape, voxel_size_mm, b0_direction))
+
+
+def network_multiple(spec: NetworkSpec) -> int:
+    """Sizes that a network takes are multiples of this."""
+    return 1 if spec.unrolled else spec.architecture.multiple
+
+
+def make_case(
+    spec: NetworkSpec,
+    inputs_ppm: np.ndarray,
+    mask: np.ndarray,
+    *,
+    weights: np.ndarray | None,
+    radians_per_ppm: float,
+    voxel_size_mm: tuple[float, float, float],
+    b0_direction: tuple[float, float, float],
+    nonlinear: bool,
+    half_precision: bool,
+    device: str,
+) -> Case:
+    """The case of `adapt`'s arguments.
+
+    Raises
+    ------
+    ValueError : shapes that do not fit, values that are not finite, or a network that does not invert a tissue field.
+    """
+    mask = np.asarray(mask) > 0
+    _check(spec, inputs_ppm, mask, weights)
+    # An unrolled network convolves the volume it is given, so that this needs the zeros itself.
+    box = bounding_box(mask)
+    sizes = tuple(part.stop - part.start for part in box)
+    multiple = network_multiple(spec)
+    padded = fast_shape(tuple(n + PADDING for n in sizes)) if spec.unrolled else _multiples(sizes, multiple)
+    frame = Frame(tuple(mask.shape), box, padded)
+
+    def tensor(image: np.ndarray) -> torch.Tensor:
+        inside = np.where(mask, image, 0).astype(np.float32)
+        return torch.as_tensor(frame.crop(inside), device=device)[None, None]
+
+    inputs = torch.cat([tensor(channel) for channel in inputs_ppm], dim=1)
+    inside = tensor(mask)
+    geometry = {"voxel_size_mm": tuple(voxel_size_mm), "b0_direction": tuple(b0_direction)}
+    at = quantities(spec.inputs).index("tissue-field")
+    data = data_term(
+        inputs[:, at : at + 1],
+        inside,
+        weights=None if weights is None else tensor(largest_weight_one(np.asarray(weights), mask)),
+        radians_per_ppm=radians_per_ppm,
+        nonlinear=nonlinear,
+        **geometry,
+    )
+    return Case(spec, inputs, inside, data, half_precision=half_precision, **geometry)
+
+
+def _multiples(sizes: tuple[int, ...], multiple: int) -> tuple[int, ...]:
+    return tuple(-(-n // multiple) * multiple for n in sizes)
+
+
+def _check(spec: NetworkSpec, inputs_ppm: np.ndarray, mask: np.ndarray, weights: np.ndarray | None) -> None:
+    if spec.task != "inversion" or "tissue-field" not in quantities(spec.inputs):
+        raise ValueError(f"Only a network that inverts a tissue field can be adapted to a case; {spec.name!r} is for "
+                         f"{spec.task} of {', '.join(quantities(spec.inputs))}.")  # fmt: skip
+    expected = (len(spec.inputs), *mask.shape)
+    if mask.ndim != 3 or np.shape(inputs_ppm) != expected:
+        raise ValueError(f"{spec.name!r} needs inputs of shape {expected}; got {np.shape(inputs_ppm)}.")
+    if weights is not None and np.shape(weights) != mask.shape:
+        raise ValueError(f"The weights have shape {np.shape(weights)}, the mask {mask.shape}.")
+    if not mask.any():
+        raise ValueError("The mask is empty: no voxel to adapt to.")
+    if not np.isfinite(np.asarray(inputs_ppm)[:, mask]).all():
+        raise ValueError("The inputs hold values that are not finite inside the mask.")
+    if not np.asarray(inputs_ppm)[quantities(spec.inputs).index("tissue-field")][mask].any():
+        raise ValueError("The tissue field is 0 everywhere inside the mask: nothing to adapt to.")
+
+
+@contextlib.contextmanager
+def frugal(module: nn.Module) -> Iterator[None]:
+    """Within it, levels of a U-net and blocks of an unrolled network are computed again rather than kept for descent.
+
+    A third more time for about half the memory. A batch normalisation that learns its statistics takes in each volume
+    twice, which is only a larger momentum.
+    """
+    if hasattr(module, "encoder"):
+        parts = [*module.encoder, *module.decoder]
+    else:
+        parts = [block for net in module.nets for block in net.blocks]
+    for part in parts:
+        part.forward = functools.partial(checkpoint, part.forward, use_reentrant=False, preserve_rng_state=False)
+    try:
+        yield
+    finally:
+        for part in parts:
+            del part.forward
