@@ -94,6 +94,7 @@ class Invert(MethodStep):
             b0_direction=tuple(self.inputs.b0_direction or grid.b0_direction),
             echo_times_s=tuple(self.inputs.echo_times),
             centre_frequency_mhz=self.inputs.centre_frequency,
+            synthetic=self._synthetic(),
             **images,
         )
         check_susceptibility_ppm(result.chi_ppm, result.mask)
@@ -103,6 +104,15 @@ class Invert(MethodStep):
         self._results["chi"] = write_volume(folder / "chi.nii", result.chi_ppm, grid)
         self._results["mask"] = write_volume(folder / "mask.nii", result.mask, grid)
         return record
+
+    def _synthetic(self):
+        """Simulated pairs for a network that is adapted by them; else None."""
+        if (self.inputs.options or {}).get("adapt") != "dann":
+            return None
+        from qsmprep.training.synthetic import synthetic_pairs
+        from qsmprep.weights.store import load_network
+
+        return synthetic_pairs(load_network(self.inputs.network).spec)
 
 
 def _read(name: str, path: str, centre_frequency: float) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from qsmprep.inversion import Inversion
 from qsmprep.inversion.inputs import checked_field
 
 if TYPE_CHECKING:
+    from qsmprep.inversion.network_adaptation import Adapter
     from qsmprep.nets.inference_options import InferenceOptions
     from qsmprep.nets.network import Network
 
@@ -28,7 +30,7 @@ def invert_by_network(
     options: InferenceOptions,
     weights: np.ndarray | None = None,
     radians: float | None = None,
-    adapt: Callable | None = None,
+    adapt: Adapter | None = None,
     memory_gb: float = 0.0,
     progress: Callable[[int, int], None] | None = None,
     device: str = "cpu",
@@ -45,7 +47,7 @@ def invert_by_network(
     b0_direction : direction of B0 in voxel axes.
     options : InferenceOptions of the method.
     weights, radians : of a non-linear data term, for networks that have one.
-    adapt : (network, what it sees of the scan) -> network adapted to it; see `qsmprep.nets.inference.predict`.
+    adapt : what adapts the network to the scan, if anything shall.
     memory_gb : that may be taken, in GiB; 0: no limit.
     progress : called as progress(done, total).
     device : "cpu", or a torch device.
@@ -64,7 +66,6 @@ def invert_by_network(
     options.role.check(network.spec, method)
     checked = {quantity: checked_field(field, mask)[0] for quantity, field in fields_ppm.items()}
     inside = np.asarray(mask) > 0
-    # Adaptation to the scan (FINE, DANN) enters here, through `adapt`: it sees the very input of the network.
     found = predict(
         network, checked, inside, voxel_size_mm=voxel_size_mm, b0_direction=b0_direction, options=options,
         weights=weights, radians=radians, adapt=adapt, memory_gb=memory_gb, progress=progress, device=device,
@@ -75,4 +76,8 @@ def invert_by_network(
         for quantity, values in others
     )
     end = Convergence(1, True, (), "network", time.perf_counter() - begin)
+    if adapt is not None and adapt.outcome is not None:
+        end = dataclasses.replace(adapt.outcome.convergence, monitored="loss of the adaptation to the case")
+        facts += (("adapted to the case by", adapt.options.method),
+                  ("seconds of the adaptation", round(adapt.outcome.seconds, 1)))  # fmt: skip
     return Inversion(chi[1], inside, end, found.warnings, facts)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from qsmprep.inversion import Inversion
+from qsmprep.inversion.inputs import checked_image
+from qsmprep.inversion.network_adaptation import AdaptingOptions, adapter_for
 from qsmprep.inversion.network_inversion import invert_by_network
-from qsmprep.nets.inference_options import InferenceOptions, weights_option
+from qsmprep.nets.inference_options import weights_option
 from qsmprep.nets.role import Role
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class QsmnetOptions(InferenceOptions):
+class QsmnetOptions(AdaptingOptions):
     """Options of the inversion by a U-net."""
 
     role: ClassVar[Role] = Role("inversion")
@@ -32,6 +34,10 @@ def qsmnet(
     network: Network,
     voxel_size_mm: tuple[float, float, float],
     b0_direction: tuple[float, float, float],
+    centre_frequency_mhz: float | None = None,
+    echo_times_s: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
+    synthetic: Iterator[tuple[Any, Any, Any]] | None = None,
     options: QsmnetOptions = QsmnetOptions(),
     memory_gb: float = 0.0,
     progress: Callable[[int, int], None] | None = None,
@@ -49,6 +55,9 @@ def qsmnet(
     network : a U-net for inversion, from the tissue field, with or without truncated division as a second channel.
     voxel_size_mm : edge lengths in mm.
     b0_direction : direction of B0 in voxel axes.
+    centre_frequency_mhz, echo_times_s, weights : of the data term of adaptation; the weights are (n0, n1, n2), >= 0,
+        None for the mask.
+    synthetic : simulated pairs (inputs, labels, mask) for the adaptation by DANN.
     options : weights, grid, precision and patches.
     memory_gb : that may be taken, in GiB; 0: no limit.
     progress : called as progress(done, total).
@@ -66,7 +75,12 @@ def qsmnet(
     ----------
     Yoon 2018 (QSMnet); Jung 2020 (QSMnet+).
     """
+    adapt = adapter_for(
+        options, centre_frequency_mhz=centre_frequency_mhz, echo_times_s=echo_times_s, synthetic=synthetic,
+        device=device, progress=progress,
+    )  # fmt: skip
+    given = checked_image(weights, np.asarray(mask) > 0, "The data weights") if adapt else None
     return invert_by_network(
         network, "qsmnet", {"tissue-field": field_ppm}, mask, voxel_size_mm=voxel_size_mm, b0_direction=b0_direction,
-        options=options, memory_gb=memory_gb, progress=progress, device=device,
+        options=options, weights=given, adapt=adapt, memory_gb=memory_gb, progress=progress, device=device,
     )  # fmt: skip

@@ -1,0 +1,73 @@
+"""Adaptation reached through the options of an inversion, as the command line gives them."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from qsmprep import registry, settings
+from qsmprep.dipole import dipole_kernel
+from qsmprep.fourier import irfftn, rfftn
+from qsmprep.training.synthetic import synthetic_pairs
+
+PHASE = {"centre_frequency_mhz": 127.7, "echo_times_s": np.array([0.005, 0.011])}
+GEOMETRY = {"voxel_size_mm": (1.0, 1.0, 1.0), "b0_direction": (0.0, 0.0, 1.0)}
+
+
+@pytest.fixture(scope="module")
+def scan():
+    """A few sources and their field in ppm, in a box."""
+    mask = np.zeros((28, 28, 28), bool)
+    mask[2:26, 2:26, 2:26] = True
+    chi = np.zeros(mask.shape, np.float32)
+    chi[8:12, 9:15, 10:13], chi[16:20, 15:19, 12:18] = 0.1, -0.08
+    field = irfftn(rfftn(chi) * dipole_kernel(chi.shape, (1.0, 1.0, 1.0)), chi.shape) * mask
+    return chi, field.astype(np.float32), mask
+
+
+def run(network, scan, **changes):
+    _, field, mask = scan
+    method = registry.find("inversion", "qsmnet")
+    options = dataclasses.replace(settings.build({}).options_of("inversion", "qsmnet"), **changes)
+    return method.run(options, network=network, field_ppm=field, mask=mask, **GEOMETRY, **PHASE)
+
+
+@pytest.fixture
+def network(linear_network):
+    made = linear_network("inversion", {"tissue-field": 1.0}, ("chi",), voxel_size_mm=1.0)
+    with torch.no_grad():  # so that the U-net itself can learn
+        made.module.out.weight.normal_(0, 0.01, generator=torch.Generator().manual_seed(1))
+    return made
+
+
+def misfit(chi, scan):
+    _, field, mask = scan
+    return np.linalg.norm((irfftn(rfftn(chi) * dipole_kernel(chi.shape, (1.0, 1.0, 1.0)), chi.shape) - field)[mask])
+
+
+def test_fine_lowers_the_misfit_and_leaves_the_network_alone(network, scan):
+    before = {name: tensor.clone() for name, tensor in network.module.state_dict().items()}
+    plain = run(network, scan)
+    adapted = run(network, scan, adapt="fine", adapt_iterations=12, adapt_learning_rate=1e-2, adapt_tolerance=0.0)
+    assert misfit(adapted.chi_ppm, scan) < 0.9 * misfit(plain.chi_ppm, scan)
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.module.state_dict().items())
+    assert adapted.convergence.iterations == 12 and len(adapted.convergence.history) == 12
+    assert ("adapted to the case by", "fine") in adapted.facts
+    assert not [fact for fact in plain.facts if "adapted" in fact[0]]
+
+
+def test_the_same_case_gives_the_same_map(network, scan):
+    words = {"adapt": "fine", "adapt_iterations": 3, "adapt_tolerance": 0.0}
+    assert np.array_equal(run(network, scan, **words).chi_ppm, run(network, scan, **words).chi_ppm)
+
+
+def test_dann_without_simulated_pairs_is_refused(network, scan):
+    with pytest.raises(ValueError, match="synthetic pairs"):
+        run(network, scan, adapt="dann", adapt_iterations=1)
+
+
+def test_unrolled_networks_have_no_dann(linear_network):
+    unrolled = linear_network("inversion", {"tissue-field": 1.0}, ("chi",), kind="vandi")
+    with pytest.raises(ValueError, match="take fine"):
+        synthetic_pairs(unrolled.spec)
