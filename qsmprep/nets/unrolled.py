@@ -10,6 +10,7 @@ from torch import nn
 
 NORMS = ("batch", "none")
 STARTS = ("adjoint", "division")
+DATA_TERMS = ("gradient", "proximal")
 KINDS = ("modl", "vandi", "lpcnn")
 
 
@@ -35,6 +36,9 @@ class UnrolledSpec:
         k-space division, from which few iterations suffice.
     masked : whether MoDL's data term ends at the mask; as published it does not, and so takes the field for nought
         outside.
+    data_term : how a MoDL network returns to the data between its answers: a gradient step, as published, or the exact
+        minimum of |M (D chi + dB - f)|^2 + step |chi - its answer|^2 in k-space, once more after the last answer, with
+        a step of its own each time.
     first_step : step length at the start of training; as published where it is 0 (VaNDI 1, else 4).
     """
 
@@ -48,6 +52,7 @@ class UnrolledSpec:
     residual: bool = False
     start: str = "adjoint"
     masked: bool = False
+    data_term: str = "gradient"
     first_step: float = 0.0
 
     def __post_init__(self) -> None:
@@ -55,6 +60,8 @@ class UnrolledSpec:
             raise ValueError(f"Unknown kind {self.kind!r}; choose one of {', '.join(KINDS)}.")
         if min(self.iterations, self.width, self.blocks) < 1:
             raise ValueError("Iterations, width and blocks must be at least one.")
+        if self.data_term not in DATA_TERMS:
+            raise ValueError(f"Unknown data term {self.data_term!r}; choose one of {', '.join(DATA_TERMS)}.")
         if self.start not in STARTS:
             raise ValueError(f"Unknown start {self.start!r}; choose one of {', '.join(STARTS)}.")
         if self.norm not in NORMS:
@@ -130,7 +137,8 @@ class Unrolled(nn.Module):
         self.spec = spec
         nets = spec.iterations if spec.kind == "vandi" else 1
         self.nets = nn.ModuleList(ResidualNet(spec.unknowns, spec) for _ in range(nets))
-        self.step = nn.Parameter(torch.full((nets,), spec.first_step or (1.0 if spec.kind == "vandi" else 4.0)))
+        steps = spec.iterations if spec.data_term == "proximal" else nets
+        self.step = nn.Parameter(torch.full((steps,), spec.first_step or (1.0 if spec.kind == "vandi" else 4.0)))
         # Mean and s.d. of each unknown in ppm, set from the training data and kept with the weights.
         self.register_buffer("mean", torch.zeros(spec.unknowns), persistent=False)
         self.register_buffer("deviation", torch.ones(spec.unknowns), persistent=False)
@@ -169,7 +177,9 @@ class Unrolled(nn.Module):
             x = self.step[0] * adjoint
         for iteration in range(self.spec.iterations):
             x = self._regularised(self.nets[0], x, mask)
-            if iteration + 1 < self.spec.iterations:
+            if self.spec.data_term == "proximal":
+                x = _nearest_explaining(x, field, dipole, mask, self.step[iteration].abs())
+            elif iteration + 1 < self.spec.iterations:
                 explained = modl_forward(x, dipole) * (mask if self.spec.masked else 1)
                 x = x - self.step[0] * modl_adjoint(explained, dipole) + self.step[0] * adjoint
         return x
@@ -210,6 +220,16 @@ def convolve(x: torch.Tensor, spectrum: torch.Tensor) -> torch.Tensor:
     product = torch.fft.rfftn(x.float(), s=grid, dim=axes) * spectrum
     result = torch.fft.irfftn(product, s=grid, dim=axes)
     return result if grid == sizes else result[..., : sizes[0], : sizes[1], : sizes[2]]
+
+
+def _nearest_explaining(x, field, dipole, mask, step) -> torch.Tensor:
+    """The susceptibility near that of `x` that explains the field in the mask; (n, 2, ...), the other channel kept.
+
+    Outside the mask the field is taken to be that of `x`, so chi + F^-1 [D F r / (D^2 + step)], r = M (f - A x).
+    """
+    missing = mask * (field - modl_forward(x, dipole))
+    chi = x[:, :1] + convolve(missing, dipole / (dipole**2 + step))
+    return torch.cat((chi * mask, x[:, 1:].float()), dim=1)
 
 
 def truncated_division(field: torch.Tensor, dipole: torch.Tensor, threshold: float = 0.15) -> torch.Tensor:
