@@ -1,4 +1,9 @@
-"""Whether a scan resembles what a network was trained on."""
+"""Whether a scan resembles what a network was trained on.
+
+Its noise is told by the peak signal-to-noise ratio (SNR): the brightest signal of the first echo over the standard
+deviation of the noise in its real (and in its imaginary) part. Training draws it, `qsmprep.field.snr.peak_snr` measures
+it in the field map of a scan, somewhat too low where voxels are large or noise is little.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +35,7 @@ def outside_domain(
     spec : of the network.
     voxel_size_mm, b0_direction : of the volume that the network is given.
     field_deviation_ppm : s.d. of the input field inside the mask; None: not known, or no field among the inputs.
-    snr : peak signal-to-noise ratio of the magnitude; None: not known.
+    snr : peak signal-to-noise ratio as defined above; None: not known.
     """
     domain, found = spec.domain, []
     if any(abs(h - domain.voxel_size_mm) > SAME_SIZE * domain.voxel_size_mm for h in voxel_size_mm):
@@ -41,9 +46,14 @@ def outside_domain(
         found.append(f"B0 {tilt:.0f} degrees off the third axis, trained up to {domain.largest_tilt_degrees:g}")
     if field_deviation_ppm is not None and (told := _outside(field_deviation_ppm, domain.field_deviation_ppm)):
         found.append(f"a field whose standard deviation is {field_deviation_ppm:.3g} ppm, trained on {told} ppm")
-    if snr is not None and (told := _outside(snr, domain.snr)):
-        found.append(f"a signal-to-noise ratio of {snr:.0f}, trained on {told}")
-    return tuple(f"Outside what {spec.name} was trained on: {text}." for text in found)
+    return tuple(_departure(spec, text) for text in found) + outside_snr(spec, snr)
+
+
+def outside_snr(spec: NetworkSpec, snr: float | None) -> tuple[str, ...]:
+    """A warning where the peak signal-to-noise ratio of a scan is none of those trained on; None: not known."""
+    if snr is None or not (told := _outside(snr, spec.domain.snr)):
+        return ()
+    return (_departure(spec, f"a peak signal-to-noise ratio of about {snr:.0f}, trained on {told}"),)
 
 
 def coarser_than_trained(spec: NetworkSpec, voxel_size_mm: tuple[float, float, float]) -> tuple[str, ...]:
@@ -67,6 +77,10 @@ def check_units(images: dict[str, np.ndarray], mask: np.ndarray) -> None:
     for quantity in FIELDS:
         if quantity in images:
             check_field_ppm(images[quantity][mask])
+
+
+def _departure(spec: NetworkSpec, text: str) -> str:
+    return f"Outside what {spec.name} was trained on: {text}."
 
 
 def _outside(value: float, allowed: tuple[float, float]) -> str:

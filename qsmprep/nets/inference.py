@@ -71,6 +71,7 @@ def predict(
     options: InferenceOptions = DEFAULTS,
     weights: np.ndarray | None = None,
     radians: float | None = None,
+    snr: float | None = None,
     adapt: Callable[[Network, Seen], Network] | None = None,
     memory_gb: float = 0.0,
     progress: Callable[[int, int], None] | None = None,
@@ -88,6 +89,8 @@ def predict(
     options : grid, precision and patches.
     weights : (n0, n1, n2) of the non-linear data term of an unrolled network; None: the mask.
     radians : phase of 1 ppm in that term; None: the network's own.
+    snr : peak signal-to-noise ratio of the scan as `qsmprep.nets.domain` defines it, to warn of one that was not
+        trained on; None: not known.
     adapt : makes of the network one adapted to this scan, called once with what the network sees first.
     memory_gb : that may be taken, in GiB; 0: no limit.
     progress : called as progress(done, total) after each patch of each lattice.
@@ -129,7 +132,7 @@ def predict(
             maps[quantity] = _not_negative(spec, quantity, values)
     facts = (("grid of the network", grid.words()), ("precision", runner.precision.words()),
              ("patches", runner.words()))  # fmt: skip
-    return Prediction(maps, facts, _warnings(network, grid, given, inside, voxel_size_mm))
+    return Prediction(maps, facts, _warnings(network, grid, given, inside, voxel_size_mm, snr))
 
 
 @dataclass(frozen=True)
@@ -251,11 +254,12 @@ def _middle(seen: Seen, edge: int) -> Seen:
                 weights, seen.radians)  # fmt: skip
 
 
-def _warnings(network: Network, grid: NetworkGrid, given, inside, voxel_size_mm) -> tuple[str, ...]:
+def _warnings(network: Network, grid: NetworkGrid, given, inside, voxel_size_mm, snr) -> tuple[str, ...]:
     field = next((given[name] for name in FIELDS if name in given), None)
     deviation = None if field is None else float(field[inside].std(dtype=np.float64))
     return outside_domain(
-        network.spec, voxel_size_mm=grid.voxel_size_mm, b0_direction=grid.b0_direction, field_deviation_ppm=deviation
+        network.spec, voxel_size_mm=grid.voxel_size_mm, b0_direction=grid.b0_direction, field_deviation_ppm=deviation,
+        snr=snr,
     ) + (coarser_than_trained(network.spec, voxel_size_mm) if grid.resampled else ())
 
 

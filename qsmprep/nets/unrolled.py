@@ -92,6 +92,7 @@ class ResidualNet(nn.Module):
         if self.shortcut is not None:
             with torch.no_grad():  # start as the data term alone
                 self.out.weight.zero_()
+                self.out.bias.zero_()
                 self.shortcut.weight.zero_()
                 self.shortcut.weight[0, 0] = 0.0 if spec.kind == "vandi" else 1.0
 

@@ -95,6 +95,23 @@ def test_modl_gives_chi33_and_tells_of_the_other_field(loaded, scan):
     assert "standard deviation of the off-diagonal-field (ppm)" in dict(found.facts)
 
 
+def test_lpcnn_looks_at_the_field_inside_the_mask_and_gives_what_its_network_answers(loaded, scan):
+    network = loaded("inversion", "lpcnn")
+    network.module.nets[0].out.bias.data[:] = 1.0  # answers a constant: 1 deviation, 0.05 ppm
+    found = run("inversion", "lpcnn", network, scan)
+    assert np.allclose(found.chi_ppm[scan["mask"]], 0.05, atol=1e-6)
+    import torch
+
+    torch.manual_seed(1)
+    torch.nn.init.normal_(network.module.nets[0].out.weight)
+    once = run("inversion", "lpcnn", network, scan)
+    outside = np.where(scan["mask"], scan["field"], 5).astype(np.float32)
+    assert np.array_equal(once.chi_ppm, run("inversion", "lpcnn", network, scan, field_ppm=outside).chi_ppm)
+    turned = run("inversion", "lpcnn", network, scan, b0_direction=(1.0, 0.0, 0.0))
+    assert dict(turned.facts)["grid of the network"] == "as acquired"
+    assert not np.allclose(once.chi_ppm, turned.chi_ppm, atol=1e-3)
+
+
 def test_background_removal_takes_and_gives_hertz(loaded, scan):
     field, mask = scan["field"] * FREQUENCY, scan["mask"]
     found = run("background", "sharqnet", loaded("background", "sharqnet"), scan)
