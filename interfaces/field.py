@@ -8,9 +8,11 @@ import numpy as np
 from nipype.interfaces.base import File, isdefined, traits
 
 from qsmprep.field.nonlinear import increment_to_field
+from qsmprep.field.snr import peak_snr
 from qsmprep.field.weights import WeightOptions, data_weights, relative_residual
 from qsmprep.interfaces.images import as_echoes, read_grid, read_mask, read_volume, write_volume
 from qsmprep.interfaces.step import (
+    PEAK_SNR,
     MethodInputSpec,
     MethodStep,
     Record,
@@ -46,12 +48,14 @@ class CombineEchoes(MethodStep):
     source_modules = ("qsmprep.field",)
 
     def _compute(self, folder: Path) -> Record:
+        magnitude, mask = _echoes(self.inputs.magnitude), _mask(self.inputs.mask)
         result, record = self._run_method(
             unwrapped_phase=_echoes(self.inputs.phase),
-            magnitude=_echoes(self.inputs.magnitude),
-            mask=_mask(self.inputs.mask),
+            magnitude=magnitude,
+            mask=mask,
             echo_times_s=np.array(self.inputs.echo_times),
         )
+        record.facts |= _snr(result.field_hz, result.noise_hz, magnitude[0], mask)
         grid = read_grid(self.inputs.phase)
         self._results["field"] = write_volume(folder / "total_field.nii", result.field_hz, grid)
         self._results["noise"] = write_volume(folder / "noise.nii", result.noise_hz, grid)
@@ -75,13 +79,16 @@ class FitField(MethodStep):
     source_modules = ("qsmprep.field",)
 
     def _compute(self, folder: Path) -> Record:
+        magnitude, mask = _echoes(self.inputs.magnitude), _mask(self.inputs.mask)
         result, record = self._run_method(
             phase=_echoes(self.inputs.phase),
-            magnitude=_echoes(self.inputs.magnitude),
-            mask=_mask(self.inputs.mask),
+            magnitude=magnitude,
+            mask=mask,
             echo_times_s=np.array(self.inputs.echo_times),
         )
         record.facts["voxels that used up the iterations"] = result.unfinished
+        record.facts |= _snr(result.increment_rad, result.noise_rad, magnitude[0], mask, period=2 * np.pi)
+        record.add_curve(result.convergence)
         grid = read_grid(self.inputs.phase)
         field = increment_to_field(result.increment_rad, result)
         self._results["phase_per_spacing"] = write_volume(folder / "fitted.nii", result.increment_rad, grid)
@@ -179,6 +186,13 @@ class DataWeights(Step):
         )
         self._results["weights"] = write_volume(folder / "weights.nii", weights, grid)
         return record
+
+
+def _snr(field, noise, magnitude, mask, *, period: float | None = None) -> dict[str, float]:
+    """The scan's peak signal-to-noise ratio as a fact; nothing where it cannot be told."""
+    inside = np.ones(field.shape, bool) if mask is None else mask
+    found = peak_snr(field, noise, magnitude, inside, period=period)
+    return {} if found is None else {PEAK_SNR: found}
 
 
 def _echoes(path: str) -> np.ndarray:

@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from qsmprep.options import check_options
 from qsmprep.threads import use_threads
 
 RECORD_FILE = "step.json"
+PEAK_SNR = "peak signal-to-noise ratio of the first echo"  # a fact of the echo combination
+LONGEST_CURVE = 200  # points that a plot of the report needs
 logger = logging.getLogger("qsmprep")
 SHARED_NUMERICS = ("qsmprep.fourier", "qsmprep.dipole", "qsmprep.operators", "qsmprep.volume", "qsmprep.units",
                    "qsmprep.solvers", "qsmprep.proximal", "qsmprep.spectral", "qsmprep.admm",
@@ -55,7 +58,8 @@ class Record:
     """What one step tells: read by sidecars, report and methods text.
 
     `facts` are results worth stating (name -> value), `notes` what was detected or assumed, `warnings` what the
-    reader should worry about.
+    reader should worry about. `curve` is what an iteration monitored, `curve_name` what that is, `curve_iterations` the
+    iteration of each value; they are for the report alone and reach no sidecar of a map.
     """
 
     stage: str
@@ -66,6 +70,9 @@ class Record:
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
     notes: list[str] = dataclasses.field(default_factory=list)
     warnings: list[str] = dataclasses.field(default_factory=list)
+    curve: list[float] = dataclasses.field(default_factory=list)
+    curve_name: str = ""
+    curve_iterations: list[int] = dataclasses.field(default_factory=list)
     seconds: float = 0.0
 
     def add_convergence(self, convergence: Convergence | None) -> None:
@@ -81,6 +88,24 @@ class Record:
             self.warnings.append(
                 f"Stopped at the cap of {convergence.iterations} iterations, before the tolerance was met."
             )
+        self.add_curve(convergence)
+
+    def add_curve(self, convergence: Convergence) -> None:
+        """Keep a history of two values or more for the report's plot: at most 200 of them, to four digits.
+
+        Where they differ by less than a tenth, six digits are kept. A history shorter than the iterations is that of
+        the last ones.
+        """
+        first = convergence.iterations - len(convergence.history) + 1
+        points = [(first + i, value) for i, value in enumerate(convergence.history) if math.isfinite(value)]
+        if len(points) < 2:
+            return
+        kept = np.unique(np.linspace(0, len(points) - 1, LONGEST_CURVE).round().astype(int))
+        values = [value for _, value in points]
+        digits = 4 if max(values) - min(values) > 0.1 * max(map(abs, values)) else 6
+        self.curve = [float(f"{values[i]:.{digits}g}") for i in kept]
+        self.curve_iterations = [points[i][0] for i in kept]
+        self.curve_name = convergence.monitored
 
 
 class Step(SimpleInterface):
@@ -137,7 +162,10 @@ class MethodStep(Step):
         present = {name: value for name, value in available.items() if value is not None}
         result = method.run(options, device=self.inputs.device, **present)
         if isdefined(self.inputs.network):
+            from qsmprep.nets.domain import outside_snr
+
             record.facts |= dict(result.facts)
+            record.warnings += outside_snr(network.spec, snr_of(self._records_before()))
         return result, record
 
 
@@ -146,10 +174,16 @@ def loaded_network(path: str, record: Record, device: str) -> Any:
     from qsmprep.weights.store import load_network
 
     network = load_network(path, device=device)
-    record.facts |= {"network": network.spec.name, "weights": Path(path).name,
-                     "sha256 of the weights": network.card.get("sha256", "")}  # fmt: skip
-    record.warnings.append(f"Network {network.spec.name}: {network.card.get('statement', 'no card tells of it')}")
+    record.facts |= network_facts(Path(path), network.spec.name, network.card)
+    record.warnings.append(f"Network {network.spec.name}: {record.facts['statement of the weights']}")
     return network
+
+
+def network_facts(weights: Path, name: str, card: Mapping[str, Any]) -> dict[str, str]:
+    """What a step tells of the network it uses: its name, its file of weights, and what their card says of training."""
+    facts = {"network": name, "weights": weights.name, "sha256 of the weights": card.get("sha256", ""),
+             "statement of the weights": card.get("statement", "no card tells of it")}  # fmt: skip
+    return facts | ({"trained on": card["domain"]} if isinstance(card.get("domain"), str) else {})
 
 
 def parameters(options: Any) -> list[dict[str, Any]]:
@@ -178,6 +212,11 @@ def records_behind(files: list[str]) -> list[dict[str, Any]]:
             for record in (*document["before"], document["record"]):
                 collected.setdefault((record["stage"], record["method"]), record)
     return list(collected.values())
+
+
+def snr_of(records: list[dict[str, Any]]) -> float | None:
+    """The scan's peak signal-to-noise ratio as an earlier step measured it; None where none did."""
+    return next((record["facts"][PEAK_SNR] for record in records if PEAK_SNR in record.get("facts", {})), None)
 
 
 def plain(value: Any) -> Any:

@@ -40,6 +40,7 @@ SOURCES = ("chi-para", "chi-dia")
 TINY = {
     "qsmnet": ("inversion", {"tissue-field": 2.0}, ("chi",), "unet"),
     "modl-qsm": ("inversion", {"tissue-field": 1.0}, ("chi33", "off-diagonal-field"), "modl"),
+    "lpcnn": ("inversion", {"tissue-field": 1.0}, ("chi",), "lpcnn"),
     "vandi": ("inversion", {"tissue-field": 1.0}, ("chi",), "vandi"),
     "autoqsm": ("total-inversion", {"total-field": 0.5}, ("chi",), "unet"),
     "sharqnet": ("background", {"total-field": 0.25}, ("tissue-field",), "unet"),

@@ -80,6 +80,8 @@ OUTPUTS: Mapping[str, Output] = {
 }
 # fmt: on
 
+# Of a step's record: what differs from run to run, or is for the report alone.
+NOT_LASTING = ("seconds", "curve", "curve_name", "curve_iterations")
 BIDSIGNORE = ("figures", "*.html", "logs/", "prov", "*_stats.tsv", "*_stats.json", "*_xfm.txt", "*_xfm.json")
 KEPT_ENTITIES = ("acq", "run")
 
@@ -169,8 +171,8 @@ def sidecar(
 
 
 def _lasting(step: Mapping[str, Any]) -> dict[str, Any]:
-    """A step's record without what differs from run to run, so that the same run gives the same sidecar."""
-    return {key: value for key, value in step.items() if key != "seconds"}
+    """A step's record as sidecars hold it: short, and the same for the same run."""
+    return {key: value for key, value in step.items() if key not in NOT_LASTING}
 
 
 def _orientation_keys(steps: list[dict[str, Any]]) -> dict[str, Any]:

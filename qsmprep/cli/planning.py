@@ -24,7 +24,7 @@ from qsmprep.relaxometry.dictionary import train_positions
 from qsmprep.separation.decompose import LEAST_ECHOES
 from qsmprep.settings import PRESETS, Settings
 from qsmprep.units import GYROMAGNETIC_RATIO_MHZ_PER_T
-from qsmprep.workflows.plan import BrainMaskSource, RunPlan
+from qsmprep.workflows.plan import BrainMaskSource, NetworkFile, RunPlan
 
 DEFAULT_SEPARATION = "chisep-medi"  # the best one with R2 and without, see benchmarks/separation.md
 BUILT_IN_BET = "the built-in BET, as FSL is not installed"
@@ -303,8 +303,21 @@ def planned_record(plan: RunPlan) -> list[dict]:
                 records.append(Record(stage, name, "FSL BET", ["smith2002"], parameters(options)))
             else:
                 method = registry.find(stage, name)
-                records.append(Record(stage, name, method.title, list(method.citations), parameters(options)))
+                record = Record(stage, name, method.title, list(method.citations), parameters(options))
+                record.facts |= _planned_network(plan.networks.get((stage, name)))
+                records.append(record)
     for step in ("reliable-mask", "background-mask", "weights", "reference"):
         options = plan.settings.steps[step]
         records.append(Record(step, step, step.replace("-", " "), [], parameters(options)))
     return [dataclasses.asdict(record) for record in records]
+
+
+def _planned_network(weights: NetworkFile | None) -> dict[str, str]:
+    """What the card of a step's weights says; nothing for a step without a network."""
+    if weights is None:
+        return {}
+    from qsmprep.interfaces.step import network_facts
+    from qsmprep.weights.card import read_card
+
+    card = read_card(weights.card)
+    return network_facts(weights.path, card.spec.name, card.document)

@@ -78,6 +78,11 @@ class NetworkGrid:
         return tuple(itertools.product(*(range(n) for n in self.combs)))
 
     @property
+    def combs_of_axes(self) -> tuple[int, int, int]:
+        """Lattices along each axis of the volume, in its own order."""
+        return tuple(self.combs[self.order.index(axis)] for axis in range(3))
+
+    @property
     def resampled(self) -> bool:
         """Whether the network sees voxels of another size."""
         return any(self.resampling) or any(n > 1 for n in self.combs)

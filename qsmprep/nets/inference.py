@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from qsmprep.dipole import dipole_kernel
+from qsmprep.nets.compensation import compensate_lattices
 from qsmprep.nets.domain import FIELDS, check_units, coarser_than_trained, is_directed, outside_domain
 from qsmprep.nets.geometry import NetworkGrid, network_grid
 from qsmprep.nets.inference_options import InferenceOptions
@@ -21,6 +22,7 @@ from qsmprep.nets.total_field_channel import total_field_channel
 from qsmprep.options import check_options
 
 TEST_EDGE = 64  # of the patch on which bfloat16 is tried
+SUSCEPTIBILITIES = ("chi", "chi33")  # what is a field divided by the dipole kernel
 DEFAULTS = InferenceOptions()
 
 
@@ -126,11 +128,18 @@ def predict(
                     grid.back(values, maps[quantity], lattice)
     if runner is None:
         raise ValueError("No voxel of the mask is left on the network's grid: the mask is too thin.")
+    compensated = spec.task == "inversion" and max(grid.combs) > 1
     for quantity, values in maps.items():
+        if compensated and quantity in SUSCEPTIBILITIES:
+            values = compensate_lattices(
+                values, combs=grid.combs_of_axes, voxel_size_mm=voxel_size_mm, b0_direction=b0_direction
+            )
+            maps[quantity] = values
         values[~inside] = 0
         if grid.resampled or grid.turn:
             maps[quantity] = _not_negative(spec, quantity, values)
-    facts = (("grid of the network", grid.words()), ("precision", runner.precision.words()),
+    words = grid.words() + ("; dipole compensation of the lattices" if compensated else "")
+    facts = (("grid of the network", words), ("precision", runner.precision.words()),
              ("patches", runner.words()))  # fmt: skip
     return Prediction(maps, facts, _warnings(network, grid, given, inside, voxel_size_mm, snr))
 
@@ -258,7 +267,10 @@ def _warnings(network: Network, grid: NetworkGrid, given, inside, voxel_size_mm,
     field = next((given[name] for name in FIELDS if name in given), None)
     deviation = None if field is None else float(field[inside].std(dtype=np.float64))
     return outside_domain(
-        network.spec, voxel_size_mm=grid.voxel_size_mm, b0_direction=grid.b0_direction, field_deviation_ppm=deviation,
+        network.spec,
+        voxel_size_mm=grid.voxel_size_mm,
+        b0_direction=grid.b0_direction,
+        field_deviation_ppm=deviation,
         snr=snr,
     ) + (coarser_than_trained(network.spec, voxel_size_mm) if grid.resampled else ())
 

@@ -187,12 +187,25 @@ def _method(step: Step) -> str:
     keys = [key for key in step.citations if _KEY.fullmatch(key)]
     if keys:
         text += f" [{'; '.join('@' + key for key in keys)}]"
+    text += _network(step)
     changed = [_safe(parameter_words(p)) for p in step.parameters if not p.default]
     defaults = [_safe(parameter_words(p)) for p in step.parameters if p.default]
     parts = [", ".join(changed)] if changed else []
     if defaults:
         parts.append(f"{'defaults' if changed else 'all defaults'}: {', '.join(defaults)}")
     return text + (f" ({'; '.join(parts)})" if parts else "")
+
+
+def _network(step: Step) -> str:
+    """Which weights a step used, and what their card says of their training; nothing for a step without a network."""
+    name, statement = (words(step.facts.get(fact, "")) for fact in ("network", "statement of the weights"))
+    if not name:
+        return ""
+    file, sha256 = (words(step.facts.get(fact, "")) for fact in ("weights", "sha256 of the weights"))
+    text = f"with the weights {_safe(file or name)} of the network {_safe(name)}"
+    told = [f"SHA-256 {_safe(sha256[:12])}"] if sha256 else []
+    told += [_safe(statement).rstrip(".")] if statement else []
+    return f", {text}" + (f" ({'; '.join(told)})" if told else "")
 
 
 def _enumerated(texts: Sequence[str]) -> str:

@@ -12,12 +12,26 @@ from typing import Any
 
 from qsmprep.report.acquisition import missing_essentials
 from qsmprep.report.bibliography import cited, references
+from qsmprep.report.curve import line_plot
 from qsmprep.report.methods import CITATION_GROUP, keys_in, merged_methods_text, reference_values
 from qsmprep.report.record import Run, Step, read_runs, subject_label, words
 from qsmprep.report.stages import stage_of
 from qsmprep.report.tables import acquisition_lines, further_lines, reconstruction_lines
 
 _LONGEST_LIST = 8
+ADAPTED = "adapted to the case by"  # the fact of a network that was
+# Facts of a step that tell which network it used, and what they are called in its table.
+NETWORK_FACTS = {
+    "network": "Network",
+    "weights": "File of weights",
+    "sha256 of the weights": "SHA-256 of the weights",
+    "statement of the weights": "Training",
+    "trained on": "Training data",
+    "grid of the network": "Grid it saw the scan on",
+    "precision": "Precision",
+    "patches": "Patches",
+    ADAPTED: "Adapted to the case by",
+}
 _MAIN_STAGES = ("unwrapping", "background", "inversion")
 
 
@@ -163,15 +177,27 @@ def _glance(run: Run) -> list[tuple[str, str]]:
 
 def _step_view(name: str, step: Step) -> dict[str, Any]:
     known = references()
+    network = NETWORK_FACTS if "network" in step.facts else {}
     return {
         "id": name,
         "heading": stage_of(step.stage).heading,
         "record": step,
         "citations": [(key, known[key].short()) for key in step.citations if key in known],
         "duration": duration_words(step.seconds),
-        "facts": [(str(fact), fact_words(value)) for fact, value in step.facts.items()],
+        "facts": [(str(fact), fact_words(value)) for fact, value in step.facts.items() if fact not in network],
+        "network": [(title, fact_words(step.facts[fact])) for fact, title in network.items() if fact in step.facts],
         "pictures": [_picture_view(picture) for picture in step.figures],
+        "plot": line_plot(step.curve) if step.curve else None,
+        "plot_caption": _curve_caption(step) if step.curve else "",
     }
+
+
+def _curve_caption(step: Step) -> str:
+    """What the curve of a step is: of its solver, or, for a network, of its adaptation to the case."""
+    adapted = step.facts.get(ADAPTED)
+    if adapted is None:
+        return f"Convergence: {step.curve.name}, over the iterations."
+    return f"Loss of the adaptation of the network to this case ({words(adapted)}), over its iterations."
 
 
 def _picture_view(picture: Any) -> dict[str, str]:

@@ -34,6 +34,15 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """What an iteration monitored: `values` after `iterations`, both of one length; `name` says what it is."""
+
+    name: str
+    iterations: tuple[float, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Step:
     """One step of the pipeline as it ran."""
 
@@ -47,6 +56,7 @@ class Step:
     warnings: tuple[str, ...] = ()
     seconds: float | None = None
     figures: tuple[Picture, ...] = ()
+    curve: Curve | None = None
 
 
 @dataclass(frozen=True)
@@ -185,7 +195,21 @@ def _step(step: Mapping[str, Any]) -> Step:
         warnings=_texts(step.get("warnings")),
         seconds=_number(step.get("seconds")),
         figures=tuple(Picture(_text(f.get("file")), _text(f.get("caption"))) for f in figures if f.get("file")),
+        curve=_curve(step),
     )
+
+
+def _curve(step: Mapping[str, Any]) -> Curve | None:
+    """The curve of a step; None where there are not two values to draw."""
+    values = _sequence(step.get("curve"))
+    iterations = _sequence(step.get("curve_iterations"))
+    if len(iterations) != len(values):
+        iterations = range(1, len(values) + 1)
+    pairs = [(_number(i), _number(v)) for i, v in zip(iterations, values, strict=True)]
+    pairs = [(i, v) for i, v in pairs if i is not None and v is not None and math.isfinite(i) and math.isfinite(v)]
+    if len({i for i, _ in pairs}) < 2:
+        return None
+    return Curve(_text(step.get("curve_name")) or "what is monitored", *map(tuple, zip(*pairs, strict=True)))
 
 
 def _parameter(parameter: Mapping[str, Any]) -> Parameter:

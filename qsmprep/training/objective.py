@@ -12,6 +12,7 @@ from qsmprep.nets.unrolled import convolve
 from qsmprep.training.patches import PHASE_RADIANS_PER_PPM, Batch
 from qsmprep.training.recipe import TrainingOptions
 
+SMALLEST_SQUARE = 1e-8  # keeps the root's slope finite where there is no error
 SMALLEST_SIZE = 0.1  # normalised units; keeps the relative error of an empty label finite
 OFF_DIAGONAL_SHARE = 0.1  # of susceptibility's weight: that field hides in noise
 
@@ -26,7 +27,9 @@ def loss(spec: NetworkSpec, module: nn.Module, batch: Batch, options: TrainingOp
     inner = (..., *(slice(options.margin, n - options.margin) for n in found.shape[2:]))
     mask = batch.mask[inner]
     a, b = (normalised(spec.outputs, image[inner], mask) for image in (found, batch.labels))
-    total = options.l1 * _mean_error(spec, a, b, mask, relative=options.relative)
+    total = options.l1 * _mean_error(spec, a, b, mask, relative=options.relative, power=1)
+    if options.l2:
+        total = total + options.l2 * _mean_error(spec, a, b, mask, relative=options.relative, power=2)
     if options.gradient:
         total = total + options.gradient * gradient_loss(a, b)
     if options.model and (misfit := _misfit(spec, found, batch, inner)) is not None:
@@ -34,12 +37,21 @@ def loss(spec: NetworkSpec, module: nn.Module, batch: Batch, options: TrainingOp
     return total
 
 
-def _mean_error(spec: NetworkSpec, a, b, mask, *, relative: bool) -> torch.Tensor:
-    """Mean absolute error inside the mask over patches and channels; relative: over the mean size of each label."""
+def _mean_error(spec: NetworkSpec, a, b, mask, *, relative: bool, power: int) -> torch.Tensor:
+    """Mean absolute (power 1) or root mean squared (2) error inside the mask, a mean over patches and channels.
+
+    Relative: over the size of each label, measured alike.
+    """
     voxels = mask.sum((2, 3, 4)).clamp_min(1)
-    wrong = (a - b).abs().sum((2, 3, 4)) / voxels
+
+    def size(image: torch.Tensor) -> torch.Tensor:
+        if power == 1:
+            return image.abs().sum((2, 3, 4)) / voxels
+        return ((image**2).sum((2, 3, 4)) / voxels + SMALLEST_SQUARE).sqrt()
+
+    wrong = size(a - b)
     if relative:
-        wrong = wrong / (b.abs().sum((2, 3, 4)) / voxels + SMALLEST_SIZE)
+        wrong = wrong / (size(b) + SMALLEST_SIZE)
     shares = [OFF_DIAGONAL_SHARE if name == "off-diagonal-field" else 1.0 for name in quantities(spec.outputs)]
     return (wrong * torch.tensor(shares, device=wrong.device)).mean()
 

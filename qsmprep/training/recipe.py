@@ -60,6 +60,7 @@ class TrainingOptions:
     precision: str = option("bfloat16", "of convolutions while training", choices=("bfloat16", "float32"))
     margin: int = option(0, "rim of a patch that the losses leave out", unit="voxels", low=0, high=64)
     l1: float = option(1.0, "weight of the mean absolute error", low=0)
+    l2: float = option(0.0, "weight of the root of the mean squared error of a patch", low=0)
     relative: bool = option(False, "take each patch's error over the size of its label, so that all count alike")
     gradient: float = option(0.1, "weight of the gradient loss", low=0)
     model: float = option(0.5, "weight of the misfit to the physical model", low=0)

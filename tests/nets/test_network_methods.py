@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from torch import nn
 
 from qsmprep import registry, settings
 from qsmprep.nets.rates import RATE_PER_PPM_3T, rate_per_ppm
@@ -100,16 +101,14 @@ def test_lpcnn_looks_at_the_field_inside_the_mask_and_gives_what_its_network_ans
     network.module.nets[0].out.bias.data[:] = 1.0  # answers a constant: 1 deviation, 0.05 ppm
     found = run("inversion", "lpcnn", network, scan)
     assert np.allclose(found.chi_ppm[scan["mask"]], 0.05, atol=1e-6)
-    import torch
-
-    torch.manual_seed(1)
-    torch.nn.init.normal_(network.module.nets[0].out.weight)
+    network.module.nets[0] = nn.Identity()  # leaves gradient descent on the misfit
     once = run("inversion", "lpcnn", network, scan)
     outside = np.where(scan["mask"], scan["field"], 5).astype(np.float32)
     assert np.array_equal(once.chi_ppm, run("inversion", "lpcnn", network, scan, field_ppm=outside).chi_ppm)
     turned = run("inversion", "lpcnn", network, scan, b0_direction=(1.0, 0.0, 0.0))
     assert dict(turned.facts)["grid of the network"] == "as acquired"
-    assert not np.allclose(once.chi_ppm, turned.chi_ppm, atol=1e-3)
+    spread = once.chi_ppm[scan["mask"]].std()
+    assert np.abs(once.chi_ppm - turned.chi_ppm).max() > 0.1 * spread > 0
 
 
 def test_background_removal_takes_and_gives_hertz(loaded, scan):

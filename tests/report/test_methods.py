@@ -76,6 +76,16 @@ def test_an_unknown_step_is_described_too(record):
     assert "Source {x} separation: chi-separation." in methods_text(record)
 
 
+def test_a_network_is_named_with_its_weights_and_its_training(record):
+    record["steps"][4]["facts"] = {
+        "network": "mine", "weights": "mine_2.safetensors", "sha256 of the weights": 32 * "ab",
+        "statement of the weights": "Trained on simulated heads; not validated in vivo.",
+    }  # fmt: skip
+    text = methods_text(record)
+    assert "with the weights mine_2.safetensors of the network mine (SHA-256 abababababab; " in text
+    assert "Trained on simulated heads; not validated in vivo)" in text
+
+
 def test_no_run():
     assert "No run" in merged_methods_text([])
 

@@ -185,3 +185,17 @@ def test_the_consensus_tables_are_complete(record, write_record):
     assert "not available" in text
     assert "0.0125 ± 0.0375 ppm" in text
     assert "research use only" in text
+
+
+def test_what_network_a_step_used_stands_by_itself(record, write_record):
+    step = record["steps"][4]
+    step["facts"] |= {"network": "mine", "weights": "mine.safetensors", "sha256 of the weights": 32 * "ab",
+                      "statement of the weights": "trained on simulated heads"}  # fmt: skip
+    text = report(write_record(record))
+    (table,) = re.findall(r'<div class="network">.*?</div>', text, re.DOTALL)
+    for words in ("mine.safetensors", 32 * "ab", "trained on simulated heads"):
+        assert text.count(words) - text[text.index('id="methods"') :].count(words) == 1
+        assert words in table
+    assert "iterations" not in table
+    record["steps"][4]["facts"] = {}
+    assert '<div class="network">' not in report(write_record(record))
