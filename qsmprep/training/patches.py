@@ -9,7 +9,6 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from qsmprep.background.vsharp import vsharp
 from qsmprep.dipole import dipole_kernel
 from qsmprep.fourier import fast_shape, irfftn, rfftn
 from qsmprep.nets.spec import NetworkSpec, quantities
@@ -79,7 +78,7 @@ def _patch(spec: NetworkSpec, data: DataOptions, heads: Sequence[Head], random: 
     filtered = spec.task == "inversion" and random.random() < data.filtered
     snr = float(np.exp(random.uniform(np.log(data.smallest_snr), np.log(data.largest_snr))))
     mask = read("mask")
-    if filtered and not spec.unrolled:
+    if filtered:
         mask = mask * (read("tissue-field-v-sharp") != 0)
     images = _quantities(spec, read, scale, snr, filtered, data, random)
     clean = scale * read("tissue-field-v-sharp" if filtered else "tissue-field")
@@ -87,15 +86,17 @@ def _patch(spec: NetworkSpec, data: DataOptions, heads: Sequence[Head], random: 
         chi, extra = images["chi33:label"] if "chi33:label" in images else images["chi:label"], 0.0
         if "off-diagonal-field:label" in images:
             extra = images["off-diagonal-field:label"]
-        clean, mask = _closed(chi, extra, mask, head.b0_direction, filtered)
+        if filtered:  # what V-SHARP took away or left of the whole head's field is an error of the patch's too
+            extra = extra + np.float32(scale) * (read("tissue-field-v-sharp") - read("tissue-field"))
+        clean = _closed(chi, extra, mask, head.b0_direction)
         images["tissue-field"] = clean + read("noise") / np.float32(snr)
     inputs = np.stack([images[name] for name in quantities(spec.inputs)]) * mask
     labels = np.stack([images[f"{name}:label"] for name in quantities(spec.outputs)]) * mask
     return _turned((inputs, labels, mask[None], clean[None] * mask), head.b0_direction, random, all_axes=spec.unrolled)
 
 
-def _closed(chi, extra, mask, b0_direction, filtered: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The field of the patch's own sources, as if there were no brain around it, and the mask.
+def _closed(chi: np.ndarray, extra, mask: np.ndarray, b0_direction) -> np.ndarray:
+    """The field of the patch's own sources, as if there were no brain around it, plus what no scalar map explains.
 
     An unrolled network compares its map's field with the data. Were the data cut from a whole head, the sources beyond
     the patch would be a misfit that no map of the patch explains, and that no whole head has.
@@ -103,17 +104,8 @@ def _closed(chi, extra, mask, b0_direction, filtered: bool) -> tuple[np.ndarray,
     edge = len(chi)
     wide = np.zeros((2 * edge,) * 3, np.float32)
     wide[:edge, :edge, :edge] = chi * mask
-    field = irfftn(rfftn(wide) * _source_kernel(2 * edge, b0_direction), wide.shape)[:edge, :edge, :edge] + extra
-    if filtered:
-        # As a volume of its own, the patch must not touch its border.
-        rim = np.zeros_like(mask)
-        rim[1:-1, 1:-1, 1:-1] = mask[1:-1, 1:-1, 1:-1]
-        try:
-            found = vsharp(field, rim > 0, voxel_size_mm=(1.0, 1.0, 1.0))
-        except ValueError:  # a mask too thin for any sphere
-            return np.ascontiguousarray(field), mask
-        return found.tissue_field, found.mask.astype(np.float32)
-    return np.ascontiguousarray(field), mask
+    field = irfftn(rfftn(wide) * _source_kernel(2 * edge, b0_direction), wide.shape)[:edge, :edge, :edge]
+    return np.ascontiguousarray(field + extra)
 
 
 @lru_cache(maxsize=64)
