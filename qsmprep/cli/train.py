@@ -27,10 +27,13 @@ def add_train(commands: argparse._SubParsersAction) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    from qsmprep.cli.planning import choose_device
     from qsmprep.training.recipe import read_recipe
 
     recipe = read_recipe(arguments.recipe)
-    device = _device(arguments.device)
+    device, reason = choose_device(arguments.device)
+    if not arguments.quiet:
+        print(f"Training on {device} ({reason}).", flush=True)
     threads = arguments.threads or available_cores()
     if arguments.out.exists() and (arguments.out / "checkpoint.pt").exists() and not arguments.resume:
         raise ValueError(f"{arguments.out} holds a checkpoint; go on from it with --resume, or give another folder.")
@@ -113,18 +116,6 @@ def _line(state, steps: int) -> None:
         errors = ", ".join(f"{name} {value:.2f} %" for name, value in row.items() if name not in ("step", "loss"))
         pace = state.seconds / state.step
         print(f"step {state.step} of {steps}: loss {row['loss']:.4f}; {errors}; {pace:.2f} s a step", flush=True)
-
-
-def _device(wanted: str) -> str:
-    if wanted == "cpu":
-        return "cpu"
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    if wanted == "cuda":
-        raise ValueError("--device cuda: no CUDA device is usable here; take --device cpu.")
-    return "cpu"
 
 
 def _machine(device: str, threads: int) -> str:

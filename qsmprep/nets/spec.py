@@ -27,7 +27,6 @@ QUANTITIES: Mapping[str, str] = MappingProxyType(
         "chi-dia": "magnitude of the diamagnetic susceptibility, >= 0",
     }
 )
-RATE_PER_PPM = 114.0  # 1/s per ppm at 3 T: what rates are divided by (algorithms of chi-sepnet)
 NOT_NEGATIVE = ("chi-para", "chi-dia", "r2prime", "r2star")
 
 # Task -> (quantities an input may hold, quantities the outputs may be).

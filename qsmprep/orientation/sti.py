@@ -109,7 +109,7 @@ def sti(
     tensor = np.stack([frame.restore(to_numpy(part)) * inside for part in components])
     chi33, chi13, chi23 = (rotated_component(tensor, axes[m], axes[n]) for m, n in ((2, 2), (0, 2), (1, 2)))
     crops = [to_device(frame.crop(chi), device) for chi in (chi13, chi23)]
-    offdiagonal = frame.restore(to_numpy(_offdiagonal_field(crops, axes, k, shape))) * inside
+    offdiagonal = frame.restore(to_numpy(offdiagonal_field(crops, axes, k, shape))) * inside
     return TensorMaps(
         tensor_ppm=tensor,
         mean_ppm=(tensor[0] + tensor[1] + tensor[2]) / np.float32(3),
@@ -223,7 +223,7 @@ def _true_components(x: Any) -> list[Any]:
     return [part if number < 3 else part * float(1 / _ROOT2) for number, part in enumerate(x)]
 
 
-def _offdiagonal_field(chi: Sequence[Any], axes: np.ndarray, k: Sequence[Any], shape) -> Any:
+def offdiagonal_field(chi: Sequence[Any], axes: np.ndarray, k: Sequence[Any], shape) -> Any:
     """Field of chi13 and chi23: - F^-1 [k_z (k_x F chi13 + k_y F chi23) / |k|^2], k in the laboratory frame."""
     kx, ky, kz = (sum(float(axis[m]) * k[m] for m in range(3)) for axis in axes)
     return irfftn(-kz * (kx * rfftn(chi[0]) + ky * rfftn(chi[1])), shape)

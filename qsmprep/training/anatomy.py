@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from qsmprep.phantom.anatomy import BRAIN, EAR_CANAL, SINUS, Body, individual_head
+from qsmprep.phantom.anatomy import BRAIN, Body, individual_head
 from qsmprep.phantom.options import SimulationOptions
 
 # Tissues of the bodies thrown into white matter, and the range of the factor on their susceptibility.
@@ -74,7 +74,3 @@ def _thrown(random: np.random.Generator) -> list[Body]:
         strength = float(np.exp(random.uniform(np.log(low), np.log(high))))
         bodies.append(Body(tissue, tuple(centre + place * semi_axes), form, "white_matter", strength))
     return bodies
-
-
-# The cavities that `_moved_cavity` moves are these; named here so that a change of the anatomy is noticed.
-CAVITIES = (SINUS, EAR_CANAL)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from qsmprep.fourier import fast_shape, frequencies, irfftn, rfftn
+from qsmprep.fourier import fast_shape
+from qsmprep.orientation.sti import offdiagonal_field, unit_frequencies
 from qsmprep.phantom.texture import smooth_random
 
 
@@ -39,12 +40,10 @@ def off_diagonal_field(chi13: np.ndarray, chi23: np.ndarray) -> np.ndarray:
     """
     shape = chi13.shape
     padded = fast_shape(tuple(2 * n for n in shape))
-    k = frequencies(padded, (1.0, 1.0, 1.0))
-    square = sum(kd**2 for kd in k)
-    square[0, 0, 0] = 1
-    total = 0.0
-    for axis, chi in ((0, chi13), (1, chi23)):
-        wide = np.zeros(padded, np.float32)
-        wide[tuple(slice(0, n) for n in shape)] = chi
-        total = total + rfftn(wide) * (k[axis] * k[2] / square).astype(np.float32)
-    return np.ascontiguousarray(-irfftn(total, padded)[tuple(slice(0, n) for n in shape)])
+    inner = tuple(slice(0, n) for n in shape)
+    wide = []
+    for chi in (chi13, chi23):
+        wide.append(np.zeros(padded, np.float32))
+        wide[-1][inner] = chi
+    field = offdiagonal_field(wide, np.eye(3), unit_frequencies(padded, (1.0, 1.0, 1.0)), padded)
+    return np.ascontiguousarray(field[inner])

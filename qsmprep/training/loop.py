@@ -49,7 +49,7 @@ class State:
 def with_statistics(spec: NetworkSpec, data: DataOptions, heads: Sequence[Head], seed: int) -> NetworkSpec:
     """The description with mean and s.d. of every channel over the masked voxels of some training patches."""
     batch = make_batch(spec, data, heads, STATISTICS_PATCHES, (seed, STATISTICS, 0))
-    inside = batch.mask.expand_as(batch.mask) > 0
+    inside = batch.mask > 0
     measured = {}
     for side, images in (("inputs", batch.inputs), ("outputs", batch.labels)):
         channels = []
@@ -147,7 +147,6 @@ def _begin(recipe: Recipe, heads: Sequence[Head], device: str) -> State:
 # Output -> inputs whose sum, each times its factor, the shortcut starts as: the voxel-wise answer of physics.
 STARTS = {
     "chi": {"tkd": 1.0},
-    "tissue-field": {"total-field": 0.0},
     "r2prime": {"r2star": 0.3},
     "chi-para": {"r2prime": 0.5, "r2star": 0.15, "chi": 0.5},
     "chi-dia": {"r2prime": 0.5, "r2star": 0.15, "chi": -0.5},

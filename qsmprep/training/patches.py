@@ -12,12 +12,11 @@ import torch
 from qsmprep.dipole import dipole_kernel
 from qsmprep.fourier import fast_shape, irfftn, rfftn
 from qsmprep.nets.spec import NetworkSpec, quantities
-from qsmprep.nets.tkd_channel import truncated_inverse
+from qsmprep.nets.tkd_channel import tkd_channel
 from qsmprep.training.pool import Head
 from qsmprep.training.recipe import DataOptions
 from qsmprep.training.shapes import random_shapes
 
-FIELDS = ("tissue-field", "tkd", "total-field")
 LONGEST_SEARCH = 40  # corners tried for a patch with enough brain
 BACKGROUND_SCALES = (0.4, 1.4)
 SHIM_PPM = 0.05  # s.d. of each term of the polynomial that another shim would leave
@@ -193,18 +192,11 @@ def _shape_patch(spec: NetworkSpec, data: DataOptions, random: np.random.Generat
     noisy = field + np.float32(0.002 * random.random()) * random.standard_normal(field.shape, np.float32)
     images = {"tissue-field": noisy, "chi": chi, "chi33": chi, "off-diagonal-field": np.zeros_like(chi)}
     if "tkd" in quantities(spec.inputs):
-        images["tkd"] = _tkd(noisy)
+        whole = np.ones(chi.shape, bool)
+        images["tkd"] = tkd_channel(noisy, whole, voxel_size_mm=(1.0, 1.0, 1.0), b0_direction=(0.0, 0.0, 1.0))
     inputs = np.stack([images[name] for name in quantities(spec.inputs)])
     labels = np.stack([images[name] for name in quantities(spec.outputs)])
     return inputs, labels, np.ones((1, *chi.shape), np.float32), field[None], (0.0, 0.0, 1.0)
-
-
-def _tkd(field: np.ndarray) -> np.ndarray:
-    wide = np.zeros(tuple(2 * n for n in field.shape), np.float32)
-    inner = tuple(slice(0, n) for n in field.shape)
-    wide[inner] = field
-    inverse = truncated_inverse(dipole_kernel(wide.shape, (1.0, 1.0, 1.0), kind="continuous"), wide.shape[2])
-    return np.ascontiguousarray(irfftn(rfftn(wide) * inverse, wide.shape)[inner])
 
 
 def _turned(images, b0_direction, random: np.random.Generator, *, all_axes: bool):

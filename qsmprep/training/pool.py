@@ -70,15 +70,8 @@ def head_pool(
     root = Path(folder) / f"heads-{HEADS_VERSION}-{seed}"
     root.mkdir(parents=True, exist_ok=True)
     wanted = [root / str(number) for number in numbers]
-    missing = [(path, int(path.name), seed, False) for path in wanted if not (path / "head.json").exists()]
-    if reconstructions:
-        done = {path for path, *_ in missing}
-        missing = [(path, number, seed, True) for path, number, seed, _ in missing]
-        missing += [
-            (path, int(path.name), seed, True)
-            for path in wanted
-            if path not in done and not (path / "chi-found.npy").exists()
-        ]
+    last = "chi-found.npy" if reconstructions else "head.json"  # what is written last of all that is wanted
+    missing = [(path, int(path.name), seed, reconstructions) for path in wanted if not (path / last).exists()]
     tell = progress or (lambda done, total: None)
     if missing:
         with get_context("spawn").Pool(min(available_cores(), len(missing))) as pool:

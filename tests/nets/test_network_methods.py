@@ -6,7 +6,8 @@ from torch import nn
 
 from qsmprep import registry, settings
 from qsmprep.nets.rates import RATE_PER_PPM_3T, rate_per_ppm
-from qsmprep.nets.spec import RATE_PER_PPM, TASKS
+from qsmprep.nets.spec import TASKS
+from qsmprep.phantom.tissues import RELAXOMETRIC_CONSTANT_3T
 from qsmprep.relaxometry.r2primenet import r2primenet
 
 METHODS = tuple(method for method in registry.METHODS if method.needs_network())
@@ -156,7 +157,7 @@ def test_r2prime_lies_between_zero_and_r2star(linear_network, scan):
 
 
 def test_the_constant_is_the_one_of_the_training():
-    assert RATE_PER_PPM_3T == RATE_PER_PPM
+    assert RATE_PER_PPM_3T == RELAXOMETRIC_CONSTANT_3T
 
 
 def test_options_are_read_without_loading_torch():
