@@ -19,6 +19,7 @@ from qsmprep.nets.precision import Precision, bounded_threads, choose_precision,
 from qsmprep.nets.spec import NOT_NEGATIVE, quantities
 from qsmprep.nets.tkd_channel import tkd_channel
 from qsmprep.nets.total_field_channel import total_field_channel
+from qsmprep.nets.vsharp_channel import vsharp_channel
 from qsmprep.options import check_options
 
 TEST_EDGE = 64  # of the patch on which bfloat16 is tried
@@ -84,7 +85,7 @@ def predict(
     Parameters
     ----------
     network : in evaluation mode or not; it is not changed but for the layout of its memory.
-    images : quantity (of `spec.QUANTITIES`) -> (n0, n1, n2) in ppm; "tkd" is made here from the tissue field.
+    images : quantity (of `spec.QUANTITIES`) -> (n0, n1, n2) in ppm; "v-sharp" and "tkd" are made here.
     mask : (n0, n1, n2) where they are valid.
     voxel_size_mm : edge lengths in mm.
     b0_direction : direction of B0 in voxel axes.
@@ -218,7 +219,8 @@ class _Runner:
 def _checked(network: Network, images: Mapping[str, np.ndarray], mask: np.ndarray) -> tuple[dict, np.ndarray]:
     """The images the network needs as float32, 0 where they are not finite or outside the mask; the mask as bool."""
     spec, inside = network.spec, np.asarray(mask) > 0
-    needed = dict.fromkeys("tissue-field" if name == "tkd" else name for name in quantities(spec.inputs))
+    given = {"v-sharp": "total-field", "tkd": "tissue-field" if spec.task == "inversion" else "total-field"}
+    needed = dict.fromkeys(given.get(name, name) for name in quantities(spec.inputs))
     if missing := [name for name in needed if images.get(name) is None]:
         raise ValueError(f"The network {spec.name} needs {', '.join(missing)}, not available here.")
     for name in needed:
@@ -240,12 +242,23 @@ def _seen(network, given, inside, grid: NetworkGrid, lattice, weights, radians) 
     images = {name: grid.there(image, lattice) * mask for name, image in given.items()}
     geometry = {"voxel_size_mm": grid.voxel_size_mm, "b0_direction": grid.b0_direction}
     names = quantities(network.spec.inputs)
-    if "tkd" in names and mask.any():
-        images["tkd"] = tkd_channel(images["tissue-field"], mask, **geometry)
+    if mask.any():
+        images |= _derived(names, images, mask, **geometry)
     inputs = np.stack([images.get(name, np.zeros(mask.shape, np.float32)) for name in names])
     if weights is not None:
         weights = np.maximum(grid.there(np.where(inside, weights, 0), lattice), 0) * mask
     return Seen(inputs, mask, **geometry, weights=weights, radians=radians)
+
+
+def _derived(names, images, mask, *, voxel_size_mm, b0_direction) -> dict[str, np.ndarray]:
+    """The channels among the names that are computed of others."""
+    made, field, valid = {}, images.get("tissue-field"), mask
+    if field is None and {"v-sharp", "tkd"} & set(names):
+        field, valid = vsharp_channel(images["total-field"], mask, voxel_size_mm=voxel_size_mm)
+        made["v-sharp"] = field
+    if "tkd" in names:
+        made["tkd"] = tkd_channel(field, valid, voxel_size_mm=voxel_size_mm, b0_direction=b0_direction)
+    return made
 
 
 def _middle(seen: Seen, edge: int) -> Seen:

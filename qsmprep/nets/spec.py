@@ -17,7 +17,8 @@ QUANTITIES: Mapping[str, str] = MappingProxyType(
     {
         "total-field": "total field",
         "tissue-field": "tissue field",
-        "tkd": "susceptibility by truncated k-space division at 0.15 of the tissue field",
+        "v-sharp": "tissue field that V-SHARP makes of the total field",
+        "tkd": "susceptibility by truncated k-space division at 0.07 of the tissue field, or of V-SHARP's",
         "chi": "susceptibility",
         "chi33": "susceptibility along B0 of the susceptibility tensor",
         "off-diagonal-field": "field of the off-diagonal elements of the susceptibility tensor",
@@ -33,8 +34,8 @@ NOT_NEGATIVE = ("chi-para", "chi-dia", "r2prime", "r2star")
 TASKS: Mapping[str, tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]] = MappingProxyType(
     {
         "inversion": (("tissue-field", "tkd"), (("chi",), ("chi33", "off-diagonal-field"))),
-        "total-inversion": (("total-field",), (("chi",),)),
-        "background": (("total-field",), (("tissue-field",),)),
+        "total-inversion": (("total-field", "v-sharp", "tkd"), (("chi",),)),
+        "background": (("total-field", "v-sharp"), (("tissue-field",),)),
         "r2prime": (("r2star",), (("r2prime",),)),
         "separation": (("chi", "tissue-field", "r2prime", "r2star"), (("chi-para", "chi-dia"),)),
     }

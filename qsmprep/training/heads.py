@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from qsmprep import registry
-from qsmprep.background.vsharp import vsharp
 from qsmprep.nets.tkd_channel import tkd_channel
+from qsmprep.nets.vsharp_channel import vsharp_channel
 from qsmprep.phantom.forward import DipoleField
 from qsmprep.phantom.grid import simulation_grid
 from qsmprep.phantom.options import SimulationOptions
@@ -21,7 +21,7 @@ from qsmprep.units import centre_frequency_mhz
 from qsmprep.volume import bounding_box
 
 # Part of the name of the folder that keeps heads: raise it whenever a head of the same number comes out otherwise.
-HEADS_VERSION = 1
+HEADS_VERSION = 2
 VOXEL_SIZE_MM = (1.0, 1.0, 1.0)
 ALONG_THIRD_AXIS = (0.0, 0.0, 1.0)
 LARGEST_TILT_DEGREES = 40.0
@@ -31,7 +31,7 @@ FIBRE_STRENGTH_PPM = (0.005, 0.02)
 # What a head holds, by file name; all (n0, n1, n2) in ppm but the mask.
 VOLUMES = (
     "mask", "chi", "chi-para", "chi-dia", "off-diagonal-field", "tissue-field", "total-field", "tissue-field-v-sharp",
-    "tkd", "tkd-v-sharp", "noise", "tkd-noise", "r2star", "r2prime",
+    "background-v-sharp", "tkd", "tkd-v-sharp", "tkd-background", "noise", "tkd-noise", "r2star", "r2prime",
 )  # fmt: skip
 
 
@@ -47,8 +47,10 @@ def training_head(number: int, seed: int) -> tuple[dict[str, np.ndarray], dict[s
     Returns
     -------
     volumes : by the names of VOLUMES, cropped to the brain; fields inside the mask only. `tissue-field` is that of the
-        brain's own susceptibility, `tissue-field-v-sharp` what V-SHARP leaves of it. `noise` is the noise of a field
-        map whose scan has a peak signal-to-noise ratio of 1. Rates are over 114/s/ppm.
+        brain's own susceptibility, `tissue-field-v-sharp` what V-SHARP leaves of it, `background-v-sharp` what it
+        leaves of the rest of the total field; `tkd`, `tkd-v-sharp` and `tkd-background` are truncated divisions of
+        these three. `noise` is the noise of a field map whose scan has a peak signal-to-noise ratio of 1. Rates are
+        over 114/s/ppm.
     facts : B0 direction, share of voxels kept by the mask, anisotropy.
     """
     random = np.random.default_rng([seed, number])
@@ -133,11 +135,12 @@ def _unit_noise(maps: dict[str, np.ndarray], options: SimulationOptions, random:
 def _add_derived(volumes: dict[str, np.ndarray], b0: tuple[float, float, float]) -> None:
     """What is computed of the fields: V-SHARP, and the closed-form inversions of both fields and of the noise."""
     mask = volumes["mask"]
-    filtered = vsharp(volumes["tissue-field"], mask, voxel_size_mm=VOXEL_SIZE_MM)
-    volumes["tissue-field-v-sharp"] = filtered.tissue_field
+    tissue, background = volumes["tissue-field"] * mask, (volumes["total-field"] - volumes["tissue-field"]) * mask
+    filtered, valid = vsharp_channel(tissue, mask, voxel_size_mm=VOXEL_SIZE_MM)
+    left, _ = vsharp_channel(background, mask, voxel_size_mm=VOXEL_SIZE_MM)
+    volumes |= {"tissue-field-v-sharp": filtered, "background-v-sharp": left}
     for name, field, inside in (
-        ("tkd", volumes["tissue-field"] * mask, mask),
-        ("tkd-v-sharp", filtered.tissue_field, filtered.mask),
+        ("tkd", tissue, mask), ("tkd-v-sharp", filtered, valid), ("tkd-background", left, valid),
         ("tkd-noise", volumes["noise"] * mask, mask),
-    ):
+    ):  # fmt: skip
         volumes[name] = tkd_channel(field, inside, voxel_size_mm=VOXEL_SIZE_MM, b0_direction=b0)

@@ -147,6 +147,7 @@ def _begin(recipe: Recipe, heads: Sequence[Head], device: str) -> State:
 # Output -> inputs whose sum, each times its factor, the shortcut starts as: the voxel-wise answer of physics.
 STARTS = {
     "chi": {"tkd": 1.0},
+    "tissue-field": {"v-sharp": 1.0},
     "r2prime": {"r2star": 0.3},
     "chi-para": {"r2prime": 0.5, "r2star": 0.15, "chi": 0.5},
     "chi-dia": {"r2prime": 0.5, "r2star": 0.15, "chi": -0.5},

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter
 
 from qsmprep.dipole import dipole_kernel
 from qsmprep.fourier import fast_shape, irfftn, rfftn
@@ -19,7 +20,7 @@ from qsmprep.training.shapes import random_shapes
 
 LONGEST_SEARCH = 40  # corners tried for a patch with enough brain
 BACKGROUND_SCALES = (0.4, 1.4)
-SHIM_PPM = 0.05  # s.d. of each term of the polynomial that another shim would leave
+SHIM_PPM = 0.05  # s.d. of each harmonic polynomial that another shim would leave
 RATE_NOISE_PPM = 0.018  # highest s.d. of the noise of a relaxation rate over the relaxometric constant (2/s)
 CONSTANT_PPM = 0.01  # a susceptibility map is known up to a constant, which is found about as well as this
 PHASE_RADIANS_PER_PPM = 4.8  # phase of 1 ppm at 3 T over an echo spacing of 6 ms
@@ -72,21 +73,24 @@ def _patch(spec: NetworkSpec, data: DataOptions, heads: Sequence[Head], random: 
     head = heads[int(random.integers(len(heads)))]
     corner = _corner(head, data, random)
     window = tuple(slice(c, c + data.patch) for c in corner)
-    read = _Reader(head, window, data.patch)
+    read = _Reader(head, window, data.patch, _blur(data, random))
     scale = float(np.exp(random.uniform(np.log(data.smallest_scale), np.log(data.largest_scale))))
     filtered = spec.task == "inversion" and random.random() < data.filtered
     snr = float(np.exp(random.uniform(np.log(data.smallest_snr), np.log(data.largest_snr))))
     mask = read("mask")
     if filtered:
         mask = mask * (read("tissue-field-v-sharp") != 0)
-    images = _quantities(spec, read, scale, snr, filtered, data, random)
-    clean = scale * read("tissue-field-v-sharp" if filtered else "tissue-field")
+    background = np.float32(random.uniform(*BACKGROUND_SCALES))
+    images = _quantities(spec, read, scale, background, snr, filtered, data, random)
+    clean = scale * read("tissue-field")
+    if filtered:
+        clean = np.float32(scale) * read("tissue-field-v-sharp") + background * read("background-v-sharp")
     if spec.unrolled:
         chi, extra = images["chi33:label"] if "chi33:label" in images else images["chi:label"], 0.0
         if "off-diagonal-field:label" in images:
             extra = images["off-diagonal-field:label"]
         if filtered:  # what V-SHARP took away or left of the whole head's field is an error of the patch's too
-            extra = extra + np.float32(scale) * (read("tissue-field-v-sharp") - read("tissue-field"))
+            extra = extra + clean - np.float32(scale) * read("tissue-field")
         clean = _closed(chi, extra, mask, head.b0_direction)
         images["tissue-field"] = clean + read("noise") / np.float32(snr)
     inputs = np.stack([images[name] for name in quantities(spec.inputs)]) * mask
@@ -113,18 +117,39 @@ def _source_kernel(edge: int, b0_direction: tuple[float, float, float]) -> np.nd
 
 
 class _Reader:
-    """Reads a window of a head's volumes as float32, zero beyond the volume."""
+    """Reads a window of a head's volumes as float32, zero beyond the volume, at the resolution of the patch."""
 
-    def __init__(self, head: Head, window, edge: int):
-        self.head, self.window, self.edge = head, window, edge
+    def __init__(self, head: Head, window, edge: int, blur: tuple[float, ...] | None):
+        self.head, self.window, self.edge, self.blur = head, window, edge, blur
 
     def __call__(self, name: str) -> np.ndarray:
         found = np.asarray(self.head.volume(name)[self.window], np.float32)
-        if found.shape == (self.edge,) * 3:
+        if found.shape != (self.edge,) * 3:
+            whole = np.zeros((self.edge,) * 3, np.float32)
+            whole[tuple(slice(0, n) for n in found.shape)] = found
+            found = whole
+        # Fields, susceptibility and what is linear in them stay together when all are smoothed alike. Noise does not.
+        if self.blur is None or name == "mask" or name.endswith("noise"):
             return found
-        whole = np.zeros((self.edge,) * 3, np.float32)
-        whole[tuple(slice(0, n) for n in found.shape)] = found
-        return whole
+        inside = self._inside
+        return np.where(inside, gaussian_filter(found, self.blur, truncate=3.0) / self._share, 0).astype(np.float32)
+
+    @cached_property
+    def _inside(self) -> np.ndarray:
+        return _Reader(self.head, self.window, self.edge, None)("mask") > 0
+
+    @cached_property
+    def _share(self) -> np.ndarray:
+        """Share of the brain in each voxel's surroundings."""
+        return np.maximum(gaussian_filter(self._inside.astype(np.float32), self.blur, truncate=3.0), 1e-3)
+
+
+def _blur(data: DataOptions, random: np.random.Generator) -> tuple[float, ...] | None:
+    """Standard deviations in voxels of a smoothing that makes voxels of 1 as large as drawn; None: as they are."""
+    if data.coarsest == 1 or random.random() < 0.5:
+        return None
+    factors = np.exp(random.uniform(0, np.log(data.coarsest), 3))
+    return tuple(float(s) for s in np.sqrt((factors**2 - 1) / 12))  # variance of a box
 
 
 def _corner(head: Head, data: DataOptions, random: np.random.Generator) -> tuple[int, ...]:
@@ -140,24 +165,30 @@ def _corner(head: Head, data: DataOptions, random: np.random.Generator) -> tuple
     return best
 
 
-def _quantities(spec, read: _Reader, scale, snr, filtered, data, random) -> dict[str, np.ndarray]:
+def _quantities(spec, read: _Reader, scale, background, snr, filtered, data, random) -> dict[str, np.ndarray]:
     """Every quantity that the network takes, and `NAME:label` for those it gives."""
     wanted = quantities(spec.inputs)
-    suffix = "-v-sharp" if filtered else ""
     scale, snr = np.float32(scale), np.float32(snr)
     images: dict[str, np.ndarray] = {}
-    if "tissue-field" in wanted:
-        images["tissue-field"] = scale * read(f"tissue-field{suffix}") + read("noise") / snr
-    if "tkd" in wanted:
-        images["tkd"] = scale * read(f"tkd{suffix}") + read("tkd-noise") / snr
+
+    def after_vsharp(tissue: str, rest: str, noise: str) -> np.ndarray:
+        """What V-SHARP, or a truncated division after it, makes of the scaled fields: both are linear."""
+        return scale * read(tissue) + background * read(rest) + read(noise) / snr
+
     if "total-field" in wanted:
-        tissue, background = read("tissue-field"), np.float32(random.uniform(*BACKGROUND_SCALES))
-        images["total-field"] = (
-            scale * tissue
-            + background * (read("total-field") - tissue)
-            + _shim(data.patch, random)
-            + read("noise") / snr
-        )
+        tissue = read("tissue-field")
+        rest = background * (read("total-field") - tissue) + _shim(data.patch, random)
+        images["total-field"] = scale * tissue + rest + read("noise") / snr
+    if "v-sharp" in wanted or filtered:
+        found = after_vsharp("tissue-field-v-sharp", "background-v-sharp", "noise")
+        valid = read("tissue-field-v-sharp") != 0
+        images["v-sharp" if "v-sharp" in wanted else "tissue-field"] = found * valid
+    elif "tissue-field" in wanted:
+        images["tissue-field"] = scale * read("tissue-field") + read("noise") / snr
+    if "tkd" in wanted and (filtered or spec.task == "total-inversion"):
+        images["tkd"] = after_vsharp("tkd-v-sharp", "tkd-background", "tkd-noise")
+    elif "tkd" in wanted:
+        images["tkd"] = scale * read("tkd") + read("tkd-noise") / snr
     if set(wanted) & {"r2star", "r2prime"}:
         images |= _rates(read, scale, random)
     if "chi" in wanted:
@@ -179,12 +210,12 @@ def _rates(read: _Reader, scale: np.float32, random: np.random.Generator) -> dic
 
 
 def _shim(edge: int, random: np.random.Generator) -> np.ndarray:
-    """A random polynomial of second order about some point near the patch, ppm."""
+    """A random harmonic polynomial of second order about some point near the patch, ppm."""
     axes = [np.linspace(-0.5, 0.5, edge, dtype=np.float32) + np.float32(random.uniform(-0.5, 0.5)) for _ in range(3)]
     x, y, z = (axis.reshape([-1 if a == d else 1 for a in range(3)]) for d, axis in enumerate(axes))
-    c = (SHIM_PPM * random.standard_normal(10)).astype(np.float32)
-    return (c[0] + c[1] * x + c[2] * y + c[3] * z + c[4] * x * x + c[5] * y * y + c[6] * z * z
-            + c[7] * x * y + c[8] * x * z + c[9] * y * z)  # fmt: skip
+    c = (SHIM_PPM * random.standard_normal(9)).astype(np.float32)
+    return (c[0] + c[1] * x + c[2] * y + c[3] * z + c[4] * (x * x - y * y) + c[5] * (2 * z * z - x * x - y * y) / 2
+            + c[6] * x * y + c[7] * x * z + c[8] * y * z)  # fmt: skip
 
 
 def _shape_patch(spec: NetworkSpec, data: DataOptions, random: np.random.Generator):

@@ -29,6 +29,9 @@ class DataOptions:
     largest_snr: float = option(400.0, "highest peak signal-to-noise ratio", low=1)
     smallest_scale: float = option(0.5, "lowest factor on susceptibility", low=0.01, high=1)
     largest_scale: float = option(2.0, "highest factor on susceptibility", low=1, high=10)
+    coarsest: float = option(
+        1.0, "largest factor by which half of the patches lose resolution, drawn for each axis", low=1, high=4
+    )
     foreground: float = option(0.3, "least share of a patch inside the brain", low=0, high=1)
 
     def __post_init__(self) -> None:

@@ -1,17 +1,22 @@
 """Training data obey the physics that the networks shall learn."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import binary_erosion
 
 from qsmprep.dipole import dipole_kernel
 from qsmprep.fourier import irfftn, rfftn
 from qsmprep.nets.network import normalised, physical
 from qsmprep.nets.spec import Channel
+from qsmprep.nets.tkd_channel import tkd_channel
+from qsmprep.nets.vsharp_channel import vsharp_channel
 from qsmprep.training.deformation import deformed
 from qsmprep.training.fibres import fibre_tensor, off_diagonal_field
 from qsmprep.training.heads import VOLUMES, training_head
-from qsmprep.training.patches import _turned, make_batch
+from qsmprep.training.patches import _blur, _Reader, _turned, make_batch
 from qsmprep.training.pool import Head
 from qsmprep.training.recipe import parse_recipe
 from qsmprep.training.shapes import random_shapes
@@ -139,8 +144,8 @@ def recipe(task, inputs, outputs):
     ("task", "inputs", "outputs"),
     [
         ("inversion", ("tissue-field", "tkd"), ("chi",)),
-        ("total-inversion", ("total-field",), ("chi",)),
-        ("background", ("total-field",), ("tissue-field",)),
+        ("total-inversion", ("total-field", "v-sharp", "tkd"), ("chi",)),
+        ("background", ("total-field", "v-sharp"), ("tissue-field",)),
         ("r2prime", ("r2star",), ("r2prime",)),
         ("separation", ("chi", "tissue-field", "r2prime"), ("chi-para", "chi-dia")),
         ("separation", ("chi", "tissue-field", "r2star"), ("chi-para", "chi-dia")),
@@ -162,6 +167,41 @@ def test_labels_of_separation_make_the_susceptibility_that_goes_in(pool):
     wrong = (batch.inputs[:, :1] - total) * batch.mask
     assert wrong.abs().max() < 0.0105 + 2e-3 * total.abs().max()  # the unknown constant, and half precision
     assert (batch.labels >= 0).all()
+
+
+def test_a_coarser_patch_keeps_field_and_susceptibility_together(pool):
+    head = pool[0]
+    edge = max(head.shape)
+    read, fine = (_Reader(head, (slice(0, edge),) * 3, edge, blur) for blur in ((0.5, 0.8, 0.6), None))
+    chi, field = read("chi"), read("tissue-field")
+    kernel = dipole_kernel((2 * edge,) * 3, (1.0, 1.0, 1.0), head.b0_direction, kind="integrated")
+    wide = np.pad(chi, (0, edge))
+    expected = irfftn(rfftn(wide) * kernel, wide.shape)[:edge, :edge, :edge]
+    inner = binary_erosion(fine("mask") > 0, iterations=8)
+    assert np.corrcoef(expected[inner], field[inner])[0, 1] > 0.99
+    assert (np.diff(chi, axis=1) ** 2).mean() < 0.8 * (np.diff(fine("chi"), axis=1) ** 2).mean()
+    assert np.array_equal(read("noise"), fine("noise"))
+
+
+def test_half_of_the_patches_lose_resolution(pool):
+    made = recipe("background", ("total-field",), ("tissue-field",))
+    coarse = dataclasses.replace(made.data, coarsest=2.0)
+    drawn = [_blur(coarse, np.random.default_rng(i)) for i in range(200)]
+    assert 70 < sum(blur is not None for blur in drawn) < 130
+    assert max(max(blur) for blur in drawn if blur) <= 0.5
+    assert _blur(made.data, np.random.default_rng(0)) is None
+
+
+def test_the_channel_of_vsharp_is_what_the_network_will_be_given(pool):
+    """Of a whole head without noise, background as simulated: patches hold what V-SHARP makes of the total field."""
+    head = pool[0]
+    mask = np.asarray(head.volume("mask"))
+    field, valid = vsharp_channel(np.asarray(head.volume("total-field")), mask, voxel_size_mm=(1.0, 1.0, 1.0))
+    stored = head.volume("tissue-field-v-sharp").astype(np.float32) + head.volume("background-v-sharp")
+    assert np.abs(stored - field)[valid].max() < 2e-3 * np.abs(field).max()
+    chi = tkd_channel(field, valid, voxel_size_mm=(1.0, 1.0, 1.0), b0_direction=head.b0_direction)
+    stored = head.volume("tkd-v-sharp").astype(np.float32) + head.volume("tkd-background")
+    assert np.abs(stored - chi)[valid].max() < 5e-3 * np.abs(chi).max()
 
 
 def test_turning_a_patch_keeps_field_and_susceptibility_together():
