@@ -10,7 +10,6 @@ for scoring only. Seconds, iterations and memory are those of the isolated metho
 from __future__ import annotations
 
 import argparse
-import csv
 import tempfile
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 from accuracy_tables import write_tables
 from heads import HEADS
 from isolated import background_inputs, inversion_inputs, measure
+from results import Results
 
 from qsmprep import registry
 from qsmprep.analysis.metrics import evaluate
@@ -43,35 +43,12 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="folder for simulated data and results (default: a temporary one)")
     parser.add_argument("--tables-only", action="store_true", help="only write the tables anew from the CSV")
     arguments = parser.parse_args()
-    table = Results(HERE / "accuracy.csv")
+    table = Results(HERE / "accuracy.csv", COLUMNS)
     if not arguments.tables_only:
         with tempfile.TemporaryDirectory() as temporary:
             for name in arguments.heads:
                 run_head(name, arguments.work or Path(temporary), table)
     write_tables(table.rows(), HERE)
-
-
-class Results:
-    """The CSV file: rows are added one by one, and never twice."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        if not path.exists():
-            path.write_text(",".join(COLUMNS) + "\n", "utf-8")
-
-    def rows(self) -> list[dict[str, str]]:
-        with self.path.open(encoding="utf-8", newline="") as stream:
-            return list(csv.DictReader(stream))
-
-    def has(self, head: str, given: str, stage: str, method: str) -> bool:
-        key = (head, given, stage, method)
-        return any((row["head"], row["input"], row["stage"], row["method"]) == key for row in self.rows())
-
-    def add(self, **row) -> None:
-        values = {key: f"{value:.5g}" if isinstance(value, float) else value for key, value in row.items()}
-        with self.path.open("a", encoding="utf-8", newline="") as stream:
-            csv.DictWriter(stream, COLUMNS, restval="").writerow(values)
-        print(row["head"], row["input"], row["stage"], row["method"], values.get("rmse_demeaned"), flush=True)
 
 
 def run_head(name: str, folder: Path, table: Results) -> None:
@@ -89,7 +66,9 @@ def run_head(name: str, folder: Path, table: Results) -> None:
 def isolated(name: str, head: SimulatedHead, folder: Path, table: Results) -> None:
     """Every method on the true input of its stage."""
     for stage, inputs in (("background", background_inputs), ("inversion", inversion_inputs)):
-        missing = [method for method in usable(stage) if not table.has(name, "true", stage, method)]
+        missing = [
+            method for method in usable(stage) if not table.has(head=name, input="true", stage=stage, method=method)
+        ]
         if not missing:
             continue
         np.savez(folder / f"{stage}.npz", **inputs(head))
@@ -114,7 +93,7 @@ def chains(name: str, head: SimulatedHead, dataset: Path, folder: Path, table: R
     reference = folder / f"out-{default}"
     for label, words, methods in jobs:
         rows = {m: (stage, label if stage == "background" else m) for m, stage in methods.items()}
-        if all(table.has(name, "chain", stage, row) for stage, row in rows.values()):
+        if all(table.has(head=name, input="chain", stage=stage, method=row) for stage, row in rows.values()):
             continue
         out = folder / f"out-{label}"
         command = [str(dataset), str(out), "participant", "--skip-bids-validation", *words, "-w", str(folder / "work")]

@@ -12,7 +12,6 @@ true mean, each less the mean of its surroundings. The truth is used for scoring
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
 import tempfile
 import time
@@ -21,8 +20,9 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from isolated import background_inputs, inversion_inputs, measure, network_inputs, noise_hz
+from isolated import background_inputs, inversion_inputs, measure, network_inputs, noise_hz, peak_memory_mb
 from network_tables import write_tables
+from results import Results
 from scipy.ndimage import binary_dilation, gaussian_filter
 
 from qsmprep import registry
@@ -36,6 +36,8 @@ from qsmprep.separation.offset import offset_by_signs
 from qsmprep.settings import build
 
 HERE = Path(__file__).parent
+SIZE = "160x200x180"
+FULL_WIDTH = "U-net of width 32, kernel 3, random weights, bfloat16"
 COLUMNS = ("part", "head", "method", "setting", "error", "slope", "extra", "seconds", "peak_mb")
 LESIONS = {"calcification": True, "bleed": True}
 SNR_AND_TILT = (  # of the eight heads; the second four have lesions
@@ -50,6 +52,7 @@ HELD_OUT = {
 CLASSICAL = ("tkd", "fansi")
 NETWORKS = ("qsmnet", "modl", "vandi")
 FINE_ON = ("6",)  # a head with lesions and B0 along the axis; adaptation takes minutes
+FINE_IN = ("chi x 2", "2 mm", "SNR 50", "tilt 20")  # likewise
 VARIED = SimulationOptions(seed=9100, variation=0.06, **LESIONS)
 SETTINGS = {
     **{f"chi x {scale:g}": (VARIED, scale, 0.0) for scale in (0.5, 1.0, 2.0, 4.0)},
@@ -71,7 +74,7 @@ def main() -> None:
     parser.add_argument("--heads", type=int, default=len(HELD_OUT), help="how many of the held-out heads")
     parser.add_argument("--tables-only", action="store_true", help="only write the tables anew from the CSV")
     arguments = parser.parse_args()
-    table = Results(HERE / "networks.csv")
+    table = Results(HERE / "networks.csv", COLUMNS)
     if not arguments.tables_only:
         with tempfile.TemporaryDirectory() as temporary:
             folder = arguments.work or Path(temporary)
@@ -82,36 +85,13 @@ def main() -> None:
     write_tables(table.rows(), HERE, " ".join(__doc__.split("\n\n")[2].split()))
 
 
-class Results:
-    """The CSV file: rows are added one by one, and never twice."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        if not path.exists():
-            path.write_text(",".join(COLUMNS) + "\n", "utf-8")
-
-    def rows(self) -> list[dict[str, str]]:
-        with self.path.open(encoding="utf-8", newline="") as stream:
-            return list(csv.DictReader(stream))
-
-    def has(self, part: str, head: str, method: str, setting: str = "") -> bool:
-        key = (part, head, method, setting)
-        return any((row["part"], row["head"], row["method"], row["setting"]) == key for row in self.rows())
-
-    def add(self, **row) -> None:
-        values = {key: f"{value:.5g}" if isinstance(value, float) else value for key, value in row.items()}
-        with self.path.open("a", encoding="utf-8", newline="") as stream:
-            csv.DictWriter(stream, COLUMNS, restval="").writerow(values)
-        print(*values.values(), flush=True)
-
-
 def inversions(heads: dict[str, SimulationOptions], folder: Path, table: Results) -> None:
     """True tissue field to susceptibility; networks also adapted to the case by FINE on one head."""
     names = [name for name in (*CLASSICAL, *NETWORKS) if name in usable("inversion")]
     for label, options in heads.items():
         wanted = [(name, "") for name in names]
         wanted += [(name, "fine") for name in names if name in NETWORKS[:2] and label in FINE_ON]
-        wanted = [pair for pair in wanted if not table.has("inversion", label, *pair)]
+        wanted = [(n, a) for n, a in wanted if not table.has(part="inversion", head=label, method=n, setting=a)]
         head = simulate_head(options) if wanted else None
         for name, adapt in wanted:
             found, seconds = invert(name, inversion_inputs(head), adapt)
@@ -162,7 +142,7 @@ def chains(heads: dict[str, SimulationOptions], folder: Path, table: Results) ->
         jobs["background"] = (["--background", "sharqnet"], ["sharqnet + fansi"])
     for label, options in heads.items():
         for job, (words, methods) in jobs.items():
-            if all(table.has("chain", label, method) for method in methods):
+            if all(table.has(part="chain", head=label, method=method) for method in methods):
                 continue
             dataset, out = folder / f"bids-{label}", folder / f"out-{label}-{job}"
             if not dataset.exists():
@@ -186,7 +166,7 @@ def backgrounds(heads: dict[str, SimulationOptions], folder: Path, table: Result
     """True total field to tissue field, each method in its own mask."""
     for label, options in heads.items():
         names = [name for name in ("v-sharp", "sharqnet") if name in usable("background")]
-        names = [name for name in names if not table.has("background", label, name)]
+        names = [name for name in names if not table.has(part="background", head=label, method=name)]
         head = simulate_head(options) if names else None
         for name in names:
             method, chosen = registry.find("background", name), build({}).options_of("background", name)
@@ -208,7 +188,9 @@ def separations(heads: dict[str, SimulationOptions], folder: Path, table: Result
         variants = [("chisep-medi", ""), ("chisep-medi", "R2' = 0.3 R2*"), ("r2star-qsm", "R2* alone"),
                     ("chi-sepnet-r2p", ""), ("chi-sepnet-r2s", "R2* alone"),
                     ("chi-sepnet-r2p", "R2PRIMEnet")]  # fmt: skip
-        variants = [v for v in variants if v[0] in usable("separation") and not table.has("separation", label, *v)]
+        there = usable("separation")
+        variants = [(n, s) for n, s in variants
+                    if n in there and not table.has(part="separation", head=label, method=n, setting=s)]  # fmt: skip
         if not variants:
             continue
         head = simulate_head(options)
@@ -264,8 +246,9 @@ def generalisation(heads: dict[str, SimulationOptions], folder: Path, table: Res
     """One head under other susceptibility ranges, voxels, noise and tilts than those of training."""
     names = [name for name in (*CLASSICAL, *NETWORKS) if name in usable("inversion")]
     for setting, (options, scale, snr) in SETTINGS.items():
-        wanted = [(name, "") for name in names] + [(name, "fine") for name in names if name in NETWORKS[:2]]
-        wanted = [(n, a) for n, a in wanted if not table.has("general", setting, n, a)]
+        wanted = [(name, "") for name in names]
+        wanted += [(name, "fine") for name in names if name in NETWORKS[:2] and setting in FINE_IN]
+        wanted = [(n, a) for n, a in wanted if not table.has(part="general", head=setting, method=n, setting=a)]
         head = simulate_head(options) if wanted else None
         for name, adapt in wanted:
             inputs = inversion_inputs(head)
@@ -294,7 +277,7 @@ def speed(heads: dict[str, SimulationOptions], folder: Path, table: Results) -> 
     head = None
     stages = (("inversion", (*NETWORKS, "autoqsm"), inversion_inputs), ("background", ("sharqnet",), background_inputs))
     for stage, names, inputs in stages:
-        names = [n for n in names if n in usable(stage) and not table.has("speed", "160x200x180", n)]
+        names = [n for n in names if n in usable(stage) and not table.has(part="speed", head=SIZE, method=n)]
         if not names:
             continue
         head = head or simulate_head(SimulationOptions())
@@ -303,8 +286,35 @@ def speed(heads: dict[str, SimulationOptions], folder: Path, table: Results) -> 
         for name in names:
             with get_context("spawn").Pool(1) as pool:
                 runs = [pool.apply(measure, (stage, name, str(folder / f"speed-{stage}.npz"))) for _ in range(3)]
-            table.add(part="speed", head="160x200x180", method=name, seconds=min(r["seconds"] for r in runs),
+            table.add(part="speed", head=SIZE, method=name, seconds=min(r["seconds"] for r in runs),
                       peak_mb=max(r["peak_mb"] for r in runs))  # fmt: skip
+    if not table.has(part="speed", head=SIZE, method=FULL_WIDTH):
+        head = head or simulate_head(SimulationOptions())
+        np.savez(folder / "speed-full.npz", field=inversion_inputs(head)["field_ppm"], mask=head.brain_mask)
+        with get_context("spawn").Pool(1) as pool:
+            runs = [pool.apply(_full_width, (str(folder / "speed-full.npz"),)) for _ in range(3)]
+        table.add(part="speed", head=SIZE, method=FULL_WIDTH, seconds=min(seconds for seconds, _ in runs),
+                  peak_mb=max(memory for _, memory in runs))  # fmt: skip
+
+
+def _full_width(file: str) -> tuple[float, float]:
+    """Seconds and memory of a U-net as wide as published, with random weights, which take as long as trained ones."""
+    from qsmprep.nets.inference import predict
+    from qsmprep.nets.inference_options import InferenceOptions
+    from qsmprep.nets.network import Network, build_module
+    from qsmprep.nets.spec import Channel, NetworkSpec
+    from qsmprep.nets.unet import PUBLISHED
+
+    spec = NetworkSpec("full", "inversion", PUBLISHED["qsmnet-me"], (Channel("tissue-field"),), (Channel("chi"),))
+    network = Network(spec, build_module(spec))
+    with np.load(file) as stored:
+        field, mask = stored["field"], stored["mask"]
+    begin = time.perf_counter()
+    _, memory = peak_memory_mb(
+        lambda: predict(network, {"tissue-field": field}, mask, voxel_size_mm=(1.0, 1.0, 1.0),
+                        b0_direction=(0.0, 0.0, 1.0), options=InferenceOptions(precision="auto"))
+    )  # fmt: skip
+    return time.perf_counter() - begin, memory
 
 
 if __name__ == "__main__":
