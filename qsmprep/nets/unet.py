@@ -31,6 +31,8 @@ class UnetSpec:
     levels : poolings; the published networks have four.
     shortcut : whether a 1x1x1 convolution of the inputs is added to the output, so that the network learns only what
         is not linear in a voxel's inputs; the published networks have none.
+    packing : voxels along each axis that become channels before the first level and voxels again after the last: 2
+        makes a network that sees twice as far for the same work. The published networks do not pack (1).
     """
 
     channels_in: int = 1
@@ -44,6 +46,7 @@ class UnetSpec:
     norm: str = "batch"
     levels: int = LEVELS
     shortcut: bool = False
+    packing: int = 1
 
     def __post_init__(self) -> None:
         if min(self.channels_in, self.channels_out, self.width) < 1:
@@ -52,6 +55,8 @@ class UnetSpec:
             raise ValueError(f"Unknown normalisation {self.norm!r}; choose one of {', '.join(NORMS)}.")
         if not 1 <= self.levels <= 6:
             raise ValueError(f"A U-net has one to six levels of pooling; got {self.levels}.")
+        if not 1 <= self.packing <= 4:
+            raise ValueError(f"A U-net packs one to four voxels along each axis; got {self.packing}.")
         if self.kernel < 1 or self.kernel % 2 == 0:
             raise ValueError(f"The kernel's edge is {self.kernel}; it must be odd.")
         if self.activation not in ACTIVATIONS:
@@ -62,7 +67,7 @@ class UnetSpec:
     @property
     def multiple(self) -> int:
         """Sizes of the input must be multiples of this."""
-        return 2**self.levels
+        return self.packing * 2**self.levels
 
 
 _TENSORFLOW = {"activation": "leaky-relu", "concatenation": "skip-first", "norm_epsilon": 1e-3, "norm_momentum": 0.01}
@@ -96,13 +101,14 @@ class Unet(nn.Module):
         super().__init__()
         self.spec = spec
         widths = [spec.width * 2**level for level in range(spec.levels + 1)]
-        before = [spec.channels_in, *widths[:-1]]
+        packed = spec.packing**3
+        before = [spec.channels_in * packed, *widths[:-1]]
         self.encoder = nn.ModuleList(_two(i, o, spec) for i, o in zip(before, widths, strict=True))
         self.pool = nn.MaxPool3d(2)
         steps = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
         self.up = nn.ModuleList(nn.ConvTranspose3d(low, high, 2, stride=2) for low, high in steps)
         self.decoder = nn.ModuleList(_two(2 * high, high, spec) for _, high in steps)
-        self.out = nn.Conv3d(spec.width, spec.channels_out, 1)
+        self.out = nn.Conv3d(spec.width, spec.channels_out * packed, 1)
         self.shortcut = nn.Conv3d(spec.channels_in, spec.channels_out, 1) if spec.shortcut else None
         for module in self.modules():
             if isinstance(module, nn.Conv3d) and spec.norm == "none":
@@ -116,19 +122,39 @@ class Unet(nn.Module):
         """The network's output."""
         check_size(x, self.spec.multiple)
         direct = None if self.shortcut is None else self._direct(x)
-        kept = []
+        x, kept = pack(x, self.spec.packing), []
         for level, convolve in enumerate(self.encoder):
             x = convolve(x if level == 0 else self.pool(x))
             kept.append(x)
         for rise, convolve, skip in zip(self.up, self.decoder, kept[-2::-1], strict=True):
             risen = rise(x)
             x = convolve(torch.cat((skip, risen) if self.spec.concatenation == "skip-first" else (risen, skip), 1))
-        return self.out(x) if direct is None else self.out(x).float() + direct
+        x = unpack(self.out(x), self.spec.packing)
+        return x if direct is None else x.float() + direct
 
     def _direct(self, x: torch.Tensor) -> torch.Tensor:
         """The inputs' own share, in single precision whatever the rest runs in."""
         with torch.autocast(x.device.type, enabled=False):
             return self.shortcut(x.float())
+
+
+def pack(x: torch.Tensor, edge: int) -> torch.Tensor:
+    """Cubes of `edge` voxels as channels: (n, c, n0, n1, n2) -> (n, c edge^3, n0 / edge, n1 / edge, n2 / edge)."""
+    if edge == 1:
+        return x
+    n, c, *sizes = x.shape
+    split = [part for size in sizes for part in (size // edge, edge)]
+    x = x.reshape(n, c, *split).permute(0, 1, 3, 5, 7, 2, 4, 6)
+    return x.reshape(n, c * edge**3, *(size // edge for size in sizes)).contiguous(memory_format=torch.channels_last_3d)
+
+
+def unpack(x: torch.Tensor, edge: int) -> torch.Tensor:
+    """The inverse of `pack`."""
+    if edge == 1:
+        return x
+    n, c, *sizes = x.shape
+    x = x.reshape(n, c // edge**3, edge, edge, edge, *sizes).permute(0, 1, 5, 2, 6, 3, 7, 4)
+    return x.reshape(n, c // edge**3, *(size * edge for size in sizes))
 
 
 def check_size(x: torch.Tensor, multiple: int) -> None:

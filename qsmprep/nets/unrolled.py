@@ -30,6 +30,8 @@ class UnrolledSpec:
     dropout : in the blocks, while training.
     norm_epsilon : of the batch normalisation.
     norm : "batch", as published, or "none".
+    bias : whether all convolutions have one; the published networks have none but in the last. Without it a network is
+        blind to scale: it cannot tell what is small enough to be noise.
     residual : whether a learned mixture of the channels it is shown, at first susceptibility alone, is added to the
         network's answer; not so in the published networks.
     start : what a MoDL network sees first: the adjoint of the field times the step, as published, or its truncated
@@ -49,6 +51,7 @@ class UnrolledSpec:
     dropout: float = 0.5
     norm_epsilon: float = 1e-5
     norm: str = "batch"
+    bias: bool = False
     residual: bool = False
     start: str = "adjoint"
     masked: bool = False
@@ -76,19 +79,21 @@ class UnrolledSpec:
 
 
 class ResidualNet(nn.Module):
-    """Convolution, residual blocks, three 1x1x1 convolutions, as released with MoDL-QSM; convolutions without bias."""
+    """Convolution, residual blocks, three 1x1x1 convolutions, as released with MoDL-QSM."""
 
     def __init__(self, channels: int, spec: UnrolledSpec):
         super().__init__()
         width = spec.width
         self.shortcut = nn.Conv3d(channels, channels, 1, bias=False) if spec.residual else None
-        self.head = nn.Conv3d(channels, width, 3, padding=1, bias=False)
+        self.head = nn.Conv3d(channels, width, 3, padding=1, bias=spec.bias)
         self.blocks = nn.ModuleList(_Block(spec) for _ in range(spec.blocks))
-        self.mix = nn.ModuleList(nn.Conv3d(width, width, 1, bias=False) for _ in range(2))
+        self.mix = nn.ModuleList(nn.Conv3d(width, width, 1, bias=spec.bias) for _ in range(2))
         self.out = nn.Conv3d(width, channels, 1)
         for module in self.modules():
             if isinstance(module, nn.Conv3d):
                 nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
+                if spec.bias and module.bias is not None:
+                    nn.init.zeros_(module.bias)
         if self.shortcut is not None:
             with torch.no_grad():  # start as the data term alone
                 self.out.weight.zero_()
@@ -111,10 +116,10 @@ class _Block(nn.Module):
     def __init__(self, spec: UnrolledSpec):
         super().__init__()
         width, epsilon = spec.width, spec.norm_epsilon
-        self.first = nn.Conv3d(width, width, 3, padding=1, bias=False)
+        self.first = nn.Conv3d(width, width, 3, padding=1, bias=spec.bias)
         self.first_norm = nn.BatchNorm3d(width, eps=epsilon) if spec.norm == "batch" else nn.Identity()
         self.dropout = nn.Dropout(spec.dropout)
-        self.second = nn.Conv3d(width, width, 3, padding=1, bias=False)
+        self.second = nn.Conv3d(width, width, 3, padding=1, bias=spec.bias)
         self.second_norm = nn.BatchNorm3d(width, eps=epsilon) if spec.norm == "batch" else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

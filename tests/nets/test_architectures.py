@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from qsmprep.dipole import dipole_kernel
-from qsmprep.nets.unet import PUBLISHED, Unet, UnetSpec, parameter_count
+from qsmprep.nets.unet import PUBLISHED, Unet, UnetSpec, pack, parameter_count, unpack
 from qsmprep.nets.unrolled import (
     Unrolled,
     UnrolledSpec,
@@ -90,3 +90,25 @@ def test_gradients_reach_the_step_length():
     dipole = torch.as_tensor(dipole_kernel(SHAPE, (1.0, 1.0, 1.0), (0.0, 0.0, 1.0)))
     net(torch.randn(1, 1, *SHAPE), dipole, torch.ones(1, 1, *SHAPE)).abs().mean().backward()
     assert net.step.grad.abs().item() > 0
+
+
+def test_packed_voxels_come_back_where_they_were():
+    x = torch.arange(2 * 3 * 4 * 8 * 6, dtype=torch.float32).reshape(2, 3, 4, 8, 6)
+    packed = pack(x, 2)
+    assert packed.shape == (2, 24, 2, 4, 3)
+    assert torch.equal(unpack(packed, 2), x)
+    assert torch.equal(packed[0, :8, 0, 0, 0], x[0, 0, :2, :2, :2].reshape(8))
+
+
+def test_a_packing_network_keeps_the_size_and_sees_twice_as_far():
+    torch.manual_seed(0)
+    spec = UnetSpec(width=4, levels=1, packing=2, norm="none")
+    assert spec.multiple == 4
+    network, x = Unet(spec).eval(), torch.zeros(1, 1, 32, 32, 32)
+    moved = x.clone()
+    moved[0, 0, 16, 16, 16] = 1
+    with torch.inference_mode():
+        changed = (network(moved) - network(x))[0, 0].abs().amax((1, 2)) > 0
+    assert network(x).shape == x.shape
+    reach = changed.nonzero().ravel()
+    assert 16 - reach.min() > 8 and reach.max() - 16 > 8
