@@ -1,4 +1,7 @@
-"""Truncated k-space division as an input channel of networks; training and use compute it here alike."""
+"""Truncated k-space division as an input channel of networks; training and use compute it here alike.
+
+Its mean over the mask is taken off: the field does not tell a constant, and a network that is shown a patch cannot.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ def tkd_channel(
     voxel_size_mm: tuple[float, float, float],
     b0_direction: tuple[float, float, float],
 ) -> np.ndarray:
-    """Susceptibility by truncated k-space division, the same numbers as the inversion `tkd` gives at this threshold.
+    """Susceptibility by truncated k-space division, as the inversion `tkd` gives it at this threshold, without its mean.
 
     Parameters
     ----------
@@ -47,6 +50,7 @@ def tkd_channel(
     dipole = dipole_kernel(frame.padded_shape, voxel_size_mm, b0_direction, kind="continuous")
     inverse = truncated_inverse(dipole, frame.padded_shape[2])
     chi = frame.restore(irfftn(rfftn(frame.crop(field)) * inverse, frame.padded_shape))
+    chi -= chi[inside].mean(dtype=np.float64)
     chi[~inside] = 0
     return chi.astype(np.float32)
 

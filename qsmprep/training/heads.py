@@ -21,7 +21,7 @@ from qsmprep.units import centre_frequency_mhz
 from qsmprep.volume import bounding_box
 
 # Part of the name of the folder that keeps heads: raise it whenever a head of the same number comes out otherwise.
-HEADS_VERSION = 2
+HEADS_VERSION = 3
 VOXEL_SIZE_MM = (1.0, 1.0, 1.0)
 ALONG_THIRD_AXIS = (0.0, 0.0, 1.0)
 LARGEST_TILT_DEGREES = 40.0

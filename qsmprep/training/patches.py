@@ -197,7 +197,10 @@ def _quantities(spec, read: _Reader, scale, background, snr, filtered, data, ran
         images["chi"] = chi + np.float32(CONSTANT_PPM * random.uniform(-1, 1))
     labels = {"chi": "chi", "chi33": "chi", "off-diagonal-field": "off-diagonal-field", "tissue-field": "tissue-field",
               "chi-para": "chi-para", "chi-dia": "chi-dia", "r2prime": "r2prime"}  # fmt: skip
-    return images | {f"{name}:label": scale * read(labels[name]) for name in quantities(spec.outputs)}
+    images |= {f"{name}:label": scale * read(labels[name]) for name in quantities(spec.outputs)}
+    if spec.task in ("inversion", "total-inversion") and not spec.unrolled:  # no field tells the constant
+        images["chi:label"] = images["chi:label"] - scale * np.float32(read.head.mean("chi"))
+    return images
 
 
 def _rates(read: _Reader, scale: np.float32, random: np.random.Generator) -> dict[str, np.ndarray]:
@@ -226,6 +229,8 @@ def _shape_patch(spec: NetworkSpec, data: DataOptions, random: np.random.Generat
         whole = np.ones(chi.shape, bool)
         images["tkd"] = tkd_channel(noisy, whole, voxel_size_mm=(1.0, 1.0, 1.0), b0_direction=(0.0, 0.0, 1.0))
     inputs = np.stack([images[name] for name in quantities(spec.inputs)])
+    if not spec.unrolled:
+        images["chi"] = chi - chi.mean()
     labels = np.stack([images[name] for name in quantities(spec.outputs)])
     return inputs, labels, np.ones((1, *chi.shape), np.float32), field[None], (0.0, 0.0, 1.0)
 

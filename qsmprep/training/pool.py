@@ -36,11 +36,19 @@ class Head:
     b0_direction: tuple[float, float, float]
     shape: tuple[int, int, int]
     _open: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+    _means: dict[str, float] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def upright(self) -> bool:
         """Whether B0 runs along the third axis."""
         return self.b0_direction == ALONG_THIRD_AXIS
+
+    def mean(self, name: str) -> float:
+        """Mean of a volume over the mask."""
+        if name not in self._means:
+            inside = np.asarray(self.volume("mask"))
+            self._means[name] = float(self.volume(name)[inside].mean(dtype=np.float64))
+        return self._means[name]
 
     def volume(self, name: str) -> np.ndarray:
         """A volume, mapped from disk."""

@@ -138,6 +138,7 @@ def test_truncated_division_is_that_of_the_inversion():
     mask[4:27, 3:25, 2:20] = True
     geometry = {"voxel_size_mm": (1.0, 1.2, 2.0), "b0_direction": (0.1, 0.2, 0.97)}
     expected = tkd(field, mask, **geometry, options=TkdOptions(threshold=THRESHOLD)).chi_ppm
+    expected[mask] -= expected[mask].mean()
     assert np.allclose(tkd_channel(field, mask, **geometry), expected, atol=1e-5)
 
 
