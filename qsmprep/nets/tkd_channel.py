@@ -23,7 +23,7 @@ def tkd_channel(
     voxel_size_mm: tuple[float, float, float],
     b0_direction: tuple[float, float, float],
 ) -> np.ndarray:
-    """Susceptibility by truncated k-space division, as the inversion `tkd` gives it at this threshold, without its mean.
+    """Susceptibility by truncated k-space division, as the inversion `tkd` gives it here, without its mean.
 
     Parameters
     ----------
