@@ -11,6 +11,7 @@ from qsmprep.workflows.masking import init_brain_mask_wf, init_phase_masks_wf
 from qsmprep.workflows.outputs import RELAXATION, SOURCES, SPIN_ECHO, init_outputs_wf
 from qsmprep.workflows.phase import init_phase_wf
 from qsmprep.workflows.plan import RunPlan
+from qsmprep.workflows.quality import connect_quality
 from qsmprep.workflows.relaxometry import corrects_gradient, init_r2prime_wf, init_relaxometry_wf
 from qsmprep.workflows.report import connect_figures, init_figures_wf
 from qsmprep.workflows.separation import init_separation_wf, separates
@@ -97,6 +98,7 @@ def init_gre_wf(*, plan: RunPlan) -> Workflow:
                 (separation, outputs, [(f"outputnode.{key}", f"inputnode.{key}") for key in SOURCES]),
             ]
         )  # fmt: skip
+    connect_quality(workflow, stages, plan)
     connect_figures(workflow, init_figures_wf(plan=plan), stages, plan)
     return workflow
 

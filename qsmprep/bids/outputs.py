@@ -82,7 +82,8 @@ OUTPUTS: Mapping[str, Output] = {
 
 # Of a step's record: what differs from run to run, or is for the report alone.
 NOT_LASTING = ("seconds", "curve", "curve_name", "curve_iterations")
-BIDSIGNORE = ("figures", "*.html", "logs/", "prov", "*_stats.tsv", "*_stats.json", "*_xfm.txt", "*_xfm.json")
+BIDSIGNORE = ("figures", "*.html", "logs/", "prov", "*_stats.tsv", "*_stats.json", "*_xfm.txt", "*_xfm.json",
+              "*_qc.json")  # fmt: skip
 KEPT_ENTITIES = ("acq", "run")
 
 
@@ -116,6 +117,11 @@ def output_path(key: str, prefix: str, *, desc: str | None = None) -> Path:
 def transform_path(prefix: str) -> Path:
     """Path of the transform between gradient and spin echoes, relative to the output folder."""
     return subject_folder(prefix) / "anat" / f"{prefix}_from-MEGRE_to-MESE_mode-image_xfm.txt"
+
+
+def quality_path(prefix: str) -> Path:
+    """Path of the quality numbers of a run, relative to the output folder."""
+    return subject_folder(prefix) / "anat" / f"{prefix}_qc.json"
 
 
 def subject_folder(prefix: str) -> Path:

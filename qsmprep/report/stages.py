@@ -63,6 +63,7 @@ STAGES = (
           "For the decay's fit, each echo's susceptibility was computed by {}."),
     Stage("separation", "Source separation: para- and diamagnetic susceptibility", "Source separation",
           "Paramagnetic and diamagnetic susceptibility were told apart by {}."),
+    Stage("quality", "Quality numbers", "Further processing", "The result was judged by {}."),
 )
 # fmt: on
 
