@@ -1,10 +1,17 @@
-# Two stages: wheels are built in the first, the second holds only what runs.
+# The viewer's script and the wheel are built in stages of their own; the last holds only what runs.
+FROM node:20-slim AS viewer
+WORKDIR /source/viewer
+COPY viewer ./
+COPY qsmprep/data/viewer /source/qsmprep/data/viewer
+RUN npm ci --ignore-scripts && npm run build
+
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
 COPY qsmprep qsmprep
 COPY interfaces interfaces
 COPY workflows workflows
+COPY --from=viewer /source/qsmprep/data/viewer qsmprep/data/viewer
 RUN pip wheel --no-deps --wheel-dir /wheels .
 
 FROM python:3.11-slim-bookworm

@@ -3,15 +3,24 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 DEMO := demo
+NIIVUE := qsmprep/data/viewer/niivue.js
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint viewer clean
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt | $(NIIVUE)
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --upgrade pip
 	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt torch
 	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
 	touch $(STAMP)
+
+# The viewer's script, from npm. Everything but the viewer works without it, so that a failure stops nothing here.
+$(NIIVUE): viewer/package-lock.json viewer/build.mjs
+	@(cd viewer && npm ci --ignore-scripts && npm run build) \
+		|| echo "No NiiVue: npm is missing or failed, so that qsmprep-tools view will show pictures instead of maps."
+
+viewer: $(NIIVUE)
+	@test -f $(NIIVUE)
 
 demo: $(STAMP)
 	$(VENV)/bin/qsmprep-tools simulate $(DEMO)/bids --voxel-size 2 --overwrite
@@ -27,4 +36,4 @@ lint: $(STAMP)
 	$(VENV)/bin/ruff format --check
 
 clean:
-	rm -rf $(VENV) $(DEMO) build dist *.egg-info
+	rm -rf $(VENV) $(DEMO) build dist *.egg-info viewer/node_modules $(NIIVUE) qsmprep/data/viewer/niivue.licenses.txt

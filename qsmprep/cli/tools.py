@@ -14,6 +14,7 @@ from qsmprep.cli.calibrate import add_calibrate
 from qsmprep.cli.score import add_score
 from qsmprep.cli.train import add_train
 from qsmprep.cli.tune import add_tune
+from qsmprep.cli.view import add_view
 from qsmprep.cli.weights import add_weights
 from qsmprep.phantom.options import SimulationOptions
 
@@ -44,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_calibrate(commands)
     add_weights(commands)
     add_train(commands)
+    add_view(commands)
     text = "Compile every loop once by running all methods on a tiny simulated head."
     commands.add_parser("warm-up", help=text, description=text).set_defaults(run=_warm_up)
     return parser
