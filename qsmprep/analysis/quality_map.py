@@ -16,7 +16,8 @@ from qsmprep.volume import frame_around
 CONE = 0.1  # |D| below which k-space is not measured
 SHADOW_MM = 30.0
 LONGEST_MM = 60.0  # wavelength above which the mask's shape decides the spectrum
-SHORTEST_VOXELS = 5  # wavelength below which voxels are too coarse for the dipole kernel's cone, and noise begins
+SHORTEST_VOXELS = 5.0  # wavelength below which voxels are too coarse for the field's null cone, and noise fills it
+SHORTEST_STREAK_VOXELS = 2.2  # streaks are fine: nearly down to what the voxels hold
 SHALLOWEST_NULL = 0.5  # by how much the log power on the cone must lie below that elsewhere to tell an axis
 MOST_SAMPLES = 40_000
 FEWEST = 200
@@ -56,11 +57,12 @@ def map_numbers(
         numbers["tissue_field_rms"] = rms(field[mask])
         numbers["background_rim"] = rim_ratio(field, mask)
         numbers["background_harmonics"] = harmonic_share(field, mask, scan.voxel_size_mm)
-        spectrum = _spectrum(field, mask, scan.voxel_size_mm)
+        spectrum = _spectrum(field, mask, scan.voxel_size_mm, SHORTEST_VOXELS)
         numbers["b0_direction_error"] = b0_direction_error(spectrum, scan.b0_direction)
     if chi_ppm is not None:
         chi = _centred(chi_ppm, mask)
-        numbers["streaking"] = streaking_index(_spectrum(chi, mask, scan.voxel_size_mm), scan.b0_direction)
+        spectrum = _spectrum(chi, mask, scan.voxel_size_mm, SHORTEST_STREAK_VOXELS)
+        numbers["streaking"] = streaking_index(spectrum, scan.b0_direction)
         numbers["shadow"] = shadow_index(chi, mask, scan.voxel_size_mm)
         if field is not None:
             numbers["data_residual"] = data_residual(chi, field / np.float32(scan.centre_frequency_mhz), mask, scan)
@@ -94,13 +96,15 @@ def harmonic_share(field: np.ndarray, mask: np.ndarray, voxel_size_mm: tuple[flo
 def streaking_index(spectrum: _Spectrum, b0_direction: tuple[float, float, float]) -> float:
     """Power of susceptibility where the dipole kernel is below 0.1 over that elsewhere at the same |k|.
 
-    Anatomy has no reason to know the cone around B0: about 1. Below lies regularisation, above noise and
-    inconsistency that the division by a small number blew up: streaks.
+    Geometric means, so that a few strong frequencies do not decide. Anatomy has no reason to know the cone around B0:
+    about 1. Below lies regularisation, above noise and inconsistency that the division by a small number blew up:
+    streaks.
     """
     cone = np.abs(_kernel(spectrum.direction, np.asarray(b0_direction, float)[None])[:, 0]) < CONE
     if not cone.any() or cone.all():
         return _NAN
-    return float(spectrum.power[cone].mean() / spectrum.power[~cone].mean())
+    level = _level(spectrum)
+    return float(np.exp(level[cone].mean() - level[~cone].mean()))
 
 
 def b0_direction_error(spectrum: _Spectrum, b0_direction: tuple[float, float, float]) -> float:
@@ -112,7 +116,7 @@ def b0_direction_error(spectrum: _Spectrum, b0_direction: tuple[float, float, fl
     """
     if len(spectrum.power) < FEWEST:
         return _NAN
-    level = np.log(np.maximum(spectrum.power, np.float32(1e-6))).astype(np.float32)
+    level = _level(spectrum)
     axes, best = _hemisphere(400), None
     for spread in (None, 8.0, 2.0):
         axes = axes if spread is None else _around(best, spread)
@@ -175,13 +179,17 @@ def _centred(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.where(mask, values - values[mask].mean(dtype=np.float64), 0).astype(np.float32)
 
 
-def _spectrum(image: np.ndarray, mask: np.ndarray, voxel_size_mm) -> _Spectrum:
-    """Power at wavelengths from 60 mm down to five of the coarsest voxels, each shell of |k| divided by its mean."""
+def _level(spectrum: _Spectrum) -> np.ndarray:
+    return np.log(np.maximum(spectrum.power, np.float32(1e-6))).astype(np.float32)
+
+
+def _spectrum(image: np.ndarray, mask: np.ndarray, voxel_size_mm, shortest_voxels: float) -> _Spectrum:
+    """Power at wavelengths from 60 mm down to so many of the coarsest voxels, over the mean of its shell of |k|."""
     box = frame_around(mask)
     power = np.square(np.abs(rfftn(box.crop(image)))).ravel()
     k = np.broadcast_arrays(*frequencies(box.padded_shape, voxel_size_mm))
     length = np.sqrt(sum(np.square(kd, dtype=np.float32) for kd in k)).ravel().astype(np.float32)
-    chosen = np.flatnonzero((length > 1 / LONGEST_MM) & (length < 1 / (SHORTEST_VOXELS * max(voxel_size_mm))))
+    chosen = np.flatnonzero((length > 1 / LONGEST_MM) & (length < 1 / (shortest_voxels * max(voxel_size_mm))))
     # Evenly spread, and never one that a Nyquist plane mirrors: those lie above the band.
     chosen = chosen[:: max(1, len(chosen) // MOST_SAMPLES)]
     direction = np.stack([kd.ravel()[chosen] for kd in k], axis=1) / length[chosen, None]
