@@ -82,7 +82,7 @@ OUTPUTS: Mapping[str, Output] = {
 
 # Of a step's record: what differs from run to run, or is for the report alone.
 NOT_LASTING = ("seconds", "curve", "curve_name", "curve_iterations")
-BIDSIGNORE = ("figures", "*.html", "logs/", "prov", "*_stats.tsv", "*_stats.json", "*_xfm.txt", "*_xfm.json",
+BIDSIGNORE = ("figures", "group_*", "*.html", "logs/", "prov", "*_stats.tsv", "*_stats.json", "*_xfm.txt", "*_xfm.json",
               "*_qc.json")  # fmt: skip
 KEPT_ENTITIES = ("acq", "run")
 

@@ -35,6 +35,7 @@ class Request:
     dry_run: bool = False
     boilerplate_only: bool = False
     reports_only: bool = False
+    analysis_level: str = "participant"
     verbosity: int = 0
     command: str = ""
 
@@ -61,6 +62,7 @@ def parse(argv: Sequence[str]) -> tuple[Request, settings.Settings]:
             dry_run=given.dry_run,
             boilerplate_only=given.boilerplate_only,
             reports_only=given.reports_only,
+            analysis_level=given.analysis_level,
             verbosity=given.verbose,
             command=" ".join(["qsmprep", *argv]),
         )
@@ -72,12 +74,12 @@ def parse(argv: Sequence[str]) -> tuple[Request, settings.Settings]:
 def build_parser() -> argparse.ArgumentParser:
     """The whole parser."""
     parser = argparse.ArgumentParser(
-        prog="qsmprep", usage="qsmprep BIDS_DIR OUTPUT_DIR participant [options]", description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False,
+        prog="qsmprep", usage="qsmprep BIDS_DIR OUTPUT_DIR {participant,group} [options]", description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False,
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=34, width=118),
     )  # fmt: skip
     parser.add_argument("bids_dir", type=Path, help="folder of the BIDS dataset")
     parser.add_argument("output_dir", type=Path, help="folder for the derivatives; made if missing")
-    parser.add_argument("analysis_level", choices=("participant",), help="level of the analysis")
+    parser.add_argument("analysis_level", choices=("participant", "group"), help="each subject, or the page over all")
     parser.add_argument("--version", action="version", version=f"qsmprep {__version__}")
     parser.add_argument("-v", "--verbose", action="count", default=0, help="tell more; -vv for everything")
     _add_selection(parser.add_argument_group("What to process"))

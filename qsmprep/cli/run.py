@@ -12,6 +12,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, do what it asks, and return the exit status: 0 all well, 1 failure, 2 usage."""
     request, settings = parse(sys.argv[1:] if argv is None else argv)
     # Imported only now, so that --help and --version answer at once.
+    if request.analysis_level == "group":
+        from qsmprep.cli.group import run as run_group
+
+        return run_group(request)
     from qsmprep.cli.application import run
 
     return run(request, settings)

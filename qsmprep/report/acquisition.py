@@ -69,6 +69,9 @@ ITEMS = (
 )
 # fmt: on
 
+# Which device it was, of several of one model: told only where the data tell it.
+DEVICE = {"Device serial number": "DeviceSerialNumber", "Station": "StationName", "Institution": "InstitutionName"}
+
 # Items told by several sidecar keys together, and how each is worded.
 _JOINED: Mapping[str, Mapping[str, str]] = {
     "Sequence type": {
@@ -127,7 +130,8 @@ def describe_acquisition(
     found |= {name: _joined(metadata, forms) for name, forms in _JOINED.items()}
     if found["Flow compensation"]["source"] == NOT_AVAILABLE:
         found["Flow compensation"] = _flow_compensation(metadata)
-    return found
+    device = {name: _from_sidecar(Item(name, 3, keys=(key,)), metadata) for name, key in DEVICE.items()}
+    return found | {name: entry for name, entry in device.items() if entry["value"] is not None}
 
 
 def look_up(acquisition: Mapping[str, Any], item: Item) -> dict[str, Any]:
