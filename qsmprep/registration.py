@@ -65,9 +65,7 @@ def register_rigid(
         best, starts = None, [sitk.Euler3DTransform(start)]
         if contrast == "other":
             starts.append(_in_place(sitk, fixed))
-            best = _best_start(sitk, fixed, other, region, starts[1:], contrast, turns=STARTS_DEGREES[:1])
-            if _correlation(sitk, fixed, other, region, best) < GOOD_CORRELATION:
-                best = None
+            best = _from_scanner(sitk, fixed, other, region, starts[1], contrast)
         if best is None:
             best = _best_start(sitk, fixed, other, region, starts, contrast)
         best = _refined(sitk, fixed, other, region, best, contrast)
@@ -142,6 +140,15 @@ def _in_place(sitk: Any, fixed: Any) -> Any:
     middle = [(n - 1) / 2 for n in fixed.GetSize()]
     transform.SetCenter(fixed.TransformContinuousIndexToPhysicalPoint(middle))
     return transform
+
+
+def _from_scanner(sitk: Any, fixed: Any, moving: Any, region: Any, start: Any, contrast: str) -> Any:
+    """The optimum from the scanner's coordinates; None where it is no good one, so that other starts are tried."""
+    try:
+        best = _best_start(sitk, fixed, moving, region, [start], contrast, turns=STARTS_DEGREES[:1])
+        return best if _correlation(sitk, fixed, moving, region, best) >= GOOD_CORRELATION else None
+    except RuntimeError:  # the optimiser ran off the image
+        return None
 
 
 def _best_start(

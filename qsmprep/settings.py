@@ -154,6 +154,7 @@ FIXED_STEPS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "cosmos": ("qsmprep.orientation.cosmos", "CosmosOptions"),
         "sti": ("qsmprep.orientation.sti", "StiOptions"),
         "chisep-cosmos": ("qsmprep.orientation.chisep_cosmos", "ChisepCosmosOptions"),
+        "roi": ("qsmprep.analysis.regions", "RegionOptions"),
         "execution": ("qsmprep.settings", "ExecutionOptions"),
     }
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from nipype.pipeline.engine import Workflow
 
 from qsmprep.workflows.background import init_background_wf
@@ -12,6 +14,7 @@ from qsmprep.workflows.outputs import RELAXATION, SOURCES, SPIN_ECHO, init_outpu
 from qsmprep.workflows.phase import init_phase_wf
 from qsmprep.workflows.plan import RunPlan
 from qsmprep.workflows.quality import connect_quality
+from qsmprep.workflows.regions import init_regions_wf, measures_regions
 from qsmprep.workflows.relaxometry import corrects_gradient, init_r2prime_wf, init_relaxometry_wf
 from qsmprep.workflows.report import connect_figures, init_figures_wf
 from qsmprep.workflows.separation import init_separation_wf, separates
@@ -98,9 +101,27 @@ def init_gre_wf(*, plan: RunPlan) -> Workflow:
                 (separation, outputs, [(f"outputnode.{key}", f"inputnode.{key}") for key in SOURCES]),
             ]
         )  # fmt: skip
+    if measures_regions(plan):
+        _connect_regions(workflow, plan, stages)
     connect_quality(workflow, stages, plan)
     connect_figures(workflow, init_figures_wf(plan=plan), stages, plan)
     return workflow
+
+
+def _connect_regions(workflow: Workflow, plan: RunPlan, stages: Mapping[str, Workflow]) -> None:
+    """Measure the maps there are in regions."""
+    regions = init_regions_wf(plan=plan)
+    inputs = {
+        "phase": [("magnitude_rss", "magnitude")],
+        "brain": [("mask", "brain_mask")],
+        "inversion": [("chi", "chi"), ("mask", "mask")],
+        "relaxometry": [("r2star", "r2star")],
+        "separation": [("para", "para"), ("dia", "dia"), ("mask", "sources_mask")],
+    }
+    for stage, images in inputs.items():
+        if stage in stages:
+            connected = [(f"outputnode.{output}", f"inputnode.{target}") for output, target in images]
+            workflow.connect([(stages[stage], regions, connected)])
 
 
 def _chi_maps(plan: RunPlan) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from nipype.pipeline.engine import Node
 
+from qsmprep.bids.anatomy import Anatomy
 from qsmprep.bids.scans import GreRun, SpinEchoScan
 from qsmprep.bids.segmentation import Region
 from qsmprep.engine.resources import estimate_mem_gb, total_memory_gb
@@ -50,6 +51,7 @@ class RunPlan:
     device : "cpu" or "cuda".
     brain_mask : given from elsewhere, or None.
     reference_region : of a given segmentation, or None.
+    anatomy : segmentations and atlases whose regions are measured.
     networks : (stage, method) -> weights, for the methods that work by a network.
     spin_echo, spin_echo_notes : the scan that tells R2, or None, and what was decided about it.
     notes : what was decided or assumed before the graph was built.
@@ -72,6 +74,7 @@ class RunPlan:
     b0_direction: tuple[float, float, float] | None = None
     brain_mask: BrainMaskSource | None = None
     reference_region: Region | None = None
+    anatomy: Anatomy = field(default_factory=Anatomy)
     networks: Mapping[tuple[str, str], NetworkFile] = field(default_factory=dict)
     spin_echo: SpinEchoScan | None = None
     spin_echo_notes: tuple[str, ...] = ()

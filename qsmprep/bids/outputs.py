@@ -279,7 +279,11 @@ def write_json(path: Path, document: Any) -> None:
 
 def write_image(path: Path, array: np.ndarray, affine: np.ndarray, *, mask: bool = False) -> None:
     """Write a volume as compressed NIfTI: float32, or uint8 for a mask. The same array gives the same bytes."""
-    image = nib.Nifti1Image(np.asarray(array, np.uint8 if mask else np.float32), affine)
+    _write_nifti(path, np.asarray(array, np.uint8 if mask else np.float32), affine)
+
+
+def _write_nifti(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
+    image = nib.Nifti1Image(array, affine)
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, 1)
     image.set_qform(affine, 1)
@@ -287,6 +291,11 @@ def write_image(path: Path, array: np.ndarray, affine: np.ndarray, *, mask: bool
     image.to_stream(buffer)
     with whole_file(path) as stream:
         _write_gzip(stream, buffer.getbuffer())
+
+
+def write_labels(path: Path, labels: np.ndarray, affine: np.ndarray) -> None:
+    """Write a label image as compressed NIfTI, int32. The same array gives the same bytes."""
+    _write_nifti(path, np.asarray(labels, np.int32), affine)
 
 
 def _write_gzip(stream: BinaryIO, content: memoryview) -> None:

@@ -1,15 +1,19 @@
-"""A segmentation made elsewhere, and the region of it that a label names."""
+"""A label image made elsewhere: its voxels, its table of names, and the region of it that a label names."""
 
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
+from qsmprep.bids.names import file_entities, listed
 from qsmprep.bids.problem import Problem
+
+LARGEST_LABEL = 2**24  # up to here the float32 images that pass between nodes hold every whole number
 
 
 @dataclass(frozen=True)
@@ -50,17 +54,122 @@ def find_region(path: Path, label: str) -> Region:
 def label_names(path: Path) -> dict[int, str]:
     """Index to name from the table beside a label image; empty where there is none.
 
-    Raises ValueError when the table lacks the columns index and name.
+    Raises ValueError when the table lacks the columns index and name, or names one index twice.
     """
     table = table_path(path)
-    if not table.is_file():
-        return {}
+    return read_table(table) if table.is_file() else {}
+
+
+def read_table(table: Path) -> dict[int, str]:
+    """Index to name of a table of labels. Raises ValueError that names the file and what is wrong with it."""
     with table.open(encoding="utf-8-sig", newline="") as stream:
         rows = list(csv.DictReader(stream, delimiter="\t"))
     try:
-        return {int(float(row["index"])): row["name"] for row in rows}
-    except (KeyError, TypeError, ValueError):
+        pairs = [(_whole(row["index"]), row["name"].strip()) for row in rows]
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise ValueError(f"{table}: a table of labels needs the columns index (a whole number) and name.") from None
+    twice = [index for index, count in Counter(index for index, _ in dict.fromkeys(pairs)).items() if count > 1]
+    if twice:
+        names = " and ".join(name for index, name in pairs if index == twice[0])
+        raise ValueError(f"{table}: the index {twice[0]} stands for {names}; keep one line an index.")
+    return dict(pairs)
+
+
+def _whole(text: str) -> int:
+    number = float(text)
+    if number != int(number):
+        raise ValueError(text)
+    return int(number)
+
+
+def inherited_table(path: Path, root: Path) -> Path | None:
+    """The table of labels of an image by BIDS' inheritance: beside it, or above it up to `root`; None if there is none.
+
+    One above has the image's suffix and no entity that contradicts (`desc-aseg_dseg.tsv` of fMRIPrep).
+    """
+    if table_path(path).is_file():
+        return table_path(path)
+    suffix, own = path.name.partition(".")[0].split("_")[-1], file_entities(path)
+    for folder in path.parents:
+        fitting = [
+            table
+            for table in sorted(folder.glob(f"*{suffix}.tsv"))
+            if table.stem.split("_")[-1] == suffix and file_entities(table).items() <= own.items()
+        ]
+        if fitting:
+            return max(fitting, key=lambda table: len(file_entities(table)))
+        if folder == root:
+            break
+    return None
+
+
+@dataclass(frozen=True)
+class LabelImage:
+    """A label image as a file holds it.
+
+    Attributes
+    ----------
+    labels : (n0, n1, n2) int32; 0 is background.
+    affine : (4, 4) voxel to world.
+    oriented : whether the header says how the image lies in the scanner.
+    """
+
+    labels: np.ndarray
+    affine: np.ndarray
+    oriented: bool
+
+    @property
+    def present(self) -> tuple[int, ...]:
+        """Every label that some voxel has, background left aside."""
+        return tuple(int(index) for index in np.unique(self.labels) if index)
+
+
+def read_labels(path: Path) -> LabelImage:
+    """Read a label image (NIfTI or MGZ).
+
+    Raises
+    ------
+    ValueError : it cannot be read, is not three-dimensional, holds what is no label, or is empty; names the file and
+        what to do.
+    """
+    try:
+        image = nib.load(path)
+        values = np.asanyarray(image.dataobj)
+    except Exception as error:  # nibabel raises many kinds for files that are not what their name says
+        short = " ".join(str(error).split())[:120] or type(error).__name__
+        raise ValueError(f"{path}: not a readable label image ({short}). Copy it anew.") from None
+    while values.ndim > 3 and values.shape[-1] == 1:
+        values = values[..., 0]
+    if values.ndim != 3:
+        shape = " x ".join(map(str, values.shape))
+        raise ValueError(f"{path}: {shape} voxels, but a label image has three dimensions. Give one volume of labels "
+                         "(not one of probabilities for each tissue).")  # fmt: skip
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"{path}: {values.dtype} voxels are no labels. Give an image of whole numbers.")
+    if values.dtype.kind == "f":
+        strange = values[~np.isfinite(values) | (values != np.rint(values))]
+        if strange.size:
+            raise ValueError(f"{path}: {strange.flat[0]:g} is no label. Was it resampled with interpolation? Give the "
+                             "original, or resample it with nearest neighbour.")  # fmt: skip
+    low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
+    if low < 0 or high > LARGEST_LABEL:
+        raise ValueError(f"{path}: labels from {low} to {high}; allowed are 0 to {LARGEST_LABEL}. Is it a label image?")
+    if not high:
+        raise ValueError(f"{path}: no voxel has a label. Give an image of labels.")
+    return LabelImage(values.astype(np.int32), np.asarray(image.affine, float), is_oriented(image.header))
+
+
+def is_oriented(header: object) -> bool:
+    """Whether a header says how the image lies in the scanner: NIfTI by qform or sform code, MGZ by its flag."""
+    keys = header.keys() if hasattr(header, "keys") else ()
+    if "qform_code" in keys:
+        return int(header["qform_code"]) > 0 or int(header["sform_code"]) > 0
+    return int(header["goodRASFlag"]) > 0 if "goodRASFlag" in keys else False
+
+
+def unnamed(present: tuple[int, ...], names: dict[int, str]) -> str:
+    """Labels that a table does not name, for a message; empty where it names all."""
+    return listed([index for index in present if index not in names], most=10)
 
 
 def table_path(path: Path) -> Path:

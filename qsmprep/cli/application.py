@@ -27,6 +27,7 @@ from qsmprep.cli.execution import Outcome, execute, write_records
 from qsmprep.cli.orientations import plan_orientations, planned_orientations, write_orientation_records
 from qsmprep.cli.parser import Request
 from qsmprep.cli.planning import choose_device, plan_run, planned_record, settings_here
+from qsmprep.cli.regions import check_atlases
 from qsmprep.cli.validation import start_validation, validation_findings
 from qsmprep.engine.pool import warm_up
 from qsmprep.engine.resources import available_cores
@@ -141,6 +142,7 @@ def _find_work(request: Request, settings: Settings, *, threads: int, device: st
         if errors:
             work.refused[run.name] = (run, errors)
             work.errors += [str(problem) for problem in errors]
+                work.warnings[run.name] += plan.anatomy.warnings
         else:
             work.plans.append(plan)
     if validator is not None:
@@ -187,6 +189,7 @@ def _check_folders(request: Request) -> None:
 
 def _begin_dataset(request: Request, settings: Settings, logs: Path) -> None:
     output = request.output_dir
+    check_atlases(request)
     container = os.environ.get("QSMPREP_CONTAINER")
     description = dataset_description(__version__, raw=request.bids_dir, container=container)
     write_json(output / "dataset_description.json", description)

@@ -30,6 +30,7 @@ class Request:
     derivatives: tuple[tuple[str, Path], ...] = ()
     mask_file: Path | None = None
     segmentation_file: Path | None = None
+    atlases: tuple[tuple[Path, Path, Path], ...] = ()
     skip_validation: bool = False
     clean_workdir: bool = False
     dry_run: bool = False
@@ -57,6 +58,7 @@ def parse(argv: Sequence[str]) -> tuple[Request, settings.Settings]:
             derivatives=tuple(_named_path(word) for word in given.derivatives or ()),
             mask_file=given.mask_file,
             segmentation_file=given.segmentation_file,
+            atlases=tuple(tuple(path.absolute() for path in paths) for paths in given.atlas or ()),
             skip_validation=given.skip_bids_validation,
             clean_workdir=given.clean_workdir,
             dry_run=given.dry_run,
@@ -103,8 +105,8 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         "--derivatives",
         nargs="+",
         metavar="NAME=PATH",
-        help="derivative datasets whose brain masks (desc-brain_mask) and, for --reference segmentation, "
-        "segmentations (dseg) are used",
+        help="derivative datasets whose brain masks (desc-brain_mask) and segmentations (dseg, or folders of FreeSurfer, "
+        "FastSurfer, SynthSeg) are used",
     )
     group.add_argument(
         "--mask-file", type=Path, metavar="NIFTI", help="brain mask on the grid of the images, used for every run"
@@ -113,8 +115,12 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         "--segmentation-file",
         type=Path,
         metavar="NIFTI",
-        help="label image on the grid of the images, used for every run, for --reference segmentation",
+        help="label image, used for every run; for --reference segmentation on the grid of the images",
     )
+    group.add_argument(
+        "--atlas", nargs=3, action="append", type=Path, metavar=("IMAGE", "LABELS.tsv", "TEMPLATE"),
+        help="atlas for regional values, registered by its template (needs qsmprep[atlas]); may be given several times",
+    )  # fmt: skip
 
 
 def _add_execution(group: argparse._ArgumentGroup) -> None:
@@ -170,8 +176,12 @@ def _add_science(parser: argparse.ArgumentParser) -> None:
         group = parser.add_argument_group(f"Step: {step}")
         if step == "reference":
             group.add_argument("--reference", dest="reference.region", default=argparse.SUPPRESS, **_region_argument())
-        else:
-            add_options(group, settings.step_options_type(step), "" if step == "input" else step)
+        add_options(group, settings.step_options_type(step), "" if step == "input" else step)
+        if step == "roi":
+            group.add_argument(
+                "--roi", dest="roi.values", action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS,
+                help="the same as --roi-values",
+            )  # fmt: skip
         if step == "orientation":
             group.add_argument(
                 "--multi-orientation", dest="orientation.methods", nargs="+", choices=tuple(settings.ORIENTATION_METHODS),

@@ -19,6 +19,7 @@ from qsmprep.bids.scans import GreRun, SpinEchoScan, spin_echo_of
 from qsmprep.bids.segmentation import Region, find_region
 from qsmprep.cli.networks import networks_of
 from qsmprep.cli.parser import Request
+from qsmprep.cli.regions import plan_regions
 from qsmprep.relaxometry import spacing_is_equal
 from qsmprep.relaxometry.dictionary import train_positions
 from qsmprep.separation.decompose import LEAST_ECHOES
@@ -57,6 +58,8 @@ def plan_run(
     settings = _resolve_r2(settings, scan)
     settings = _resolve_separation(settings, scan, times, notes.append)
     region = _given_region(run, request, settings)
+    anatomy = plan_regions(run, request, settings)
+    notes += anatomy.notes
     _check_radii(settings, image)
     shape = tuple(int(n) for n in image.shape[:3])
     voxel_size_mm = tuple(float(h) for h in image.header.get_zooms()[:3])
@@ -90,6 +93,7 @@ def plan_run(
         b0_direction=b0_direction,
         brain_mask=brain_mask,
         reference_region=region,
+        anatomy=anatomy,
         networks=networks,
         spin_echo=scan,
         spin_echo_notes=tuple(f"{note}." for note in scan_notes),
