@@ -103,10 +103,11 @@ def assess(images: Images, scan: Scan) -> Quality:
     numbers: dict[str, float] = dict.fromkeys(DEFINITIONS, float("nan"))
     if images.magnitude is not None:
         numbers["ghost_level"] = ghost_level(images.magnitude[0], images.brain_mask, scan.voxel_size_mm)
-    near = _cropped(images, tuple(math.ceil(MARGIN_MM / h) for h in scan.voxel_size_mm))
-    first = None if near.magnitude is None else near.magnitude[0]
+    wide = _cropped(images, tuple(math.ceil(MARGIN_MM / h) for h in scan.voxel_size_mm))
+    near = _cropped(images, (0, 0, 0))
+    first = None if wide.magnitude is None else wide.magnitude[0]
     numbers |= mask_numbers(
-        scan.voxel_size_mm, magnitude=first, brain=near.brain_mask, reliable=near.reliable_mask, qsm=near.qsm_mask
+        scan.voxel_size_mm, magnitude=first, brain=wide.brain_mask, reliable=wide.reliable_mask, qsm=wide.qsm_mask
     )
     mask = near.brain_mask if near.background_mask is None else near.background_mask
     numbers |= phase_numbers(
@@ -162,7 +163,9 @@ def _fringes(images: Images, scan: Scan) -> dict[str, float]:
     if images.magnitude is None:
         return {}
     first, brain = images.magnitude[0], images.brain_mask
-    inner = eroded(brain, 2 * max(scan.voxel_size_mm), scan.voxel_size_mm) & bright(first, brain)
+    # A voxel away from dropouts: around those phase turns as it likes, while badly combined coils do so in full signal.
+    inner = eroded(bright(first, brain), 0.0, scan.voxel_size_mm)
+    inner &= eroded(brain, 2 * max(scan.voxel_size_mm), scan.voxel_size_mm)
     phases = {
         "open_fringes_input": images.input_phase,
         "open_fringes": None if images.phase is None else images.phase[0],

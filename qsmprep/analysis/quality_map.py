@@ -162,7 +162,7 @@ def tissue_numbers(scan: Scan, *, r2star: np.ndarray, chi_ppm: np.ndarray | None
     if chi_ppm is None:
         return numbers
     chi = chi_ppm[deep][usable]
-    low, high, iron = np.percentile(rate, (30, 70, 95))
+    low, high, iron = np.percentile(rate, (30, 70, 98))
     white = chi[(rate >= low) & (rate <= high)]
     deviation = 1.4826 * float(np.median(np.abs(white - np.median(white))))
     contrast = float(np.median(chi[rate >= iron]) - np.median(chi[rate < iron]))

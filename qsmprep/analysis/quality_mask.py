@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qsmprep.analysis.quality_regions import DARK, dilated, eroded, opened
+from qsmprep.analysis.quality_regions import DARK, dilated, eroded, local_mean, opened
 
 REACH_MM = 20.0  # how far outside a brain mask brain is looked for
 OPENING_MM = 2.0  # half of what skull, vessels and partial volume may be thick without counting
@@ -47,7 +47,8 @@ def mask_numbers(
         numbers["mask_holes"] = 100 * holes(qsm) / voxels
     if magnitude is not None:
         median = float(np.median(magnitude[brain]))
-        dark = opened(brain & (magnitude < np.float32(DARK * median)), 0.0, voxel_size_mm)
+        dark = brain & (magnitude < np.float32(DARK * median))
+        dark &= local_mean(dark, (3, 3, 3)) > 0.5  # a rim of one layer does not count, nor do veins
         numbers["air_in_mask"] = 100 * np.count_nonzero(dark) / voxels
         outside = brain_outside(magnitude / np.float32(median or 1), brain, voxel_size_mm)
         numbers["brain_outside_mask"] = 100 * np.count_nonzero(outside) / voxels

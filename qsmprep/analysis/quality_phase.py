@@ -59,11 +59,7 @@ def phase_numbers(
     inside = mask & bright(magnitude[0], mask)
     echoes = _unwrapped_echoes(scan, phase, unwrapped, total_field_hz, inside)
     if unwrapped is not None:
-        numbers["residual_wraps"] = residual_wraps(unwrapped, inside)
-    elif total_field_hz is not None and scan.echo_times_s:
-        numbers["residual_wraps"] = residual_wraps(
-            total_field_hz * np.float32(2 * np.pi * scan.echo_times_s[0]), inside
-        )
+        numbers["residual_wraps"] = residual_wraps(unwrapped, eroded(inside, 0.0, scan.voxel_size_mm))
     if echoes is None or len(echoes) < 2 or np.count_nonzero(inside) < FEWEST:
         return numbers
     lines = fit_lines(echoes, np.stack([image[inside] for image in magnitude]), scan.echo_times_s)
@@ -112,28 +108,33 @@ def echo_time_offset_ms(
     echo times too long by d the lines meet zero at -2 pi d field instead. Both are looked at between two smoothings
     (cubes of 3 and 9 mm), which leaves anatomy, and regressed on each other. The noise of intercept and slope of one
     voxel is correlated, which would look like an error of echo times: so the intercept of one half of the voxels (as
-    the white squares of a chessboard) is compared with the field of the other half.
+    the white squares of a chessboard) is compared with the field of the other half. Only voxels 8 mm and more from the
+    mask's rim and from dropouts count: near those the offset that was taken off may be wrong.
     """
     fine = tuple(max(3, n) for n in voxels_of(FINE_MM, voxel_size_mm))
     coarse = tuple(max(7, n) for n in voxels_of(COARSE_MM, voxel_size_mm))
-    whole = eroded(mask, (max(coarse) // 2) * max(voxel_size_mm), voxel_size_mm)
+    whole = eroded(mask, max(8.0, (max(coarse) // 2) * max(voxel_size_mm)), voxel_size_mm)
     if np.count_nonzero(whole) < FEWEST:
         return _NAN
     even = (sum(np.ogrid[tuple(slice(n) for n in mask.shape)]) % 2 == 0) & mask
     offset, field = on_grid(intercept, mask), on_grid(field_hz, mask)
-    here, there = (_band(field, part, fine, coarse)[whole] for part in (even, mask & ~even))
-    offset = _band(offset, even, fine, coarse)[whole]
+    offset, here = _bands([offset, field], even, fine, coarse, whole)
+    (there,) = _bands([field], mask & ~even, fine, coarse, whole)
     # Veins and cavities would decide alone by their strength, and their phase is the least linear of all.
     usual = np.abs(there) <= np.percentile(np.abs(there), 98)
     product = np.dot(here[usual], there[usual])
     return float(-1000 * np.dot(offset[usual], there[usual]) / (2 * np.pi * product)) if product > 0 else _NAN
 
 
-def _band(image: np.ndarray, part: np.ndarray, fine: tuple[int, ...], coarse: tuple[int, ...]) -> np.ndarray:
-    """What the voxels of a part tell between two box means, float64."""
-    values = np.where(part, image, 0)
-    means = [local_mean(values, size) / np.maximum(local_mean(part, size), 1e-3) for size in (fine, coarse)]
-    return (means[0] - means[1]).astype(np.float64)
+def _bands(images, part, fine, coarse, where) -> list[np.ndarray]:
+    """What the voxels of a part tell of each image between two box means: values at `where`, float64."""
+    shares = [np.maximum(local_mean(part, size)[where], 1e-3) for size in (fine, coarse)]
+    found = []
+    for image in images:
+        values = np.where(part, image, 0)
+        means = [local_mean(values, n)[where] / share for n, share in zip((fine, coarse), shares, strict=True)]
+        found.append((means[0] - means[1]).astype(np.float64))
+    return found
 
 
 def residual_wraps(unwrapped: np.ndarray, mask: np.ndarray) -> float:

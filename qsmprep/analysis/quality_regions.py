@@ -57,7 +57,7 @@ def opened(mask: np.ndarray, depth_mm: float, voxel_size_mm: Sequence[float]) ->
     return dilated(eroded(mask, depth_mm, voxel_size_mm), depth_mm, voxel_size_mm) & mask
 
 
-def deep_part(mask: np.ndarray, voxel_size_mm: Sequence[float], depths_mm=(20.0, 15.0, 10.0, 5.0)) -> np.ndarray:
+def deep_part(mask: np.ndarray, voxel_size_mm: Sequence[float], depths_mm=(12.0, 8.0, 5.0)) -> np.ndarray:
     """The voxels of the greatest of these depths that holds a tenth of the mask; else the mask itself."""
     wanted = 0.1 * np.count_nonzero(mask)
     for depth in depths_mm:

@@ -2,6 +2,8 @@
 
 import json
 import math
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -56,3 +58,9 @@ def test_shapes_that_differ_and_an_empty_mask_are_refused():
         assess(Images(brain_mask=BALL, chi_ppm=np.zeros((3, 3, 3), np.float32)), SCAN)
     with pytest.raises(ValueError, match="empty"):
         assess(Images(brain_mask=np.zeros_like(BALL)), SCAN)
+
+
+def test_the_page_of_numbers_is_up_to_date():
+    folder = Path(__file__).parents[2] / "docs"
+    made = runpy.run_path(str(folder / "make_quality.py"))
+    assert (folder / "quality.md").read_text("utf-8") == made["page"]()
