@@ -18,6 +18,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -101,7 +102,12 @@ class Page:
         os.close(write_there)
         command = [sys.executable, "-c", _START, *map(str, there), program, *FLAGS, f"--user-data-dir={self.profile}"]
         self.process = subprocess.Popen(
-            command, pass_fds=there, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command,
+            pass_fds=there,
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         for fd in there:
             os.close(fd)
@@ -199,14 +205,10 @@ class Page:
             self.call("Input.dispatchMouseEvent", type=kind, **mouse)
 
     def close(self) -> None:
-        """End the browser and remove its profile."""
-        with contextlib.suppress(OSError):
-            self._send({"id": 0, "method": "Browser.close"})
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        """End the browser with all its processes, at once, and remove its profile."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
         for fd in (self._read, self._write):
             with contextlib.suppress(OSError):
                 os.close(fd)
