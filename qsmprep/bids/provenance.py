@@ -15,7 +15,7 @@ STAGE_ORDER = (
     "input", "phase-offset", "echo-selection", "mask-image", "mask", "unwrapping", "echo-combination", "field-scaling",
     "reliable-mask", "background-mask", "background", "relaxometry", "r2", "r2-registration",
     "r2prime", "weights", "inversion", "registration", "cosmos", "sti", "chisep-cosmos", "reference", "echo-inversion",
-    "separation",
+    "separation", "t1w-registration", "segmentation", "atlas", "regions",
 )  # fmt: skip
 
 

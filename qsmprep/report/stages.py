@@ -63,6 +63,11 @@ STAGES = (
           "For the decay's fit, each echo's susceptibility was computed by {}."),
     Stage("separation", "Source separation: para- and diamagnetic susceptibility", "Source separation",
           "Paramagnetic and diamagnetic susceptibility were told apart by {}."),
+    Stage("t1w-registration", "Registration of the T1w image", "Further processing",
+          "The T1w image was laid over the gradient echoes by {}."),
+    Stage("segmentation", "Segmentations", "Further processing", "Regions were taken from {}."),
+    Stage("atlas", "Atlases", "Further processing", "Regions of an atlas were taken from {}."),
+    Stage("regions", "Regional values", "Further processing", "Regional values are {}."),
     Stage("quality", "Quality numbers", "Further processing", "The result was judged by {}."),
 )
 # fmt: on
