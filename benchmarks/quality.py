@@ -89,7 +89,8 @@ def run(case: Case, folder: Path) -> dict[str, float | None]:
     words = list(fault.words) + ((fault.plant(bids, random) or []) if fault.plant else [])
     command = [str(bids), str(out), "participant", "--skip-bids-validation", "-w", str(work), "--plugin", "linear",
                "--separation", "none", *words]  # fmt: skip
-    process(command, out)
+    process(command)
+    numbers = out / "sub-01" / "anat" / "sub-01_qc.json"
     if fault.middle:
         path = next(work.glob("**/unwrap/unwrapped.nii"))
         image = nib.load(path)
@@ -97,14 +98,15 @@ def run(case: Case, folder: Path) -> dict[str, float | None]:
         places = np.tensordot(image.affine[:3, :3], np.indices(unwrapped.shape[:3]), 1)
         fault.middle(unwrapped, places + image.affine[:3, 3].reshape(3, 1, 1, 1), case.options.echo_times_s())
         nib.save(nib.Nifti1Image(unwrapped, image.affine), path)
-        process(command, out)  # goes on from the changed phase
-    quality = json.loads((out / "sub-01" / "anat" / "sub-01_qc.json").read_text("utf-8"))
+        numbers.unlink()
+        process(command)  # goes on from the changed phase
+    metrics = json.loads(numbers.read_text("utf-8"))["metrics"]
     shutil.rmtree(folder)
-    return quality["metrics"]
+    return metrics
 
 
-def process(command: list[str], out: Path) -> None:
-    if qsmprep(command) != 0 and not (out / "sub-01" / "anat" / "sub-01_qc.json").exists():
+def process(command: list[str]) -> None:
+    if qsmprep(command) != 0:
         raise SystemExit(f"The run failed: qsmprep {' '.join(command)}")
 
 
@@ -172,9 +174,8 @@ def fault_line(fault: Fault, row: dict[str, str], flags: list[str], hit: bool) -
 
 
 def limits_of(name: str) -> str:
-    low, high = DEFINITIONS[name].low, DEFINITIONS[name].high
-    return " to ".join(f"{limit:g}" if limit is not None else "" for limit in (low, high)) if low or high else (
-        "at least 0" if low == 0 else "none")  # fmt: skip
+    pairs = (("at least", DEFINITIONS[name].low), ("at most", DEFINITIONS[name].high))
+    return ", ".join(f"{word} {limit:g}" for word, limit in pairs if limit is not None) or "none"
 
 
 def span(rows: list[dict[str, str]], name: str) -> str:

@@ -51,13 +51,15 @@ def map_numbers(
     numbers = dict.fromkeys(NAMES, _NAN)
     if np.count_nonzero(mask) < FEWEST:
         return numbers
+    # The map of a single-step method reaches further out than the tissue field, which is 0 there.
+    known = mask if tissue_field_hz is None else mask & (tissue_field_hz != 0)
     field = None
-    if tissue_field_hz is not None:
-        field = _centred(tissue_field_hz, mask)
-        numbers["tissue_field_rms"] = rms(field[mask])
-        numbers["background_rim"] = rim_ratio(field, mask)
-        numbers["background_harmonics"] = harmonic_share(field, mask, scan.voxel_size_mm)
-        spectrum = _spectrum(field, mask, scan.voxel_size_mm, SHORTEST_VOXELS)
+    if tissue_field_hz is not None and np.count_nonzero(known) >= FEWEST:
+        field = _centred(tissue_field_hz, known)
+        numbers["tissue_field_rms"] = rms(field[known])
+        numbers["background_rim"] = rim_ratio(field, known)
+        numbers["background_harmonics"] = harmonic_share(field, known, scan.voxel_size_mm)
+        spectrum = _spectrum(field, known, scan.voxel_size_mm, SHORTEST_VOXELS)
         numbers["b0_direction_error"] = b0_direction_error(spectrum, scan.b0_direction)
     if chi_ppm is not None:
         chi = _centred(chi_ppm, mask)
@@ -65,7 +67,7 @@ def map_numbers(
         numbers["streaking"] = streaking_index(spectrum, scan.b0_direction)
         numbers["shadow"] = shadow_index(chi, mask, scan.voxel_size_mm)
         if field is not None:
-            numbers["data_residual"] = data_residual(chi, field / np.float32(scan.centre_frequency_mhz), mask, scan)
+            numbers["data_residual"] = data_residual(chi, field / np.float32(scan.centre_frequency_mhz), known, scan)
     if r2star is not None:
         numbers |= tissue_numbers(scan, r2star=r2star, chi_ppm=chi_ppm, mask=mask)
     return numbers
@@ -139,9 +141,12 @@ def shadow_index(chi: np.ndarray, mask: np.ndarray, voxel_size_mm: tuple[float, 
 
 
 def data_residual(chi: np.ndarray, field_ppm: np.ndarray, mask: np.ndarray, scan: Scan) -> float:
-    """R.m.s. of the field of a susceptibility map less the tissue field, over that of the tissue field."""
-    box = frame_around(mask, padding=tuple(int(20 / h) for h in scan.voxel_size_mm))
-    spectrum = rfftn(box.crop(np.where(mask, chi, 0).astype(np.float32)))
+    """R.m.s. of the field of a susceptibility map less the tissue field in a mask, over that of the tissue field.
+
+    The map is 0 where it is not valid; both fields count without their mean.
+    """
+    box = frame_around(mask | (chi != 0), padding=tuple(int(20 / h) for h in scan.voxel_size_mm))
+    spectrum = rfftn(box.crop(chi))
     spectrum *= dipole_kernel(box.padded_shape, scan.voxel_size_mm, scan.b0_direction)
     made = irfftn(spectrum, box.padded_shape)[box.inner][mask[box.box]]
     field = field_ppm[mask]
