@@ -12,6 +12,7 @@ from qsmprep import __version__
 from qsmprep.cli.arguments import add_options, given_options
 from qsmprep.cli.calibrate import add_calibrate
 from qsmprep.cli.score import add_score
+from qsmprep.cli.template import add_template
 from qsmprep.cli.train import add_train
 from qsmprep.cli.tune import add_tune
 from qsmprep.cli.view import add_view
@@ -45,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_calibrate(commands)
     add_weights(commands)
     add_train(commands)
+    add_template(commands)
     add_view(commands)
     text = "Compile every loop once by running all methods on a tiny simulated head."
     commands.add_parser("warm-up", help=text, description=text).set_defaults(run=_warm_up)
