@@ -4,69 +4,79 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from nipype.interfaces.utility import Merge
 from nipype.pipeline.engine import Node, Workflow
 
 from qsmprep.bids.outputs import figures_folder
 from qsmprep.interfaces.report import DrawFigure
-from qsmprep.report.figures import STYLES
+from qsmprep.report.pictures import KINDS, PictureKind, further_inversion
 from qsmprep.workflows.inversion import chi_name
 from qsmprep.workflows.plan import RunPlan
 from qsmprep.workflows.separation import separates
 
+BRAIN = ("brain", "mask")
+QSM = ("inversion", "mask")
+
 
 @dataclass(frozen=True)
 class Figure:
-    """One picture.
+    """One picture of a run.
 
     Attributes
     ----------
-    name : of its node, and the `desc` of its file.
-    suffix : of its file.
-    stages : steps of the report it stands in.
+    kind : its name, place in the report, caption and display.
     source : (stage graph, output) of the image.
-    caption : below the picture.
-    display : options of the mosaic.
     mask : (stage graph, output) of the mask to which it is cut, or None.
+    frame : the same of the mask whose box is shown, or None; pictures of one frame register pixel for pixel.
     echo : which echo of a four-dimensional image.
     outlines : name -> (stage graph, output) of masks drawn as outlines.
     """
 
-    name: str
-    suffix: str
-    stages: tuple[str, ...]
+    kind: PictureKind
     source: tuple[str, str]
-    caption: str
-    display: dict[str, Any]
     mask: tuple[str, str] | None = None
+    frame: tuple[str, str] | None = BRAIN
     echo: int = 0
     outlines: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
+    @property
+    def name(self) -> str:
+        """Of its node, and the `desc` of its file."""
+        return self.kind.name
 
-BRAIN = ("brain", "mask")
-QSM = ("inversion", "mask")
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Steps of the report it stands in."""
+        return self.kind.stages
 
+    @property
+    def caption(self) -> str:
+        """Below the picture."""
+        return self.kind.caption
+
+
+# fmt: off
 FIGURES = (
-    Figure("firstecho", "phase", ("input",), ("phase", "phase"), "Wrapped phase of the first echo.", {**STYLES["phase"], "title": "Wrapped phase, first echo"}),
-    Figure("lastecho", "phase", ("input",), ("phase", "phase"), "Wrapped phase of the last echo.", {**STYLES["phase"], "title": "Wrapped phase, last echo"}, echo=-1),
-    Figure("masks", "magnitude", ("mask",), ("phase", "magnitude_rss"), "Outlines of the consensus masks on the magnitude (root sum of squares over echoes). Mask 1: brain; mask 3: brain with reliable phase, holes filled; mask 4: where susceptibility is valid.",
-           {**STYLES["magnitude"], "title": "Masks"},
+    Figure(KINDS["firstecho"], ("phase", "phase"), frame=None),
+    Figure(KINDS["magnitude"], ("phase", "magnitude_rss")),
+    Figure(KINDS["masks"], ("phase", "magnitude_rss"),
            outlines={"mask 1: brain": BRAIN, "mask 3: background removal": ("masks", "background_mask"), "mask 4: QSM": QSM}),
-    Figure("unwrapped", "phase", ("unwrapping",), ("field", "unwrapped"), "Unwrapped phase of the last echo. Steps of 2 pi would show as sharp edges.", {**STYLES["unwrapped"], "title": "Unwrapped phase"}, mask=BRAIN, echo=-1),
-    Figure("quality", "phase", ("unwrapping",), ("field", "quality"), "Quality map of the unwrapping: 1 is coherent in space, magnitude and echo time.", {**STYLES["quality"], "title": "Quality map"}, mask=BRAIN),
-    Figure("total", "fieldmap", ("echo-combination",), ("field", "total_field"), "Total field.", {**STYLES["field"], "title": "Total field"}, mask=BRAIN),
-    Figure("local", "fieldmap", ("background", "inversion"), ("background", "local_field"), "Tissue field, background removed.", {**STYLES["field"], "title": "Tissue field"}, mask=("background", "mask")),
-    Figure("weights", "weights", ("weights",), ("inversion", "weights"), "Data weights of the inversion: dark voxels are trusted less.", {**STYLES["weights"], "title": "Data weights"}, mask=QSM),
-    Figure("chi", "Chimap", ("inversion",), ("inversion", "chi"), "Susceptibility in linear grey from -0.2 to 0.2 ppm; bright is paramagnetic.", {**STYLES["chi"], "title": "Susceptibility"}, mask=QSM),
-    Figure("spinecho", "MESE", ("r2-registration",), ("r2prime", "spin_echo"), "Spin echo magnitude laid over the gradient echoes, with the outline of their brain mask: both must fit.", {**STYLES["magnitude"], "title": "Spin echo magnitude, registered"}, outlines={"brain of the gradient echoes": BRAIN}),
-    Figure("r2", "R2map", ("r2",), ("r2prime", "r2"), "Transverse relaxation rate of the spin echoes.", {**STYLES["rate"], "title": "R2"}, mask=BRAIN),
-    Figure("r2prime", "R2map", ("r2prime",), ("r2prime", "r2prime"), "Reversible transverse relaxation rate, or what stands in for it.", {**STYLES["rate"], "window": (0.0, 25.0), "title": "R2'"}, mask=BRAIN),
-    Figure("paramagnetic", "Chimap", ("separation",), ("separation", "para"), "Paramagnetic susceptibility (iron).", {**STYLES["source"], "title": "Paramagnetic susceptibility"}, mask=("separation", "mask")),
-    Figure("diamagnetic", "Chimap", ("separation",), ("separation", "dia"), "Size of the diamagnetic susceptibility (myelin, calcium), same window.", {**STYLES["source"], "title": "Diamagnetic susceptibility"}, mask=("separation", "mask")),
-    Figure("r2star", "R2starmap", ("relaxometry",), ("relaxometry", "r2star"), "Effective transverse relaxation rate.", {**STYLES["r2star"], "title": "R2*"}, mask=BRAIN),
-)  # fmt: skip
+    Figure(KINDS["lastecho"], ("phase", "phase"), echo=-1),
+    Figure(KINDS["unwrapped"], ("field", "unwrapped"), mask=BRAIN, echo=-1),
+    Figure(KINDS["quality"], ("field", "quality"), mask=BRAIN),
+    Figure(KINDS["total"], ("field", "total_field"), mask=BRAIN),
+    Figure(KINDS["local"], ("background", "local_field"), mask=("background", "mask")),
+    Figure(KINDS["weights"], ("inversion", "weights"), mask=QSM),
+    Figure(KINDS["chi"], ("inversion", "chi"), mask=QSM),
+    Figure(KINDS["spinecho"], ("r2prime", "spin_echo"), outlines={"brain of the gradient echoes": BRAIN}),
+    Figure(KINDS["r2"], ("r2prime", "r2"), mask=BRAIN),
+    Figure(KINDS["r2prime"], ("r2prime", "r2prime"), mask=BRAIN),
+    Figure(KINDS["paramagnetic"], ("separation", "para"), mask=("separation", "mask")),
+    Figure(KINDS["diamagnetic"], ("separation", "dia"), mask=("separation", "mask")),
+    Figure(KINDS["r2star"], ("relaxometry", "r2star"), mask=BRAIN),
+)
+# fmt: on
 
 
 def figures_of(plan: RunPlan) -> tuple[Figure, ...]:
@@ -79,20 +89,14 @@ def figures_of(plan: RunPlan) -> tuple[Figure, ...]:
         "separation": separates(plan),
     }
     figures = [figure for figure in FIGURES if all(there.get(stage, True) for stage in figure.stages)]
-    for i, method in enumerate(plan.settings.methods["inversion"][1:], start=1):
-        title = f"Susceptibility, {method}"
-        label = method.replace("-", "")
-        caption = f"Susceptibility by {method}, same window."
-        source = ("inversion", chi_name(i))
-        figures.append(
-            Figure(label, "Chimap", ("inversion",), source, caption, {**STYLES["chi"], "title": title}, mask=QSM)
-        )
+    further = enumerate(plan.settings.methods["inversion"][1:], start=1)
+    figures += [Figure(further_inversion(method), ("inversion", chi_name(i)), mask=QSM) for i, method in further]
     return tuple(figures)
 
 
 def figure_file(figure: Figure, prefix: str) -> str:
     """File name of a picture."""
-    return f"{prefix}_desc-{figure.name}_{figure.suffix}.png"
+    return f"{prefix}_desc-{figure.name}_{figure.kind.suffix}.png"
 
 
 def init_figures_wf(*, plan: RunPlan, name: str = "figures_wf") -> Workflow:
@@ -101,7 +105,10 @@ def init_figures_wf(*, plan: RunPlan, name: str = "figures_wf") -> Workflow:
     folder = plan.output_dir / figures_folder(plan.prefix)
     for figure in figures_of(plan):
         draw = DrawFigure(
-            out_file=str(folder / figure_file(figure, plan.prefix)), display=dict(figure.display), echo=figure.echo
+            out_file=str(folder / figure_file(figure, plan.prefix)),
+            display=dict(figure.kind.display),
+            echo=figure.echo,
+            histogram=figure.kind.histogram,
         )
         node = plan.node(draw, figure.name, volumes=plan.n_echoes + 4)
         if figure.outlines:
@@ -124,5 +131,7 @@ def connect_figures(workflow: Workflow, figures_wf: Workflow, stages: Mapping[st
         connect(figure.source, f"{figure.name}.in_file")
         if figure.mask:
             connect(figure.mask, f"{figure.name}.mask")
+        if figure.frame:
+            connect(figure.frame, f"{figure.name}.frame")
         for number, source in enumerate(figure.outlines.values(), start=1):
             connect(source, f"{figure.name}_outlines.in{number}")

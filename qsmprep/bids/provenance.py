@@ -40,14 +40,14 @@ def step_records(folders: Iterable[Path], record_file: str = "step.json") -> lis
     return sorted(records, key=lambda record: _rank(record["stage"]))
 
 
-def with_figures(
-    steps: list[dict[str, Any]], figures: Iterable[tuple[str, str, str]], folder: Path
-) -> list[dict[str, Any]]:
-    """Steps with the pictures that exist: each figure is (stage, file name, caption)."""
+def with_figures(steps: list[dict[str, Any]], figures: Iterable[tuple[str, str, str]]) -> list[dict[str, Any]]:
+    """Steps with their pictures, drawn or not, so that the report can tell which are missing.
+
+    Each figure is (stage, file name, caption).
+    """
     by_stage: dict[str, list[dict[str, str]]] = {}
     for stage, file, caption in figures:
-        if (folder / file).is_file():
-            by_stage.setdefault(stage, []).append({"file": file, "caption": caption})
+        by_stage.setdefault(stage, []).append({"file": file, "caption": caption})
     told: set[str] = set()
     complete = []
     for step in steps:

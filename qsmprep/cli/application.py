@@ -23,7 +23,7 @@ from qsmprep.bids.provenance import software_versions
 from qsmprep.bids.query import find_runs
 from qsmprep.bids.scans import GreRun
 from qsmprep.bids.segmentation import check_region
-from qsmprep.cli.execution import Outcome, execute, write_records
+from qsmprep.cli.execution import Outcome, execute, unfinished, write_records
 from qsmprep.cli.orientations import plan_orientations, planned_orientations, write_orientation_records
 from qsmprep.cli.parser import Request
 from qsmprep.cli.planning import choose_device, plan_run, planned_record, settings_here
@@ -33,6 +33,7 @@ from qsmprep.engine.pool import warm_up
 from qsmprep.engine.resources import available_cores
 from qsmprep.report.methods import write_citation_files
 from qsmprep.report.page import write_subject_report
+from qsmprep.report.subject import subjects_of
 from qsmprep.settings import Settings, to_document
 from qsmprep.workflows.orientation import OrientationPlan
 from qsmprep.workflows.plan import RunPlan
@@ -98,15 +99,20 @@ def _process(request: Request, settings: Settings, work: Work) -> int:
         write_citation_files(request.output_dir / "logs", records)
         print(f"Methods text: {request.output_dir / 'logs' / 'CITATION.md'}")
         return FAILURE if work.errors else SUCCESS
-    outcome = Outcome()
+    outcome, stopped = Outcome(), None
     if work.plans:
-        outcome = execute(work.plans, work.orientations, request=request, settings=settings, logs=logs)
+        try:
+            outcome = execute(work.plans, work.orientations, request=request, settings=settings, logs=logs)
+        except (Exception, KeyboardInterrupt) as error:  # the reports tell how far it came
+            outcome, stopped = unfinished(work.plans, work.orientations, error, request.work_dir), error
     records = write_records(work.plans, outcome, request=request, started=started, warnings=work.warnings)
     records += write_orientation_records(work.orientations, outcome, request=request, started=started)
     records += _write_refusals(request, work, started)
     write_citation_files(request.output_dir / "logs", [record for record in records if record["steps"]])
     failed = [record["run"] for record in records if record["status"] != "ok"]
     _write_reports(request, sorted({record["subject"] for record in records}))
+    if stopped is not None:
+        raise stopped
     seconds = (datetime.now(UTC) - started).total_seconds()
     print(f"{len(records) - len(failed)} of {len(records)} runs succeeded in {seconds:.0f} s. Logs: {logs}")
     for failure in outcome.failures:
@@ -136,13 +142,13 @@ def _find_work(request: Request, settings: Settings, *, threads: int, device: st
         if not errors:
             try:
                 plan = plan_run(run, request, settings, threads=threads, device=device, spin_echoes=query.spin_echoes)
+                work.warnings[run.name] += plan.anatomy.warnings
                 errors = _given_image_problems(plan, run) or _collision(plan, work.plans)
             except ValueError as error:
                 errors = [Problem("error", None, str(error))]
         if errors:
             work.refused[run.name] = (run, errors)
             work.errors += [str(problem) for problem in errors]
-                work.warnings[run.name] += plan.anatomy.warnings
         else:
             work.plans.append(plan)
     if validator is not None:
@@ -183,13 +189,13 @@ def _check_folders(request: Request) -> None:
     for flag, path in (("--mask-file", request.mask_file), ("--segmentation-file", request.segmentation_file)):
         if path is not None and not path.is_file():
             raise ValueError(f"{flag} {path}: no such file.")
+    check_atlases(request)
     if request.work_dir == request.bids_dir or request.bids_dir in request.work_dir.parents:
         raise ValueError(f"--work-dir {request.work_dir} lies inside the dataset. Choose a folder outside of it.")
 
 
 def _begin_dataset(request: Request, settings: Settings, logs: Path) -> None:
     output = request.output_dir
-    check_atlases(request)
     container = os.environ.get("QSMPREP_CONTAINER")
     description = dataset_description(__version__, raw=request.bids_dir, container=container)
     write_json(output / "dataset_description.json", description)
@@ -231,8 +237,7 @@ def _write_reports(request: Request, subjects: Iterable[str]) -> None:
 
 def _reports_only(request: Request) -> int:
     wanted = {label.removeprefix("sub-") for label in request.participant_labels}
-    records = request.output_dir.glob("sub-*/**/figures/*_record.json")
-    subjects = sorted({path.relative_to(request.output_dir).parts[0].removeprefix("sub-") for path in records})
+    subjects = subjects_of(request.output_dir)
     chosen = [subject for subject in subjects if not wanted or subject in wanted]
     if not chosen or wanted - set(subjects):
         missing = ", ".join(sorted(wanted - set(subjects))) or "any subject"

@@ -15,11 +15,13 @@ from nipype.pipeline.engine import Workflow
 from qsmprep.bids.outputs import figures_folder, write_json
 from qsmprep.bids.provenance import run_record, software_versions, step_records, with_figures
 from qsmprep.cli.parser import Request
+from qsmprep.cli.planning import planned_record
 from qsmprep.engine.graph import Failure
 from qsmprep.engine.inprocess import InProcess
 from qsmprep.engine.pool import ProcessPool
 from qsmprep.engine.progress import make_progress
 from qsmprep.report.acquisition import describe_acquisition
+from qsmprep.report.crash import crash_documents
 from qsmprep.settings import Settings
 from qsmprep.workflows.gre import init_gre_wf
 from qsmprep.workflows.orientation import OrientationPlan, connect_orientations
@@ -98,7 +100,7 @@ def write_records(
             for figure in figures_of(plan)
             for stage in figure.stages
         ]
-        steps = with_figures(step_records(outcome.folders.get(plan.prefix, [])), pictures, folder)
+        steps = with_figures(step_records(outcome.folders.get(plan.prefix, [])), pictures)
         image = nib.load(plan.run.files[0])
         record = run_record(
             prefix=plan.prefix,
@@ -118,9 +120,22 @@ def write_records(
             ),
             steps=steps,
         )
+        record["planned"] = [{"stage": step["stage"], "title": step["title"]} for step in planned_record(plan)]
+        record["crashes"] = crash_documents(outcome.failures, plan.prefix)
         write_json(folder / f"{plan.prefix}_record.json", record)
         records.append(record)
     return records
+
+
+def unfinished(
+    plans: Sequence[RunPlan], orientations: Sequence[OrientationPlan], error: BaseException, work_dir: Path
+) -> Outcome:
+    """What an execution left that was stopped from outside or by an error of its own: every run has failed."""
+    message = f"stopped before its end ({type(error).__name__}: {error})".replace(": )", ")")
+    names = {plan.name: plan.prefix for plan in plans} | {plan.name: plan.title for plan in orientations}
+    failures = [Failure("", run, "the run", message, "") for run in names.values()]
+    graphs = {run: Path(work_dir) / GRAPH_NAME / name for name, run in names.items()}
+    return Outcome(failures, {run: [path.parent for path in graph.rglob("step.json")] for run, graph in graphs.items()})
 
 
 def _configure(logs: Path) -> None:

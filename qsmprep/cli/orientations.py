@@ -110,7 +110,7 @@ def write_orientation_records(
                 shape=image.shape[:3],
                 echo_times_s=[echo.echo_time_s for echo in first.run.echoes],
             ),
-            steps=with_figures(steps, pictures, folder),
+            steps=with_figures(steps, pictures),
         )
         write_json(folder / f"{plan.title}_record.json", record)
         records.append(record)

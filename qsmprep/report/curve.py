@@ -6,19 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from qsmprep.report.axis import BOTTOM, LEFT, RIGHT, TOP, Tick, even_numbers, number_words
 from qsmprep.report.record import Curve, words
-
-# Pixels of the drawing: all of it, and the frame of its axes inside.
-WIDTH, HEIGHT = 640, 250
-LEFT, RIGHT, TOP, BOTTOM = 70, 622, 30, 200
-
-
-@dataclass(frozen=True)
-class Tick:
-    """A mark of an axis: its place in pixels and its words."""
-
-    place: float
-    label: str
 
 
 @dataclass(frozen=True)
@@ -61,13 +50,13 @@ def line_plot(curve: Curve) -> Plot:
         value = math.log10(value) if logarithmic else value
         return round(BOTTOM - (value - low) / (high - low) * (BOTTOM - TOP), 1)
 
-    upward = _decades(low, high) if logarithmic else _even(low, high, 5)
-    whole = [value for value in _even(min(x), max(x), 6) if value == round(value)]
+    upward = _decades(low, high) if logarithmic else even_numbers(low, high, 5)
+    whole = [value for value in even_numbers(min(x), max(x), 6) if value == round(value)]
     return Plot(
         " ".join(f"{across(i)},{up(v)}" for i, v in zip(x, y, strict=True)),
         (across(x[-1]), up(y[-1])),
         tuple(Tick(across(value), f"{value:.0f}") for value in whole),
-        tuple(Tick(up(value), _number(value)) for value in upward),
+        tuple(Tick(up(value), number_words(value)) for value in upward),
         "iteration",
         curve.name + (" (log scale)" if logarithmic else ""),
         f"Line plot over the iterations: {curve.name} goes from {words(y[0])} at iteration {words(x[0])} to "
@@ -84,19 +73,6 @@ def _range(values: Sequence[float], logarithmic: bool) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _even(low: float, high: float, count: int) -> list[float]:
-    """About `count` round numbers from low to high.
-
-    >>> _even(1, 400, 5)
-    [100.0, 200.0, 300.0, 400.0]
-    """
-    raw = (high - low) / count
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * (1 - 1e-9))
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [float(f"{k * step:.10g}") for k in range(first, last + 1)]
-
-
 def _decades(low: float, high: float) -> list[float]:
     """Round numbers between 10**low and 10**high: powers of ten, with numbers between them where those are few."""
     for factors in ((1,), (1, 3), (1, 2, 5)):
@@ -104,9 +80,4 @@ def _decades(low: float, high: float) -> list[float]:
         found = [f * 10.0**p for p in powers for f in factors if low <= math.log10(f) + p <= high]
         if len(found) >= 3:
             return found[:: math.ceil(len(found) / 8)]
-    return _even(10**low, 10**high, 4)
-
-
-def _number(value: float) -> str:
-    """A tick's number, short; powers of ten in figures beyond three zeros."""
-    return f"{value:.4g}".replace("e-0", "e-").replace("e+0", "e").replace("-", "−")
+    return even_numbers(10**low, 10**high, 4)

@@ -45,6 +45,7 @@ def mosaic(
     affine: np.ndarray,
     *,
     mask: np.ndarray | None = None,
+    frame: np.ndarray | None = None,
     contours: Sequence[tuple[str, np.ndarray]] = (),
     window: tuple[float, float] | str | None = None,
     cmap: str = "gray",
@@ -61,9 +62,10 @@ def mosaic(
     volume : (n0, n1, n2) image; NaN and infinity are drawn black.
     affine : (4, 4) voxel-to-world matrix in mm; slices follow the voxel axes closest to the patient's.
     mask : bool volume; only voxels inside are drawn, and its box is shown. None draws everything.
+    frame : bool volume whose box is shown instead, so that several pictures register pixel for pixel.
     contours : (name, bool volume) of masks whose outlines are drawn, each in its own colour.
     window : values shown as darkest and brightest; "robust" or None takes the 1st and 99th percentile, "symmetric"
-        the 99th of the magnitude around zero, "positive" from zero to the 99th.
+        the 99th of the magnitude around zero, "positive" from zero to the 99th, "dimmed" darker, as under outlines.
     cmap : matplotlib colour map.
     label : of the colour bar, with unit.
     title : one line above.
@@ -77,6 +79,7 @@ def mosaic(
         volume,
         affine,
         mask=mask,
+        frame=frame,
         contours=contours,
         window=window,
         cmap=cmap,
@@ -102,6 +105,7 @@ def mosaic_figure(
     affine: np.ndarray,
     *,
     mask: np.ndarray | None = None,
+    frame: np.ndarray | None = None,
     contours: Sequence[tuple[str, np.ndarray]] = (),
     window: tuple[float, float] | str | None = None,
     cmap: str = "gray",
@@ -119,9 +123,10 @@ def mosaic_figure(
     masks = [np.asarray(m, bool) for m in ([] if mask is None else [mask])]
     outlines = [(name, np.asarray(area, bool)) for name, area in contours]
     region = masks[0] if masks else _union([area for _, area in outlines])
-    layout = plan(volume.shape, affine, region=region, convention=convention)
+    box = region if frame is None else np.asarray(frame, bool)
+    layout = plan(volume.shape, affine, region=box, convention=convention)
 
-    low, high = window_limits(volume, masks[0] if masks else region, window)
+    low, high = window_limits(volume, region if region is not None else box, window)
     if outlines and window == "positive":
         high *= _DIMMED
     norm = Normalize(low, high, clip=True)
@@ -156,9 +161,9 @@ def window_limits(
         if not low < high:
             raise ValueError(f"The window ({low:g}, {high:g}) is empty: its first value must be the smaller one.")
         return low, high
-    kinds = {None: "robust", "robust": "robust", "symmetric": "symmetric", "positive": "positive"}
+    kinds = {None: "robust"} | {word: word for word in ("robust", "symmetric", "positive", "dimmed")}
     if window not in kinds:
-        raise ValueError(f"Unknown window {window!r}; give two numbers, 'robust', 'symmetric' or 'positive'.")
+        raise ValueError(f"Unknown window {window!r}; give two numbers, 'robust', 'symmetric', 'positive' or 'dimmed'.")
     inside = region is not None and region.any()
     values = volume[region] if inside else volume.ravel()
     values = values[:: max(1, values.size // _SAMPLES)].astype(np.float64)
@@ -169,8 +174,8 @@ def window_limits(
         high = float(np.percentile(np.abs(values), 99)) or float(np.abs(values).max()) or 1.0
         return -high, high
     low, high = (float(p) for p in np.percentile(values, (1, 99)))
-    if kinds[window] == "positive":
-        return 0.0, high if high > 0 else 1.0
+    if kinds[window] in ("positive", "dimmed"):
+        return 0.0, (high if high > 0 else 1.0) * (_DIMMED if window == "dimmed" else 1)
     return (low, high) if high > low else (low - 0.5, low + 0.5)
 
 

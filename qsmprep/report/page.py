@@ -6,41 +6,31 @@ import html
 import re
 from base64 import b64encode
 from collections.abc import Sequence
+from hashlib import sha256
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from qsmprep.report.acquisition import missing_essentials
 from qsmprep.report.bibliography import cited, references
-from qsmprep.report.curve import line_plot
-from qsmprep.report.methods import CITATION_GROUP, keys_in, merged_methods_text, reference_values
-from qsmprep.report.record import Run, Step, read_runs, subject_label, words
-from qsmprep.report.stages import stage_of
-from qsmprep.report.tables import acquisition_lines, further_lines, reconstruction_lines
+from qsmprep.report.methods import CITATION_GROUP, keys_in, merged_methods_text
+from qsmprep.report.quality import Quality, quality_path, read_quality
+from qsmprep.report.record import Run, subject_label
+from qsmprep.report.regional import RegionTable, read_regions, regional_path
+from qsmprep.report.subject import runs_of
+from qsmprep.report.tables import tables_text
+from qsmprep.report.viewer import is_prefix, viewer_link
+from qsmprep.report.views import run_view, text_link
 
-_LONGEST_LIST = 8
-ADAPTED = "adapted to the case by"  # the fact of a network that was
-# Facts of a step that tell which network it used, and what they are called in its table.
-NETWORK_FACTS = {
-    "network": "Network",
-    "weights": "File of weights",
-    "sha256 of the weights": "SHA-256 of the weights",
-    "statement of the weights": "Training",
-    "trained on": "Training data",
-    "grid of the network": "Grid it saw the scan on",
-    "precision": "Precision",
-    "patches": "Patches",
-    ADAPTED: "Adapted to the case by",
-}
-_MAIN_STAGES = ("unwrapping", "background", "inversion")
+TABLES_SUFFIX = "_tables.tsv"
+Measured = tuple[Quality, tuple[RegionTable, ...]]
 
 
 def write_subject_report(output_dir: Path, subject: str) -> Path:
-    """Write sub-X.html from the run records of a participant, all sessions.
+    """Write sub-X.html from the output folder alone, all sessions, and the tables of each run beside its pictures.
 
     Parameters
     ----------
-    output_dir : folder of the derivatives; records and figures are read from its sub-X[/ses-Y]/figures.
+    output_dir : folder of the derivatives; records, pictures, sidecars and numbers are read from its sub-X[/ses-Y].
     subject : label, with or without "sub-".
 
     Returns
@@ -51,28 +41,54 @@ def write_subject_report(output_dir: Path, subject: str) -> Path:
     ------
     ValueError : a label that is no plain name.
     """
-    from qsmprep.bids.outputs import write_text
+    from qsmprep.bids.outputs import figures_folder, write_text
 
     label = subject_label(subject)
-    path = Path(output_dir) / f"sub-{label}.html"
-    write_text(path, render_subject(label, read_runs(output_dir, label)))
+    output = Path(output_dir)
+    runs = runs_of(output, label)
+    measured: list[Measured] = []
+    for run in runs:
+        if not is_prefix(run.run):  # a name out of a broken record leads to no file
+            measured.append((Quality(), ()))
+            continue
+        measured.append((read_quality(quality_path(output, run.run)), read_regions(regional_path(output, run.run))))
+        write_text(output / figures_folder(run.run) / f"{run.run}{TABLES_SUFFIX}", tables_text(run))
+    path = output / f"sub-{label}.html"
+    write_text(path, render_subject(label, runs, measured))
     return path
 
 
-def render_subject(label: str, runs: Sequence[Run]) -> str:
-    """The report as HTML text."""
+def render_subject(label: str, runs: Sequence[Run], measured: Sequence[Measured] = ()) -> str:
+    """The report as HTML text.
+
+    Parameters
+    ----------
+    label : of the subject.
+    runs : in the order in which they are shown.
+    measured : quality numbers and regional values of each run; none where it is empty.
+    """
     text = merged_methods_text(runs)
+    measured = measured or [(Quality(), ())] * len(runs)
+    script = _script()
     return (
         _environment()
         .get_template("report.html")
         .render(
             label=label,
-            runs=[_run_view(number, run) for number, run in enumerate(runs, start=1)],
+            runs=[
+                run_view(number, run, *found)
+                for number, (run, found) in enumerate(zip(runs, measured, strict=True), start=1)
+            ],
+            viewers={run.run: viewer_link(run.run) for run in runs if run.succeeded and is_prefix(run.run)},
             provenance=_provenance(runs),
             methods=methods_html(text),
+            methods_plain=methods_plain(text),
+            methods_link=text_link(methods_plain(text), "text/plain"),
             references=_reference_views(keys_in(text), runs),
             failed=sum(not run.succeeded for run in runs),
-            warned=sum(len(run.all_warnings()) for run in runs),
+            warned_count=sum(len(run.all_warnings()) for run in runs),
+            script=script,
+            script_hash=b64encode(sha256(script.encode("utf-8")).digest()).decode("ascii"),
         )
     )
 
@@ -99,6 +115,24 @@ def methods_html(text: str) -> Any:
     return Markup("\n".join(blocks))
 
 
+def methods_plain(text: str) -> str:
+    """The Markdown that `methods` writes as plain text, to be pasted: citations in words, no markup.
+
+    >>> methods_plain("## A\\n\\nBy *TKD* [@shmueli2009].")
+    'A\\n\\nBy TKD (Shmueli et al., 2009).\\n'
+    """
+    known = references()
+
+    def cite(match: re.Match[str]) -> str:
+        keys = match[1].replace("@", "").split("; ")
+        return f"({'; '.join(known[key].short() if key in known else key for key in keys)})"
+
+    plain = CITATION_GROUP.sub(cite, text)
+    plain = re.sub(r"(?<!\\)\*(.+?)(?<!\\)\*", r"\1", plain)
+    plain = re.sub(r"^## ", "", plain, flags=re.MULTILINE)
+    return re.sub(r"\\([<>\\`*\[\]])", r"\1", plain)
+
+
 def _inline(text: str) -> str:
     safe = html.escape(text)
     safe = CITATION_GROUP.sub(_link, safe)
@@ -112,6 +146,13 @@ def _link(match: re.Match[str]) -> str:
         entry = known.get(key)
         links.append(f'<a href="#ref-{key}">{html.escape(entry.short())}</a>' if entry else html.escape(key))
     return f"({'; '.join(links)})"
+
+
+def _script() -> Any:
+    """The page's script; the policy of the page names its hash, so that no other can run."""
+    from markupsafe import Markup
+
+    return Markup(resources.files("qsmprep.data").joinpath("report.js").read_text(encoding="utf-8"))
 
 
 def _environment() -> Any:
@@ -133,101 +174,6 @@ def _provenance(runs: Sequence[Run]) -> list[tuple[str, str]]:
     return [pair for pair in dict.fromkeys(pairs) if any(pair)]
 
 
-def _run_view(number: int, run: Run) -> dict[str, Any]:
-    """What the template shows of a run; ids are counted, never taken from the data."""
-    name = f"run-{number}"
-    return {
-        "id": name,
-        "record": run,
-        "warnings": run.all_warnings(),
-        "missing": missing_essentials(run.acquisition),
-        "duration": duration_words(run.seconds),
-        "started": re.sub(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d).*", r"\1 \2", run.started),
-        "glance": _glance(run),
-        "steps": [_step_view(f"{name}-step-{k}", step) for k, step in enumerate(run.steps, start=1)],
-        "assumed": [
-            (stage_of(step.stage).heading, f"{name}-step-{k}", step.notes)
-            for k, step in enumerate(run.steps, start=1)
-            if step.notes
-        ],
-        "more": [_picture_view(picture) for picture in run.more_figures],
-        "hardware": acquisition_lines(run, 3),
-        "sequence": acquisition_lines(run, 4),
-        "further": further_lines(run),
-        "reconstruction": reconstruction_lines(run),
-    }
-
-
-def _glance(run: Run) -> list[tuple[str, str]]:
-    """The few facts by which a reader recognises a run."""
-    value = {line.item: line.values[0] for table in (3, 4) for line in acquisition_lines(run, table) if line.available}
-    scanner = (value.get(name, "") for name in ("Field strength", "Vendor", "Scanner model"))
-    methods = [step.title or step.method for step in run.steps if stage_of(step.stage).name in _MAIN_STAGES]
-    reference = reference_values(run)
-    facts = [
-        ("Scanner", " ".join(filter(None, scanner))),
-        ("Echoes", value.get("Echoes", "")),
-        ("Voxel size", value.get("Voxel size", "")),
-        ("Slab", value.get("Orientation of the slab", "")),
-        ("Methods", " → ".join(methods)),
-        ("Reference region", f"{reference.region}: {reference.mean} ± {reference.deviation} ppm" if reference else ""),
-    ]
-    return [fact for fact in facts if fact[1]]
-
-
-def _step_view(name: str, step: Step) -> dict[str, Any]:
-    known = references()
-    network = NETWORK_FACTS if "network" in step.facts else {}
-    return {
-        "id": name,
-        "heading": stage_of(step.stage).heading,
-        "record": step,
-        "citations": [(key, known[key].short()) for key in step.citations if key in known],
-        "duration": duration_words(step.seconds),
-        "facts": [(str(fact), fact_words(value)) for fact, value in step.facts.items() if fact not in network],
-        "network": [(title, fact_words(step.facts[fact])) for fact, title in network.items() if fact in step.facts],
-        "pictures": [_picture_view(picture) for picture in step.figures],
-        "plot": line_plot(step.curve) if step.curve else None,
-        "plot_caption": _curve_caption(step) if step.curve else "",
-    }
-
-
-def _curve_caption(step: Step) -> str:
-    """What the curve of a step is: of its solver, or, for a network, of its adaptation to the case."""
-    adapted = step.facts.get(ADAPTED)
-    if adapted is None:
-        return f"Convergence: {step.curve.name}, over the iterations."
-    return f"Loss of the adaptation of the network to this case ({words(adapted)}), over its iterations."
-
-
-def _picture_view(picture: Any) -> dict[str, str]:
-    data = f"data:image/png;base64,{b64encode(picture.data).decode('ascii')}" if picture.data else ""
-    return {"file": picture.file, "caption": picture.caption or picture.file, "data": data}
-
-
 def _reference_views(keys: Sequence[str], runs: Sequence[Run]) -> list[dict[str, str]]:
     every = [*keys, *(key for run in runs for step in run.steps for key in step.citations)]
     return [{"key": entry.key, "text": entry.long(), "url": entry.url} for entry in cited(every)]
-
-
-def fact_words(value: Any) -> str:
-    """A fact in words; of a long list only its ends."""
-    if isinstance(value, (list, tuple)) and len(value) > _LONGEST_LIST:
-        ends = f"{words(value[:3])}, …, {words(value[-2:])}"
-        return f"{ends} ({len(value)} values)"
-    return words(value)
-
-
-def duration_words(seconds: float | None) -> str:
-    """A duration as a person says it; empty when unknown or too short to tell.
-
-    >>> duration_words(134.2)
-    '2 min 14 s'
-    """
-    if seconds is None or seconds < 0.05:
-        return ""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

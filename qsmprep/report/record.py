@@ -10,6 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from qsmprep.report.histogram import SUFFIX as HISTOGRAM
+from qsmprep.report.histogram import Histogram, read_histogram
+
 RECORD_SUFFIX = "_record.json"
 
 
@@ -26,11 +29,29 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of a step; `data` is empty when the file is not there."""
+    """A figure of a step; `data` is empty when the file is not there, `histogram` None when none was counted."""
 
     file: str
     caption: str
     data: bytes = b""
+    histogram: Histogram | None = None
+
+
+@dataclass(frozen=True)
+class Crash:
+    """A step that failed: its name in words, its message, and what its crash file says."""
+
+    step: str
+    message: str
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A step that was planned before the run began: its stage and its method in words."""
+
+    stage: str
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,6 +98,8 @@ class Run:
     further_processing: str = ""
     steps: tuple[Step, ...] = ()
     more_figures: tuple[Picture, ...] = ()
+    planned: tuple[Planned, ...] = ()
+    crashes: tuple[Crash, ...] = ()
 
     @property
     def succeeded(self) -> bool:
@@ -109,7 +132,9 @@ def parse_run(record: Mapping[str, Any] | Run) -> Run:
         inputs=_texts(record.get("inputs")),
         acquisition=_mapping(record.get("acquisition")),
         further_processing=_text(record.get("further_processing")),
-        steps=tuple(_step(step) for step in _sequence(record.get("steps")) if isinstance(step, Mapping)),
+        steps=tuple(_step(step) for step in _mappings(record.get("steps"))),
+        planned=tuple(Planned(_text(p.get("stage")), _text(p.get("title"))) for p in _mappings(record.get("planned"))),
+        crashes=tuple(_crash(crash) for crash in _mappings(record.get("crashes"))),
     )
 
 
@@ -129,7 +154,7 @@ def read_runs(output_dir: Path, subject: str) -> list[Run]:
     """
     folder = Path(output_dir) / f"sub-{subject_label(subject)}"
     records = [*folder.glob(f"figures/*{RECORD_SUFFIX}"), *folder.glob(f"ses-*/figures/*{RECORD_SUFFIX}")]
-    return sorted((_read(path) for path in records), key=lambda run: _natural(run.run))
+    return sorted((_read(path) for path in records), key=lambda run: natural_order(run.run))
 
 
 def subject_label(subject: str) -> str:
@@ -169,27 +194,34 @@ def _read(path: Path) -> Run:
         )
         return Run(run=name, errors=(problem,))
     run = parse_run({"run": name, **record})
-    steps = tuple(replace(step, figures=tuple(_load(path.parent, f) for f in step.figures)) for step in run.steps)
+    steps = tuple(
+        replace(step, figures=tuple(load_picture(path.parent, f) for f in step.figures)) for step in run.steps
+    )
     shown = {picture.file for step in steps for picture in step.figures}
     others = sorted(p for p in path.parent.glob("*.png") if p.name.startswith(f"{name}_") and p.name not in shown)
-    more = tuple(_load(path.parent, Picture(p.name, p.stem.removeprefix(f"{name}_"))) for p in others)
+    more = tuple(load_picture(path.parent, Picture(p.name, p.stem.removeprefix(f"{name}_"))) for p in others)
     return replace(run, steps=steps, more_figures=more)
 
 
-def _load(folder: Path, picture: Picture) -> Picture:
+def load_picture(folder: Path, picture: Picture) -> Picture:
     """The picture with its bytes; only a file of the record's own folder is ever read."""
     path = folder / Path(picture.file).name
-    return replace(picture, file=path.name, data=path.read_bytes() if path.is_file() else b"")
+    counted = path.with_name(path.stem + HISTOGRAM)
+    try:
+        found = read_histogram(json.loads(counted.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        found = None
+    return replace(picture, file=path.name, data=path.read_bytes() if path.is_file() else b"", histogram=found)
 
 
 def _step(step: Mapping[str, Any]) -> Step:
-    figures = [figure for figure in _sequence(step.get("figures")) if isinstance(figure, Mapping)]
+    figures = _mappings(step.get("figures"))
     return Step(
         stage=_text(step.get("stage")) or "step",
         method=_text(step.get("method")),
         title=_text(step.get("title")) or _text(step.get("method")),
         citations=_texts(step.get("citations")),
-        parameters=tuple(_parameter(p) for p in _sequence(step.get("parameters")) if isinstance(p, Mapping)),
+        parameters=tuple(_parameter(p) for p in _mappings(step.get("parameters"))),
         facts=_mapping(step.get("facts")),
         notes=_texts(step.get("notes")),
         warnings=_texts(step.get("warnings")),
@@ -197,6 +229,11 @@ def _step(step: Mapping[str, Any]) -> Step:
         figures=tuple(Picture(_text(f.get("file")), _text(f.get("caption"))) for f in figures if f.get("file")),
         curve=_curve(step),
     )
+
+
+def _crash(crash: Mapping[str, Any]) -> Crash:
+    text = crash.get("text")  # its lines are kept as they are
+    return Crash(_text(crash.get("step")), _text(crash.get("message")), text if isinstance(text, str) else "")
 
 
 def _curve(step: Mapping[str, Any]) -> Curve | None:
@@ -240,9 +277,14 @@ def _sequence(value: Any) -> Sequence[Any]:
     return value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else ()
 
 
+def _mappings(value: Any) -> list[Mapping[str, Any]]:
+    return [part for part in _sequence(value) if isinstance(part, Mapping)]
+
+
 def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
-def _natural(name: str) -> list[Any]:
+def natural_order(name: str) -> list[Any]:
+    """A key that sorts names as people do: run-2 before run-10."""
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name)]

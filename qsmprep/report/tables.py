@@ -94,3 +94,13 @@ def _algorithms(run: Run, table5: str) -> tuple[str, ...]:
                 (step.title or step.method or stage_of(step.stage).heading) + (f": {parameters}" if parameters else "")
             )
     return tuple(texts)
+
+
+def tables_text(run: Run) -> str:
+    """Consensus tables 3 to 5 as tab-separated text: table, item, value, source, whether it is essential."""
+    lines = [(str(table), line) for table in (3, 4) for line in acquisition_lines(run, table)]
+    lines += [("5", line) for line in reconstruction_lines(run)]
+    rows = [("table", "item", "value", "source", "essential")]
+    rows += [(table, line.item, "; ".join(line.values), line.source or "n/a", "yes" if line.essential else "no")
+             for table, line in lines]  # fmt: skip
+    return "".join("\t".join(" ".join(cell.split()) for cell in row) + "\n" for row in rows)

@@ -1,0 +1,111 @@
+"""The quality numbers of a run as the report shows them: the verdict, what speaks against the map, and every number."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qsmprep.bids.outputs import subject_folder
+
+NOT_MEASURED = "not measured"
+VERDICTS = ("usable", "check", "do not use")
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One number beyond its limit: what that means and what to do."""
+
+    title: str
+    message: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class QualityLine:
+    """One number: title, value and unit, what it is, its limits in words, and whether it lies within them.
+
+    `within` is None where there is no limit or no value.
+    """
+
+    name: str
+    title: str
+    value: str
+    unit: str
+    description: str
+    limits: str
+    within: bool | None
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What was measured of a run; `verdict` is "not measured" where nothing was."""
+
+    verdict: str = NOT_MEASURED
+    flags: tuple[Flag, ...] = ()
+    lines: tuple[QualityLine, ...] = ()
+
+
+def quality_path(output_dir: Path, run: str) -> Path:
+    """Where the quality numbers of a run lie."""
+    return Path(output_dir) / subject_folder(run) / "anat" / f"{run}_qc.json"
+
+
+def read_quality(path: Path) -> Quality:
+    """The quality numbers of a file; what is absent or broken is left out, for a report must come."""
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return Quality()
+    if not isinstance(document, Mapping):
+        return Quality()
+    metrics, definitions = (_mapping(document.get(name)) for name in ("metrics", "definitions"))
+    lines = tuple(_line(str(name), value, _mapping(definitions.get(name))) for name, value in metrics.items())
+    titles = {line.name: line.title for line in lines}
+    found = document.get("flags")
+    flags = tuple(
+        Flag(titles.get(str(flag.get("metric")), str(flag.get("metric", ""))), _text(flag, "message"), _remedy(flag))
+        for flag in (found if isinstance(found, list) else ())
+        if isinstance(flag, Mapping)
+    )
+    verdict = document.get("verdict")
+    return Quality(verdict if verdict in VERDICTS else NOT_MEASURED, flags, lines)
+
+
+def _line(name: str, value: Any, definition: Mapping[str, Any]) -> QualityLine:
+    number, low, high = _number(value), _number(definition.get("low")), _number(definition.get("high"))
+    within = None
+    if number is not None and (low is not None or high is not None):
+        within = (low is None or number >= low) and (high is None or number <= high)
+    parts = [f"at least {low:.4g}" if low is not None else "", f"at most {high:.4g}" if high is not None else ""]
+    return QualityLine(
+        name,
+        _text(definition, "title") or name.replace("_", " ").capitalize(),
+        "n/a" if number is None else f"{number:.4g}",
+        _text(definition, "unit"),
+        _text(definition, "description"),
+        ", ".join(filter(None, parts)) or "none",
+        within,
+    )
+
+
+def _remedy(flag: Mapping[str, Any]) -> str:
+    return _text(flag, "remedy") or "Look at the pictures of the steps before the map is used."
+
+
+def _text(document: Mapping[str, Any], name: str) -> str:
+    value = document.get(name)
+    return "" if value is None else str(value)
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

@@ -1,0 +1,101 @@
+"""The runs of a subject as the output folder holds them: from their records, else from the sidecars of their maps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from qsmprep.bids.provenance import STAGE_ORDER
+from qsmprep.report.crash import crashes_in_logs
+from qsmprep.report.pictures import KINDS, picture_name
+from qsmprep.report.record import Picture, Run, load_picture, natural_order, parse_run, read_runs, subject_label
+
+REBUILT = "The record of this run is missing: this page was made from the sidecars of its maps and its pictures."
+NO_MAP = "The record of this run is missing, and so is its susceptibility map: it did not come to its end."
+
+
+def runs_of(output_dir: Path, subject: str) -> list[Run]:
+    """Every run of a subject, in all sessions, pictures loaded, sorted by name.
+
+    A run without a record is made up from the sidecars of its maps; a failed one whose record holds no crash text
+    takes it from the logs. Nothing but the output folder is read.
+
+    Raises
+    ------
+    ValueError : a label that is no plain name.
+    """
+    runs = [
+        replace(run, crashes=crashes_in_logs(output_dir, run.run)) if run.errors and not run.crashes else run
+        for run in read_runs(output_dir, subject)
+    ]
+    folder = Path(output_dir) / f"sub-{subject_label(subject)}"
+    known = {run.run for run in runs} | {run.run.removesuffix("_orientations") for run in runs}
+    for home in (folder, *sorted(folder.glob("ses-*/"))):
+        runs += [rebuilt for rebuilt in _rebuilt_runs(home) if rebuilt.run not in known]
+    return sorted(runs, key=lambda run: natural_order(run.run))
+
+
+def subjects_of(output_dir: Path) -> list[str]:
+    """Labels of the subjects of whom a run left a record, a picture or a map's sidecar."""
+    found = set()
+    for folder in Path(output_dir).glob("sub-*/"):
+        patterns = (
+            f"{where}{what}" for where in ("", "ses-*/") for what in ("figures/*_record.json", "anat/*map.json")
+        )
+        if any(next(folder.glob(pattern), None) for pattern in patterns):
+            found.add(folder.name.removeprefix("sub-"))
+    return sorted(found, key=natural_order)
+
+
+def _rebuilt_runs(home: Path) -> list[Run]:
+    """The runs of a subject's or session's folder as the sidecars of its maps tell them."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted([*home.glob("anat/*map.json"), *home.glob("fmap/*map.json")]):
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        steps = document.get("ProcessingSteps") if isinstance(document, dict) else None
+        if isinstance(steps, list):
+            prefix = path.stem.rpartition("_")[0].partition("_desc-")[0]
+            record = found.setdefault(prefix, {"run": prefix, "warnings": [REBUILT], "steps": {}, "errors": [NO_MAP]})
+            if path.name.endswith("_Chimap.json"):
+                record |= {"status": "ok", "errors": []}
+            record["software"] = document.get("ProcessingSoftware")
+            for step in steps:
+                if isinstance(step, dict):
+                    record["steps"].setdefault((str(step.get("stage")), str(step.get("method"))), step)
+    return [_with_pictures(record, home / "figures") for record in found.values()]
+
+
+def _with_pictures(record: dict[str, Any], figures: Path) -> Run:
+    """The run of a made-up record; each picture of the folder at the step its name belongs to."""
+    steps = sorted(record["steps"].values(), key=lambda step: _rank(str(step.get("stage"))))
+    run = parse_run({**record, "steps": steps})
+    left = {picture_name(path.name): path for path in _pictures(figures, run.run)}
+    told: set[str] = set()
+    complete = []
+    for step in run.steps:
+        mine: list[Picture] = []
+        for name, kind in KINDS.items():
+            if step.stage in kind.stages and step.stage not in told and name in left:
+                mine.append(load_picture(figures, Picture(left[name].name, kind.caption)))
+        if (name := step.method.replace("-", "")) in left and step.stage == "inversion":
+            mine.append(load_picture(figures, Picture(left[name].name, f"Susceptibility by {step.method}.")))
+        told.add(step.stage)
+        complete.append(replace(step, figures=tuple(mine)))
+    shown = {picture.file for step in complete for picture in step.figures}
+    rest = [path for path in left.values() if path.name not in shown]
+    more = tuple(load_picture(figures, Picture(path.name, picture_name(path.name))) for path in rest)
+    return replace(run, steps=tuple(complete), more_figures=more)
+
+
+def _pictures(figures: Path, run: str) -> Iterable[Path]:
+    return sorted(path for path in figures.glob("*.png") if path.name.startswith(f"{run}_desc-"))
+
+
+def _rank(stage: str) -> int:
+    return STAGE_ORDER.index(stage) if stage in STAGE_ORDER else len(STAGE_ORDER)

@@ -1,0 +1,260 @@
+"""What the report's template shows of a run: every text ready, every id counted and never taken from the data."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Sequence
+from typing import Any
+
+from qsmprep.bids.provenance import STAGE_ORDER
+from qsmprep.report.acquisition import missing_essentials
+from qsmprep.report.bibliography import references
+from qsmprep.report.checklist import checklist, counted
+from qsmprep.report.curve import line_plot
+from qsmprep.report.histogram import histogram_plot
+from qsmprep.report.methods import reference_values
+from qsmprep.report.pictures import COMPARISONS, KINDS, SIDE_BY_SIDE, picture_name
+from qsmprep.report.quality import NOT_MEASURED, Quality
+from qsmprep.report.record import Crash, Picture, Run, Step, words
+from qsmprep.report.regional import RegionTable
+from qsmprep.report.remedies import remedy_of
+from qsmprep.report.stages import stage_of
+from qsmprep.report.tables import acquisition_lines, further_lines, reconstruction_lines, tables_text
+
+_LONGEST_LIST = 8
+ADAPTED = "adapted to the case by"  # the fact of a network that was
+# Facts of a step that tell which network it used, and what they are called in its table.
+NETWORK_FACTS = {
+    "network": "Network",
+    "weights": "File of weights",
+    "sha256 of the weights": "SHA-256 of the weights",
+    "statement of the weights": "Training",
+    "trained on": "Training data",
+    "grid of the network": "Grid it saw the scan on",
+    "precision": "Precision",
+    "patches": "Patches",
+    ADAPTED: "Adapted to the case by",
+}
+_MAIN_STAGES = ("unwrapping", "background", "inversion")
+# Without these there is no map: a run that does not tell of them says that they are missing.
+_NEEDED_STAGES = ("input", "mask", "unwrapping", "echo-combination", "background", "inversion")
+
+
+def run_view(number: int, run: Run, quality: Quality, regions: Sequence[RegionTable]) -> dict[str, Any]:
+    """What the template shows of a run."""
+    name = f"run-{number}"
+    items = checklist(run, regions=sum(len(table.rows) for table in regions))
+    steps = [step_view(f"{name}-step-{k}", step, run) for k, step in enumerate(run.steps, start=1)]
+    return {
+        "id": name,
+        "record": run,
+        "warnings": [(text, remedy_of(text)) for text in run.all_warnings()],
+        "missing": missing_essentials(run.acquisition),
+        "duration": duration_words(run.seconds),
+        "started": re.sub(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d).*", r"\1 \2", run.started),
+        "glance": _glance(run),
+        "sections": _in_order(steps, _missing_views(name, run)),
+        "steps": steps,
+        "assumed": [
+            (stage_of(step.stage).heading, f"{name}-step-{k}", step.notes)
+            for k, step in enumerate(run.steps, start=1)
+            if step.notes
+        ],
+        "more": [picture_view(picture) for picture in run.more_figures],
+        "verdict": _verdict(run, quality),
+        "quality": quality,
+        "regions": regions,
+        "checklist": items,
+        "counted": counted(items),
+        "hardware": acquisition_lines(run, 3),
+        "sequence": acquisition_lines(run, 4),
+        "further": further_lines(run),
+        "reconstruction": reconstruction_lines(run),
+        "tables": tables_text(run),
+        "tables_link": text_link(tables_text(run), "text/tab-separated-values"),
+    }
+
+
+def _verdict(run: Run, quality: Quality) -> dict[str, Any]:
+    """The answer to "can this map be used?", why, and the map itself."""
+    shown = [
+        p for step in run.steps for p in step.figures if p.data and picture_name(p.file) in ("chi", "cosmos", "sti")
+    ]
+    word = quality.verdict if run.succeeded else "do not use"
+    kind = {"usable": "ok", "check": "warned", "do not use": "failed"}.get(word, "unknown")
+    why = "The run failed: what it left is not complete." if not run.succeeded else ""
+    if run.succeeded and quality.verdict == NOT_MEASURED:
+        why = "No quality numbers were found for this run: look at the pictures of every step."
+    return {"word": word, "kind": kind, "why": why, "picture": picture_view(shown[0]) if shown else None}
+
+
+def _missing_views(name: str, run: Run) -> list[dict[str, Any]]:
+    """Steps that were planned, or that every map needs, and did not come to an end; each says why, once a stage."""
+    made = {stage_of(step.stage).name for step in run.steps}
+    planned = {stage_of(step.stage).name: step.title for step in run.planned}
+    if not run.succeeded and not planned:
+        planned = dict.fromkeys(_NEEDED_STAGES, "")
+    missing = {stage: title for stage, title in planned.items() if stage not in made}
+    if run.succeeded:  # a step that the graph had no need of is no loss
+        missing = {stage: title for stage, title in missing.items() if stage in _NEEDED_STAGES}
+    ordered = sorted(missing, key=_rank)
+    return [
+        {
+            "id": f"{name}-missing-{k}",
+            "missing": True,
+            "stage": stage,
+            "heading": stage_of(stage).heading,
+            "title": missing[stage],
+            "crash": _crash_behind(run),
+            "first": k == 1,
+        }
+        for k, stage in enumerate(ordered, start=1)
+    ]
+
+
+def _crash_behind(run: Run) -> Crash | None:
+    """What stopped the run: the first failure that is not of a picture; the run's error where no crash was kept."""
+    computed = [crash for crash in run.crashes if not crash.step.startswith("figures")]
+    if computed:
+        return computed[0]
+    if not run.errors:
+        return None
+    step, _, message = run.errors[0].partition(": ")
+    return Crash(step, message) if message else Crash("the run", run.errors[0])
+
+
+def _in_order(steps: list[dict[str, Any]], missing: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Steps as they are, with what is missing put where it belongs."""
+    sections = list(steps)
+    for view in missing:
+        later = (i for i, other in enumerate(sections) if _rank(other["stage"]) > _rank(view["stage"]))
+        sections.insert(next(later, len(sections)), view)
+    return sections
+
+
+def _rank(stage: str) -> int:
+    return STAGE_ORDER.index(stage) if stage in STAGE_ORDER else len(STAGE_ORDER)
+
+
+def step_view(name: str, step: Step, run: Run) -> dict[str, Any]:
+    """What the template shows of a step."""
+    known, stage = references(), stage_of(step.stage)
+    network = NETWORK_FACTS if "network" in step.facts else {}
+    before, _, after = stage.sentence.partition("{}")
+    return {
+        "id": name,
+        "missing": False,
+        "stage": stage.name,
+        "heading": stage.heading + (f" ({step.method})" if _has_rivals(step, run) else ""),
+        "record": step,
+        "sentence": (before, after),
+        "citations": [(key, known[key].short()) for key in step.citations if key in known],
+        "duration": duration_words(step.seconds),
+        "warnings": [(text, remedy_of(text)) for text in step.warnings],
+        "facts": [(str(fact), fact_words(value)) for fact, value in step.facts.items() if fact not in network],
+        "network": [(title, fact_words(step.facts[fact])) for fact, title in network.items() if fact in step.facts],
+        **_picture_groups(name, step, run),
+        "plot": line_plot(step.curve) if step.curve else None,
+        "plot_caption": _curve_caption(step) if step.curve else "",
+    }
+
+
+def _has_rivals(step: Step, run: Run) -> bool:
+    """Whether several methods did this step, so that its heading must tell them apart."""
+    return len({other.method for other in run.steps if other.stage == step.stage}) > 1
+
+
+def _picture_groups(name: str, step: Step, run: Run) -> dict[str, Any]:
+    """The pictures of a step: those laid over each other, those side by side, the rest; and their histograms."""
+    stage = stage_of(step.stage).name
+    left = {picture_name(picture.file): picture for picture in step.figures}
+    comparisons = []
+    for comparison in COMPARISONS:
+        if comparison.stage == stage:
+            wanted = [n for pattern in comparison.names for n in (left if pattern == "*" else (pattern,))]
+            chosen = [
+                n
+                for n in dict.fromkeys(wanted)
+                if n in left and left[n].data and (n in KINDS or "*" in comparison.names)
+            ]
+            if len(chosen) > 1:
+                views = [picture_view(left.pop(n)) for n in chosen]
+                comparisons.append({"id": f"{name}-compare-{len(comparisons)}", "about": comparison, "pictures": views})
+    beside = [left.pop(n) for n in SIDE_BY_SIDE.get(stage, ()) if n in left]
+    return {
+        "comparisons": comparisons,
+        "beside": [picture_view(picture) for picture in beside],
+        "pictures": [picture_view(picture, run) for picture in left.values()],
+        "histograms": [
+            {"plot": histogram_plot(p.histogram), "caption": p.caption} for p in step.figures if p.histogram is not None
+        ],
+    }
+
+
+def picture_view(picture: Picture, run: Run | None = None) -> dict[str, Any]:
+    """A picture as a data URI; for one that is not there, the crash of the node that should have drawn it."""
+    data = f"data:image/png;base64,{b64encode(picture.data).decode('ascii')}" if picture.data else ""
+    label = picture_name(picture.file)
+    crashes = run.crashes if run is not None and not data else ()
+    kind = KINDS.get(label)
+    return {
+        "file": picture.file,
+        "caption": picture.caption or picture.file,
+        "title": kind.display["title"] if kind else label,
+        "data": data,
+        "crash": next((crash for crash in crashes if crash.step == f"figures {label}"), next(iter(crashes), None)),
+    }
+
+
+def text_link(text: str, kind: str) -> str:
+    """A text as a data URI to be saved by the reader."""
+    return f"data:{kind};charset=utf-8;base64,{b64encode(text.encode('utf-8')).decode('ascii')}"
+
+
+def _glance(run: Run) -> list[tuple[str, str]]:
+    """The few facts by which a reader recognises a run."""
+    value = {line.item: line.values[0] for table in (3, 4) for line in acquisition_lines(run, table) if line.available}
+    scanner = (value.get(name, "") for name in ("Field strength", "Vendor", "Scanner model"))
+    methods = [step.title or step.method for step in run.steps if stage_of(step.stage).name in _MAIN_STAGES]
+    reference = reference_values(run)
+    facts = [
+        ("Scanner", " ".join(filter(None, scanner))),
+        ("Echoes", value.get("Echoes", "")),
+        ("Voxel size", value.get("Voxel size", "")),
+        ("Slab", value.get("Orientation of the slab", "")),
+        ("Methods", " → ".join(methods)),
+        ("Reference region", f"{reference.region}: {reference.mean} ± {reference.deviation} ppm" if reference else ""),
+    ]
+    return [fact for fact in facts if fact[1]]
+
+
+def _curve_caption(step: Step) -> str:
+    """What the curve of a step is: of its solver, or, for a network, of its adaptation to the case."""
+    adapted = step.facts.get(ADAPTED)
+    if adapted is None:
+        return f"Convergence: {step.curve.name}, over the iterations."
+    return f"Loss of the adaptation of the network to this case ({words(adapted)}), over its iterations."
+
+
+def fact_words(value: Any) -> str:
+    """A fact in words; of a long list only its ends."""
+    if isinstance(value, (list, tuple)) and len(value) > _LONGEST_LIST:
+        ends = f"{words(value[:3])}, …, {words(value[-2:])}"
+        return f"{ends} ({len(value)} values)"
+    return words(value)
+
+
+def duration_words(seconds: float | None) -> str:
+    """A duration as a person says it; empty when unknown or too short to tell.
+
+    >>> duration_words(134.2)
+    '2 min 14 s'
+    """
+    if seconds is None or seconds < 0.05:
+        return ""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
