@@ -12,6 +12,7 @@ BRIGHTEST = 255.0  # the anatomical image's 99th percentile in the brain after s
 CONTRAST_PER_PPM = 400.0  # so iron-rich nuclei of 0.1 ppm stand out by about a sixth of the grey scale
 RANGE_PPM = 0.3  # beyond it lie vessels, bleeds and calcifications, which no template has
 SEED = 1
+RIM_VOXELS = 2
 FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # ITK's world runs to the patient's left and back
 
 
@@ -67,7 +68,7 @@ def register_atlas(
 
     Returns
     -------
-    (n0, n1, n2) int32 labels, and the correlation of image and warped template where both are not 0.
+    (n0, n1, n2) int32 labels, and the correlation of image and warped template where both are not 0, rim left out.
 
     Raises
     ------
@@ -92,9 +93,17 @@ def register_atlas(
         except (RuntimeError, ValueError, KeyError) as error:
             raise ValueError(f"ANTs could not register the atlas' template: {error}") from None
         warped = np.asarray(found["warpedmovout"].numpy(), np.float64)
-    both = (image != 0) & (warped != 0)
-    correlation = float(np.corrcoef(image[both], warped[both])[0, 1]) if both.sum() > 1 else 0.0
-    return np.rint(laid.numpy()).astype(np.int32), correlation
+    return np.rint(laid.numpy()).astype(np.int32), _correlation(image, warped)
+
+
+def _correlation(image: np.ndarray, warped: np.ndarray) -> float:
+    """Correlation where both are not 0, without the rim, whose voxels are mixed with nothing; 0 where none is left."""
+    from scipy.ndimage import binary_erosion
+
+    both = binary_erosion((image != 0) & (warped != 0), iterations=RIM_VOXELS)
+    if not both.any() or not np.ptp(image[both]) > 0 or not np.ptp(warped[both]) > 0:
+        return 0.0
+    return float(np.corrcoef(image[both], warped[both])[0, 1])
 
 
 def ants_image(ants: Any, volume: np.ndarray, affine: np.ndarray) -> Any:

@@ -301,3 +301,21 @@ def test_an_atlas_is_checked_and_planned(dataset, tmp_path, monkeypatch):
         with pytest.raises(ValueError, match=match):
             check_atlases(request)
     assert Path(files[0]).is_file()
+
+
+def test_of_several_t1w_images_one_is_used_and_the_filter_chooses(dataset, tmp_path):
+    dataset.add_run()
+    folder = derivative(tmp_path)
+    write(folder / "sub-01/mri/aseg.mgz", affine=OTHER)
+    for name in ("acq-a", "acq-b"):
+        dataset.write_image(f"sub-01/anat/sub-01_{name}_T1w.nii.gz", dataset.values("mag", (6, 7, 5)))
+    words = ("--derivatives", f"fs={folder}")
+    found = plan(dataset, *words)
+    assert found.t1w.name == "sub-01_acq-a_T1w.nii.gz"
+    assert "Of 2 T1w images" in found.notes[0]
+    chosen = tmp_path / "filter.json"
+    chosen.write_text('{"t1w": {"acquisition": "b"}}')
+    assert plan(dataset, *words, "--bids-filter-file", str(chosen)).t1w.name == "sub-01_acq-b_T1w.nii.gz"
+    chosen.write_text('{"t1w": {"colour": "b"}}')
+    with pytest.raises(ValueError, match="'colour' is not known"):
+        plan(dataset, *words, "--bids-filter-file", str(chosen))

@@ -99,3 +99,11 @@ def test_help_shows_every_method_option_with_its_default(capsys):
     text = " ".join(capsys.readouterr().out.split())
     for word in ("--fansi-alpha1", "--medi-", "--v-sharp-max-radius", "--romeo-", "(default: 0.0005)"):
         assert word in text
+
+
+def test_every_option_of_every_step_is_a_flag():
+    _, chosen = parse([*PATHS, "--reference", "segmentation", "--reference-label", "4", "--reference-csf-r2star", "6"])
+    assert (chosen.steps["reference"].region, chosen.steps["reference"].label) == ("segmentation", "4")
+    assert chosen.steps["reference"].csf_r2star == 6
+    assert not parse([*PATHS, "--no-roi"])[1].steps["roi"].values
+    assert parse([*PATHS, "--roi_erosion", "1"])[1].steps["roi"].erosion == 1
