@@ -179,9 +179,9 @@ def main() -> None:
         bids_dir, output_dir = Path(folder) / "bids", Path(folder) / "out"
         planted = write_study(bids_dir, output_dir)
         files = sum(1 for path in output_dir.rglob("*") if path.is_file())
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         status = qsmprep([str(bids_dir), str(output_dir), "group"])
-        seconds = time.perf_counter() - start
+        seconds, busy = time.perf_counter() - start, time.process_time() - busy
         page = (output_dir / "group.html").read_text("utf-8")
         table = (output_dir / "group_qc.tsv").read_text("utf-8").splitlines()
     header = table[0].split("\t")
@@ -198,7 +198,8 @@ def main() -> None:
         "results.", "",
         "| | |", "|---|---|",
         f"| runs | {len(marked)} |", f"| result files | {files} |", f"| exit status | {status} |",
-        f"| seconds | {seconds:.1f} (aim: 30) |", f"| size of group.html | {len(page.encode()) / 1e6:.1f} MB |",
+        f"| seconds | {seconds:.1f} (aim: 30) |", f"| seconds of one core, without waiting | {busy:.1f} |",
+        f"| size of group.html | {len(page.encode()) / 1e6:.1f} MB |",
         f"| planted outliers found | {len(found)} of {len(planted.outliers)} |",
         f"| other runs marked as outliers | {others} of {len(marked)} |",
         f"| run of another version named | {'yes' if planted.version in page and '0.1.9' in page else 'no'} |",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,7 +144,9 @@ def _moved(
 ) -> dict[str, np.ndarray]:
     """The averages moved towards the mean shape of the subjects, and sharpened a little."""
     mean_affine = work / "mean_affine.mat"
-    ants.write_transform(ants.average_affine_transform_no_rigid([own[-1] for own in transforms]), str(mean_affine))
+    with _silence():
+        mean_transform = ants.average_affine_transform_no_rigid([own[-1] for own in transforms])
+    ants.write_transform(mean_transform, str(mean_affine))
     chain, inverted = [str(mean_affine)], [True]
     images = {name: _as_ants(ants, averages[name], affine, work / f"average_{name}.nii.gz") for name in averages}
     warps = [own[0] for own in transforms if len(own) > 1]
@@ -165,6 +170,20 @@ def _moved(
         blended = (1 - SHARPENED) * moved_image.numpy() + SHARPENED * sharp.numpy()
         moved[name] = np.asarray(blended, np.float32)
     return moved
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Nothing is printed: the average of affine transforms tells every matrix, past Python, and has no option."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _as_ants(ants: Any, volume: np.ndarray, affine: np.ndarray, path: Path) -> Any:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qsmprep.report.group_plots import MOST_LANES, StripPlot, figure, strip_plot
+from qsmprep.report.group_plots import MOST_LANES, Number, StripPlot, figure, strip_plot
 from qsmprep.report.group_quality import Metric, outliers_of
 from qsmprep.report.group_regions import MAP_TITLES, Mean, Region
 from qsmprep.report.group_runs import VERDICTS, GroupRun, centre_frequency_mhz, letters
@@ -76,10 +76,13 @@ def render_group(group: Group) -> str:
         site_words=group.site_words,
         left_out=[run.name for run in runs if not run.counts and run.results.regions],
         sites=list(dict.fromkeys(run.site for run in runs)),
+        sited=any(run.site != run.scanner for run in runs),
+        ages=any(math.isfinite(run.age) for run in runs),
         sexes=sorted({run.sex for run in runs if run.sex}),
         aged=any(region.age for region in group.regions),
         in_sites=any(region.age_in_sites for region in group.regions),
-        region_lines=[region_line(region) for region in group.regions],
+        region_lines=[region_line(region) for region in group.regions if region.everyone.n],
+        empty=sum(not region.everyone.n for region in group.regions),
         region_figures=region_figures(group),
         repeats=group.repeats,
     )
@@ -143,16 +146,15 @@ def quality_figures(group: Group) -> list[Figure]:
     figures = []
     for i, metric in enumerate(group.metrics):
         why = [metric.why(run.number) for run in group.runs]
-        plot = strip_plot(
+        number = Number(
+            metric.title,
+            _unit(metric),
             metric.values,
-            group.runs,
-            title=metric.title,
-            unit=_unit(metric),
-            lanes=lanes,
-            outliers=why,
-            flagged=[any(flag.metric == metric.name for flag in run.flags) for run in group.runs],
-            limits=(("lower", metric.low), ("upper", metric.high)),
+            why,
+            [any(flag.metric == metric.name for flag in run.flags) for run in group.runs],
+            (("lower", metric.low), ("upper", metric.high)),
         )
+        plot = strip_plot(number, group.runs, lanes)
         if plot:
             far = tuple((run.name, run.report, text) for run, text in zip(group.runs, why, strict=True) if text)
             text = "" if metric.description.rstrip(".") == metric.title else metric.description
@@ -171,16 +173,9 @@ def region_figures(group: Group) -> list[tuple[str, list[Figure]]]:
     for i, region in enumerate(group.regions):
         if not region.is_main:
             continue
-        plot = strip_plot(
-            np.where([run.counts for run in group.runs], region.values, np.nan),
-            group.runs,
-            title=region.title,
-            unit=region.unit,
-            lanes=lanes,
-            outliers=[""] * len(group.runs),
-            flagged=[False] * len(group.runs),
-            boxes=True,
-        )
+        values = np.where([run.counts for run in group.runs], region.values, np.nan)
+        number = Number(region.title, region.unit, values, [""] * len(group.runs), [False] * len(group.runs))
+        plot = strip_plot(number, group.runs, lanes, boxes=True)
         if plot:
             title = HEADINGS.get(region.quantity, region.quantity)
             heading = region.name.replace("_", " ")
@@ -225,7 +220,7 @@ def mean_words(mean: Mean, unit: str) -> str:
     if not mean.n:
         return ""
     decimals = 4 if unit == "ppm" else 2
-    text = f"{mean.mean:.{decimals}f}".replace("-", "−")
+    text = _fixed(mean.mean, decimals)
     return f"{text} ± {mean.sd:.{decimals}f}" if math.isfinite(mean.sd) else text
 
 
@@ -233,11 +228,15 @@ def interval_words(interval: Interval | None, factor: float = 1.0, decimals: int
     """An estimate and its 95 % interval, times a factor; empty where there is none."""
     if interval is None or not math.isfinite(interval.value):
         return ""
-    value, low, high = (
-        f"{factor * number:.{decimals}f}".replace("-", "−") for number in (interval.value, interval.low, interval.high)
-    )
+    value, low, high = (_fixed(factor * number, decimals) for number in (interval.value, interval.low, interval.high))
     known = math.isfinite(interval.low) and math.isfinite(interval.high)
     return f"{value} ({low} to {high})" if known else value
+
+
+def _fixed(value: float, decimals: int) -> str:
+    """A number to so many decimals, with a true minus sign, which 0 does not have."""
+    text = f"{value:.{decimals}f}"
+    return text.lstrip("-") if math.isfinite(value) and not float(text) else text.replace("-", "−")
 
 
 def _verdicts(runs: Sequence[GroupRun]) -> list[tuple[str, int]]:

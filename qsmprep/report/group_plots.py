@@ -16,11 +16,50 @@ WIDTH, LEFT, RIGHT = 360, 12, 348
 TOP, LANE, ALONE, FOOT = 6, 46, 64, 24
 NAME_HEIGHT = 13  # above the dots of a lane, for the lane's name
 LONGEST_NAME = 46
+FEWEST_OF_BOX = 5  # runs from which quartiles are drawn
 MOST_LANES = 8
 MOST_LABELS = 6
 FARTHEST = 12.0  # robust spreads from the median at which the axis ends: a farther dot is drawn at its end
 LETTER = 6.2  # width of a letter of a label
 GOLDEN = 0.6180339887
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number of every run.
+
+    Attributes
+    ----------
+    title, unit : what it is.
+    values : (runs,), NaN where there is none.
+    outliers : for each run in words why it stands out, empty where it does not.
+    flagged : for each run whether it is beyond an absolute limit.
+    limits : (name, value) of absolute limits, NaN where there is none; drawn when they are near the values.
+    """
+
+    title: str
+    unit: str
+    values: np.ndarray
+    outliers: Sequence[str]
+    flagged: Sequence[bool]
+    limits: Sequence[tuple[str, float]] = ()
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The values at both ends of the drawing."""
+
+    low: float
+    high: float
+
+    def place(self, value: float) -> float:
+        """Pixel of a value; of one beyond the axis, that of its end."""
+        share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
+        return round(LEFT + share * (RIGHT - LEFT), 1)
+
+    def holds(self, value: float) -> bool:
+        """Whether a value lies on it."""
+        return self.low <= value <= self.high
 
 
 @dataclass(frozen=True)
@@ -72,64 +111,44 @@ class StripPlot:
 
 
 def strip_plot(
-    values: np.ndarray,
-    runs: Sequence[GroupRun],
-    *,
-    title: str,
-    unit: str,
-    lanes: Sequence[tuple[str, str, Sequence[int]]],
-    outliers: Sequence[str],
-    flagged: Sequence[bool],
-    limits: Sequence[tuple[str, float]] = (),
-    boxes: bool = False,
+    number: Number, runs: Sequence[GroupRun], lanes: Sequence[tuple[str, str, Sequence[int]]], *, boxes: bool = False
 ) -> StripPlot | None:
     """Dots of a number over the runs, a lane for each group; None where no run has the number.
 
     Parameters
     ----------
-    values : (runs,), NaN where there is none.
-    title, unit : what the number is.
-    lanes : (name, longer name, numbers of its runs) of each group.
-    outliers : for each run in words why it stands out, empty where it does not; flagged : beyond an absolute limit.
-    limits : (name, value) of absolute limits, drawn when they are near the values.
+    lanes : (name, longer name, numbers of its runs) of each group; one without a value is left out.
     boxes : whether quartiles are drawn.
     """
-    there = np.isfinite(values)
+    there = np.isfinite(number.values)
     if not there.any():
         return None
-    low, high, near = _range(values[there], [value for _, value in limits if math.isfinite(value)])
+    axis, limits = _axis(number.values[there], [(name, v) for name, v in number.limits if math.isfinite(v)])
+    lanes = [lane for lane in lanes if there[list(lane[2])].any()]
     height = LANE if len(lanes) > 1 else ALONE
-
-    def place(value: float) -> float:
-        return round(LEFT + (min(max(value, low), high) - low) / (high - low) * (RIGHT - LEFT), 1)
-
     dots, drawn = [], []
     for i, (name, longer, members) in enumerate(lanes):
         top = TOP + i * height
         middle = top + NAME_HEIGHT + (height - NAME_HEIGHT) / 2
         own = [m for m in members if there[m]]
-        spread = (height - NAME_HEIGHT) / 2 - 5
-        dots += [_dot(m, k, values, runs, place, middle, spread, unit, outliers, flagged, low, high)
-                 for k, m in enumerate(own)]  # fmt: skip
-        marks = np.percentile(values[own], (25, 50, 75)) if boxes and len(own) >= 5 else ()
+        for rank, run in enumerate(own):
+            # Multiples of the golden ratio spread evenly, however many there are, and are the same every time.
+            jitter = (2 * ((rank + 0.5) * GOLDEN % 1) - 1) * ((height - NAME_HEIGHT) / 2 - 5)
+            dots.append(_dot(number, runs[run], axis, round(middle + jitter, 1)))
+        marks = np.percentile(number.values[own], (25, 50, 75)) if boxes and len(own) >= FEWEST_OF_BOX else ()
         shown = shortened(f"{name} ({len(own)} {'run' if len(own) == 1 else 'runs'})" if name else "")
-        drawn.append(Lane(shown, longer, top, middle, tuple(place(float(mark)) for mark in marks)))
+        drawn.append(Lane(shown, longer, top, middle, tuple(axis.place(float(mark)) for mark in marks)))
     bottom = TOP + len(lanes) * height
-    beyond = int(((values[there] < low) | (values[there] > high)).sum())
-    median = float(np.median(values[there]))
-    said = f"{title}: {there.sum()} runs, median {figure(median)} {unit}".rstrip()
-    said += f", from {figure(float(values[there].min()))} to {figure(float(values[there].max()))}; "
-    said += f"{sum(bool(outliers[d.run]) for d in dots)} outliers."
     return StripPlot(
         bottom + FOOT,
         bottom,
         tuple(drawn),
         tuple(sorted(dots, key=lambda dot: dot.kind != "")),  # those that stand out are drawn last
         tuple(_labels([dot for dot in dots if dot.kind], runs)),
-        tuple(Tick(place(value), figure(value)) for value in even_numbers(low, high, 4)),
-        tuple(Tick(place(value), f"{name} limit {figure(value)}") for name, value in limits if value in near),
-        said,
-        beyond,
+        tuple(Tick(axis.place(value), figure(value)) for value in even_numbers(axis.low, axis.high, 4)),
+        tuple(Tick(axis.place(value), f"{name} limit {figure(value)}") for name, value in limits),
+        _sentence(number, there),
+        sum(not axis.holds(float(value)) for value in number.values[there]),
     )
 
 
@@ -153,31 +172,35 @@ def shortened(text: str, most: int = LONGEST_NAME) -> str:
     return text[: kept - kept // 3] + "…" + text[-(kept // 3) :]
 
 
-def _dot(run, rank, values, runs, place, middle, spread, unit, outliers, flagged, low, high) -> Dot:
-    value = float(values[run])
-    # The multiples of the golden ratio spread evenly, however many there are, and are the same every time.
-    jitter = 2 * ((rank + 0.5) * GOLDEN % 1) - 1
-    words = [f"{runs[run].name}: {figure(value)} {unit}".rstrip(), outliers[run], runs[run].verdict]
-    kind = "outlier" if outliers[run] else ("flagged" if flagged[run] else "")
-    if not low <= value <= high:
-        words.append("beyond the axis")
-    return Dot(
-        place(value), round(middle + jitter * spread, 1), run, "; ".join(filter(None, words)), runs[run].report, kind
-    )
+def _dot(number: Number, run: GroupRun, axis: Axis, y: float) -> Dot:
+    value, why = float(number.values[run.number]), number.outliers[run.number]
+    words = [f"{run.name}: {figure(value)} {number.unit}".rstrip(), why, run.verdict]
+    words.append("" if axis.holds(value) else "beyond the axis")
+    kind = "outlier" if why else ("flagged" if number.flagged[run.number] else "")
+    return Dot(axis.place(value), y, run.number, "; ".join(filter(None, words)), run.report, kind)
 
 
-def _range(values: np.ndarray, limits: Sequence[float]) -> tuple[float, float, tuple[float, ...]]:
-    """Ends of the axis, and the limits that lie near enough to the values to be drawn."""
+def _sentence(number: Number, there: np.ndarray) -> str:
+    """What the plot shows, for who does not see it."""
+    values = number.values[there]
+    ends = [figure(float(value)) for value in (np.median(values), values.min(), values.max())]
+    unit = f" {number.unit}" if number.unit else ""
+    far = sum(bool(why) for why, has in zip(number.outliers, there, strict=True) if has)
+    return f"{number.title}: {values.size} runs, median {ends[0]}{unit}, from {ends[1]} to {ends[2]}; {far} outliers."
+
+
+def _axis(values: np.ndarray, limits: Sequence[tuple[str, float]]) -> tuple[Axis, list[tuple[str, float]]]:
+    """The axis, and the limits that lie near enough to the values to be drawn."""
     median = float(np.median(values))
     spread = 1.4826 * float(np.median(np.abs(values - median)))
     low, high = float(values.min()), float(values.max())
     if spread > 0:
         low, high = max(low, median - FARTHEST * spread), min(high, median + FARTHEST * spread)
     span = (high - low) or abs(median) or 1.0
-    shown = tuple(limit for limit in limits if low - 0.4 * span <= limit <= high + 0.4 * span)
-    low, high = min((low, *shown)), max((high, *shown))
+    near = [(name, value) for name, value in limits if low - 0.4 * span <= value <= high + 0.4 * span]
+    low, high = min([low, *(value for _, value in near)]), max([high, *(value for _, value in near)])
     margin = 0.04 * (high - low) or 0.5 * (abs(median) or 1.0)
-    return low - margin, high + margin, shown
+    return Axis(low - margin, high + margin), near
 
 
 def _labels(dots: Sequence[Dot], runs: Sequence[GroupRun]) -> list[Label]:
