@@ -164,8 +164,8 @@ def _fringes(images: Images, scan: Scan) -> dict[str, float]:
         return {}
     first, brain = images.magnitude[0], images.brain_mask
     # A voxel away from dropouts: around those phase turns as it likes, while badly combined coils do so in full signal.
-    inner = eroded(bright(first, brain), 0.0, scan.voxel_size_mm)
-    inner &= eroded(brain, 2 * max(scan.voxel_size_mm), scan.voxel_size_mm)
+    inner = eroded(brain, 2 * max(scan.voxel_size_mm), scan.voxel_size_mm) & bright(first, brain)
+    inner = eroded(inner, 0.0, scan.voxel_size_mm)
     phases = {
         "open_fringes_input": images.input_phase,
         "open_fringes": None if images.phase is None else images.phase[0],

@@ -12,6 +12,7 @@ from qsmprep.analysis.quality_regions import Scan, bright, dilated, eroded, loca
 SMOOTHING_MM = 6.0  # averages noise away, keeps what a wrong echo time or eddy currents leave
 FINE_MM, COARSE_MM = 3.0, 9.0  # the band of anatomy, finer than what the removal of phase offsets smooths over
 AIR_DISTANCE_MM = 8.0
+TRUSTED_DEPTH_MM = 16.0  # below it the phase offset that was taken off is hardly wrong
 FEWEST = 200  # voxels below which a number means little
 _NAN = float("nan")
 
@@ -108,12 +109,14 @@ def echo_time_offset_ms(
     echo times too long by d the lines meet zero at -2 pi d field instead. Both are looked at between two smoothings
     (cubes of 3 and 9 mm), which leaves anatomy, and regressed on each other. The noise of intercept and slope of one
     voxel is correlated, which would look like an error of echo times: so the intercept of one half of the voxels (as
-    the white squares of a chessboard) is compared with the field of the other half. Only voxels 8 mm and more from the
-    mask's rim and from dropouts count: near those the offset that was taken off may be wrong.
+    the white squares of a chessboard) is compared with the field of the other half. Only voxels 16 mm and more from the
+    mask's rim and from dropouts count, where there are some: near those the offset that was taken off may be wrong.
     """
     fine = tuple(max(3, n) for n in voxels_of(FINE_MM, voxel_size_mm))
     coarse = tuple(max(7, n) for n in voxels_of(COARSE_MM, voxel_size_mm))
-    whole = eroded(mask, max(8.0, (max(coarse) // 2) * max(voxel_size_mm)), voxel_size_mm)
+    whole = eroded(mask, (max(coarse) // 2) * max(voxel_size_mm), voxel_size_mm)
+    deep = eroded(mask, TRUSTED_DEPTH_MM, voxel_size_mm)
+    whole = whole & deep if np.count_nonzero(deep) > 0.05 * np.count_nonzero(mask) else whole
     if np.count_nonzero(whole) < FEWEST:
         return _NAN
     even = (sum(np.ogrid[tuple(slice(n) for n in mask.shape)]) % 2 == 0) & mask

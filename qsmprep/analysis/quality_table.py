@@ -58,7 +58,7 @@ DEFINITIONS: dict[str, Definition] = {
         remedy="Compare EchoTime in the sidecars with the protocol; an echo left out or a reference other than the "
                "excitation's centre shifts all by the same.", severe=True,
         basis="Errors of half a pulse or an echo spacing are larger; a real scan with imperfect offset removal had "
-              "0.9, clean simulated heads 0.1."),
+              "0.6, clean simulated heads 0.1."),
     "bipolar_phase": Definition(
         "Phase plane between odd and even echoes", "rad",
         "Range over the mask of the plane by which the phase of odd and even echoes differs.", high=0.15,
@@ -83,7 +83,7 @@ DEFINITIONS: dict[str, Definition] = {
     "open_fringes_input": Definition(
         "Open-ended fringe lines of the scanner's phase", "cm",
         "Length of the lines around which the wrapped phase of the first echo, as it came, turns by 2 pi; bright "
-        "voxels of the brain mask, 2 voxels below its rim and one from any dropout.", high=5.0,
+        "voxels of the brain mask, 3 voxels below its rim and one from any dropout.", high=5.0,
         artefact="Open-ended fringe lines: the scanner combined the coils' phase wrongly.",
         remedy="Export the coils' images, or a combination with phase offset removal (ASPIRE, MCPC-3D-S, VRC); look "
                "whether the offset removal of this run took the lines away.",
