@@ -29,8 +29,8 @@ Limits were chosen before the benchmark, from physics, from twelve clean simulat
 other table (`limits` in [the benchmark](../benchmarks/quality.md)), and from one real scan (echo-planar, 2.8 mm,
 3 echoes from 15 to 54 ms, which is harder than a usual scan: it is flagged for phase that fits no line, and for
 nothing else). They were not fitted to the planted faults of the benchmark; the numbers themselves were developed on
-heads of 3 mm with other seeds, clean and faulty, and on that scan. A study with a protocol of its own should look at the spread of its own numbers
-(`group_qc.tsv`) rather than at these limits.
+heads of 3 mm with other seeds, clean and faulty, and on that scan. A study with a protocol of its own should look at
+the spread of its own numbers (`group_qc.tsv`) rather than at these limits.
 
 How well they work: [20 planted faults against 20 clean runs](../benchmarks/quality.md).
 
