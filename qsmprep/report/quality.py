@@ -85,7 +85,7 @@ def _line(name: str, value: Any, definition: Mapping[str, Any]) -> QualityLine:
         name,
         _text(definition, "title") or name.replace("_", " ").capitalize(),
         "n/a" if number is None else f"{number:.4g}",
-        _text(definition, "unit"),
+        "" if definition.get("unit") == "1" else _text(definition, "unit"),
         _text(definition, "description"),
         ", ".join(filter(None, parts)) or "none",
         within,

@@ -10,7 +10,7 @@ from typing import Any
 
 from qsmprep.bids.provenance import STAGE_ORDER
 from qsmprep.report.crash import crashes_in_logs
-from qsmprep.report.pictures import KINDS, picture_name
+from qsmprep.report.pictures import KINDS, further_inversion, picture_name
 from qsmprep.report.record import Picture, Run, load_picture, natural_order, parse_run, read_runs, subject_label
 
 REBUILT = "The record of this run is missing: this page was made from the sidecars of its maps and its pictures."
@@ -77,14 +77,16 @@ def _with_pictures(record: dict[str, Any], figures: Path) -> Run:
     run = parse_run({**record, "steps": steps})
     left = {picture_name(path.name): path for path in _pictures(figures, run.run)}
     told: set[str] = set()
+    methods = [step.method for step in run.steps if step.stage == "inversion"]
     complete = []
     for step in run.steps:
         mine: list[Picture] = []
         for name, kind in KINDS.items():
             if step.stage in kind.stages and step.stage not in told and name in left:
                 mine.append(load_picture(figures, Picture(left[name].name, kind.caption)))
-        if (name := step.method.replace("-", "")) in left and step.stage == "inversion":
-            mine.append(load_picture(figures, Picture(left[name].name, f"Susceptibility by {step.method}.")))
+        if step.stage == "inversion" and step.stage not in told:  # all methods in one place, to be compared
+            further = {kind.name: kind.caption for kind in map(further_inversion, methods)}
+            mine += [load_picture(figures, Picture(left[n].name, words)) for n, words in further.items() if n in left]
         told.add(step.stage)
         complete.append(replace(step, figures=tuple(mine)))
     shown = {picture.file for step in complete for picture in step.figures}

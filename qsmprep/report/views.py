@@ -57,7 +57,7 @@ def run_view(number: int, run: Run, quality: Quality, regions: Sequence[RegionTa
         "sections": _in_order(steps, _missing_views(name, run)),
         "steps": steps,
         "assumed": [
-            (stage_of(step.stage).heading, f"{name}-step-{k}", step.notes)
+            (_heading(step, run), f"{name}-step-{k}", step.notes)
             for k, step in enumerate(run.steps, start=1)
             if step.notes
         ],
@@ -146,7 +146,7 @@ def step_view(name: str, step: Step, run: Run) -> dict[str, Any]:
         "id": name,
         "missing": False,
         "stage": stage.name,
-        "heading": stage.heading + (f" ({step.method})" if _has_rivals(step, run) else ""),
+        "heading": _heading(step, run),
         "record": step,
         "sentence": (before, after),
         "citations": [(key, known[key].short()) for key in step.citations if key in known],
@@ -160,9 +160,14 @@ def step_view(name: str, step: Step, run: Run) -> dict[str, Any]:
     }
 
 
-def _has_rivals(step: Step, run: Run) -> bool:
-    """Whether several methods did this step, so that its heading must tell them apart."""
-    return len({other.method for other in run.steps if other.stage == step.stage}) > 1
+def _heading(step: Step, run: Run) -> str:
+    """The stage's heading; where several steps are of one stage, with what tells them apart."""
+    heading = stage_of(step.stage).heading
+    rivals = [other for other in run.steps if other.stage == step.stage]
+    if len({other.method for other in rivals}) > 1:
+        return f"{heading} ({step.method})"
+    label = re.search(r"\(([^()]+)\)$", step.title)
+    return f"{heading} ({label[1]})" if label and len(rivals) > 1 else heading
 
 
 def _picture_groups(name: str, step: Step, run: Run) -> dict[str, Any]:
@@ -180,6 +185,8 @@ def _picture_groups(name: str, step: Step, run: Run) -> dict[str, Any]:
             ]
             if len(chosen) > 1:
                 views = [picture_view(left.pop(n)) for n in chosen]
+                if "*" in comparison.names:  # the main map is one of several methods here
+                    views[0]["title"] = step.method
                 comparisons.append({"id": f"{name}-compare-{len(comparisons)}", "about": comparison, "pictures": views})
     beside = [left.pop(n) for n in SIDE_BY_SIDE.get(stage, ()) if n in left]
     return {

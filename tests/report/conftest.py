@@ -77,6 +77,11 @@ def record():
     return copy.deepcopy(RECORD)
 
 
+@pytest.fixture(scope="module")
+def whole_record():
+    return copy.deepcopy(RECORD)
+
+
 @pytest.fixture
 def write_record(tmp_path):
     """Writes a run record and its pictures into an output folder, as the pipeline does."""

@@ -1,0 +1,102 @@
+"""The report of real runs: of one that succeeded, one that failed midway, one that was stopped, and from leftovers."""
+
+import json
+import re
+import shutil
+
+import pytest
+
+from qsmprep.cli import application
+from qsmprep.cli.run import main
+from qsmprep.phantom.dataset import simulate
+from qsmprep.phantom.options import SimulationOptions
+
+
+@pytest.fixture(scope="module")
+def coarse_head(tmp_path_factory):
+    """A simulated head at 5 mm, five echoes."""
+    return simulate(tmp_path_factory.mktemp("coarse") / "bids", SimulationOptions(voxel_size="5"))
+
+
+@pytest.fixture(scope="module")
+def done(coarse_head, tmp_path_factory, run_qsmprep):
+    """A run with two inversions that came to its end."""
+    out = tmp_path_factory.mktemp("report") / "out"
+    found = run_qsmprep(coarse_head, out, "--pipeline", "fast", "--inversion", "rts", "tkd", "--skip-bids-validation")
+    assert found.status == 0, found.stderr
+    return found
+
+
+def page(done):
+    return (done.out / "sub-01.html").read_text("utf-8")
+
+
+def reports_only(done, coarse_head):
+    assert main([str(coarse_head), str(done.out), "participant", "--reports-only", "-w", str(done.work)]) == 0
+    return page(done)
+
+
+@pytest.fixture
+def copy_of(done, tmp_path):
+    """The run's output folder to spoil, without its work folder."""
+    out = shutil.copytree(done.out, tmp_path / "out")
+    return type(done)(done.bids, out, tmp_path / "no-such-work", 0, "", "")
+
+
+def test_a_report_has_its_comparisons_histograms_numbers_and_checklist(done):
+    text = page(done)
+    assert text.count('<figure class="compare"') == 4
+    assert text.count('<polygon class="area"') >= 6
+    assert 'class="badge ok">usable' in text or 'class="badge warned">check' in text or "do not use" in text
+    assert "not measured" not in text and "whole_brain" in text
+    assert "is not in the figures folder" not in text and "Not made: " not in text
+    assert re.search(r"<th scope=\"row\">Isotropic voxels of 1 mm or less</th><td><span[^>]*>not met", text)
+    pictures = {path.name for path in (done.out / "sub-01/figures").glob("*.png")}
+    record = json.loads((done.out / "sub-01/figures/sub-01_record.json").read_text("utf-8"))
+    assert pictures == {figure["file"] for step in record["steps"] for figure in step["figures"]}
+    assert record["crashes"] == [] and {step["stage"] for step in record["planned"]} >= {"mask", "inversion"}
+
+
+def test_a_report_is_made_again_from_the_output_folder_alone(done, copy_of, coarse_head):
+    before = page(copy_of)
+    (copy_of.out / "sub-01.html").unlink()
+    assert reports_only(copy_of, coarse_head) == before
+
+
+def test_a_report_is_made_from_maps_and_pictures_without_a_record_or_logs(copy_of, coarse_head):
+    (copy_of.out / "sub-01/figures/sub-01_record.json").unlink()
+    shutil.rmtree(copy_of.out / "logs")
+    text = reports_only(copy_of, coarse_head)
+    assert "The record of this run is missing" in text
+    assert text.count('<figure class="compare"') == 4 and "V-SHARP" in text
+    assert 'class="badge ok">succeeded' in text
+
+
+def test_a_run_that_fails_midway_tells_how_far_it_came_and_why(coarse_head, done, tmp_path, run_qsmprep):
+    work = shutil.copytree(done.work, tmp_path / "work")
+    found = run_qsmprep(
+        coarse_head, tmp_path / "out", "--pipeline", "fast", "--reference", "csf", "--reference-csf-r2star", "0.1",
+        "--skip-bids-validation", work=work,
+    )  # fmt: skip
+    assert found.status == 1
+    shutil.rmtree(work)
+    text = reports_only(found, coarse_head)
+    assert text.index("Background field removal</h3>") < text.index("Not made: reference of susceptibility")
+    assert "voxels of ventricular cerebrospinal fluid were found" in text
+    assert "Traceback (most recent call last)" in text and 'class="badge failed">do not use' in text
+    assert "desc-chi_Chimap.png is not in the figures folder" in text
+
+
+def test_a_run_that_is_stopped_still_leaves_its_report(coarse_head, done, tmp_path, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(application, "execute", stop)
+    out, work = tmp_path / "out", shutil.copytree(done.work, tmp_path / "work")
+    command = [str(coarse_head), str(out), "participant", "-w", str(work), "--pipeline", "fast", "--inversion", "rts",
+               "tkd", "--skip-bids-validation"]  # fmt: skip
+    with pytest.raises(KeyboardInterrupt):
+        main(command)
+    text = (out / "sub-01.html").read_text("utf-8")
+    assert "the run: stopped before its end (KeyboardInterrupt)" in text
+    assert "V-SHARP" in text and "failed" in text
