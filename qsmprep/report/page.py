@@ -119,7 +119,7 @@ def methods_plain(text: str) -> str:
     """The Markdown that `methods` writes as plain text, to be pasted: citations in words, no markup.
 
     >>> methods_plain("## A\\n\\nBy *TKD* [@shmueli2009].")
-    'A\\n\\nBy TKD (Shmueli et al., 2009).\\n'
+    'A\\n\\nBy TKD (Shmueli et al., 2009).'
     """
     known = references()
 
