@@ -25,12 +25,13 @@ wrong by less than 12 degrees; air in the mask below 2 ml; streaks of methods th
 outside the mask. What a scan lacks gives no number: one echo tells nothing about linearity, air set to zero nothing
 about ghosts. Of children and of partial coverage the volume is flagged, and means nothing.
 
-Limits were chosen before the benchmark, from physics, from twelve clean simulated heads whose seeds are those of no
-other table (`limits` in [the benchmark](../benchmarks/quality.md)), and from one real scan (echo-planar, 2.8 mm,
-3 echoes from 15 to 54 ms, which is harder than a usual scan: it is flagged for phase that fits no line, and for
-nothing else). They were not fitted to the planted faults of the benchmark; the numbers themselves were developed on
-heads of 3 mm with other seeds, clean and faulty, and on that scan. A study with a protocol of its own should look at
-the spread of its own numbers (`group_qc.tsv`) rather than at these limits.
+Limits come from physics, from clean simulated heads, and from one real scan (echo-planar, 2.8 mm, 3 echoes from 15 to
+54 ms, which is harder than a usual scan: it is flagged for phase that fits no line, and for nothing else). They were
+set on heads of 3 mm while the numbers were developed, with faults of the same ten kinds planted in them; those of
+`phase_linearity`, `ghost_level`, `air_in_mask`, `brain_outside_mask`, `residual_wraps` and the fringes were moved there
+with the faults in sight. The benchmark uses other heads (2 mm, other seeds). Twelve further clean heads (`limits` in
+[the table](../benchmarks/quality.md)) were run first: none passed a limit, and no limit was moved after. A study with a
+protocol of its own should look at the spread of its own numbers (`group_qc.tsv`) rather than at these limits.
 
 How well they work: [20 planted faults against 20 clean runs](../benchmarks/quality.md).
 
