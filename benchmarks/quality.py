@@ -149,9 +149,9 @@ def write_table(rows: list[dict[str, str]], path: Path) -> None:
         "[quality](../docs/quality.md).", "",
         f"* {sum(found)} of {len(faults)} planted faults are flagged by their number.",
         f"* {len(bad)} of {len(clean)} clean runs have a flag.",
-        "* Known to be missed, seen on heads of 3 mm and replaced among the twenty: a mask that takes in cavities within "
-        "10 mm only (2 ml of air in thin pieces: `air_in_mask` is 0), and TSVD with a threshold of 0.05 (it empties the "
-        "cone that the streaking index looks at: 0.6 to 1.0; with 0.02 it is 2.6 to 3.2).",
+        "* Known to be missed, seen on heads of 3 mm and replaced among the twenty: a mask that takes in cavities "
+        "within 10 mm only (2 ml of air in thin pieces: `air_in_mask` is 0), and TSVD with a threshold of 0.05 (it "
+        "empties the cone that the streaking index looks at: 0.6 to 1.0; with 0.02 it is 2.6 to 3.2).",
         "* All were processed twice. After the first time, with the same result, the regions of `echo_time_offset` and "
         "of the open fringes were narrowed, because a real scan was flagged by them.", "",
         "## Planted faults", "", "| fault | form | its number | value | limits | flagged | all flags |",
