@@ -11,9 +11,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from qsmprep.bids.outputs import quality_path
 from qsmprep.report.bibliography import cited, references
 from qsmprep.report.methods import CITATION_GROUP, keys_in, merged_methods_text
-from qsmprep.report.quality import Quality, quality_path, read_quality
+from qsmprep.report.quality import Quality, read_quality
 from qsmprep.report.record import Run, subject_label
 from qsmprep.report.regional import RegionTable, read_regions, regional_path
 from qsmprep.report.subject import runs_of
@@ -51,7 +52,9 @@ def write_subject_report(output_dir: Path, subject: str) -> Path:
         if not is_prefix(run.run):  # a name out of a broken record leads to no file
             measured.append((Quality(), ()))
             continue
-        measured.append((read_quality(quality_path(output, run.run)), read_regions(regional_path(output, run.run))))
+        measured.append(
+            (read_quality(Path(output) / quality_path(run.run)), read_regions(regional_path(output, run.run)))
+        )
         write_text(output / figures_folder(run.run) / f"{run.run}{TABLES_SUFFIX}", tables_text(run))
     path = output / f"sub-{label}.html"
     write_text(path, render_subject(label, runs, measured))

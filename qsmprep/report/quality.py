@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qsmprep.bids.outputs import subject_folder
-
 NOT_MEASURED = "not measured"
 VERDICTS = ("usable", "check", "do not use")
 
@@ -47,11 +45,6 @@ class Quality:
     verdict: str = NOT_MEASURED
     flags: tuple[Flag, ...] = ()
     lines: tuple[QualityLine, ...] = ()
-
-
-def quality_path(output_dir: Path, run: str) -> Path:
-    """Where the quality numbers of a run lie."""
-    return Path(output_dir) / subject_folder(run) / "anat" / f"{run}_qc.json"
 
 
 def read_quality(path: Path) -> Quality:

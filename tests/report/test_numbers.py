@@ -6,10 +6,11 @@ import re
 import numpy as np
 import pytest
 
+from qsmprep.bids.outputs import quality_path
 from qsmprep.report.figures import mosaic
 from qsmprep.report.histogram import SUFFIX, histogram, histogram_plot, read_histogram
 from qsmprep.report.page import write_subject_report
-from qsmprep.report.quality import NOT_MEASURED, quality_path, read_quality
+from qsmprep.report.quality import NOT_MEASURED, read_quality
 from qsmprep.report.regional import read_regions, regional_path
 
 QUALITY = {
@@ -37,7 +38,7 @@ def report(output):
 
 def test_the_verdict_and_its_remedies_come_first(record, write_record):
     output = write_record(record)
-    path = quality_path(output, record["run"])
+    path = output / quality_path(record["run"])
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(QUALITY))
     text = report(output)
@@ -53,7 +54,7 @@ def test_the_verdict_and_its_remedies_come_first(record, write_record):
 @pytest.mark.parametrize("content", [None, "", "[]", '{"verdict": "splendid", "flags": 3, "metrics": [1]}'])
 def test_without_quality_numbers_the_verdict_is_that_nothing_was_measured(record, write_record, content):
     output = write_record(record)
-    path = quality_path(output, record["run"])
+    path = output / quality_path(record["run"])
     path.parent.mkdir(parents=True)
     if content is not None:
         path.write_text(content)
