@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from qsmprep.bids.outputs import quality_path
+from qsmprep.bids.roi_table import roi_path
 from qsmprep.report.bibliography import cited, references
 from qsmprep.report.methods import CITATION_GROUP, keys_in, merged_methods_text
 from qsmprep.report.quality import Quality, read_quality
 from qsmprep.report.record import Run, subject_label
-from qsmprep.report.regional import RegionTable, read_regions, regional_path
+from qsmprep.report.regional import RegionTable, read_regions
 from qsmprep.report.subject import runs_of
 from qsmprep.report.tables import tables_text
 from qsmprep.report.viewer import is_prefix, viewer_link
@@ -53,7 +54,7 @@ def write_subject_report(output_dir: Path, subject: str) -> Path:
             measured.append((Quality(), ()))
             continue
         measured.append(
-            (read_quality(Path(output) / quality_path(run.run)), read_regions(regional_path(output, run.run)))
+            (read_quality(output / quality_path(run.run)), read_regions(output / roi_path(run.run, ".tsv")))
         )
         write_text(output / figures_folder(run.run) / f"{run.run}{TABLES_SUFFIX}", tables_text(run))
     path = output / f"sub-{label}.html"

@@ -48,13 +48,15 @@ class Quality:
 
 
 def read_quality(path: Path) -> Quality:
-    """The quality numbers of a file; what is absent or broken is left out, for a report must come."""
+    """The quality numbers of a file; of one that cannot be read the flags say so, for a report must come."""
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except FileNotFoundError:
         return Quality()
+    except (OSError, ValueError) as error:
+        return _unreadable(path, str(error))
     if not isinstance(document, Mapping):
-        return Quality()
+        return _unreadable(path, "it holds no JSON object")
     metrics, definitions = (_mapping(document.get(name)) for name in ("metrics", "definitions"))
     lines = tuple(_line(str(name), value, _mapping(definitions.get(name))) for name, value in metrics.items())
     titles = {line.name: line.title for line in lines}
@@ -66,6 +68,11 @@ def read_quality(path: Path) -> Quality:
     )
     verdict = document.get("verdict")
     return Quality(verdict if verdict in VERDICTS else NOT_MEASURED, flags, lines)
+
+
+def _unreadable(path: Path, why: str) -> Quality:
+    message = f"The quality numbers in {Path(path).name} cannot be read ({why})."
+    return Quality(flags=(Flag("Quality numbers", message, "Run qsmprep again for this participant."),))
 
 
 def _line(name: str, value: Any, definition: Mapping[str, Any]) -> QualityLine:

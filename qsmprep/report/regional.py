@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
-from qsmprep.bids.outputs import subject_folder
-
 MAPS = {"chi": "χ", "chi_para": "χ para", "chi_dia": "χ dia", "r2star": "R2*"}
 NUMBERS = ("mean", "sd", "median", "p5", "p95")
 
@@ -31,11 +29,6 @@ class RegionTable:
     map: str
     unit: str
     rows: tuple[RegionRow, ...]
-
-
-def regional_path(output_dir: Path, run: str) -> Path:
-    """Where the regional values of a run lie."""
-    return Path(output_dir) / subject_folder(run) / "anat" / f"{run}_desc-roi_stats.tsv"
 
 
 def read_regions(path: Path) -> tuple[RegionTable, ...]:

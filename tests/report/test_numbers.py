@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from qsmprep.bids.outputs import quality_path
+from qsmprep.bids.roi_table import roi_path
 from qsmprep.report.figures import mosaic
 from qsmprep.report.histogram import SUFFIX, histogram, histogram_plot, read_histogram
 from qsmprep.report.page import write_subject_report
 from qsmprep.report.quality import NOT_MEASURED, read_quality
-from qsmprep.report.regional import read_regions, regional_path
+from qsmprep.report.regional import read_regions
 
 QUALITY = {
     "run": "sub-01_run-1",
@@ -66,7 +67,7 @@ def test_without_quality_numbers_the_verdict_is_that_nothing_was_measured(record
 def test_regional_values_are_shown_and_count_for_the_checklist(record, write_record):
     output = write_record(record)
     assert "--segmentation-file" in report(output)
-    path = regional_path(output, record["run"])
+    path = output / roi_path(record["run"], ".tsv")
     path.parent.mkdir(parents=True)
     path.write_text(REGIONS)
     (table,) = read_regions(path)
@@ -134,3 +135,13 @@ def test_tables_are_written_beside_the_pictures(record, write_record):
     assert "3\tField strength\t3 T\tsidecar MagneticFieldStrength\tyes" in lines
     assert {line[0] for line in lines[1:]} == {"3", "4", "5"}
     assert re.search(r'download="tables.tsv"', text) and re.search(r'href="data:text/tab-separated-values', text)
+
+
+def test_quality_numbers_that_cannot_be_read_are_told(tmp_path):
+    path = tmp_path / "sub-01_qc.json"
+    assert read_quality(path).flags == ()  # not there: not measured
+    for text in ("{", "[]"):
+        path.write_text(text)
+        found = read_quality(path)
+        assert found.verdict == NOT_MEASURED
+        assert path.name in found.flags[0].message and found.flags[0].remedy
