@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -109,6 +110,7 @@ def repeated_measurements(runs: Sequence[GroupRun]) -> Repeats:
     """Which runs measure a subject repeatedly: on several scanners, in several sessions, or several times.
 
     The two-way ICCs need the same measurements of every subject: the same scanners, or else runs of the same names.
+    Where more than half of the subjects have them, the others are left out, by name.
     """
     own: dict[str, list[GroupRun]] = {}
     for run in runs:
@@ -123,14 +125,12 @@ def repeated_measurements(runs: Sequence[GroupRun]) -> Repeats:
         ("measurements", lambda run: run.measurement),
     )
     for what, key in keys:
-        columns = tuple(dict.fromkeys(key(run) for run in repeated[0]))
-        same = all({key(run) for run in group} == set(columns) and len(group) == len(columns) for group in repeated)
-        if same and len(columns) >= 2:
-            rows = tuple(
-                tuple(next(run.number for run in group if key(run) == column) for column in columns)
-                for group in repeated
-            )
+        complete = _complete(repeated, key)
+        if complete is not None:
+            columns, rows, lacking = complete
             said = f"{len(rows)} subjects, each with the same {len(columns)} {what}: {', '.join(columns)}."
+            if lacking:
+                said += f" Left out, for they have other {what}: {', '.join(lacking)}."
             return Repeats(rows, columns, said)
     rows = tuple(tuple(run.number for run in group) for group in repeated)
     said = (
@@ -138,6 +138,27 @@ def repeated_measurements(runs: Sequence[GroupRun]) -> Repeats:
         "only the one-way ICC(1,1) can be told."
     )
     return Repeats(rows, (), said)
+
+
+def _complete(
+    repeated: Sequence[Sequence[GroupRun]], key: Callable[[GroupRun], str]
+) -> tuple[tuple[str, ...], tuple[tuple[int, ...], ...], list[str]] | None:
+    """The measurements that most subjects have once each, their runs by subject, and the subjects left out.
+
+    None where that is not two measurements or more of at least two subjects, who must be more than half of all.
+    """
+    by_subject = [{key(run): run.number for run in group} for group in repeated]
+    usual, _ = Counter(frozenset(numbers) for numbers in by_subject).most_common(1)[0]
+    columns = tuple(next(numbers for numbers in by_subject if numbers.keys() == usual))
+    rows, lacking = [], []
+    for numbers, group in zip(by_subject, repeated, strict=True):
+        if numbers.keys() == usual and len(group) == len(usual):
+            rows.append(tuple(numbers[column] for column in columns))
+        else:
+            lacking.append(group[0].subject)
+    if len(columns) < 2 or len(rows) < 2 or 2 * len(rows) <= len(repeated):
+        return None
+    return columns, tuple(rows), lacking
 
 
 class _Summary:

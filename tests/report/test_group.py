@@ -248,6 +248,26 @@ def test_travelling_subjects_are_compared_by_scanner(small):
     assert repeated_measurements(swapped).columns == ("ses-1", "ses-2")
 
 
+def test_subjects_without_the_usual_measurements_are_left_out_by_name(whole):
+    _, _, group = whole
+    runs = [run for run in group.runs if run.counts]
+    usual = repeated_measurements(runs)
+
+    def odd(subjects):
+        return [
+            replace(run, name=f"sub-{run.subject}_ses-odd{run.number}", scanner="odd")
+            if run.subject in subjects
+            else run
+            for run in runs
+        ]
+
+    subjects = [next(run.subject for run in runs if run.number == row[0]) for row in usual.rows]
+    repeats = repeated_measurements(odd(subjects[:1]))
+    assert repeats.columns == usual.columns and repeats.rows == usual.rows[1:]
+    assert repeats.words.endswith(f"Left out, for they have other measurements: {subjects[0]}.")
+    assert repeated_measurements(odd(subjects[::2])).columns == ()
+
+
 def test_a_study_without_anything_but_records(small):
     bids, out = small
     for path in out.glob("sub-*/ses-*/anat/*"):
