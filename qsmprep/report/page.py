@@ -6,6 +6,7 @@ import html
 import re
 from base64 import b64encode
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha256
 from importlib import resources
 from pathlib import Path
@@ -47,15 +48,18 @@ def write_subject_report(output_dir: Path, subject: str) -> Path:
 
     label = subject_label(subject)
     output = Path(output_dir)
-    runs = runs_of(output, label)
+    runs = list(runs_of(output, label))
     measured: list[Measured] = []
-    for run in runs:
+    for number, run in enumerate(runs):
         if not is_prefix(run.run):  # a name out of a broken record leads to no file
             measured.append((Quality(), ()))
             continue
-        measured.append(
-            (read_quality(output / quality_path(run.run)), read_regions(output / roi_path(run.run, ".tsv")))
-        )
+        regions: Sequence[RegionTable] = ()
+        try:
+            regions = read_regions(output / roi_path(run.run, ".tsv"))
+        except ValueError as problem:  # a report must come
+            runs[number] = run = replace(run, warnings=(*run.warnings, str(problem)))
+        measured.append((read_quality(output / quality_path(run.run)), regions))
         write_text(output / figures_folder(run.run) / f"{run.run}{TABLES_SUFFIX}", tables_text(run))
     path = output / f"sub-{label}.html"
     write_text(path, render_subject(label, runs, measured))

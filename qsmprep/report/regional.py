@@ -32,20 +32,32 @@ class RegionTable:
 
 
 def read_regions(path: Path) -> tuple[RegionTable, ...]:
-    """The regional values of a file by segmentation and map; none where there is no such file or no line in it."""
+    """The regional values of a file by segmentation and map; none where there is no such file or no line in it.
+
+    Raises
+    ------
+    ValueError : the file cannot be read, or a line names no segmentation or map.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+    except FileNotFoundError:
         return ()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(_damaged(path, str(error))) from error
     found: dict[tuple[str, str, str], list[RegionRow]] = {}
-    for line in _lines(text):
-        if line.get("segmentation") and line.get("map"):
-            key = (line["segmentation"], line["map"], line.get("unit") or "")
-            found.setdefault(key, []).append(_row(line))
+    for number, line in enumerate(_lines(text), start=2):
+        if not (line.get("segmentation") and line.get("map")):
+            raise ValueError(_damaged(path, f"line {number} names no segmentation or map"))
+        key = (line["segmentation"], line["map"], line.get("unit") or "")
+        found.setdefault(key, []).append(_row(line))
     return tuple(
         RegionTable(segmentation, MAPS.get(name, name), unit, tuple(rows))
         for (segmentation, name, unit), rows in found.items()
     )
+
+
+def _damaged(path: Path, why: str) -> str:
+    return f"The regional values in {Path(path).name} cannot be read ({why}); run qsmprep again for this participant."
 
 
 def _lines(text: str) -> Iterable[Mapping[str, str]]:

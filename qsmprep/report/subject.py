@@ -56,12 +56,12 @@ def _rebuilt_runs(home: Path) -> list[Run]:
     for path in sorted([*home.glob("anat/*map.json"), *home.glob("fmap/*map.json")]):
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
+            _record_of(found, path)["warnings"].append(f"The sidecar {path.name} cannot be read ({error}).")
             continue
         steps = document.get("ProcessingSteps") if isinstance(document, dict) else None
         if isinstance(steps, list):
-            prefix = path.stem.rpartition("_")[0].partition("_desc-")[0]
-            record = found.setdefault(prefix, {"run": prefix, "warnings": [REBUILT], "steps": {}, "errors": [NO_MAP]})
+            record = _record_of(found, path)
             if path.name.endswith("_Chimap.json"):
                 record |= {"status": "ok", "errors": []}
             record["software"] = document.get("ProcessingSoftware")
@@ -69,6 +69,12 @@ def _rebuilt_runs(home: Path) -> list[Run]:
                 if isinstance(step, dict):
                     record["steps"].setdefault((str(step.get("stage")), str(step.get("method"))), step)
     return [_with_pictures(record, home / "figures") for record in found.values()]
+
+
+def _record_of(found: dict[str, dict[str, Any]], sidecar: Path) -> dict[str, Any]:
+    """The record of the run that a sidecar belongs to, begun where there is none."""
+    prefix = sidecar.stem.rpartition("_")[0].partition("_desc-")[0]
+    return found.setdefault(prefix, {"run": prefix, "warnings": [REBUILT], "steps": {}, "errors": [NO_MAP]})
 
 
 def _with_pictures(record: dict[str, Any], figures: Path) -> Run:

@@ -77,6 +77,15 @@ def test_regional_values_are_shown_and_count_for_the_checklist(record, write_rec
     assert "GP &lt;left&gt;" in text and "2 lines of regional values" in text
 
 
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00broken", b"segmentation\tname\nx\ty\n"])
+def test_regional_values_that_cannot_be_read_are_told(record, write_record, content):
+    output = write_record(record)
+    path = output / roi_path(record["run"], ".tsv")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    assert f"The regional values in {path.name} cannot be read" in report(output)
+
+
 def test_a_histogram_counts_what_lies_inside_the_mask_and_is_finite():
     volume = np.zeros((10, 10, 10), np.float32)
     volume[:5] = np.linspace(-1, 1, 500).reshape(5, 10, 10)

@@ -68,12 +68,13 @@ def test_a_run_without_a_record_is_made_up_from_its_sidecars(record, write_recor
     (anat / "sub-01_run-1_Chimap.json").write_text(json.dumps(sidecar))
     (anat / "sub-01_run-2_R2starmap.json").write_text(json.dumps(sidecar))
     (anat / "sub-01_run-3_R2starmap.json").write_text("{")
-    first, second = runs_of(output, "01")
+    first, second, third = runs_of(output, "01")
     assert first.succeeded and first.run == "sub-01_run-1" and first.warnings == (REBUILT,)
     assert [step.stage for step in first.steps][-2:] == ["inversion", "reference"]
     (shown,) = next(step.figures for step in first.steps if step.stage == "inversion")
     assert shown.data and not first.more_figures
     assert not second.succeeded and second.errors == (NO_MAP,)
+    assert "sub-01_run-3_R2starmap.json cannot be read" in third.warnings[1] and not third.succeeded
     assert "0.0125 ± 0.0375 ppm" in report(output)
     assert subjects_of(output) == ["01"]
 
