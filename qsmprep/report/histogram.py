@@ -14,6 +14,7 @@ from qsmprep.report.axis import BOTTOM, LEFT, RIGHT, TOP, Tick, even_numbers, nu
 SUFFIX = "_histogram.json"
 _BINS = 96
 _TAIL = 0.1  # percent of the voxels left out at each end, so that a few wild ones do not squeeze the rest
+_ROUNDING = 1e-6  # times the standard deviation: a smaller mean or median is shown as 0
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,9 @@ def histogram_plot(found: Histogram) -> HistogramPlot:
         return round(LEFT + (value - found.low) / (found.high - found.low) * (RIGHT - LEFT), 1)
 
     ticks = tuple(Tick(place(value), number_words(value)) for value in even_numbers(found.low, found.high, 7))
+    mean, median = (0.0 if abs(value) < _ROUNDING * found.sd else value for value in (found.mean, found.median))
     numbers = (
-        f"mean {found.mean:.4g}, standard deviation {found.sd:.4g}, median {found.median:.4g}, "
+        f"mean {mean:.4g}, standard deviation {found.sd:.4g}, median {median:.4g}, "
         f"5th to 95th percentile {found.p5:.4g} to {found.p95:.4g}; {found.voxels:,} voxels"
     )
     zero = place(0) if found.low < 0 < found.high else None
