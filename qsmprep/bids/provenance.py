@@ -70,8 +70,13 @@ def run_record(
     inputs: Iterable[str],
     acquisition: Mapping[str, Any],
     steps: Iterable[Mapping[str, Any]],
+    planned: Iterable[Mapping[str, Any]],
+    crashes: Iterable[Mapping[str, str]],
 ) -> dict[str, Any]:
-    """The record of one run as the report reads it; a run with errors has failed."""
+    """The record of one run as the report reads it; a run with errors has failed.
+
+    The report shows a planned step that is not among `steps` as missing, with the crash that it belongs to.
+    """
     errors = list(errors)
     return {
         "run": prefix,
@@ -86,6 +91,8 @@ def run_record(
         "inputs": list(inputs),
         "acquisition": dict(acquisition),
         "steps": list(steps),
+        "planned": [{"stage": step["stage"], "title": step["title"]} for step in planned],
+        "crashes": list(crashes),
     }
 
 

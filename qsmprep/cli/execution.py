@@ -119,9 +119,9 @@ def write_records(
                 echo_times_s=[echo.echo_time_s for echo in plan.run.echoes],
             ),
             steps=steps,
+            planned=planned_record(plan),
+            crashes=crash_documents(outcome.failures, plan.prefix),
         )
-        record["planned"] = [{"stage": step["stage"], "title": step["title"]} for step in planned_record(plan)]
-        record["crashes"] = crash_documents(outcome.failures, plan.prefix)
         write_json(folder / f"{plan.prefix}_record.json", record)
         records.append(record)
     return records

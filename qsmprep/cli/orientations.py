@@ -14,6 +14,7 @@ from qsmprep.bids.provenance import run_record, software_versions, step_records,
 from qsmprep.cli.execution import Outcome
 from qsmprep.cli.parser import Request
 from qsmprep.report.acquisition import describe_acquisition
+from qsmprep.report.crash import crash_documents
 from qsmprep.settings import ORIENTATION_METHODS, Settings
 from qsmprep.workflows.orientation import OrientationPlan, figure_file, pictures_of
 from qsmprep.workflows.plan import RunPlan
@@ -111,6 +112,8 @@ def write_orientation_records(
                 echo_times_s=[echo.echo_time_s for echo in first.run.echoes],
             ),
             steps=with_figures(steps, pictures),
+            planned=planned_orientations(plan),
+            crashes=crash_documents(outcome.failures, plan.title),
         )
         write_json(folder / f"{plan.title}_record.json", record)
         records.append(record)

@@ -83,6 +83,16 @@ def test_the_report_shows_the_joint_map(joined):
     assert (joined.out / "sub-01" / "figures" / "sub-01_desc-cosmos_Chimap.png").is_file()
 
 
+def test_a_join_that_fails_is_shown_as_missing_with_its_crash_text(joined, tmp_path, run_qsmprep):
+    words = (*WORDS, "--multi-orientation", "cosmos", "--cosmos-max-condition", "1.01")
+    done = run_qsmprep(joined.bids, tmp_path / "out", *words)
+    assert done.status == 1
+    page = " ".join((done.out / "sub-01.html").read_text("utf-8").split())
+    assert page.count("Not made: ") == 1 and "Not made: several orientations: cosmos" in page
+    assert "Crash text of cosmos join" in page and "condition" in page
+    assert done.image("run-1_Chimap").any()
+
+
 def test_the_bids_validator_finds_no_error(joined):
     validator = Path(sys.executable).with_name("bids-validator-deno")
     found = shutil.which("bids-validator-deno") or (str(validator) if validator.exists() else None)
