@@ -22,11 +22,15 @@ def write_tables(rows: list[Row], folder: Path, about: str) -> None:
         "Slopes of calcification / bleed:\n",
         by_head(rows, "inversion", "slope"),
         "## Inversion in the chain, after V-SHARP: NRMSE (%)\n\nAim: at most that of `fansi`, which is "
-        "`consensus-fansi`. The last row is SHARQnet in place of V-SHARP.\n",
+        "`consensus-fansi`. Rows of sharqnet have it in place of V-SHARP. Each map is scored where it is valid.\n",
         by_head(rows, "chain"),
+        "Share of the brain where the map is valid:\n",
+        by_head(rows, "chain", "extra"),
         "## Background removal of the true total field: NRMSE (%) of the tissue field\n\nAim: at most that of "
         "V-SHARP.\n",
         by_head(rows, "background"),
+        "Share of the brain where the field is valid:\n",
+        by_head(rows, "background", "extra"),
         "## Source separation from true field and rates: NRMSE (%) of the paramagnetic map\n\nAim: with R2' at most "
         "that of chisep-medi; with R2* alone at most 1.2 times that, and better than every method that has gradient "
         "echoes alone.\n",

@@ -52,7 +52,7 @@ HELD_OUT = {
 CLASSICAL = ("tkd", "fansi")
 NETWORKS = ("qsmnet", "modl", "vandi")
 FINE_ON = ("6",)  # a head with lesions and B0 along the axis; adaptation takes minutes
-FINE_IN = ("chi x 2", "2 mm", "SNR 50", "tilt 20")  # likewise
+FINE_IN = ("chi x 2", "2 mm", "SNR 50", "tilt 20")  # likewise, and of the U-net alone
 VARIED = SimulationOptions(seed=9100, variation=0.06, **LESIONS)
 SETTINGS = {
     **{f"chi x {scale:g}": (VARIED, scale, 0.0) for scale in (0.5, 1.0, 2.0, 4.0)},
@@ -135,16 +135,17 @@ def lesion_slopes(chi: np.ndarray, head: SimulatedHead) -> str:
 
 
 def chains(heads: dict[str, SimulationOptions], folder: Path, table: Results) -> None:
-    """The command line with the consensus pipeline and every inversion; then with SHARQnet before FANSI."""
-    inversions = [name for name in ("fansi", *NETWORKS, "autoqsm") if name in usable("inversion")]
-    jobs = {"inversion": (["--inversion", *inversions], inversions)}
+    """The command line with the consensus pipeline and every inversion; then the same after SHARQnet."""
+    inversions = [name for name in ("fansi", *NETWORKS) if name in usable("inversion")]
+    whole = [name for name in ("autoqsm",) if name in usable("inversion")]
+    jobs = {"": (["--inversion", *inversions, *whole], [*inversions, *whole])}
     if "sharqnet" in usable("background"):
-        jobs["background"] = (["--background", "sharqnet"], ["sharqnet + fansi"])
+        jobs["sharqnet + "] = (["--background", "sharqnet", "--inversion", *inversions], inversions)
     for label, options in heads.items():
-        for job, (words, methods) in jobs.items():
-            if all(table.has(part="chain", head=label, method=method) for method in methods):
+        for before, (words, methods) in jobs.items():
+            if all(table.has(part="chain", head=label, method=before + method) for method in methods):
                 continue
-            dataset, out = folder / f"bids-{label}", folder / f"out-{label}-{job}"
+            dataset, out = folder / f"bids-{label}", folder / f"out-{label}-{before.rstrip(' +')}"
             if not dataset.exists():
                 simulate(dataset, options)
             command = [str(dataset), str(out), "participant", "--skip-bids-validation", "--separation", "none", *words,
@@ -153,12 +154,14 @@ def chains(heads: dict[str, SimulationOptions], folder: Path, table: Results) ->
                 raise SystemExit(f"The chain failed; see {out}.")
             head = simulate_head(options)
             for i, method in enumerate(methods):
+                if table.has(part="chain", head=label, method=before + method):
+                    continue
                 desc = "" if i == 0 else f"desc-{method.replace('-', '')}_"
                 chi = np.asarray(nib.load(out / "sub-01" / "anat" / f"sub-01_{desc}Chimap.nii.gz").dataobj)
                 mask = (chi != 0) & head.brain_mask
                 a, b = (image[mask] - image[mask].mean() for image in (chi, head.chi_ppm))
                 wrong = float(100 * np.linalg.norm(a - b) / np.linalg.norm(b))
-                table.add(part="chain", head=label, method=method, error=wrong, slope=lesion_slopes(chi, head),
+                table.add(part="chain", head=label, method=before + method, error=wrong, slope=lesion_slopes(chi, head),
                           extra=f"{mask.sum() / head.brain_mask.sum():.3f}")  # fmt: skip
 
 
@@ -247,7 +250,7 @@ def generalisation(heads: dict[str, SimulationOptions], folder: Path, table: Res
     names = [name for name in (*CLASSICAL, *NETWORKS) if name in usable("inversion")]
     for setting, (options, scale, snr) in SETTINGS.items():
         wanted = [(name, "") for name in names]
-        wanted += [(name, "fine") for name in names if name in NETWORKS[:2] and setting in FINE_IN]
+        wanted += [(name, "fine") for name in names if name == "qsmnet" and setting in FINE_IN]
         wanted = [(n, a) for n, a in wanted if not table.has(part="general", head=setting, method=n, setting=a)]
         head = simulate_head(options) if wanted else None
         for name, adapt in wanted:
