@@ -90,7 +90,7 @@ def inversions(heads: dict[str, SimulationOptions], folder: Path, table: Results
     names = [name for name in (*CLASSICAL, *NETWORKS) if name in usable("inversion")]
     for label, options in heads.items():
         wanted = [(name, "") for name in names]
-        wanted += [(name, "fine") for name in names if name in NETWORKS[:2] and label in FINE_ON]
+        wanted += [(name, "fine") for name in names if name == "qsmnet" and label in FINE_ON]
         wanted = [(n, a) for n, a in wanted if not table.has(part="inversion", head=label, method=n, setting=a)]
         head = simulate_head(options) if wanted else None
         for name, adapt in wanted:
