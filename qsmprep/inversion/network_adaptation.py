@@ -33,7 +33,10 @@ class AdaptingOptions(InferenceOptions):
     )
     adapt_iterations: int = option(DEFAULTS.iterations, "Largest number of iterations on the case.", low=1, high=10000)
     adapt_learning_rate: float = option(
-        DEFAULTS.learning_rate, "Learning rate of the adaptation; published are 1e-4 to 1e-3.", low=1e-7, high=0.1
+        DEFAULTS.learning_rate,
+        "Largest rate of the adaptation; published are 1e-4 to 1e-3.",
+        low=1e-7,
+        high=0.1,
     )
     adapt_tolerance: float = option(
         DEFAULTS.tolerance, "Relative change of the loss over ten iterations at which to stop early.", low=0, high=1

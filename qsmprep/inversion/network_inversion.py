@@ -75,9 +75,13 @@ def invert_by_network(
         (f"standard deviation of the {quantity} (ppm)", float(values[inside].std(dtype=np.float64)))
         for quantity, values in others
     )
+    warnings = found.warnings
     end = Convergence(1, True, (), "network", time.perf_counter() - begin)
     if adapt is not None and adapt.outcome is not None:
         end = dataclasses.replace(adapt.outcome.convergence, monitored="loss of the adaptation to the case")
         facts += (("adapted to the case by", adapt.options.method),
                   ("seconds of the adaptation", round(adapt.outcome.seconds, 1)))  # fmt: skip
-    return Inversion(chi[1], inside, end, found.warnings, facts)
+        if not adapt.outcome.improved:
+            warnings += (f"the adaptation to the case diverged, so that the map is that of the network as it was "
+                         f"trained. Lower --{method}-adapt-learning-rate",)  # fmt: skip
+    return Inversion(chi[1], inside, end, warnings, facts)

@@ -309,7 +309,7 @@ def test_domain_adaptation_lowers_the_misfit_and_the_error(trained, case):
     _, field, mask = case
     told = []
     options = AdaptOptions(
-        method="dann", crop=0, precision="float32", synthetic_iterations=12, iterations=12, learning_rate=5e-4,
+        method="dann", crop=0, precision="float32", synthetic_iterations=12, iterations=12, learning_rate=1e-3,
         tolerance=0,
     )  # fmt: skip
     found = adapt(trained, field[None], mask, options=options, synthetic=batches(),

@@ -57,6 +57,16 @@ def test_fine_lowers_the_misfit_and_leaves_the_network_alone(network, scan):
     assert not [fact for fact in plain.facts if "adapted" in fact[0]]
 
 
+def test_an_adaptation_that_diverges_is_not_used_and_told(network, scan):
+    found = run(network, scan, adapt="fine", adapt_iterations=12, adapt_learning_rate=0.1, adapt_tolerance=0.0)
+    assert not found.convergence.converged and max(found.convergence.history) > 10 * found.convergence.history[0]
+    assert any(
+        "the adaptation to the case diverged" in text and "--qsmnet-adapt-learning-rate" in text
+        for text in found.warnings
+    )
+    assert np.array_equal(found.chi_ppm, run(network, scan).chi_ppm)
+
+
 def test_the_same_case_gives_the_same_map(network, scan):
     words = {"adapt": "fine", "adapt_iterations": 3, "adapt_tolerance": 0.0}
     assert np.array_equal(run(network, scan, **words).chi_ppm, run(network, scan, **words).chi_ppm)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AdaptOptions", "Adapted", "adapt"]
 
+DIVERGED = 10.0  # times the first loss
+
 
 @dataclass(frozen=True)
 class Adapted:
@@ -27,7 +29,9 @@ class Adapted:
 
     Attributes
     ----------
-    network : with weights of its own, in evaluation mode.
+    network : with weights of its own, in evaluation mode; the trained one where `improved` is false.
+    improved : whether the loss ended no higher than it began, and never rose beyond ten times that on the way, after
+        which little of the training is left.
     convergence : its history is the loss before each step.
     seconds : wall time of all.
     """
@@ -35,6 +39,7 @@ class Adapted:
     network: Network
     convergence: Convergence
     seconds: float
+    improved: bool = True
 
 
 def adapt(
@@ -118,5 +123,7 @@ def adapt(
             losses, converged = dann(module, case, options, synthetic, progress)
     module.zero_grad(set_to_none=True)
     seconds = time.perf_counter() - begin
-    convergence = Convergence(len(losses), converged, tuple(losses), "loss", seconds)
-    return Adapted(dataclasses.replace(network, module=module.to(home).eval()), convergence, seconds)
+    improved = bool(losses[-1] <= losses[0] and max(losses) <= DIVERGED * losses[0])  # false where one is no number
+    convergence = Convergence(len(losses), converged and improved, tuple(losses), "loss", seconds)
+    found = dataclasses.replace(network, module=module.to(home).eval()) if improved else network
+    return Adapted(found, convergence, seconds, improved)

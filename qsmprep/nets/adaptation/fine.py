@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -28,11 +29,11 @@ def fine(
     with the batch normalisation's running statistics as trained. Losses are over the mean square of the field: 1 is
     what a map of zeros has.
 
-    On three simulated heads unlike those a small U-net was trained on (sources twice as strong; B0 tilted 30 degrees;
-    another anatomy), 15 iterations on the whole volume lowered the error from 39, 64 and 60 % to 33, 44 and 39 %. For
-    the same cost, 50 iterations on parts came to 38, 54 and 37 %: the gradient of a part is noisy, so parts are for
-    where memory is short. A total variation of 1e-4 changed the error by 0.1 points, one of 1e-3 made it 0.4 worse or,
-    with twice the sources and noise, 1.5 better; so none is the default.
+    On a simulated head at half its size, unlike those that the shipped U-net was trained on, the error fell from 28.5
+    to 18.5 % in 100 iterations, at the rate and with the total variation that are the defaults, while the misfit fell
+    to that of the truth. A third of the rate came to 25 % in 30; three times the rate diverged. Total variation that
+    weighs as in FANSI's consensus settings (0.5 to 2e-4) came to the same; 5e-4 left 20.9, 1e-3 24.1 %: the network is
+    then held back from the field. The gradient of a part is noisy, so parts are for where memory is short.
 
     Parameters
     ----------
@@ -105,6 +106,8 @@ def descend(
 ) -> tuple[list[float], bool]:
     """Adam until the mean loss of a window is that of the window before, within the tolerance.
 
+    The rate rises over the first tenth of the iterations and falls to 0 at the last, along a cosine.
+
     Returns
     -------
     Losses, each before its step, and whether the tolerance was met.
@@ -116,6 +119,8 @@ def descend(
             optimiser.zero_grad()
             now = loss()
             now.backward()
+        for group in optimiser.param_groups:
+            group["lr"] = options.learning_rate * share_of_rate(iteration, iterations)
         optimiser.step()
         losses.append(now.item())
         if progress is not None:
@@ -123,6 +128,16 @@ def descend(
         if settled(losses, options.window, tolerance):
             return losses, True
     return losses, False
+
+
+def share_of_rate(iteration: int, iterations: int) -> float:
+    """Share of the learning rate at an iteration, counted from 0.
+
+    >>> [round(share_of_rate(k, 20), 2) for k in (0, 1, 10, 19)]
+    [0.5, 0.99, 0.5, 0.01]
+    """
+    rise = min(1.0, (iteration + 1) / max(iterations // 10, 1))
+    return rise * 0.5 * (1 + math.cos(math.pi * iteration / iterations))
 
 
 def settled(losses: list[float], window: int, tolerance: float) -> bool:

@@ -19,13 +19,13 @@ class AdaptOptions:
     synthetic_iterations: int = option(
         100, "DANN: iterations on synthetic pairs and the case together, before those on the case.", low=1, high=100000
     )
-    learning_rate: float = option(3e-4, "Learning rate of Adam; published are 1e-4 to 1e-3.", low=1e-7, high=0.1)
+    learning_rate: float = option(1e-3, "Largest rate of Adam; published are 1e-4 to 1e-3.", low=1e-7, high=0.1)
     tolerance: float = option(
         5e-3, "Relative change of the mean loss from one window to the next at which to stop.", low=0, high=1
     )
     window: int = option(10, "Iterations over which the loss is averaged.", low=1, high=1000)
     data_weight: float = option(1.0, "Weight of the misfit to the field.", low=0, high=1e6)
-    tv_weight: float = option(0.0, "Weight of the total variation.", unit="ppm mm (FINE), mm (DANN)", low=0, high=100)
+    tv_weight: float = option(1e-4, "Weight of the total variation.", unit="ppm mm (FINE), mm (DANN)", low=0, high=100)
     nonlinear: bool = option(True, "Compare complex phases rather than fields, so that wraps and noise weigh less.")
     crop: int = option(
         0, "Edge of the part on which an iteration runs the network; 0: the whole volume.", unit="voxels", low=0
