@@ -42,6 +42,7 @@ def inversion_inputs(head: SimulatedHead) -> dict[str, np.ndarray]:
 
 
 def noise_hz(head: SimulatedHead) -> np.ndarray:
+    """The noise that the field map of a scan has for unit complex noise in each echo."""
     times = head.echo_times_s
     phase = (2 * np.pi * times[:, None, None, None] * head.total_field_hz).astype(np.float32)
     return weighted_field(phase, echo_times_s=times, magnitude=head.magnitude, mask=head.brain_mask).noise_hz

@@ -268,11 +268,10 @@ def generalisation(heads: dict[str, SimulationOptions], folder: Path, table: Res
 
 
 def _noise_ppm(head: SimulatedHead, snr: float) -> np.ndarray:
-    """Noise of the field map of a scan with another peak signal-to-noise ratio than the head's own."""
-    own = noise_hz(head) / head.centre_frequency_mhz
+    """Noise of the field map of a scan with this peak signal-to-noise ratio, to be added to the true field."""
+    deviation = noise_hz(head) * np.float32(head.magnitude[0].max() / snr / head.centre_frequency_mhz)
     random = np.random.default_rng(1)
-    scale = np.float32(head.magnitude[0].max() / head.noise_deviation / snr)
-    return np.where(head.brain_mask, scale * own * random.standard_normal(own.shape, np.float32), 0).astype(np.float32)
+    return np.where(head.brain_mask, deviation * random.standard_normal(deviation.shape, np.float32), 0)
 
 
 def speed(heads: dict[str, SimulationOptions], folder: Path, table: Results) -> None:
