@@ -52,7 +52,7 @@ HELD_OUT = {
 CLASSICAL = ("tkd", "fansi")
 NETWORKS = ("qsmnet", "modl", "vandi")
 FINE_ON = ("6",)  # a head with lesions and B0 along the axis; adaptation takes minutes
-FINE_IN = ("chi x 2", "2 mm", "SNR 50", "tilt 20")  # likewise, and of the U-net alone
+FINE_IN = ("chi x 2", "tilt 20")  # likewise, and of the U-net alone
 VARIED = SimulationOptions(seed=9100, variation=0.06, **LESIONS)
 SETTINGS = {
     **{f"chi x {scale:g}": (VARIED, scale, 0.0) for scale in (0.5, 1.0, 2.0, 4.0)},

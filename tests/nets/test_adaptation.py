@@ -149,6 +149,27 @@ def test_the_misfit_vanishes_at_the_truth_and_does_not_see_wraps():
     assert wrapped.squared(chi).item() == pytest.approx(data.squared(chi).item(), rel=1e-2)
 
 
+@pytest.mark.parametrize("nonlinear", [True, False])
+def test_the_misfit_does_not_see_a_constant_of_the_map(nonlinear):
+    chi, field, mask = (torch.as_tensor(a)[None, None].float() for a in head(3))
+    data = data_term(field, mask, weights=None, radians_per_ppm=5.0, nonlinear=nonlinear, **GEOMETRY)
+    assert data.squared(chi * mask + 0.05 * mask).item() == pytest.approx(data.squared(chi * mask).item(), rel=1e-2)
+    assert data.squared(2 * chi * mask) > 2 * data.squared(chi * mask)
+
+
+def test_where_the_data_have_no_weight_the_trained_map_is_kept(trained, case):
+    _, field, mask = case
+    weights = np.ones(mask.shape, np.float32)
+    weights[10:14, 10:14, 8:12] = 0
+    before = outputs(trained, field[None], mask)
+    moved = []
+    for anchor in (0.0, 100.0):
+        options = AdaptOptions(**EXACT, iterations=20, anchor=anchor)
+        found = adapt(trained, field[None], mask, weights=weights, options=options, **CASE)
+        moved.append(np.abs(outputs(found.network, field[None], mask) - before)[0][(weights == 0) & mask].mean())
+    assert moved[1] < 0.5 * moved[0]
+
+
 def test_sources_do_not_reach_across_the_volume():
     chi = torch.zeros(1, 1, 24, 24, 24)
     chi[..., 1] = 1.0  # a plane at one face of the volume, perpendicular to B0

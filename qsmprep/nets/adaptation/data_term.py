@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,8 @@ class DataTerm:
     padded_shape : its shape.
     radians_per_ppm : phase of 1 ppm.
     nonlinear : whether complex phases are compared.
+    uniform : (1, 1, n0, n1, n2) field of 1 ppm everywhere inside the mask. A network's map has a zero of its own, so
+        that this much of the field, whatever fits best, is left out of the misfit; None leaves all of it in.
     """
 
     field_ppm: torch.Tensor
@@ -36,6 +39,7 @@ class DataTerm:
     padded_shape: tuple[int, int, int]
     radians_per_ppm: float
     nonlinear: bool
+    uniform: torch.Tensor | None = None
 
     def field_of(self, outputs_ppm: torch.Tensor) -> torch.Tensor:
         """Field (1, 1, n0, n1, n2) in ppm of (1, 1 or 2, n0, n1, n2): susceptibility, and a further field if there.
@@ -50,8 +54,17 @@ class DataTerm:
         return field[..., : shape[0], : shape[1], : shape[2]] + outputs_ppm[:, 1:].sum(dim=1, keepdim=True)
 
     def misfit(self, outputs_ppm: torch.Tensor) -> torch.Tensor:
-        """|exp(i r A x) - exp(i r f)| / r with its sign, or A x - f where linear: (1, 1, n0, n1, n2) in ppm."""
+        """|exp(i r A x) - exp(i r f)| / r with its sign, or A x - f where linear: (1, 1, n0, n1, n2) in ppm.
+
+        x is the map with the constant that fits best.
+        """
         difference = self.field_of(outputs_ppm) - self.field_ppm
+        if self.nonlinear:
+            turn = 2 * np.pi / self.radians_per_ppm
+            difference = difference - turn * torch.round(difference / turn)
+        if self.uniform is not None:
+            weighted = self.weights.square() * self.uniform
+            difference = difference - self.uniform * (weighted * difference).sum() / (weighted * self.uniform).sum()
         if not self.nonlinear:
             return difference
         # |exp(i a) - exp(i b)| = 2 |sin((a - b) / 2)|
@@ -80,7 +93,8 @@ def data_term(
     padded = fast_shape(tuple(n + PADDING for n in field_ppm.shape[-3:]))
     kernel = torch.as_tensor(dipole_kernel(padded, voxel_size_mm, b0_direction), device=field_ppm.device)
     inside = mask if weights is None else weights * mask
-    return DataTerm(field_ppm * mask, inside, kernel, padded, float(radians_per_ppm), nonlinear)
+    plain = DataTerm(field_ppm * mask, inside, kernel, padded, float(radians_per_ppm), nonlinear)
+    return dataclasses.replace(plain, uniform=plain.field_of(mask))
 
 
 def total_variation(

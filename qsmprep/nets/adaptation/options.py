@@ -26,6 +26,7 @@ class AdaptOptions:
     window: int = option(10, "Iterations over which the loss is averaged.", low=1, high=1000)
     data_weight: float = option(1.0, "Weight of the misfit to the field.", low=0, high=1e6)
     tv_weight: float = option(1e-4, "Weight of the total variation.", unit="ppm mm (FINE), mm (DANN)", low=0, high=100)
+    anchor: float = option(1.0, "FINE: weight of the trained network's map where the data have none.", low=0, high=1e6)
     nonlinear: bool = option(True, "Compare complex phases rather than fields, so that wraps and noise weigh less.")
     crop: int = option(
         0, "Edge of the part on which an iteration runs the network; 0: the whole volume.", unit="voxels", low=0
