@@ -21,8 +21,9 @@ def write_tables(rows: list[Row], folder: Path, about: str) -> None:
         by_head(rows, "inversion"),
         "Slopes of calcification / bleed:\n",
         by_head(rows, "inversion", "slope"),
-        "## Inversion in the chain, after V-SHARP: NRMSE (%)\n\nAim: at most that of `fansi`, which is "
-        "`consensus-fansi`. Rows of sharqnet have it in place of V-SHARP. Each map is scored where it is valid.\n",
+        "## Inversion in the chain: NRMSE (%)\n\nAim: at most that of `fansi`, which is `consensus-fansi` with "
+        "V-SHARP. Rows of sharqnet have it in place of V-SHARP; autoqsm takes the total field. Each map is scored "
+        "where it is valid.\n",
         by_head(rows, "chain"),
         "Share of the brain where the map is valid:\n",
         by_head(rows, "chain", "extra"),
@@ -63,7 +64,8 @@ def by_head(rows: Iterable[Row], part: str, column: str = "error") -> str:
     for method, setting in methods:
         cells = {row["head"]: row[column] for row in chosen if (row["method"], row["setting"]) == (method, setting)}
         numbers = [number for cell in cells.values() if (number := _number(cell)) is not None]
-        average = f"{mean(numbers):.1f}" if len(numbers) == len(heads) and column == "error" else ""
+        averaged = column == "error" or part == "separation"
+        average = f"{mean(numbers):.1f}" if averaged and len(numbers) == len(heads) else ""
         name = f"{method}, {setting}" if setting else method
         shown = [_shown(cells.get(head, ""), column) for head in heads]
         lines.append(f"| {name} | " + " | ".join(shown) + f" | {average} |")
