@@ -290,16 +290,19 @@ def speed(heads: dict[str, SimulationOptions], folder: Path, table: Results) -> 
                 runs = [pool.apply(measure, (stage, name, str(folder / f"speed-{stage}.npz"))) for _ in range(3)]
             table.add(part="speed", head=SIZE, method=name, seconds=min(r["seconds"] for r in runs),
                       peak_mb=max(r["peak_mb"] for r in runs))  # fmt: skip
-    if not table.has(part="speed", head=SIZE, method=FULL_WIDTH):
+    for patch in (0, 128):
+        name = f"{FULL_WIDTH}, patches of {patch}" if patch else FULL_WIDTH
+        if table.has(part="speed", head=SIZE, method=name):
+            continue
         head = head or simulate_head(SimulationOptions())
         np.savez(folder / "speed-full.npz", field=inversion_inputs(head)["field_ppm"], mask=head.brain_mask)
         with get_context("spawn").Pool(1) as pool:
-            runs = [pool.apply(_full_width, (str(folder / "speed-full.npz"),)) for _ in range(3)]
-        table.add(part="speed", head=SIZE, method=FULL_WIDTH, seconds=min(seconds for seconds, _ in runs),
+            runs = [pool.apply(_full_width, (str(folder / "speed-full.npz"), patch)) for _ in range(3)]
+        table.add(part="speed", head=SIZE, method=name, seconds=min(seconds for seconds, _ in runs),
                   peak_mb=max(memory for _, memory in runs))  # fmt: skip
 
 
-def _full_width(file: str) -> tuple[float, float]:
+def _full_width(file: str, patch: int) -> tuple[float, float]:
     """Seconds and memory of a U-net as wide as published, with random weights, which take as long as trained ones."""
     from qsmprep.nets.inference import predict
     from qsmprep.nets.inference_options import InferenceOptions
@@ -314,7 +317,7 @@ def _full_width(file: str) -> tuple[float, float]:
     begin = time.perf_counter()
     _, memory = peak_memory_mb(
         lambda: predict(network, {"tissue-field": field}, mask, voxel_size_mm=(1.0, 1.0, 1.0),
-                        b0_direction=(0.0, 0.0, 1.0), options=InferenceOptions(precision="auto"))
+                        b0_direction=(0.0, 0.0, 1.0), options=InferenceOptions(precision="auto", patch=patch))
     )  # fmt: skip
     return time.perf_counter() - begin, memory
 
