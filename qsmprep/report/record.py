@@ -207,11 +207,15 @@ def load_picture(folder: Path, picture: Picture) -> Picture:
     """The picture with its bytes; only a file of the record's own folder is ever read."""
     path = folder / Path(picture.file).name
     counted = path.with_name(path.stem + HISTOGRAM)
-    try:
-        found = read_histogram(json.loads(counted.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        found = None
-    return replace(picture, file=path.name, data=path.read_bytes() if path.is_file() else b"", histogram=found)
+    found, caption = None, picture.caption
+    if counted.is_file():
+        try:
+            found = read_histogram(json.loads(counted.read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            found = None
+        caption += "" if found else f" Its histogram, {counted.name}, cannot be read."
+    data = path.read_bytes() if path.is_file() else b""
+    return replace(picture, file=path.name, caption=caption, data=data, histogram=found)
 
 
 def _step(step: Mapping[str, Any]) -> Step:

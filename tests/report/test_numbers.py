@@ -111,7 +111,8 @@ def test_a_histogram_beside_its_picture_is_drawn(record, write_record):
     assert histogram_plot(counted).numbers in text
     assert '<polygon class="area"' in text and "χ (ppm) &lt;x&gt;" in text
     path.write_text("{")
-    assert '<polygon class="area"' not in report(output)
+    text = report(output)
+    assert '<polygon class="area"' not in text and f"Its histogram, {path.name}, cannot be read." in text
 
 
 def test_pictures_of_one_frame_register_pixel_for_pixel():
