@@ -79,9 +79,11 @@ def invert_by_network(
     end = Convergence(1, True, (), "network", time.perf_counter() - begin)
     if adapt is not None and adapt.outcome is not None:
         end = dataclasses.replace(adapt.outcome.convergence, monitored="loss of the adaptation to the case")
-        facts += (("adapted to the case by", adapt.options.method),
-                  ("seconds of the adaptation", round(adapt.outcome.seconds, 1)))  # fmt: skip
+        by = adapt.options.method
         if not adapt.outcome.improved:
-            warnings += (f"the adaptation to the case diverged, so that the map is that of the network as it was "
-                         f"trained. Lower --{method}-adapt-learning-rate",)  # fmt: skip
+            warnings += (f"The loss of the adaptation to the case rose, so that the map is that of the network as it "
+                         f"was trained. Lower --{method}-adapt-learning-rate.",)  # fmt: skip
+            by = f"nothing, as the loss of {by} rose"
+        facts += (("adapted to the case by", by),
+                  ("seconds of the adaptation", round(adapt.outcome.seconds, 1)))  # fmt: skip
     return Inversion(chi[1], inside, end, warnings, facts)
