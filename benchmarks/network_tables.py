@@ -73,7 +73,7 @@ def by_head(rows: Iterable[Row], part: str, column: str = "error") -> str:
 
 
 def speed(rows: Iterable[Row]) -> str:
-    lines = ["| method | seconds | memory (GB) |", "|---|---|---|"]
+    lines = ["| method | seconds | memory (GiB) |", "|---|---|---|"]
     for row in rows:
         if row["part"] == "speed":
             lines.append(f"| {row['method']} | {float(row['seconds']):.1f} | {float(row['peak_mb']) / 1024:.2f} |")
