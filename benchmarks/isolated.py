@@ -12,9 +12,9 @@ import numpy as np
 from qsmprep import registry
 from qsmprep.field.weighted import weighted_field
 from qsmprep.field.weights import data_weights
+from qsmprep.numerics.units import hz_to_ppm
 from qsmprep.phantom.head import SimulatedHead
 from qsmprep.settings import build
-from qsmprep.units import hz_to_ppm
 
 WARM_UP_EDGE = 48
 
@@ -92,7 +92,7 @@ def network_inputs(method: registry.Method, options: Any) -> dict[str, Any]:
     """The network of a method that works by one, read from its weights."""
     if not method.needs_network():
         return {}
-    from qsmprep.cli.networks import find_network
+    from qsmprep.app.networks import find_network
     from qsmprep.weights.store import load_network
 
     return {"network": load_network(find_network(options, method.name).path)}

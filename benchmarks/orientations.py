@@ -23,11 +23,11 @@ from scipy.ndimage import binary_erosion
 
 from qsmprep import registry
 from qsmprep.cli.run import main as qsmprep
+from qsmprep.numerics.units import hz_to_ppm
 from qsmprep.orientation.cosmos import cosmos
 from qsmprep.phantom.dataset import simulate
 from qsmprep.phantom.head import simulate_head
 from qsmprep.phantom.options import SimulationOptions
-from qsmprep.units import hz_to_ppm
 
 TILTS = ((0, 0), (20, 0), (0, 25), (30, 0))
 SINGLE = ("fansi", "medi", "rts", "tkd")

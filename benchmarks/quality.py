@@ -22,10 +22,10 @@ import nibabel as nib
 import numpy as np
 from quality_faults import FAULTS, Fault
 
-from qsmprep.analysis.quality import DEFINITIONS, flag_of
 from qsmprep.cli.run import main as qsmprep
 from qsmprep.phantom.dataset import simulate
 from qsmprep.phantom.options import SimulationOptions
+from qsmprep.quality.assessment import DEFINITIONS, flag_of
 
 HERE = Path(__file__).parent
 SETS = ("limits", "faults", "clean")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qsmprep.analysis.quality import DEFINITIONS, MANY_FLAGS
+from qsmprep.quality.assessment import DEFINITIONS, MANY_FLAGS
 
 HERE = Path(__file__).parent
 BEGINNING = f"""# Quality numbers

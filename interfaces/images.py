@@ -10,8 +10,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from qsmprep.dipole import b0_direction_from_affine
-from qsmprep.threads import thread_count
+from qsmprep.numerics.dipole import b0_direction_from_affine
+from qsmprep.numerics.threads import thread_count
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from qsmprep.interfaces.step import (
     parameters,
 )
 from qsmprep.inversion.reference import reference_to
+from qsmprep.masking.ventricles import csf_mask, enough_csf
+from qsmprep.numerics.units import check_susceptibility_ppm, hz_to_ppm
 from qsmprep.phase.sign import chi_sign_is_plausible
 from qsmprep.settings import ReferenceOptions
-from qsmprep.units import check_susceptibility_ppm, hz_to_ppm
-from qsmprep.ventricles import csf_mask, enough_csf
 
 
 class InvertInputSpec(MethodInputSpec):
@@ -161,7 +161,7 @@ class Reference(Step):
     input_spec = ReferenceInputSpec
     output_spec = ChiOutputSpec
     stage = "reference"
-    source_modules = ("qsmprep.inversion", "qsmprep.phase.sign", "qsmprep.ventricles")
+    source_modules = ("qsmprep.inversion", "qsmprep.phase.sign", "qsmprep.masking.ventricles")
 
     def _compute(self, folder: Path) -> Record:
         options = ReferenceOptions(**(self.inputs.options or {}))

@@ -11,13 +11,13 @@ from nipype.interfaces.base import File, InputMultiPath, isdefined, traits
 
 from qsmprep.interfaces.images import Grid, read_grid, read_mask, read_volume, write_volume
 from qsmprep.interfaces.step import Record, Step, StepInputSpec, StepOutputSpec, parameters
+from qsmprep.numerics.units import check_susceptibility_ppm, hz_to_ppm
 from qsmprep.orientation.chisep_cosmos import ChisepCosmosOptions, chisep_cosmos
 from qsmprep.orientation.cosmos import CosmosOptions, cosmos
+from qsmprep.orientation.registration import register_rigid, resample, resample_inside
 from qsmprep.orientation.rotation import rotated_b0, rotation_angle_deg, world_axes
 from qsmprep.orientation.sti import StiOptions, sti
-from qsmprep.registration import register_rigid, resample, resample_inside
 from qsmprep.separation.constants import RelaxometricOptions, constants_at
-from qsmprep.units import check_susceptibility_ppm, hz_to_ppm
 
 # What the methods text calls each step, and what it cites.
 TITLES = {
@@ -62,7 +62,7 @@ class RegisterOrientation(Step):
     input_spec = RegisterOrientationInputSpec
     output_spec = RegisterOrientationOutputSpec
     stage = "registration"
-    source_modules = ("qsmprep.orientation", "qsmprep.registration")
+    source_modules = ("qsmprep.orientation", "qsmprep.orientation.registration")
 
     def _compute(self, folder: Path) -> Record:
         inputs = self.inputs
@@ -144,7 +144,7 @@ class _Join(Step):
     """What joining nodes share."""
 
     input_spec = JoinInputSpec
-    source_modules = ("qsmprep.orientation", "qsmprep.registration")
+    source_modules = ("qsmprep.orientation", "qsmprep.orientation.registration")
 
     def _orientations(self) -> tuple[Grid, dict[str, Any]]:
         """The grid and the arguments that every method takes."""

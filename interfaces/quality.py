@@ -16,10 +16,10 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from qsmprep.analysis.quality import Images, Scan, assess, document
 from qsmprep.bids.outputs import quality_path, write_json
 from qsmprep.interfaces.images import as_echoes, read_grid, read_mask, read_volume
 from qsmprep.interfaces.step import Record, Step, StepInputSpec, StepOutputSpec, snr_of
+from qsmprep.quality.assessment import Images, Scan, assess, document
 
 MASKS = ("brain_mask", "reliable_mask", "background_mask", "qsm_mask")
 VOLUMES = ("unwrapped", "total_field_hz", "noise_hz", "tissue_field_hz", "chi_ppm", "r2star")
@@ -59,7 +59,7 @@ class AssessQuality(Step):
     input_spec = AssessQualityInputSpec
     output_spec = AssessQualityOutputSpec
     stage = "quality"
-    source_modules = ("qsmprep.analysis.quality",)
+    source_modules = ("qsmprep.quality.assessment",)
 
     def _compute(self, folder: Path) -> Record:
         inputs, grid = self.inputs, read_grid(self.inputs.brain_mask)

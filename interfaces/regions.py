@@ -23,7 +23,7 @@ from qsmprep.bids.outputs import write_json, write_labels, write_text
 from qsmprep.bids.roi_table import MAPS, columns_document, dseg_path, dseg_table, roi_path, table_text
 from qsmprep.interfaces.images import read_grid, read_mask, read_volume
 from qsmprep.interfaces.step import Record, Step, StepInputSpec, StepOutputSpec, parameters
-from qsmprep.ventricles import MINIMUM_VOXELS, csf_mask
+from qsmprep.masking.ventricles import MINIMUM_VOXELS, csf_mask
 
 REFERENCE = "reference"  # what the table calls the regions that are always measured
 
@@ -59,7 +59,7 @@ class MeasureRegions(Step):
     input_spec = MeasureRegionsInputSpec
     output_spec = MeasureRegionsOutputSpec
     stage = "regions"
-    source_modules = ("qsmprep.analysis.regions", "qsmprep.ventricles", "qsmprep.bids.roi_table")
+    source_modules = ("qsmprep.analysis.regions", "qsmprep.masking.ventricles", "qsmprep.bids.roi_table")
 
     def _compute(self, folder: Path) -> Record:
         inputs = self.inputs

@@ -18,8 +18,8 @@ from qsmprep.interfaces.step import (
     loaded_network,
     parameters,
 )
+from qsmprep.orientation.registration import itk_transform_text, register_rigid, resample, resample_inside
 from qsmprep.orientation.rotation import rotation_angle_deg
-from qsmprep.registration import itk_transform_text, register_rigid, resample, resample_inside
 from qsmprep.relaxometry.macroscopic import undo_gradient_loss
 from qsmprep.relaxometry.r2primenet import R2primenetOptions, r2primenet
 from qsmprep.separation.r2prime import R2prime, R2primeOptions, r2prime_map
@@ -159,7 +159,7 @@ class RegisterSpinEcho(Step):
     input_spec = RegisterSpinEchoInputSpec
     output_spec = RegisterSpinEchoOutputSpec
     stage = "r2-registration"
-    source_modules = ("qsmprep.registration",)
+    source_modules = ("qsmprep.orientation.registration",)
 
     def _compute(self, folder: Path) -> Record:
         inputs = self.inputs

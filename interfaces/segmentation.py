@@ -13,8 +13,8 @@ from qsmprep.analysis.regions import lay_labels
 from qsmprep.bids.segmentation import read_labels
 from qsmprep.interfaces.images import Grid, read_grid, read_mask, read_volume, write_volume
 from qsmprep.interfaces.step import Record, Step, StepInputSpec, StepOutputSpec
+from qsmprep.orientation.registration import register_rigid, resample
 from qsmprep.orientation.rotation import rotation_angle_deg
-from qsmprep.registration import register_rigid, resample
 
 # Of a T1w image of the same session; more is the head lying anew, or a registration that went astray.
 LARGEST_TURN_DEG, LARGEST_SHIFT_MM = 15.0, 20.0
@@ -43,7 +43,7 @@ class RegisterT1w(Step):
     input_spec = RegisterT1wInputSpec
     output_spec = RegisterT1wOutputSpec
     stage = "t1w-registration"
-    source_modules = ("qsmprep.registration",)
+    source_modules = ("qsmprep.orientation.registration",)
 
     def _compute(self, folder: Path) -> Record:
         inputs, grid, target = self.inputs, read_grid(self.inputs.t1w), read_grid(self.inputs.magnitude)

@@ -18,11 +18,11 @@ from qsmprep.interfaces.step import (
     StepOutputSpec,
     parameters,
 )
+from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T, hz_to_ppm
 from qsmprep.separation import Constants
 from qsmprep.separation.constants import REFERENCE_FIELD_T, RelaxometricOptions, constants_at
 from qsmprep.separation.offset import offset_by_signs
 from qsmprep.settings import SourceOptions
-from qsmprep.units import GYROMAGNETIC_RATIO_MHZ_PER_T, hz_to_ppm
 
 # Parameter of a separation -> input of `Separate` that holds it.
 IMAGES = {

@@ -15,18 +15,19 @@ import numpy as np
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, SimpleInterface, TraitedSpec, isdefined, traits
 
 from qsmprep import registry
-from qsmprep.convergence import Convergence
 from qsmprep.engine.staleness import algo_version
+from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.threads import use_threads
 from qsmprep.options import check_options
-from qsmprep.threads import use_threads
 
 RECORD_FILE = "step.json"
 PEAK_SNR = "peak signal-to-noise ratio of the first echo"  # a fact of the echo combination
 LONGEST_CURVE = 200  # points that a plot of the report needs
 logger = logging.getLogger("qsmprep")
-SHARED_NUMERICS = ("qsmprep.fourier", "qsmprep.dipole", "qsmprep.operators", "qsmprep.volume", "qsmprep.units",
-                   "qsmprep.solvers", "qsmprep.proximal", "qsmprep.spectral", "qsmprep.admm",
-                   "qsmprep.jit")  # fmt: skip
+SHARED_NUMERICS = tuple(
+    f"qsmprep.numerics.{name}"
+    for name in ("fourier", "dipole", "operators", "volume", "units", "krylov", "proximal", "spectral", "admm", "jit")
+)
 
 
 class StepInputSpec(BaseInterfaceInputSpec):

@@ -13,8 +13,8 @@ from qsmprep.interfaces.inversion import Reference
 from qsmprep.interfaces.orientation import ChisepCosmos, Cosmos, RegisterOrientation, Sti
 from qsmprep.interfaces.outputs import SaveOutput
 from qsmprep.interfaces.report import DrawFigure
+from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T
 from qsmprep.report.figures import STYLES
-from qsmprep.units import GYROMAGNETIC_RATIO_MHZ_PER_T
 from qsmprep.workflows.outputs import SOURCES
 from qsmprep.workflows.plan import RunPlan
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from qsmprep.analysis import Score
 from qsmprep.analysis.voxelwise import detrend
-from qsmprep.volume import bounding_box
+from qsmprep.numerics.volume import bounding_box
 
 DEEP_GREY = (1, 2, 3, 4, 5, 6)  # caudate, globus pallidus, putamen, red nucleus, dentate nucleus, substantia nigra
 TISSUE = (7, 8, 9)  # thalamus, white matter, grey matter

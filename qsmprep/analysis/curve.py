@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qsmprep.dipole import dipole_kernel
-from qsmprep.fourier import irfftn, rfftn
-from qsmprep.operators import gradient
-from qsmprep.volume import frame_around
+from qsmprep.numerics.dipole import dipole_kernel
+from qsmprep.numerics.fourier import irfftn, rfftn
+from qsmprep.numerics.operators import gradient
+from qsmprep.numerics.volume import frame_around
 
 NORMS = ("l1", "l2", "image")
 FINE = 1000  # points of the interpolated curve

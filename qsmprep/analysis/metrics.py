@@ -26,7 +26,7 @@ from qsmprep.analysis.voxelwise import (
     mutual_information,
     rmse,
 )
-from qsmprep.volume import bounding_box
+from qsmprep.numerics.volume import bounding_box
 
 LIKELY_SLOPES = (0.5, 1.5)
 

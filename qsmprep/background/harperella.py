@@ -16,13 +16,13 @@ import numpy as np
 
 from qsmprep.background import BackgroundRemoval, check_background_input
 from qsmprep.background.multigrid import interior, peeled
-from qsmprep.convergence import Convergence
-from qsmprep.fourier import irfftn, rfftn, to_device, to_numpy
-from qsmprep.jit import jit, prange
-from qsmprep.operators import laplacian_spectrum, sphere_kernel
+from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.fourier import irfftn, rfftn, to_device, to_numpy
+from qsmprep.numerics.jit import jit, prange
+from qsmprep.numerics.krylov import conjugate_gradient
+from qsmprep.numerics.operators import laplacian_spectrum, sphere_kernel
+from qsmprep.numerics.volume import Frame, frame_around
 from qsmprep.options import check_options, option
-from qsmprep.solvers import conjugate_gradient
-from qsmprep.volume import Frame, frame_around
 
 CORE = 3  # layers between the known Laplacian's border and the voxels whose spherical means set the constant
 

@@ -14,10 +14,10 @@ import numpy as np
 
 from qsmprep.background import BackgroundRemoval
 from qsmprep.background.harperella import known_laplacian
-from qsmprep.convergence import Convergence
-from qsmprep.fourier import irfftn, rfftn, to_device
+from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.fourier import irfftn, rfftn, to_device
+from qsmprep.numerics.krylov import lsmr
 from qsmprep.options import check_options, option
-from qsmprep.solvers import lsmr
 
 
 @dataclass(frozen=True)

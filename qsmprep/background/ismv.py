@@ -10,10 +10,10 @@ import numpy as np
 
 from qsmprep.background import BackgroundRemoval
 from qsmprep.background.spheres import ball_problem
-from qsmprep.convergence import Convergence
-from qsmprep.fourier import to_device
+from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.fourier import to_device
+from qsmprep.numerics.krylov import norm
 from qsmprep.options import check_options, option
-from qsmprep.solvers import norm
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ import numpy as np
 from qsmprep.background import BackgroundRemoval, check_background_input
 from qsmprep.background.multigrid import InteriorLaplacian, interior, peeled, with_border, without_border
 from qsmprep.background.polynomial import subtract_polynomial
-from qsmprep.convergence import Convergence
+from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.krylov import conjugate_gradient
+from qsmprep.numerics.volume import bounding_box
 from qsmprep.options import check_options, option
-from qsmprep.solvers import conjugate_gradient
-from qsmprep.volume import bounding_box
 
 
 @dataclass(frozen=True)

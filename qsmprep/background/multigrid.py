@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qsmprep.jit import jit, prange
-from qsmprep.threads import use_threads
+from qsmprep.numerics.jit import jit, prange
+from qsmprep.numerics.threads import use_threads
 
 SHORT = 1.5  # an axis is coarsened while its voxels are at most this much longer than the shortest
 SMALLEST = 3  # a coarse grid has at least this many voxels along an axis

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from qsmprep.background import BackgroundRemoval, check_background_input
-from qsmprep.convergence import Convergence
-from qsmprep.dipole import KINDS, dipole_kernel
-from qsmprep.fourier import irfftn, rfftn, to_device, to_numpy
+from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.dipole import KINDS, dipole_kernel
+from qsmprep.numerics.fourier import irfftn, rfftn, to_device, to_numpy
+from qsmprep.numerics.krylov import conjugate_gradient
+from qsmprep.numerics.shim import harmonic_shim
+from qsmprep.numerics.volume import frame_around
 from qsmprep.options import check_options, option
-from qsmprep.shim import harmonic_shim
-from qsmprep.solvers import conjugate_gradient
-from qsmprep.volume import frame_around
 
 NOISE_FLOOR = 0.1  # of the median: one voxel of lucky noise must not outweigh a hundred others
 

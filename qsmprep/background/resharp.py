@@ -19,11 +19,11 @@ import numpy as np
 
 from qsmprep.background import BackgroundRemoval
 from qsmprep.background.spheres import ball_problem
-from qsmprep.convergence import Convergence
-from qsmprep.fourier import irfftn, is_tensor, rfftn, to_device
-from qsmprep.jit import jit, prange
+from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.fourier import irfftn, is_tensor, rfftn, to_device
+from qsmprep.numerics.jit import jit, prange
+from qsmprep.numerics.krylov import conjugate_gradient
 from qsmprep.options import check_options, option
-from qsmprep.solvers import conjugate_gradient
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import numpy as np
 
 from qsmprep.background import BackgroundRemoval
 from qsmprep.background.spheres import ball_problem
-from qsmprep.convergence import Convergence
-from qsmprep.fourier import to_device
+from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.fourier import to_device
 from qsmprep.options import check_options, option
 
 

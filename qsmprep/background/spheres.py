@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from qsmprep.background import check_background_input
-from qsmprep.fourier import irfftn, is_tensor, rfftn, to_device, to_numpy
-from qsmprep.jit import jit, prange
-from qsmprep.volume import Frame, frame_around
+from qsmprep.numerics.fourier import irfftn, is_tensor, rfftn, to_device, to_numpy
+from qsmprep.numerics.jit import jit, prange
+from qsmprep.numerics.volume import Frame, frame_around
 
 UNASSIGNED = 255
 ON_THE_SPHERE = 1 + 1e-6  # a voxel centre on the radius counts as inside, whatever its rounding; as in sphere_kernel

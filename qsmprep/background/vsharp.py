@@ -14,11 +14,11 @@ import numpy as np
 
 from qsmprep.background import BackgroundRemoval, check_background_input
 from qsmprep.background.spheres import ON_THE_SPHERE, UNASSIGNED, deconvolve, largest_sphere
-from qsmprep.fourier import irfftn, rfftn, to_device, to_numpy
-from qsmprep.jit import jit, prange
-from qsmprep.operators import sphere_kernel
+from qsmprep.numerics.fourier import irfftn, rfftn, to_device, to_numpy
+from qsmprep.numerics.jit import jit, prange
+from qsmprep.numerics.operators import sphere_kernel
+from qsmprep.numerics.volume import frame_around
 from qsmprep.options import check_options, option
-from qsmprep.volume import frame_around
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from qsmprep.bids.names import PARTS
 from qsmprep.bids.problem import Problem, errors
 from qsmprep.bids.query import number
 from qsmprep.bids.scans import Echo, GreRun, SpinEchoScan
-from qsmprep.units import GYROMAGNETIC_RATIO_MHZ_PER_T
-from qsmprep.units import LONGEST_ECHO_TIME_S as LONGEST_SPIN_ECHO_TIME_S
+from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T
+from qsmprep.numerics.units import LONGEST_ECHO_TIME_S as LONGEST_SPIN_ECHO_TIME_S
 
 __all__ = ["Problem", "check_mask", "check_output_dir", "check_run", "errors"]
 

@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 
 from qsmprep.bids.problem import Problem
-from qsmprep.threads import thread_count
+from qsmprep.numerics.threads import thread_count
 
 
 @dataclass(frozen=True)

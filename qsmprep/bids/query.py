@@ -27,7 +27,7 @@ from qsmprep.bids.names import (
 )
 from qsmprep.bids.problem import Problem
 from qsmprep.bids.scans import Echo, GreRun, SpinEchoScan
-from qsmprep.units import GYROMAGNETIC_RATIO_MHZ_PER_T
+from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T
 
 # Suffixes of gradient echo images, and of spin echo images.
 GRE_SUFFIXES = ("MEGRE", "T2starw")

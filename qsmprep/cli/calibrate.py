@@ -35,9 +35,9 @@ def add_calibrate(commands: argparse._SubParsersAction) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read, fit, print, write."""
+    from qsmprep.app.volumes import read_on_one_grid
     from qsmprep.bids.outputs import whole_file, write_text
     from qsmprep.bids.segmentation import find_region
-    from qsmprep.cli.volumes import read_on_one_grid
     from qsmprep.separation.calibration import calibrate
     from qsmprep.separation.constants import REFERENCE_FIELD_T
 

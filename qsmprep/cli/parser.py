@@ -4,41 +4,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from qsmprep import __version__, registry, settings
+from qsmprep.app.request import Request
 from qsmprep.cli.arguments import add_options, given_options
 
 DESCRIPTION = """\
 Quantitative susceptibility mapping of a BIDS dataset of multi-echo gradient-echo MRI, step by step as the ISMRM
 consensus asks. Writes field maps, susceptibility, relaxation maps, masks and a report for each subject."""
 EPILOG = "Every flag may be written with - or _. Exit status: 0 every run succeeded, 1 something failed, 2 wrong usage."
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to run on and how to behave; the science is in the settings."""
-
-    bids_dir: Path
-    output_dir: Path
-    work_dir: Path
-    participant_labels: tuple[str, ...] = ()
-    session_labels: tuple[str, ...] = ()
-    filter_file: Path | None = None
-    derivatives: tuple[tuple[str, Path], ...] = ()
-    mask_file: Path | None = None
-    segmentation_file: Path | None = None
-    atlases: tuple[tuple[Path, Path, Path], ...] = ()
-    skip_validation: bool = False
-    clean_workdir: bool = False
-    dry_run: bool = False
-    boilerplate_only: bool = False
-    reports_only: bool = False
-    analysis_level: str = "participant"
-    verbosity: int = 0
-    command: str = ""
 
 
 def parse(argv: Sequence[str]) -> tuple[Request, settings.Settings]:

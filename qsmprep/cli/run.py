@@ -13,10 +13,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     request, settings = parse(sys.argv[1:] if argv is None else argv)
     # Imported only now, so that --help and --version answer at once.
     if request.analysis_level == "group":
-        from qsmprep.cli.group import run as run_group
+        from qsmprep.app.group import run as run_group
 
         return run_group(request)
-    from qsmprep.cli.application import run
+    from qsmprep.app.application import run
 
     return run(request, settings)
 

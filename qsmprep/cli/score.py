@@ -33,7 +33,7 @@ def add_score(commands: argparse._SubParsersAction) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Read, compare, print, and write what was asked for."""
     from qsmprep.analysis.metrics import evaluate
-    from qsmprep.cli.volumes import read_on_one_grid
+    from qsmprep.app.volumes import read_on_one_grid
     from qsmprep.inversion.reference import reference_to
 
     paths = {"truth": arguments.truth, "recon": arguments.recon, "mask": arguments.mask}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qsmprep.cli.template_building import Subject, Template
+    from qsmprep.app.template_building import Subject, Template
 
 MISSING_ANTS = 'the study template needs ANTs: pip install "qsmprep[atlas]"'
 NAME = "tpl-study"
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--voxel-size is {arguments.voxel_size:g} mm; give {VOXEL_MM[0]:g} to {VOXEL_MM[1]:g}.")
     subjects, left_out = find_subjects(arguments.out, arguments.participants)
     ants = _ants()
-    from qsmprep.cli.template_building import build_template
+    from qsmprep.app.template_building import build_template
 
     for text in left_out:
         print(f"Left out: {text}")
@@ -79,9 +79,9 @@ def find_subjects(output_dir: Path, participants: Sequence[str] = ()) -> tuple[l
     ------
     ValueError : no results, an unknown participant, a file missing beside a map, or fewer than two subjects.
     """
+    from qsmprep.app.template_building import Subject
     from qsmprep.bids.group import natural
     from qsmprep.bids.names import bare_label
-    from qsmprep.cli.template_building import Subject
 
     wanted = {bare_label(label, "sub") for label in participants}
     maps = [*output_dir.glob("sub-*/anat/*_Chimap.nii.gz"), *output_dir.glob("sub-*/ses-*/anat/*_Chimap.nii.gz")]

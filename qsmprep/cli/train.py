@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from qsmprep.threads import available_cores, use_threads
+from qsmprep.numerics.threads import available_cores, use_threads
 
 
 def add_train(commands: argparse._SubParsersAction) -> None:
@@ -27,7 +27,7 @@ def add_train(commands: argparse._SubParsersAction) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from qsmprep.cli.planning import choose_device
+    from qsmprep.app.planning import choose_device
     from qsmprep.training.recipe import read_recipe
 
     recipe = read_recipe(arguments.recipe)

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from qsmprep import registry, settings
-from qsmprep.cli.networks import missing_network
+from qsmprep.app.networks import missing_network
 from qsmprep.cli.run import main as qsmprep
 from qsmprep.phantom.dataset import simulate
 from qsmprep.phantom.options import SimulationOptions

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from qsmprep import threads
+from qsmprep.numerics import threads
 
 GIB = 2**30
 # An interpreter with numpy, scipy, numba, nibabel and nipype loaded, measured as resident memory of a worker.

@@ -11,9 +11,9 @@ from pathlib import Path
 
 ROOT = "qsmprep"
 # How a step is found, configured and run, not what it computes: a change there leaves results as they are.
-PLUMBING = (
-    "qsmprep.registry", "qsmprep.options", "qsmprep.threads", "qsmprep.engine", "qsmprep.cli", "qsmprep.weights",
-)  # fmt: skip
+PLUMBING = tuple(
+    f"qsmprep.{name}" for name in ("registry", "options", "numerics.threads", "engine", "app", "cli", "weights")
+)
 
 
 @cache

@@ -17,7 +17,7 @@ from typing import Any
 
 from nipype import config as nipype_config
 
-from qsmprep.threads import use_threads
+from qsmprep.numerics.threads import use_threads
 
 LOGGERS = ("", "nipype", "nipype.workflow", "nipype.interface", "nipype.utils", "nipype.filemanip", "qsmprep")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qsmprep.convergence import Convergence
+from qsmprep.numerics.convergence import Convergence
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import numpy as np
 
 from qsmprep.field import FieldMap
 from qsmprep.field.weighted import flat_echoes
-from qsmprep.jit import jit, prange
-from qsmprep.units import check_echo_times
+from qsmprep.numerics.jit import jit, prange
+from qsmprep.numerics.units import check_echo_times
 
 
 def linear_field(

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qsmprep.convergence import Convergence
 from qsmprep.field import FieldMap
 from qsmprep.field.weighted import flat_echoes
-from qsmprep.jit import jit, prange
+from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.jit import jit, prange
+from qsmprep.numerics.units import check_echo_times
 from qsmprep.options import check_options, option
-from qsmprep.units import check_echo_times
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from qsmprep.field.weighted import flat_echoes
-from qsmprep.jit import jit, prange
+from qsmprep.numerics.jit import jit, prange
+from qsmprep.numerics.units import check_echo_times
 from qsmprep.options import check_options, option
-from qsmprep.units import check_echo_times
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from qsmprep.convergence import Convergence
-from qsmprep.dipole import dipole_kernel
-from qsmprep.fourier import irfftn, rfftn, to_device, to_numpy
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.inputs import checked_field
-from qsmprep.volume import frame_around
+from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.dipole import dipole_kernel
+from qsmprep.numerics.fourier import irfftn, rfftn, to_device, to_numpy
+from qsmprep.numerics.volume import frame_around
 
 
 def invert_by_filter(

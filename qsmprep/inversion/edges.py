@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qsmprep.operators import gradient
+from qsmprep.numerics.operators import gradient
 
 WEIGHT_KINDS = ("none", "vector-field", "l1", "l2")
 

@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from qsmprep.admm import Penalties, PhaseProblem, continued, minimise_total_variation
-from qsmprep.convergence import Convergence
-from qsmprep.dipole import KINDS
-from qsmprep.fourier import irfftn, rfftn, to_device, to_numpy
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.holes import handles_holes, residual_threshold_option, two_pass_option
 from qsmprep.inversion.inputs import checked_field, checked_image, reliable, unit_weights
 from qsmprep.inversion.tv import gradient_step, linear_total_variation
+from qsmprep.numerics.admm import Penalties, PhaseProblem, continued, minimise_total_variation
+from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.dipole import KINDS
+from qsmprep.numerics.fourier import irfftn, rfftn, to_device, to_numpy
+from qsmprep.numerics.proximal import threshold_rows
+from qsmprep.numerics.spectral import Spectra, spectra
+from qsmprep.numerics.volume import frame_around
 from qsmprep.options import check_options, option
-from qsmprep.proximal import threshold_rows
-from qsmprep.spectral import Spectra, spectra
-from qsmprep.volume import frame_around
 
 DATA_STEP = 0.2  # ppm, threshold of the L1 stage's data split; wide, so that few iterations reach a strong source
 GRADIENT_STEP = 10  # threshold of its gradient split, in that of the L2 stage

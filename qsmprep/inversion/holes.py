@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from qsmprep.convergence import Convergence
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.inputs import reliable
+from qsmprep.numerics.convergence import Convergence
 from qsmprep.options import option
 
 RESIDUAL = "relative_residual"

@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from qsmprep.convergence import Convergence
-from qsmprep.dipole import KINDS, dipole_kernel
-from qsmprep.fourier import half_shape, irfftn, is_tensor, rfftn, to_device, to_numpy
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.holes import handles_holes, residual_threshold_option, two_pass_option
 from qsmprep.inversion.inputs import checked_field, reliable
-from qsmprep.jit import jit, prange
-from qsmprep.operators import gradient, gradient_adjoint, sphere_kernel
+from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.dipole import KINDS, dipole_kernel
+from qsmprep.numerics.fourier import half_shape, irfftn, is_tensor, rfftn, to_device, to_numpy
+from qsmprep.numerics.jit import jit, prange
+from qsmprep.numerics.krylov import Solution, lsmr
+from qsmprep.numerics.operators import gradient, gradient_adjoint, sphere_kernel
+from qsmprep.numerics.volume import frame_around
 from qsmprep.options import check_options, option
-from qsmprep.solvers import Solution, lsmr
-from qsmprep.volume import frame_around
 
 LAPLACIAN_PERCENTILES = (60, 99.9)  # of the field: full weight below, none above
 GRADIENT_PERCENTILES = (50, 70)  # of the fast map: likewise

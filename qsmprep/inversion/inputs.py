@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from qsmprep.units import check_echo_times, check_field_ppm
+from qsmprep.numerics.units import check_echo_times, check_field_ppm
 
 
 def checked_field(field_ppm: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

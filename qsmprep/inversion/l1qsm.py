@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from qsmprep.admm import Penalties, PhaseProblem, minimise_total_variation
-from qsmprep.dipole import KINDS
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.edges import WEIGHT_KINDS
 from qsmprep.inversion.holes import handles_holes, residual_threshold_option, two_pass_option
 from qsmprep.inversion.phase_input import phase_input
 from qsmprep.inversion.tv import gradient_step
+from qsmprep.numerics.admm import Penalties, PhaseProblem, minimise_total_variation
+from qsmprep.numerics.dipole import KINDS
+from qsmprep.numerics.proximal import threshold_rows
+from qsmprep.numerics.spectral import spectra
 from qsmprep.options import check_options, option
-from qsmprep.proximal import threshold_rows
-from qsmprep.spectral import spectra
 
 DATA_STEP = 0.05  # ppm, threshold of the data split: sets the pace, not the result, and so does GRADIENT_STEP
 GRADIENT_STEP = 10  # of that of the linear methods

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qsmprep.admm import minimise_total_variation
-from qsmprep.dipole import KINDS
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.holes import handles_holes, residual_threshold_option, two_pass_option
 from qsmprep.inversion.medi_core import prepare
+from qsmprep.numerics.admm import minimise_total_variation
+from qsmprep.numerics.dipole import KINDS
 from qsmprep.options import check_options, option
 
 

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from qsmprep.admm import Penalties, PhaseProblem, minimise_total_variation
-from qsmprep.dipole import KINDS
-from qsmprep.fourier import irfftn, is_tensor, rfftn, to_device
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.holes import handles_holes, residual_threshold_option, two_pass_option
 from qsmprep.inversion.medi_core import Prepared, prepare
+from qsmprep.masking.ventricles import MINIMUM_VOXELS, csf_mask
+from qsmprep.numerics.admm import Penalties, PhaseProblem, minimise_total_variation
+from qsmprep.numerics.dipole import KINDS
+from qsmprep.numerics.fourier import irfftn, is_tensor, rfftn, to_device
+from qsmprep.numerics.krylov import conjugate_gradient
 from qsmprep.options import check_options, option
-from qsmprep.solvers import conjugate_gradient
-from qsmprep.ventricles import MINIMUM_VOXELS, csf_mask
 
 PULL_STEPS = 3  # conjugate gradient steps for the fluid's term in each iteration, at most
 PULL_TOLERANCE = 0.03

@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from qsmprep.admm import Penalties, PhaseProblem
-from qsmprep.convergence import Convergence
-from qsmprep.fourier import irfftn, is_tensor, rfftn, to_device, to_numpy
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.edges import edge_mask
 from qsmprep.inversion.inputs import checked_field, checked_image, radians_per_ppm, reliable
-from qsmprep.operators import sphere_kernel
-from qsmprep.proximal import threshold_rows
-from qsmprep.spectral import spectra
-from qsmprep.volume import Frame, frame_around
+from qsmprep.numerics.admm import Penalties, PhaseProblem
+from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.fourier import irfftn, is_tensor, rfftn, to_device, to_numpy
+from qsmprep.numerics.operators import sphere_kernel
+from qsmprep.numerics.proximal import threshold_rows
+from qsmprep.numerics.spectral import spectra
+from qsmprep.numerics.volume import Frame, frame_around
 
 MU_GRADIENT = 100  # penalty parameter of the gradient split over the weight of total variation
 MU_DATA = 0.03  # penalty parameter of the data split: with 1, as in FANSI, the iteration takes four times as long

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from qsmprep.dipole import KINDS, dipole_kernel
-from qsmprep.fourier import irfftn, is_tensor, rfftn, to_device
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.holes import handles_holes, residual_threshold_option, two_pass_option
 from qsmprep.inversion.phase_input import phase_input
-from qsmprep.jit import jit, prange
+from qsmprep.numerics.dipole import KINDS, dipole_kernel
+from qsmprep.numerics.fourier import irfftn, is_tensor, rfftn, to_device
+from qsmprep.numerics.jit import jit, prange
 from qsmprep.options import check_options, option
 
 

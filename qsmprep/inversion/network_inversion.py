@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qsmprep.convergence import Convergence
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.inputs import checked_field
+from qsmprep.numerics.convergence import Convergence
 
 if TYPE_CHECKING:
     from qsmprep.inversion.network_adaptation import Adapter

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from qsmprep.convergence import Convergence
-from qsmprep.fourier import to_device, to_numpy
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.edges import gradient_weights
 from qsmprep.inversion.inputs import checked_field, checked_image, radians_per_ppm, reliable, unit_weights
-from qsmprep.volume import Frame, frame_around
+from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.fourier import to_device, to_numpy
+from qsmprep.numerics.volume import Frame, frame_around
 
 
 @dataclass(frozen=True)

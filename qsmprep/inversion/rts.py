@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from qsmprep.convergence import Convergence
-from qsmprep.dipole import KINDS
-from qsmprep.fourier import irfftn, rfftn, to_device, to_numpy
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.holes import handles_holes, residual_threshold_option, two_pass_option
 from qsmprep.inversion.inputs import checked_field
+from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.dipole import KINDS
+from qsmprep.numerics.fourier import irfftn, rfftn, to_device, to_numpy
+from qsmprep.numerics.krylov import lsmr
+from qsmprep.numerics.proximal import relative_change, shrink_gradient, threshold_rows, zero_split
+from qsmprep.numerics.spectral import solve_gradient_and_known, spectra
+from qsmprep.numerics.volume import frame_around
 from qsmprep.options import check_options, option
-from qsmprep.proximal import relative_change, shrink_gradient, threshold_rows, zero_split
-from qsmprep.solvers import lsmr
-from qsmprep.spectral import solve_gradient_and_known, spectra
-from qsmprep.volume import frame_around
 
 BINS = 8192  # values of D between which the LSMR filter is interpolated
 

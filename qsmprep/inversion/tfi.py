@@ -9,22 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from qsmprep.admm import Penalties, PhaseProblem, continued, minimise_total_variation
-from qsmprep.convergence import Convergence
-from qsmprep.dipole import KINDS
-from qsmprep.fourier import irfftn, rfftn, to_device, to_numpy
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.edges import edge_mask
 from qsmprep.inversion.holes import handles_holes, residual_threshold_option, two_pass_option
 from qsmprep.inversion.inputs import checked_field, checked_image, radians_per_ppm, reliable
 from qsmprep.inversion.medi_core import MU_DATA, MU_GRADIENT, Merit, data_weights, noise_map
-from qsmprep.operators import gradient
+from qsmprep.numerics.admm import Penalties, PhaseProblem, continued, minimise_total_variation
+from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.dipole import KINDS
+from qsmprep.numerics.fourier import irfftn, rfftn, to_device, to_numpy
+from qsmprep.numerics.krylov import conjugate_gradient
+from qsmprep.numerics.operators import gradient
+from qsmprep.numerics.proximal import threshold_rows
+from qsmprep.numerics.shim import harmonic_shim
+from qsmprep.numerics.spectral import spectra
+from qsmprep.numerics.volume import frame_around
 from qsmprep.options import check_options, option
-from qsmprep.proximal import threshold_rows
-from qsmprep.shim import harmonic_shim
-from qsmprep.solvers import conjugate_gradient
-from qsmprep.spectral import spectra
-from qsmprep.volume import frame_around
 
 # Near a bleed or a calcification the phase of one echo spacing exceeds pi; started at zero there, the non-linear term
 # settles for a wrong turn and never comes to rest. The field is unwrapped, so a linear term leads to the right one.

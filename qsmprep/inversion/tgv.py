@@ -9,16 +9,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qsmprep.convergence import Convergence
-from qsmprep.fourier import to_numpy
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.holes import handles_holes, residual_threshold_option, two_pass_option
 from qsmprep.inversion.inputs import reliable
-from qsmprep.jit import jit, prange
+from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.fourier import to_numpy
+from qsmprep.numerics.jit import jit, prange
+from qsmprep.numerics.tgv_primal_dual import MARGIN, State, dual_step, finer_state, make_grid, primal_step, zero_state
+from qsmprep.numerics.units import check_echo_times
+from qsmprep.numerics.volume import bounding_box
 from qsmprep.options import check_options, option
-from qsmprep.tgv_primal_dual import MARGIN, State, dual_step, finer_state, make_grid, primal_step, zero_state
-from qsmprep.units import check_echo_times
-from qsmprep.volume import bounding_box
 
 SMALLEST = 12  # voxels along the mask's shortest axis on the coarsest grid
 GRIDS = 4

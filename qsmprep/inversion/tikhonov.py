@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qsmprep.dipole import KINDS
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.closed_form import invert_by_filter
+from qsmprep.numerics.dipole import KINDS
 from qsmprep.options import check_options, option
 
 

@@ -10,22 +10,22 @@ from typing import Any
 
 import numpy as np
 
-from qsmprep.admm import (
+from qsmprep.inversion import Inversion
+from qsmprep.inversion.holes import handles_holes, residual_threshold_option, two_pass_option
+from qsmprep.inversion.inputs import checked_field, checked_image, reliable, unit_weights
+from qsmprep.numerics.admm import (
     Penalties,
     PhaseProblem,
     minimise_over_spectrum,
     minimise_total_variation,
 )
-from qsmprep.convergence import Convergence
-from qsmprep.dipole import KINDS
-from qsmprep.fourier import rfftn, to_device, to_numpy
-from qsmprep.inversion import Inversion
-from qsmprep.inversion.holes import handles_holes, residual_threshold_option, two_pass_option
-from qsmprep.inversion.inputs import checked_field, checked_image, reliable, unit_weights
+from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.dipole import KINDS
+from qsmprep.numerics.fourier import rfftn, to_device, to_numpy
+from qsmprep.numerics.proximal import threshold_rows, zero_split
+from qsmprep.numerics.spectral import Spectra, spectra
+from qsmprep.numerics.volume import frame_around
 from qsmprep.options import check_options, option
-from qsmprep.proximal import threshold_rows, zero_split
-from qsmprep.spectral import Spectra, spectra
-from qsmprep.volume import frame_around
 
 DATA_WEIGHTS = ("given", "mask", "none")
 STEP = 1e-3  # ppm from voxel to voxel, threshold of the gradient split: sets the pace, not the result

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qsmprep.jit import jit
 from qsmprep.masking.morphology import fill_holes, largest_component
 from qsmprep.masking.surface import mean_edge, tessellated_sphere, winding_numbers
+from qsmprep.numerics.jit import jit
 from qsmprep.options import check_options, option
 
 SUBDIVISIONS = 4

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from qsmprep.masking.morphology import ellipsoid, erode, fill_holes, largest_component, majority
+from qsmprep.numerics.volume import bounding_box
 from qsmprep.options import check_options, option
-from qsmprep.volume import bounding_box
 
 _LOGGER = logging.getLogger(__name__)
 

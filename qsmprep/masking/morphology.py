@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qsmprep.volume import bounding_box
+from qsmprep.numerics.volume import bounding_box
 
 
 def erode(mask: np.ndarray, voxels: int = 1) -> np.ndarray:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qsmprep.jit import jit, prange
 from qsmprep.masking.morphology import largest_component
+from qsmprep.numerics.jit import jit, prange
 from qsmprep.options import check_options, option
 
 _SAMPLE = 100_000

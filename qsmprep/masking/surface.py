@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from qsmprep.jit import jit
+from qsmprep.numerics.jit import jit
 
 
 @dataclass(frozen=True)

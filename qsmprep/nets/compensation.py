@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qsmprep.fourier import fast_shape, frequencies, irfftn, rfftn
+from qsmprep.numerics.fourier import fast_shape, frequencies, irfftn, rfftn
 
 SMALLEST_KERNEL = 0.15  # of the fine grid, below which nothing is known and the network's answer stays
 LARGEST_FACTOR = 2.0  # so that noise is not blown up

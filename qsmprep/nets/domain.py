@@ -13,7 +13,7 @@ import numpy as np
 
 from qsmprep.nets.geometry import SAME_SIZE, SMALLEST_TILT_DEGREES, tilt_degrees
 from qsmprep.nets.spec import NetworkSpec, quantities
-from qsmprep.units import check_field_ppm
+from qsmprep.numerics.units import check_field_ppm
 
 FIELDS = ("total-field", "tissue-field")
 DIRECTED = (*FIELDS, "tkd")  # inputs that look different when B0 has another direction

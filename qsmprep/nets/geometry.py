@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qsmprep.threads import thread_count
+from qsmprep.numerics.threads import thread_count
 
 SAME_SIZE = 0.01  # relative difference of voxel edges that no network notices
 NEARLY_WHOLE = 0.05  # relative difference from a whole number of voxels that lattices may have

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from qsmprep.dipole import dipole_kernel
+from qsmprep.nets.channels.tkd import tkd_channel
+from qsmprep.nets.channels.total_field import total_field_channel
+from qsmprep.nets.channels.vsharp import vsharp_channel
 from qsmprep.nets.compensation import compensate_lattices
 from qsmprep.nets.domain import FIELDS, check_units, coarser_than_trained, is_directed, outside_domain
 from qsmprep.nets.geometry import NetworkGrid, network_grid
@@ -17,9 +19,7 @@ from qsmprep.nets.network import Network, clipped, forward
 from qsmprep.nets.patches import around_mask, blending, boxes, patch_edge
 from qsmprep.nets.precision import Precision, bounded_threads, choose_precision, exact
 from qsmprep.nets.spec import NOT_NEGATIVE, quantities
-from qsmprep.nets.tkd_channel import tkd_channel
-from qsmprep.nets.total_field_channel import total_field_channel
-from qsmprep.nets.vsharp_channel import vsharp_channel
+from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.options import check_options
 
 TEST_EDGE = 64  # of the patch on which bfloat16 is tried

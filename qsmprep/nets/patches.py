@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qsmprep.fourier import fast_shape
 from qsmprep.nets.spec import NetworkSpec
-from qsmprep.volume import bounding_box
+from qsmprep.numerics.fourier import fast_shape
+from qsmprep.numerics.volume import bounding_box
 
 MARGIN = 8  # voxels of zeros around the mask that a network sees at least
 FAR = 16  # zeros on each side that keep the periodic images of a dipole field away

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from qsmprep.threads import thread_count
+from qsmprep.numerics.threads import thread_count
 
 LARGEST_DIFFERENCE_PERCENT = 1.0
 
@@ -69,7 +69,7 @@ def exact(half: bool, device: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def bounded_threads() -> Iterator[None]:
-    """Inside, torch uses the threads in force (`qsmprep.threads`)."""
+    """Inside, torch uses the threads in force (`qsmprep.numerics.threads`)."""
     before = torch.get_num_threads()
     torch.set_num_threads(thread_count())
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qsmprep.units import GYROMAGNETIC_RATIO_MHZ_PER_T
+from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T
 
 RATE_PER_PPM_3T = 114.0  # 1/s/ppm at 3 T
 TRAINED_AT_T = 3.0

@@ -9,20 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from qsmprep.convergence import Convergence
-from qsmprep.dipole import KINDS, dipole_kernel
-from qsmprep.fourier import irfftn, rfftn, to_device, to_numpy
+from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.dipole import KINDS, dipole_kernel
+from qsmprep.numerics.fourier import irfftn, rfftn, to_device, to_numpy
+from qsmprep.numerics.krylov import inner_product
+from qsmprep.numerics.proximal import fit_phase
+from qsmprep.numerics.volume import frame_around
 from qsmprep.options import check_options, option
 from qsmprep.orientation.cosmos import cosmos
 from qsmprep.orientation.directions import check_condition, cosmos_condition, unit_directions
 from qsmprep.orientation.inputs import checked_fields
-from qsmprep.proximal import fit_phase
 from qsmprep.separation import Constants, Separation, checked_maps
 from qsmprep.separation.closed_form import both_sources
 from qsmprep.separation.joint import fit_sign
 from qsmprep.separation.offset import offset_by_signs
-from qsmprep.solvers import inner_product
-from qsmprep.volume import frame_around
 
 LEAST = 3
 LEAST_ITERATIONS = 5  # the first reproduces the start

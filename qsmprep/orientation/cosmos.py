@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from qsmprep.convergence import Convergence
-from qsmprep.dipole import KINDS, dipole_kernel
-from qsmprep.fourier import irfftn, rfftn, to_device, to_numpy
+from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.dipole import KINDS, dipole_kernel
+from qsmprep.numerics.fourier import irfftn, rfftn, to_device, to_numpy
+from qsmprep.numerics.krylov import conjugate_gradient
+from qsmprep.numerics.volume import frame_around
 from qsmprep.options import check_options, option
 from qsmprep.orientation import OrientationMap
 from qsmprep.orientation.directions import check_condition, cosmos_condition, unit_directions
 from qsmprep.orientation.inputs import checked_fields
-from qsmprep.solvers import conjugate_gradient
-from qsmprep.volume import frame_around
 
 LEAST = 3
 SMALLEST = 1e-6  # of sum w D^2: frequencies below carry no information in any orientation

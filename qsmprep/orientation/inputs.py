@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qsmprep.units import check_field_ppm
+from qsmprep.numerics.units import check_field_ppm
 
 
 def checked_fields(

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from qsmprep.convergence import Convergence
-from qsmprep.fourier import frequencies, indices, irfftn, rfftn, to_device, to_numpy
+from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.fourier import frequencies, indices, irfftn, rfftn, to_device, to_numpy
+from qsmprep.numerics.krylov import lsmr
+from qsmprep.numerics.volume import frame_around
 from qsmprep.options import check_options, option
 from qsmprep.orientation import TensorMaps
 from qsmprep.orientation.directions import PAIRS, check_condition, quadratic_forms, tensor_condition, unit_directions
 from qsmprep.orientation.inputs import checked_fields
 from qsmprep.orientation.rotation import axes_about
-from qsmprep.solvers import lsmr
-from qsmprep.volume import frame_around
 
 LEAST = 6
 _COMPONENT = {pair: number for number, pair in enumerate(PAIRS)} | {(n, m): i for i, (m, n) in enumerate(PAIRS)}

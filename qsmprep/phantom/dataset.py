@@ -17,13 +17,13 @@ import numpy as np
 
 from qsmprep import __version__
 from qsmprep.bids.outputs import whole_file, write_json, write_text
+from qsmprep.numerics.threads import thread_count
 from qsmprep.phantom.anatomy import individual_head
 from qsmprep.phantom.grid import simulation_grid
 from qsmprep.phantom.head import MESE_REPETITION_TIME_S, SimulatedHead, simulate_head
 from qsmprep.phantom.options import SimulationOptions
 from qsmprep.phantom.orientation import reoriented
 from qsmprep.phantom.vendor import StoredImage, scanner_metadata, store_phase, store_signal, vendor_phase
-from qsmprep.threads import thread_count
 
 PROGRAM = "qsmprep-tools simulate"
 BIDS_VERSION = "1.11.0"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from qsmprep.dipole import dipole_kernel
-from qsmprep.fourier import fast_shape, irfftn, rfftn
+from qsmprep.numerics.dipole import dipole_kernel
+from qsmprep.numerics.fourier import fast_shape, irfftn, rfftn
 
 
 class DipoleField:

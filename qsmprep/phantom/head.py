@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from qsmprep.dipole import b0_direction_from_affine
+from qsmprep.numerics.dipole import b0_direction_from_affine
+from qsmprep.numerics.units import centre_frequency_mhz
 from qsmprep.phantom.anatomy import individual_head
 from qsmprep.phantom.forward import DipoleField
 from qsmprep.phantom.grid import simulation_grid, slab_affine
@@ -26,7 +27,6 @@ from qsmprep.phantom.scanner import (
 )
 from qsmprep.phantom.texture import add_texture
 from qsmprep.phantom.tissues import TISSUES, label_names
-from qsmprep.units import centre_frequency_mhz
 
 MESE_ECHO_TIMES_S = (0.015, 0.030, 0.045, 0.060, 0.075, 0.090)
 MESE_REPETITION_TIME_S = 3.0

@@ -79,7 +79,7 @@ class SimulationOptions:
 
     def echo_times_s(self) -> np.ndarray:
         """Echo times in seconds, float64."""
-        from qsmprep.units import check_echo_times
+        from qsmprep.numerics.units import check_echo_times
 
         return check_echo_times(_numbers(self.echo_times, "echo_times"))
 

@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 
-from qsmprep.dipole import b0_direction_from_affine
+from qsmprep.numerics.dipole import b0_direction_from_affine
 from qsmprep.phantom.head import SimulatedHead
 
 

@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 
-from qsmprep.jit import jit, prange
+from qsmprep.numerics.jit import jit, prange
 from qsmprep.phantom.anatomy import Body
 from qsmprep.phantom.tissues import PROPERTIES, TISSUES, property_table
 

@@ -103,7 +103,7 @@ def crop_k_space(signal: np.ndarray, factor: int) -> np.ndarray:
     """
     from scipy.fft import fft, ifft
 
-    from qsmprep.threads import thread_count
+    from qsmprep.numerics.threads import thread_count
 
     for axis, size in enumerate(signal.shape):
         coarse = size // factor

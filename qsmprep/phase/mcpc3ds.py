@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qsmprep.jit import jit, prange
 from qsmprep.masking.morphology import largest_component
 from qsmprep.masking.robust import robust_mask
+from qsmprep.numerics.jit import jit, prange
+from qsmprep.numerics.units import check_echo_times
 from qsmprep.options import check_options, option
 from qsmprep.phase.smoothing import smooth_phase
-from qsmprep.units import check_echo_times
 from qsmprep.unwrap.romeo import RomeoOptions, romeo
 
 _TWO_PI = 2 * np.pi

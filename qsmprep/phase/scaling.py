@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qsmprep.jit import jit, prange
+from qsmprep.numerics.jit import jit, prange
 
 PERIOD = 2 * np.pi
 TOLERANCE = 0.1  # rad; noise and rounding move the extremes of wrapped phase by less than this

@@ -155,7 +155,7 @@ def _deep_part(mask: np.ndarray) -> np.ndarray:
     """Voxels further from the edge than 0.4 of the greatest depth, found on every second voxel for speed."""
     from scipy.ndimage import distance_transform_edt
 
-    from qsmprep.volume import bounding_box
+    from qsmprep.numerics.volume import bounding_box
 
     box = bounding_box(mask)
     coarse = np.pad(mask[box][::2, ::2, ::2], 1)

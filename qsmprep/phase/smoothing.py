@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from qsmprep.jit import jit, prange
-from qsmprep.volume import bounding_box
+from qsmprep.numerics.jit import jit, prange
+from qsmprep.numerics.volume import bounding_box
 
 _TWO_PI = np.float32(2 * np.pi)
 _FULL_BLOCKS = 200  # enough to tell nine coefficients

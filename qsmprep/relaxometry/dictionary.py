@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qsmprep.jit import jit, prange
+from qsmprep.numerics.jit import jit, prange
+from qsmprep.numerics.units import check_echo_times
 from qsmprep.options import check_options, option
 from qsmprep.relaxometry import SpinEchoRelaxation, flat_magnitude
 from qsmprep.relaxometry.epg import UNIFORM, SliceProfile, echo_train, sinc_profile
-from qsmprep.units import check_echo_times
 
 T2_GRID_S = np.concatenate([np.geomspace(0.010, 0.300, 120), np.geomspace(0.300, 2.0, 21)[1:]])
 B1_RANGE = (0.6, 1.2)

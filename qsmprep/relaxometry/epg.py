@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qsmprep.jit import jit, prange
+from qsmprep.numerics.jit import jit, prange
 
 LOBES = 2  # zero crossings of the windowed sinc pulse on either side
 POSITIONS = 15  # across half a slice, the profile being symmetric

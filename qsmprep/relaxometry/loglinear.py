@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qsmprep.jit import jit, prange
+from qsmprep.numerics.jit import jit, prange
+from qsmprep.numerics.units import check_echo_times
 from qsmprep.relaxometry import Relaxation, fitted
-from qsmprep.units import check_echo_times
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qsmprep.numerics.units import check_echo_times
 from qsmprep.relaxometry import SpinEchoRelaxation
 from qsmprep.relaxometry.loglinear import loglinear
-from qsmprep.units import check_echo_times
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qsmprep.volume import bounding_box
+from qsmprep.numerics.volume import bounding_box
 
 CONVENTIONS = ("radiological", "neurological")
 _WIDTH = (900, 1500)  # pixels a montage may be wide: crisp on a page, small as a file

@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from qsmprep.convergence import Convergence
-from qsmprep.dipole import KINDS, dipole_kernel
-from qsmprep.fourier import irfftn, rfftn, to_device, to_numpy
 from qsmprep.inversion.holes import residual_threshold_option
 from qsmprep.inversion.ilsqr import fast_map, flatness, initial_map, laplacian_weights, streak_map
 from qsmprep.inversion.inputs import checked_field, reliable
+from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.dipole import KINDS, dipole_kernel
+from qsmprep.numerics.fourier import irfftn, rfftn, to_device, to_numpy
+from qsmprep.numerics.volume import frame_around
 from qsmprep.options import check_options, option
 from qsmprep.separation import Constants, Separation, checked_maps
 from qsmprep.separation.closed_form import both_sources
-from qsmprep.volume import frame_around
 
 
 @dataclass(frozen=True)

@@ -9,19 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from qsmprep.convergence import Convergence
-from qsmprep.dipole import KINDS
-from qsmprep.fourier import to_device, to_numpy
 from qsmprep.inversion.edges import edge_mask
 from qsmprep.inversion.holes import residual_threshold_option
 from qsmprep.inversion.inputs import checked_image
 from qsmprep.inversion.phase_input import PhaseInput, phase_input
+from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.dipole import KINDS
+from qsmprep.numerics.fourier import to_device, to_numpy
+from qsmprep.numerics.proximal import threshold_rows
+from qsmprep.numerics.spectral import spectra
 from qsmprep.options import check_options, option
-from qsmprep.proximal import threshold_rows
 from qsmprep.separation import Constants, Separation, checked_maps
 from qsmprep.separation.closed_form import both_sources
 from qsmprep.separation.joint import SourcePenalties, SourceProblem, separate_sources
-from qsmprep.spectral import spectra
 
 MU_GRADIENT = 100.0  # penalty parameter of the gradients over the weight of total variation
 

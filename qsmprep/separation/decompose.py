@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qsmprep.jit import jit, prange
+from qsmprep.numerics.jit import jit, prange
+from qsmprep.numerics.units import check_echo_times
 from qsmprep.options import check_options, option
 from qsmprep.separation import Separation
-from qsmprep.units import check_echo_times
 
 LEAST_ECHOES = 5
 CHUNK = 1 << 15  # voxels fitted between two calls of progress

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from qsmprep.fourier import irfftn, is_tensor, rfftn
-from qsmprep.jit import jit, prange
-from qsmprep.proximal import RELAXATION, fit_harmonic, fit_phase, relative_change, shrink_gradient, zero_split
-from qsmprep.spectral import Spectra
+from qsmprep.numerics.fourier import irfftn, is_tensor, rfftn
+from qsmprep.numerics.jit import jit, prange
+from qsmprep.numerics.proximal import RELAXATION, fit_harmonic, fit_phase, relative_change, shrink_gradient, zero_split
+from qsmprep.numerics.spectral import Spectra
 
 LEAST_ITERATIONS = 5  # the first reproduces the start
 

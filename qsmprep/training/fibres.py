@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qsmprep.fourier import fast_shape
+from qsmprep.numerics.fourier import fast_shape
 from qsmprep.orientation.sti import offdiagonal_field, unit_frequencies
 from qsmprep.phantom.texture import smooth_random
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from qsmprep import registry
-from qsmprep.nets.tkd_channel import tkd_channel
-from qsmprep.nets.vsharp_channel import vsharp_channel
+from qsmprep.nets.channels.tkd import tkd_channel
+from qsmprep.nets.channels.vsharp import vsharp_channel
+from qsmprep.numerics.units import centre_frequency_mhz
+from qsmprep.numerics.volume import bounding_box
 from qsmprep.phantom.forward import DipoleField
 from qsmprep.phantom.grid import simulation_grid
 from qsmprep.phantom.options import SimulationOptions
@@ -17,8 +19,6 @@ from qsmprep.phantom.tissues import RELAXOMETRIC_CONSTANT_3T, TISSUES
 from qsmprep.training.anatomy import random_bodies, random_options
 from qsmprep.training.deformation import deformed
 from qsmprep.training.fibres import fibre_tensor, off_diagonal_field
-from qsmprep.units import centre_frequency_mhz
-from qsmprep.volume import bounding_box
 
 # Part of the name of the folder that keeps heads: raise it whenever a head of the same number comes out otherwise.
 HEADS_VERSION = 3

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from qsmprep.dipole import dipole_kernel
-from qsmprep.fourier import fast_shape, irfftn, rfftn
+from qsmprep.nets.channels.tkd import tkd_channel
 from qsmprep.nets.spec import NetworkSpec, quantities
-from qsmprep.nets.tkd_channel import tkd_channel
+from qsmprep.numerics.dipole import dipole_kernel
+from qsmprep.numerics.fourier import fast_shape, irfftn, rfftn
 from qsmprep.training.pool import Head
 from qsmprep.training.recipe import DataOptions
 from qsmprep.training.shapes import random_shapes

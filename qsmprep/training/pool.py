@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from qsmprep.bids.outputs import write_json
-from qsmprep.threads import available_cores, use_threads
+from qsmprep.numerics.threads import available_cores, use_threads
 from qsmprep.training.heads import ALONG_THIRD_AXIS, HEADS_VERSION, reconstructed_chi, training_head
 
 # Single precision where halves would be too coarse: the total field reaches several ppm beside air.

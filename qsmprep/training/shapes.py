@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from qsmprep.dipole import dipole_kernel
-from qsmprep.fourier import irfftn, rfftn
+from qsmprep.numerics.dipole import dipole_kernel
+from qsmprep.numerics.fourier import irfftn, rfftn
 
 MOST_SHAPES = 80
 DEVIATION_PPM = 0.05

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qsmprep.jit import jit
+from qsmprep.numerics.jit import jit
 from qsmprep.unwrap.growing import LAST_LABEL, OUTSIDE, correct_seed, steps_of
 
 _TWO_PI = 2 * np.pi

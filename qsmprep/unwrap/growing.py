@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qsmprep.jit import jit
+from qsmprep.numerics.jit import jit
 
 OUTSIDE = np.uint8(255)
 LAST_LABEL = 254

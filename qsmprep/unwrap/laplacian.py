@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qsmprep.fourier import irfftn, rfftn
-from qsmprep.jit import jit, prange
-from qsmprep.operators import laplacian_spectrum
+from qsmprep.numerics.fourier import irfftn, rfftn
+from qsmprep.numerics.jit import jit, prange
+from qsmprep.numerics.operators import laplacian_spectrum
+from qsmprep.numerics.threads import thread_count
 from qsmprep.options import check_options, option
-from qsmprep.threads import thread_count
 from qsmprep.unwrap import Unwrapping
 from qsmprep.unwrap.quality import voxel_quality
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from qsmprep.jit import jit, prange
+from qsmprep.numerics.jit import jit, prange
+from qsmprep.numerics.volume import bounding_box
 from qsmprep.unwrap.weights import edge_costs
-from qsmprep.volume import bounding_box
 
 
 def voxel_quality(

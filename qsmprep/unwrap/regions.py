@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qsmprep.jit import jit, prange
+from qsmprep.numerics.jit import jit, prange
 from qsmprep.unwrap.growing import LAST_LABEL, OUTSIDE
 
 _TWO_PI = 2 * np.pi

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qsmprep.jit import jit, prange
+from qsmprep.numerics.jit import jit, prange
+from qsmprep.numerics.units import check_echo_times
+from qsmprep.numerics.volume import bounding_box
 from qsmprep.options import check_options, option
-from qsmprep.units import check_echo_times
 from qsmprep.unwrap import Unwrapping, growing, regions
 from qsmprep.unwrap.forest import unwrap_by_forest
 from qsmprep.unwrap.quality import quality_of_edges
 from qsmprep.unwrap.weights import PRESETS, edge_costs
-from qsmprep.volume import bounding_box
 
 _TWO_PI = 2 * np.pi
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qsmprep.jit import jit, prange
+from qsmprep.numerics.jit import jit, prange
 
 PRESETS = ("romeo", "romeo2", "romeo3", "romeo4", "romeo6", "bestpath")
 _TERMS = {

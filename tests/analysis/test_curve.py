@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from qsmprep.analysis.curve import data_misfit, l_curve, penalty
-from qsmprep.dipole import dipole_kernel
-from qsmprep.fourier import irfftn, rfftn
+from qsmprep.numerics.dipole import dipole_kernel
+from qsmprep.numerics.fourier import irfftn, rfftn
 
 VALUES = np.geomspace(1e-4, 1e2, 25)
 

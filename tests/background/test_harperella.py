@@ -5,7 +5,7 @@ import pytest
 from scipy.ndimage import binary_erosion
 
 from qsmprep.background.harperella import HarperellaOptions, SphericalMeans, harperella, known_laplacian
-from qsmprep.operators import sphere_kernel
+from qsmprep.numerics.operators import sphere_kernel
 
 OBLIQUE = (0.3, -0.2, 0.933)
 GEOMETRIES = [(24.0,), (24.0, (1.0, 1.2, 2.0), OBLIQUE)]

@@ -9,7 +9,7 @@ from scipy.sparse.linalg import spsolve
 from qsmprep.background.lbv import LbvOptions, lbv
 from qsmprep.background.multigrid import InteriorLaplacian, interior, peeled, with_border, without_border
 from qsmprep.background.polynomial import subtract_polynomial
-from qsmprep.threads import use_threads
+from qsmprep.numerics.threads import use_threads
 
 OBLIQUE = (0.3, -0.2, 0.933)
 VOXELS = [(1.0, 1.0, 1.0), (1.0, 1.2, 2.0), (3.0, 1.0, 1.0)]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from qsmprep import registry
-from qsmprep.threads import use_threads
+from qsmprep.numerics.threads import use_threads
 
 # Networks are looked at in tests/nets.
 METHODS = tuple(m.name for m in registry.METHODS if m.stage == "background" and not m.needs_network())

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from qsmprep.background.pdf import ExteriorDipoles, PdfOptions, pdf
-from qsmprep.dipole import KINDS, dipole_kernel
-from qsmprep.shim import harmonic_shim
+from qsmprep.numerics.dipole import KINDS, dipole_kernel
+from qsmprep.numerics.shim import harmonic_shim
 
 OBLIQUE = (0.3, -0.2, 0.933)
 GEOMETRIES = [(24.0,), (24.0, (1.0, 1.2, 2.0), OBLIQUE)]

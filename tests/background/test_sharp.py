@@ -6,7 +6,7 @@ from scipy.ndimage import distance_transform_edt
 
 from qsmprep.background.sharp import SharpOptions, sharp
 from qsmprep.background.spheres import Ball, ball_weights
-from qsmprep.fourier import irfftn, rfftn
+from qsmprep.numerics.fourier import irfftn, rfftn
 
 ANISOTROPIC = {"voxel_size_mm": (1.0, 1.2, 2.0), "b0_direction": (0.3, -0.2, 0.933)}
 VOXELS = [(1.0, 1.0, 1.0), (1.0, 1.2, 2.0)]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from qsmprep.background.smv import SmvOptions, smv
-from qsmprep.fourier import irfftn, rfftn
-from qsmprep.operators import sphere_kernel
+from qsmprep.numerics.fourier import irfftn, rfftn
+from qsmprep.numerics.operators import sphere_kernel
 
 ANISOTROPIC = {"voxel_size_mm": (1.0, 1.2, 2.0), "b0_direction": (0.3, -0.2, 0.933)}
 

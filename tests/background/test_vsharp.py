@@ -5,9 +5,9 @@ import pytest
 from scipy.ndimage import distance_transform_edt
 
 from qsmprep.background.vsharp import VsharpOptions, vsharp
-from qsmprep.fourier import irfftn, rfftn
-from qsmprep.operators import sphere_kernel
-from qsmprep.volume import frame_around
+from qsmprep.numerics.fourier import irfftn, rfftn
+from qsmprep.numerics.operators import sphere_kernel
+from qsmprep.numerics.volume import frame_around
 
 ANISOTROPIC = {"voxel_size_mm": (1.0, 1.2, 2.0), "b0_direction": (0.3, -0.2, 0.933)}
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from qsmprep import settings
+from qsmprep.app.regions import ANTS_MISSING, check_atlases, plan_regions
 from qsmprep.bids.query import find_runs
 from qsmprep.bids.segmentation import read_table
 from qsmprep.cli.parser import parse
-from qsmprep.cli.regions import ANTS_MISSING, check_atlases, plan_regions
 
 GRID = np.diag([-1.0, 1.0, 2.0, 1.0])
 OTHER = np.diag([-2.0, 2.0, 2.0, 1.0])
@@ -273,7 +273,7 @@ def atlas_files(tmp_path, dataset):
 
 
 def test_an_atlas_without_ants_is_refused_before_anything_runs(dataset, tmp_path, monkeypatch):
-    from qsmprep.cli import regions
+    from qsmprep.app import regions
 
     monkeypatch.setattr(regions, "find_spec", lambda name: None)
     request, _ = parse([str(dataset.folder), "out", "participant", "--atlas", *atlas_files(tmp_path, dataset)])

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from qsmprep import registry, settings
-from qsmprep.cli import tune
+from qsmprep.app import tuning as tune
+from qsmprep.app.sidecars import scan_behind
 from qsmprep.cli.parser import parse
-from qsmprep.cli.sidecars import scan_behind
 from qsmprep.cli.tools import main
-from qsmprep.dipole import b0_direction_from_affine, dipole_kernel
-from qsmprep.fourier import irfftn, rfftn
+from qsmprep.numerics.dipole import b0_direction_from_affine, dipole_kernel
+from qsmprep.numerics.fourier import irfftn, rfftn
 
 SHAPE = (26, 24, 22)
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])

@@ -4,7 +4,7 @@ import pytest
 from qsmprep.field.linear import linear_field
 from qsmprep.field.nonlinear import NonlinearFieldOptions, increment_to_field, nonlinear_field
 from qsmprep.field.weighted import WeightedFieldOptions, weighted_field
-from qsmprep.threads import use_threads
+from qsmprep.numerics.threads import use_threads
 
 EQUAL = np.array([0.005, 0.011, 0.017, 0.023, 0.029])
 UNEQUAL = np.array([0.004, 0.009, 0.016, 0.021])

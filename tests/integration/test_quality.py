@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from qsmprep.analysis.quality import DEFINITIONS
+from qsmprep.quality.assessment import DEFINITIONS
 
 WORDS = ("--separation", "none", "--inversion", "tkd", "--plugin", "linear", "--skip-bids-validation")
 

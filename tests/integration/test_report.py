@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from qsmprep.cli import application
+from qsmprep.app import application
 from qsmprep.cli.run import main
 from qsmprep.phantom.dataset import simulate
 from qsmprep.phantom.options import SimulationOptions

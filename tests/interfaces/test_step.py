@@ -76,7 +76,7 @@ def test_records_are_plain_json():
 
 
 def test_a_cap_that_was_hit_is_a_warning():
-    from qsmprep.convergence import Convergence
+    from qsmprep.numerics.convergence import Convergence
 
     record = Record("inversion", "x", "X")
     record.add_convergence(Convergence(20, False, (0.5, 0.1), "change", 1.0))

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from qsmprep.dipole import dipole_kernel
-from qsmprep.fourier import fast_shape, irfftn, rfftn
+from qsmprep.numerics.dipole import dipole_kernel
+from qsmprep.numerics.fourier import fast_shape, irfftn, rfftn
 
 NUCLEI = (  # susceptibility in ppm, semi-axes and centre in mm
     (-0.03, (13, 16, 13), (0, 0, 0)),

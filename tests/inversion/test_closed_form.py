@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
-from qsmprep.dipole import dipole_kernel
-from qsmprep.fourier import irfftn, rfftn
 from qsmprep.inversion.closed_form import mean_response
 from qsmprep.inversion.l2 import L2Options, l2, smooth_inverse
 from qsmprep.inversion.rts import lsmr_filter
 from qsmprep.inversion.tikhonov import TikhonovOptions, tikhonov
 from qsmprep.inversion.tkd import TkdOptions, division_filter, tkd
 from qsmprep.inversion.tsvd import TsvdOptions, truncated_inverse, tsvd
-from qsmprep.operators import gradient
-from qsmprep.solvers import lsmr
+from qsmprep.numerics.dipole import dipole_kernel
+from qsmprep.numerics.fourier import irfftn, rfftn
+from qsmprep.numerics.krylov import lsmr
+from qsmprep.numerics.operators import gradient
 
 
 def plain_division(field, mask, voxel_size_mm, b, threshold):

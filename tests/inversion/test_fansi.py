@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from qsmprep.dipole import dipole_kernel
-from qsmprep.fourier import irfftn, rfftn
 from qsmprep.inversion.edges import WEIGHT_KINDS, gradient_weights
 from qsmprep.inversion.fansi import FansiOptions, fansi
 from qsmprep.inversion.inputs import radians_per_ppm
 from qsmprep.inversion.tkd import TkdOptions, tkd
-from qsmprep.operators import gradient, gradient_adjoint
-from qsmprep.spectral import solve_field_and_gradient, solve_gradient_and_known, solve_with_harmonic, spectra
+from qsmprep.numerics.dipole import dipole_kernel
+from qsmprep.numerics.fourier import irfftn, rfftn
+from qsmprep.numerics.operators import gradient, gradient_adjoint
+from qsmprep.numerics.spectral import solve_field_and_gradient, solve_gradient_and_known, solve_with_harmonic, spectra
 
 
 def test_phase_scale_is_one_echo_spacing_or_the_echo_time():

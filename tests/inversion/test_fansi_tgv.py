@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 
-from qsmprep.admm import Penalties, PhaseProblem
-from qsmprep.fourier import irfftn, rfftn
 from qsmprep.inversion.fansi import FansiOptions, fansi
 from qsmprep.inversion.fansi_tgv import FansiTgvOptions, fansi_tgv
 from qsmprep.inversion.tkd import tkd
-from qsmprep.operators import gradient, gradient_adjoint
-from qsmprep.proximal import threshold_rows
-from qsmprep.spectral import spectra
-from qsmprep.symmetric_gradient import symmetric_gradient, symmetric_gradient_adjoint
-from qsmprep.tgv_admm import minimise_generalised_variation, second_order, solve_image_and_vector
-from qsmprep.threads import use_threads
+from qsmprep.numerics.admm import Penalties, PhaseProblem
+from qsmprep.numerics.fourier import irfftn, rfftn
+from qsmprep.numerics.operators import gradient, gradient_adjoint
+from qsmprep.numerics.proximal import threshold_rows
+from qsmprep.numerics.spectral import spectra
+from qsmprep.numerics.symmetric_gradient import symmetric_gradient, symmetric_gradient_adjoint
+from qsmprep.numerics.tgv_admm import minimise_generalised_variation, second_order, solve_image_and_vector
+from qsmprep.numerics.threads import use_threads
 
 H = (1.0, 1.5, 2.0)
 SHAPE = (12, 15, 10)
@@ -88,7 +88,7 @@ def test_slopes_are_kept_where_total_variation_makes_steps():
 
 
 def small_problem(device="cpu"):
-    from qsmprep.fourier import to_device
+    from qsmprep.numerics.fourier import to_device
 
     random = np.random.default_rng(4)
     phase = to_device(random.standard_normal(SHAPE).astype("f4"), device)

@@ -6,7 +6,7 @@ import pytest
 from qsmprep.inversion.hdqsm import HdQsmOptions, discounted, hdqsm
 from qsmprep.inversion.tkd import tkd
 from qsmprep.inversion.tv import TvOptions, tv
-from qsmprep.spectral import spectra
+from qsmprep.numerics.spectral import spectra
 
 
 def test_weights_fall_with_the_residual_and_vanish_where_it_is_largest():

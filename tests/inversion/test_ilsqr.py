@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 
-from qsmprep.dipole import dipole_kernel
-from qsmprep.fourier import irfftn, rfftn
 from qsmprep.inversion.ilsqr import (
     ConeGradient,
     IlsqrOptions,
@@ -19,8 +17,10 @@ from qsmprep.inversion.ilsqr import (
     unknown_of,
 )
 from qsmprep.inversion.tkd import tkd
-from qsmprep.operators import gradient
-from qsmprep.solvers import lsmr
+from qsmprep.numerics.dipole import dipole_kernel
+from qsmprep.numerics.fourier import irfftn, rfftn
+from qsmprep.numerics.krylov import lsmr
+from qsmprep.numerics.operators import gradient
 
 OBLIQUE = (0.3, -0.2, 0.933)
 VOXEL = (1.0, 1.2, 2.0)

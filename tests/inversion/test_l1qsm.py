@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
-from qsmprep import proximal
-from qsmprep.admm import Penalties, PhaseProblem, minimise_total_variation
-from qsmprep.dipole import dipole_kernel
-from qsmprep.fourier import irfftn, rfftn
 from qsmprep.inversion.inputs import radians_per_ppm
 from qsmprep.inversion.l1qsm import L1QsmOptions, l1qsm
 from qsmprep.inversion.tv import TvOptions, tv
-from qsmprep.operators import gradient, gradient_adjoint
-from qsmprep.proximal import fit_phase_l1, threshold_rows
-from qsmprep.spectral import spectra
+from qsmprep.numerics import proximal
+from qsmprep.numerics.admm import Penalties, PhaseProblem, minimise_total_variation
+from qsmprep.numerics.dipole import dipole_kernel
+from qsmprep.numerics.fourier import irfftn, rfftn
+from qsmprep.numerics.operators import gradient, gradient_adjoint
+from qsmprep.numerics.proximal import fit_phase_l1, threshold_rows
+from qsmprep.numerics.spectral import spectra
 
 
 @pytest.mark.parametrize("kind", ["numpy", "torch"])

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from qsmprep.dipole import dipole_kernel
-from qsmprep.fourier import irfftn, rfftn
 from qsmprep.inversion.edges import edge_mask
 from qsmprep.inversion.inputs import radians_per_ppm
 from qsmprep.inversion.medi import MediOptions, medi
 from qsmprep.inversion.medi_core import data_weights, discounted_noise
-from qsmprep.operators import gradient
+from qsmprep.numerics.dipole import dipole_kernel
+from qsmprep.numerics.fourier import irfftn, rfftn
+from qsmprep.numerics.operators import gradient
 
 
 @pytest.mark.parametrize("percentage", [0.3, 0.9])

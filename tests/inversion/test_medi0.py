@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
-from qsmprep.admm import Penalties, PhaseProblem
-from qsmprep.dipole import dipole_kernel
-from qsmprep.fourier import irfftn, rfftn
 from qsmprep.inversion.edges import edge_mask
 from qsmprep.inversion.inputs import radians_per_ppm
 from qsmprep.inversion.medi import MediOptions, medi
 from qsmprep.inversion.medi0 import Medi0Options, UniformRegion, medi0
-from qsmprep.operators import gradient, laplacian_spectrum
-from qsmprep.spectral import solve_field_and_gradient, spectra
-from qsmprep.ventricles import csf_mask
+from qsmprep.masking.ventricles import csf_mask
+from qsmprep.numerics.admm import Penalties, PhaseProblem
+from qsmprep.numerics.dipole import dipole_kernel
+from qsmprep.numerics.fourier import irfftn, rfftn
+from qsmprep.numerics.operators import gradient, laplacian_spectrum
+from qsmprep.numerics.spectral import solve_field_and_gradient, spectra
 
 EXACT = dict(smv_radius=0.0, merit=False)
 

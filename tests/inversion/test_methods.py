@@ -11,7 +11,7 @@ from qsmprep.inversion.medi import MediOptions, medi
 from qsmprep.inversion.medi0 import Medi0Options
 from qsmprep.inversion.rts import RtsOptions, rts
 from qsmprep.inversion.tkd import TkdOptions, tkd
-from qsmprep.threads import use_threads
+from qsmprep.numerics.threads import use_threads
 
 # Networks are looked at in tests/nets.
 METHODS = tuple(

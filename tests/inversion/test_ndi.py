@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from qsmprep.dipole import dipole_kernel
-from qsmprep.fourier import irfftn, rfftn
 from qsmprep.inversion.inputs import radians_per_ppm
 from qsmprep.inversion.ndi import NdiOptions, descend, ndi
 from qsmprep.inversion.tkd import tkd
+from qsmprep.numerics.dipole import dipole_kernel
+from qsmprep.numerics.fourier import irfftn, rfftn
 
 OBLIQUE = (0.3, -0.2, 0.933)
 VOXEL = (1.0, 1.2, 2.0)

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from qsmprep.dipole import dipole_kernel
-from qsmprep.fourier import fast_shape, irfftn, rfftn
 from qsmprep.inversion.star import StarOptions, star
 from qsmprep.inversion.tv import TvOptions, tv
+from qsmprep.numerics.dipole import dipole_kernel
+from qsmprep.numerics.fourier import fast_shape, irfftn, rfftn
 
 
 def test_without_a_strong_source_it_is_total_variation(head):

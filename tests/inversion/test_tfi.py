@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from qsmprep.background.pdf import pdf
-from qsmprep.dipole import dipole_kernel
 from qsmprep.inversion.inputs import radians_per_ppm
 from qsmprep.inversion.medi import MediOptions, medi
 from qsmprep.inversion.tfi import TfiOptions, TotalField, interior_gradients, tfi
+from qsmprep.numerics.dipole import dipole_kernel
+from qsmprep.numerics.shim import harmonic_shim
+from qsmprep.numerics.threads import use_threads
 from qsmprep.phantom.forward import DipoleField
-from qsmprep.shim import harmonic_shim
-from qsmprep.threads import use_threads
 
 OPTIONS = TfiOptions(padding_mm=10.0, max_iterations=120)
 

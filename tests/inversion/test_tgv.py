@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from qsmprep.inversion.tgv import TgvOptions, field_gradients, tgv
-from qsmprep.tgv_primal_dual import dual_step, make_grid, primal_step, stencils, zero_state
-from qsmprep.threads import use_threads
+from qsmprep.numerics.tgv_primal_dual import dual_step, make_grid, primal_step, stencils, zero_state
+from qsmprep.numerics.threads import use_threads
 
 TIMES = np.array([0.006, 0.013, 0.02])
 FREQUENCY = 127.7

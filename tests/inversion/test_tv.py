@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from qsmprep.dipole import dipole_kernel
-from qsmprep.fourier import irfftn, rfftn
 from qsmprep.inversion.inputs import unit_weights
 from qsmprep.inversion.tkd import tkd
 from qsmprep.inversion.tv import TvOptions, linear_total_variation, tv
-from qsmprep.operators import gradient
-from qsmprep.spectral import spectra
+from qsmprep.numerics.dipole import dipole_kernel
+from qsmprep.numerics.fourier import irfftn, rfftn
+from qsmprep.numerics.operators import gradient
+from qsmprep.numerics.spectral import spectra
 
 
 def cost(x, field, weights, dipole, h, lam):
@@ -20,7 +20,7 @@ def cost(x, field, weights, dipole, h, lam):
 
 def primal_dual(field, weights, dipole, h, lam, iterations=2500):
     """The minimum by the algorithm of Chambolle and Pock, in double precision."""
-    from qsmprep.operators import gradient_adjoint
+    from qsmprep.numerics.operators import gradient_adjoint
 
     def forward(x):
         return irfftn(dipole * rfftn(x), x.shape)

@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from qsmprep.dipole import dipole_kernel
-from qsmprep.fourier import irfftn, rfftn
 from qsmprep.nets.adaptation import AdaptOptions, adapt
 from qsmprep.nets.adaptation.case import frugal, make_case
 from qsmprep.nets.adaptation.dann import learn_statistics, other_domain
@@ -18,8 +16,10 @@ from qsmprep.nets.network import Network, build_module, forward
 from qsmprep.nets.spec import Channel, NetworkSpec
 from qsmprep.nets.unet import UnetSpec
 from qsmprep.nets.unrolled import UnrolledSpec
-from qsmprep.threads import use_threads
-from qsmprep.volume import bounding_box
+from qsmprep.numerics.dipole import dipole_kernel
+from qsmprep.numerics.fourier import irfftn, rfftn
+from qsmprep.numerics.threads import use_threads
+from qsmprep.numerics.volume import bounding_box
 
 SHAPE = (25, 24, 22)
 GEOMETRY = {"voxel_size_mm": (1.0, 1.0, 1.0), "b0_direction": (0.0, 0.0, 1.0)}

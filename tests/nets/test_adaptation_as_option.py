@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from qsmprep import registry, settings
-from qsmprep.dipole import dipole_kernel
-from qsmprep.fourier import irfftn, rfftn
+from qsmprep.numerics.dipole import dipole_kernel
+from qsmprep.numerics.fourier import irfftn, rfftn
 from qsmprep.training.synthetic import synthetic_pairs
 
 PHASE = {"centre_frequency_mhz": 127.7, "echo_times_s": np.array([0.005, 0.011])}

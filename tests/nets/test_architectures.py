@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from qsmprep.dipole import dipole_kernel
 from qsmprep.nets.unet import PUBLISHED, Unet, UnetSpec, pack, parameter_count, unpack
 from qsmprep.nets.unrolled import (
     Unrolled,
@@ -14,6 +13,7 @@ from qsmprep.nets.unrolled import (
     modl_forward,
     stored_numbers,
 )
+from qsmprep.numerics.dipole import dipole_kernel
 
 SHAPE = (16, 16, 16)
 
@@ -65,7 +65,7 @@ def test_the_two_unknown_operator_passes_the_adjointness_test():
 
 
 def test_convolution_is_that_of_the_solvers():
-    from qsmprep.fourier import irfftn, rfftn
+    from qsmprep.numerics.fourier import irfftn, rfftn
 
     kernel = dipole_kernel(SHAPE, (1.0, 1.0, 1.0), (0.0, 0.0, 1.0))
     x = np.random.default_rng(0).standard_normal(SHAPE).astype(np.float32)

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from qsmprep.dipole import dipole_kernel
-from qsmprep.fourier import irfftn, rfftn
 from qsmprep.nets import inference
 from qsmprep.nets.compensation import compensate_lattices
 from qsmprep.nets.geometry import network_grid
+from qsmprep.numerics.dipole import dipole_kernel
+from qsmprep.numerics.fourier import irfftn, rfftn
+from qsmprep.numerics.units import hz_to_ppm
 from qsmprep.phantom.head import simulate_head
 from qsmprep.phantom.options import SimulationOptions
-from qsmprep.units import hz_to_ppm
 
 
 @pytest.fixture(scope="module")

@@ -101,8 +101,8 @@ def test_the_rotation_is_the_smallest_one(b0):
 
 
 def test_a_rotated_dipole_field_is_that_of_the_turned_head():
-    from qsmprep.dipole import dipole_kernel
-    from qsmprep.fourier import irfftn, rfftn
+    from qsmprep.numerics.dipole import dipole_kernel
+    from qsmprep.numerics.fourier import irfftn, rfftn
 
     shape, voxel_size_mm, b0 = (48, 44, 52), (1.0, 1.0, 1.0), (0.2, -0.3, 0.93)
     chi = blob(shape, voxel_size_mm, width_mm=3.0)

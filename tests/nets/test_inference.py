@@ -5,18 +5,18 @@ import pytest
 import torch
 
 from qsmprep.background.vsharp import vsharp
-from qsmprep.dipole import dipole_kernel
-from qsmprep.fourier import irfftn, rfftn
 from qsmprep.inversion.tkd import TkdOptions, tkd
 from qsmprep.nets import precision
+from qsmprep.nets.channels.tkd import THRESHOLD, tkd_channel
+from qsmprep.nets.channels.total_field import total_field_channel
 from qsmprep.nets.inference import predict
 from qsmprep.nets.inference_options import InferenceOptions
 from qsmprep.nets.network import Network, build_module
 from qsmprep.nets.spec import Channel, Domain, NetworkSpec
-from qsmprep.nets.tkd_channel import THRESHOLD, tkd_channel
-from qsmprep.nets.total_field_channel import total_field_channel
 from qsmprep.nets.unet import UnetSpec
-from qsmprep.threads import use_threads
+from qsmprep.numerics.dipole import dipole_kernel
+from qsmprep.numerics.fourier import irfftn, rfftn
+from qsmprep.numerics.threads import use_threads
 
 STRAIGHT = {"voxel_size_mm": (1.0, 1.0, 1.0), "b0_direction": (0.0, 0.0, 1.0)}
 

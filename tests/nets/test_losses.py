@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from qsmprep.dipole import dipole_kernel
 from qsmprep.nets.losses import gradient_loss, mean_absolute, model_loss, source_model_loss
 from qsmprep.nets.unrolled import convolve
+from qsmprep.numerics.dipole import dipole_kernel
 
 SHAPE = (8, 9, 10)
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from qsmprep.dipole import dipole_kernel
 from qsmprep.nets.network import build_module, forward
 from qsmprep.nets.spec import Channel, NetworkSpec, from_document, to_document
 from qsmprep.nets.unrolled import Unrolled, UnrolledSpec, convolve
+from qsmprep.numerics.dipole import dipole_kernel
 
 SHAPE = (16, 18, 20)
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from qsmprep.dipole import dipole_kernel
 from qsmprep.inversion.tkd import tkd
 from qsmprep.nets.unrolled import Unrolled, UnrolledSpec, convolve, truncated_division
+from qsmprep.numerics.dipole import dipole_kernel
 
 SHAPE = (24, 24, 24)
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from qsmprep.dipole import KINDS, b0_direction_from_affine, dipole_kernel
-from qsmprep.fourier import irfftn, rfftn
+from qsmprep.numerics.dipole import KINDS, b0_direction_from_affine, dipole_kernel
+from qsmprep.numerics.fourier import irfftn, rfftn
 
 OBLIQUE = (0.3, -0.5, 0.7)
 

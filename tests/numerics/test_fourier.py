@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from qsmprep.fourier import (
+from qsmprep.numerics.fourier import (
     fast_shape,
     frequencies,
     half_shape,
@@ -13,7 +13,7 @@ from qsmprep.fourier import (
     to_device,
     to_numpy,
 )
-from qsmprep.threads import use_threads
+from qsmprep.numerics.threads import use_threads
 
 
 @pytest.mark.parametrize("shape", [(8, 9, 10), (7, 6, 5), (11, 4, 9)])

@@ -5,8 +5,8 @@ import sys
 
 import numpy as np
 
-from qsmprep.jit import jit, prange
-from qsmprep.threads import available_cores, thread_count, use_threads
+from qsmprep.numerics.jit import jit, prange
+from qsmprep.numerics.threads import available_cores, thread_count, use_threads
 
 SCALE = 3.0
 
@@ -53,7 +53,8 @@ def test_thread_bounds_nest_and_end():
 
 def test_importing_a_method_imports_nothing_heavy():
     code = (
-        "import sys, qsmprep.operators, qsmprep.dipole, qsmprep.background.vsharp, qsmprep.background.pdf;"
+        "import sys, qsmprep.numerics.operators, qsmprep.numerics.dipole;"
+        "import qsmprep.background.vsharp, qsmprep.background.pdf;"
         "print([m for m in ('numba', 'scipy', 'torch', 'matplotlib') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from qsmprep.dipole import dipole_kernel
-from qsmprep.fourier import irfftn, rfftn, to_numpy
-from qsmprep.operators import gradient, gradient_adjoint, laplacian_spectrum, sphere_kernel
+from qsmprep.numerics.dipole import dipole_kernel
+from qsmprep.numerics.fourier import irfftn, rfftn, to_numpy
+from qsmprep.numerics.operators import gradient, gradient_adjoint, laplacian_spectrum, sphere_kernel
 
 VOXEL = (1.0, 1.5, 3.0)
 SHAPES = [(8, 10, 12), (7, 9, 11), (1, 4, 5)]

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from qsmprep.operators import gradient
-from qsmprep.symmetric_gradient import symmetric_gradient, symmetric_gradient_adjoint, tensor_inner_product
+from qsmprep.numerics.operators import gradient
+from qsmprep.numerics.symmetric_gradient import symmetric_gradient, symmetric_gradient_adjoint, tensor_inner_product
 
 H = (1.0, 0.8, 1.7)
 

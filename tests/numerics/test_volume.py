@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from qsmprep.volume import bounding_box, frame_around
+from qsmprep.numerics.volume import bounding_box, frame_around
 
 
 def lump(shape=(9, 10, 11)):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from qsmprep.dipole import dipole_kernel
-from qsmprep.fourier import irfftn, rfftn
+from qsmprep.numerics.dipole import dipole_kernel
+from qsmprep.numerics.fourier import irfftn, rfftn
 from qsmprep.orientation.cosmos import CosmosOptions, cosmos
 from qsmprep.orientation.directions import cosmos_condition
 

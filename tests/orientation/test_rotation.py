@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from qsmprep.orientation.registration import register_rigid, resample_inside
 from qsmprep.orientation.rotation import axes_about, rotated_b0, rotation_angle_deg
 from qsmprep.phantom.anatomy import rotation
 from qsmprep.phantom.head import simulate_head
 from qsmprep.phantom.options import SimulationOptions
-from qsmprep.registration import register_rigid, resample_inside
 
 
 def rigid(turn):

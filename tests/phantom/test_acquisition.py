@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from qsmprep.numerics.threads import use_threads
 from qsmprep.phantom import SimulationOptions, simulate_head
 from qsmprep.phantom.scanner import BIPOLAR_PLANE_RAD, block_mean, crop_k_space, shim
-from qsmprep.threads import use_threads
 
 COARSE = SimulationOptions(voxel_size="4", echo_times="0.004,0.012,0.02", peak_snr=0)
 

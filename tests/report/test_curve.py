@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from qsmprep.bids.outputs import sidecar
-from qsmprep.convergence import Convergence
 from qsmprep.interfaces.step import Record
+from qsmprep.numerics.convergence import Convergence
 from qsmprep.report.curve import line_plot
 from qsmprep.report.page import write_subject_report
 from qsmprep.report.record import Curve, parse_run

@@ -7,12 +7,12 @@ import pytest
 import torch
 from scipy.ndimage import binary_erosion
 
-from qsmprep.dipole import dipole_kernel
-from qsmprep.fourier import irfftn, rfftn
+from qsmprep.nets.channels.tkd import tkd_channel
+from qsmprep.nets.channels.vsharp import vsharp_channel
 from qsmprep.nets.network import normalised, physical
 from qsmprep.nets.spec import Channel
-from qsmprep.nets.tkd_channel import tkd_channel
-from qsmprep.nets.vsharp_channel import vsharp_channel
+from qsmprep.numerics.dipole import dipole_kernel
+from qsmprep.numerics.fourier import irfftn, rfftn
 from qsmprep.training.deformation import deformed
 from qsmprep.training.fibres import fibre_tensor, off_diagonal_field
 from qsmprep.training.heads import VOLUMES, training_head

@@ -216,7 +216,7 @@ def test_bestpath_costs_sit_on_their_own_edges():
 
 
 def test_same_bits_for_any_number_of_threads(quadratic):
-    from qsmprep.threads import use_threads
+    from qsmprep.numerics.threads import use_threads
 
     magnitude = np.abs(quadratic) + 1
     results = []

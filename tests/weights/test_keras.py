@@ -10,9 +10,9 @@ import torch
 from scipy.io import savemat
 from scipy.ndimage import correlate
 
-from qsmprep.dipole import dipole_kernel
 from qsmprep.nets.network import forward
 from qsmprep.nets.unrolled import UnrolledSpec, stored_numbers
+from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.weights.keras import PUBLISHED, read_modl
 from qsmprep.weights.store import load_network, save_network
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from qsmprep import registry, settings
-from qsmprep.dipole import dipole_kernel
-from qsmprep.fourier import fast_shape, irfftn, rfftn
 from qsmprep.inversion.tkd import tkd
+from qsmprep.numerics.dipole import dipole_kernel
+from qsmprep.numerics.fourier import fast_shape, irfftn, rfftn
 from qsmprep.weights.store import check_file, load_network, shipped_folder
 
 SHIPPED = sorted(shipped_folder().glob("*.safetensors"))

@@ -3,9 +3,9 @@
 import pytest
 
 from qsmprep import registry, settings
+from qsmprep.app.planning import plan_run, settings_here
 from qsmprep.bids.query import find_runs
 from qsmprep.cli.parser import parse
-from qsmprep.cli.planning import plan_run, settings_here
 from qsmprep.phantom.dataset import simulate
 from qsmprep.phantom.options import SimulationOptions
 from qsmprep.workflows.gre import init_gre_wf

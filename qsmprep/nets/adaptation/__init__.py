@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qsmprep.convergence import Convergence
 from qsmprep.nets.adaptation.options import AdaptOptions
+from qsmprep.numerics.convergence import Convergence
 from qsmprep.options import check_options
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from qsmprep.dipole import dipole_kernel
-from qsmprep.fourier import fast_shape
 from qsmprep.nets.adaptation.data_term import PADDING, DataTerm, data_term, largest_weight_one
 from qsmprep.nets.network import forward
 from qsmprep.nets.spec import NetworkSpec, quantities
-from qsmprep.volume import Frame, bounding_box
+from qsmprep.numerics.dipole import dipole_kernel
+from qsmprep.numerics.fourier import fast_shape
+from qsmprep.numerics.volume import Frame, bounding_box
 
 Box = tuple[slice, slice, slice]
 

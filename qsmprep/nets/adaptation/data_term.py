@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from qsmprep.dipole import dipole_kernel
-from qsmprep.fourier import fast_shape
 from qsmprep.nets.unrolled import convolve
+from qsmprep.numerics.dipole import dipole_kernel
+from qsmprep.numerics.fourier import fast_shape
 
 PADDING = 16  # zeros that keep the periodic images of the sources away, in voxels
 ROUNDING_PPM_MM = 1e-4  # gradient below which the total variation is rounded off

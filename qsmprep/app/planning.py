@@ -1,0 +1,327 @@
+"""From a run of the dataset and the settings to a plan: what `auto` means here, and what was assumed."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from qsmprep import registry
+from qsmprep.app.networks import networks_of
+from qsmprep.app.regions import plan_regions
+from qsmprep.app.request import Request
+from qsmprep.bids.checks import check_spin_echo
+from qsmprep.bids.outputs import KEPT_ENTITIES, run_prefix
+from qsmprep.bids.provenance import software_versions
+from qsmprep.bids.query import find_derivative
+from qsmprep.bids.scans import GreRun, SpinEchoScan, spin_echo_of
+from qsmprep.bids.segmentation import Region, find_region
+from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T
+from qsmprep.relaxometry import spacing_is_equal
+from qsmprep.relaxometry.dictionary import train_positions
+from qsmprep.separation.decompose import LEAST_ECHOES
+from qsmprep.settings import PRESETS, Settings
+from qsmprep.workflows.plan import BrainMaskSource, NetworkFile, RunPlan
+
+DEFAULT_SEPARATION = "chisep-medi"  # the best one with R2 and without, see benchmarks/separation.md
+BUILT_IN_BET = "the built-in BET, as FSL is not installed"
+
+
+def plan_run(
+    run: GreRun,
+    request: Request,
+    settings: Settings,
+    *,
+    threads: int,
+    device: str,
+    spin_echoes: Sequence[SpinEchoScan] = (),
+) -> RunPlan:
+    """Plan one run, with the spin echo scan that belongs to it if there is one.
+
+    Raises
+    ------
+    ValueError : the settings do not fit the run (an echo that does not exist, ARLO on unequal spacing), or the weights
+        of a network are missing or not for that method.
+    """
+    notes: list[str] = []
+    times = _chosen_times(run, settings)
+    image = nib.load(run.files[0])
+    frequency, source = centre_frequency(run, settings)
+    brain_mask = _given_mask(run, request)
+    settings = _resolve_mask(settings, brain_mask, notes.append)
+    settings = _resolve_relaxometry(settings, times, notes.append)
+    scan, scan_notes = _spin_echo(run, settings, spin_echoes, notes.append)
+    settings = _resolve_r2(settings, scan)
+    settings = _resolve_separation(settings, scan, times, notes.append)
+    region = _given_region(run, request, settings)
+    anatomy = plan_regions(run, request, settings)
+    notes += anatomy.notes
+    _check_radii(settings, image)
+    shape = tuple(int(n) for n in image.shape[:3])
+    voxel_size_mm = tuple(float(h) for h in image.header.get_zooms()[:3])
+    networks = networks_of(settings, shape, voxel_size_mm, spin_echo=scan is not None)
+    notes += [f"{stage} by a network with the weights {file.path.name}" for (stage, _), file in networks.items()]
+    if settings.method("phase-offset") != "none" and len(run.echoes) == 1:
+        notes.append("A single echo: its phase offset cannot be removed")
+    if _assumes_no_offset(run, settings):
+        notes.append(
+            "Phase offsets are not removed, while unwrapping in time assumes there are none (--romeo-individual)"
+        )
+    folded = [f"{entity}-{label}" for entity, label in run.entities.items() if entity not in KEPT_ENTITIES]
+    if folded:
+        notes.append(f"{', '.join(folded)} of the input's name is folded into acq, as a field map may not have it")
+    b0_direction = settings.steps["input"].b0_vector()
+    notes.append(f"B0 direction: {'as the user gave it' if b0_direction else 'from the affine'}")
+    return RunPlan(
+        run=run,
+        prefix=run_prefix(run.subject, run.session, run.entities),
+        settings=settings,
+        output_dir=request.output_dir,
+        bids_dir=request.bids_dir,
+        shape=shape,
+        n_echoes=len(run.echoes),
+        echo_times_s=times,
+        centre_frequency_mhz=frequency,
+        frequency_source=source,
+        threads=threads,
+        device=device,
+        software=software_versions(),
+        b0_direction=b0_direction,
+        brain_mask=brain_mask,
+        reference_region=region,
+        anatomy=anatomy,
+        networks=networks,
+        spin_echo=scan,
+        spin_echo_notes=tuple(f"{note}." for note in scan_notes),
+        notes=tuple(f"{note}." for note in notes),
+    )
+
+
+def centre_frequency(run: GreRun, settings: Settings) -> tuple[float, str]:
+    """The scanner's centre frequency in MHz and how it is known: recorded, else nominal from the field strength."""
+    if run.imaging_frequency_mhz:
+        return run.imaging_frequency_mhz, "ImagingFrequency of the sidecar"
+    strength, source = run.field_strength_t, "MagneticFieldStrength of the sidecar"
+    if strength is None:
+        strength, source = settings.steps["input"].field_strength, "--field-strength"
+    if strength is None:
+        raise ValueError(f"{run.name}: the field strength is unknown; give --field-strength.")
+    return GYROMAGNETIC_RATIO_MHZ_PER_T * strength, f"nominal, from {source} {strength:g} T"
+
+
+def choose_device(wanted: str) -> tuple[str, str]:
+    """The device solvers run on, and why; torch is only asked where the machine has an NVIDIA driver."""
+    if wanted == "cpu":
+        return "cpu", "as asked"
+    has_driver = Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidia0").exists()
+    if has_driver:
+        import torch
+
+        if torch.cuda.is_available():
+            return "cuda", torch.cuda.get_device_name(0)
+    if wanted == "cuda":
+        raise ValueError("--device cuda: no CUDA device is usable here; take --device cpu, or check the driver.")
+    return "cpu", "no usable GPU"
+
+
+def settings_here(settings: Settings) -> Settings:
+    """The settings with `--mask auto` replaced by what it means on this machine, so that the record is exact."""
+    if settings.method("mask") != "auto":
+        return settings
+    return settings.with_method("mask", "fsl-bet" if shutil.which("bet") else "bet")
+
+
+def _chosen_times(run: GreRun, settings: Settings) -> tuple[float, ...]:
+    times = tuple(echo.echo_time_s for echo in run.echoes)
+    chosen = settings.steps["input"].echo_numbers()
+    if chosen is None:
+        return times
+    if chosen[-1] > len(times):
+        raise ValueError(f"{run.name}: --echoes asks for echo {chosen[-1]}, but there are {len(times)}.")
+    return tuple(times[number - 1] for number in chosen)
+
+
+def _assumes_no_offset(run: GreRun, settings: Settings) -> bool:
+    """Whether later echoes are unwrapped in proportion to echo time although their common offset was left in."""
+    follows_time = settings.method("unwrapping") == "romeo" and settings.method("echo-combination") != "nonlinear-fit"
+    individual = settings.options_of("unwrapping", "romeo").individual
+    return settings.method("phase-offset") == "none" and len(run.echoes) > 1 and follows_time and not individual
+
+
+def _given_mask(run: GreRun, request: Request) -> BrainMaskSource | None:
+    if request.mask_file is not None:
+        return BrainMaskSource(request.mask_file.absolute(), f"{request.mask_file.name}, given by the user")
+    for name, folder in request.derivatives:
+        path = find_derivative(folder, run, suffix="mask", desc="brain")
+        if path is not None:
+            return BrainMaskSource(path, f"{path.name} of the derivatives {name}")
+    return None
+
+
+def _check_radii(settings: Settings, image: nib.spatialimages.SpatialImage) -> None:
+    """Refuse a sphere that no mask on these images can hold."""
+    edges = [n * float(h) for n, h in zip(image.shape[:3], image.header.get_zooms()[:3], strict=True)]
+    voxel = float(min(image.header.get_zooms()[:3]))
+    for stage in ("background", "inversion"):
+        for method in settings.methods[stage]:
+            options = settings.options_of(stage, method)
+            for field in dataclasses.fields(options) if options is not None else ():
+                if not field.name.endswith("radius") or field.name == "max_radius":  # V-SHARP takes smaller ones then
+                    continue
+                unit = getattr(options, "radius_unit", field.metadata["unit"])
+                length = voxel if unit.startswith("voxel") else 1.0
+                largest = min(edges) / 2 / length
+                if (radius := getattr(options, field.name)) > largest:
+                    flag = f"--{method}-{field.name.replace('_', '-')}"
+                    raise ValueError(f"{flag} is {radius:g} {unit}, more than half of the images' smallest edge: "
+                                     f"allowed is [{field.metadata['low']:g}, {largest:g}] {unit}.")  # fmt: skip
+
+
+def _given_region(run: GreRun, request: Request, settings: Settings) -> Region | None:
+    """The reference region of a segmentation: the file given by the user, else one of the derivatives."""
+    options = settings.steps["reference"]
+    if options.region == "csf" and settings.method("relaxometry") == "none":
+        raise ValueError("--reference csf needs R2*, so several echoes and no --relaxometry none.")
+    if options.region != "segmentation":
+        return None
+    if options.label is None:
+        raise ValueError("--reference segmentation: say which label by --reference-label.")
+    if request.segmentation_file is not None:
+        return find_region(request.segmentation_file.absolute(), options.label)
+    for _, folder in request.derivatives:
+        path = find_derivative(folder, run, suffix="dseg", desc=None)
+        if path is not None:
+            return find_region(path, options.label)
+    raise ValueError(f"{run.name}: --reference segmentation, but there is no segmentation of it; give "
+                     "--segmentation-file, or --derivatives with a dseg image on the grid of the images.")  # fmt: skip
+
+
+def _resolve_mask(settings: Settings, given: BrainMaskSource | None, note: Callable[[str], None]) -> Settings:
+    if given is not None or settings.method("mask") not in ("auto", "fsl-bet"):
+        return settings
+    if settings.method("mask") == "fsl-bet" and not shutil.which("bet"):
+        raise ValueError("--mask fsl-bet: no program `bet` on the PATH; install FSL, or take --mask bet.")
+    here = settings_here(settings)
+    if here is not settings:
+        uses_fsl = here.method("mask") == "fsl-bet"
+        note(f"Brain extraction by {'FSL BET, found on the PATH' if uses_fsl else BUILT_IN_BET}")
+    return here
+
+
+def _resolve_relaxometry(settings: Settings, times: tuple[float, ...], note: Callable[[str], None]) -> Settings:
+    wanted = settings.method("relaxometry")
+    arlo_applies = len(times) >= 3 and spacing_is_equal(times)
+    if len(times) < 2:
+        if wanted != "none":
+            note("A single echo: no relaxation map")
+        return settings.with_method("relaxometry", "none")
+    if wanted == "arlo" and not arlo_applies:
+        raise ValueError("--relaxometry arlo needs three or more equally spaced echoes; take log-linear.")
+    if wanted != "auto":
+        return settings
+    if not arlo_applies:
+        note("R2* by weighted log-linear fit, as ARLO needs three or more equally spaced echoes")
+    return settings.with_method("relaxometry", "arlo" if arlo_applies else "log-linear")
+
+
+def _spin_echo(
+    run: GreRun, settings: Settings, scans: Sequence[SpinEchoScan], note: Callable[[str], None]
+) -> tuple[SpinEchoScan | None, list[str]]:
+    """The spin echo scan that gives R2, and what was decided about it.
+
+    A scan that cannot be used is left out with a note, unless a method for it was asked for.
+    """
+    wanted = settings.method("r2")
+    if wanted == "none" or settings.method("relaxometry") == "none":
+        if wanted not in ("auto", "none"):
+            raise ValueError(f"{run.name}: --r2 {wanted} needs R2* too, so several gradient echoes and a relaxometry.")
+        return None, []
+    scan, remark = spin_echo_of(run, scans)
+    if scan is None:
+        if wanted != "auto":
+            raise ValueError(f"{run.name}: --r2 {wanted}, but there is no spin echo scan (MESE) of sub-{run.subject}.")
+        return None, []
+    problems = check_spin_echo(scan)
+    errors = [str(problem) for problem in problems if problem.severity == "error"]
+    if not errors and wanted != "mono-exponential":
+        try:
+            train_positions(np.array(scan.echo_times_s))
+        except ValueError as error:
+            errors = [str(error)]
+    if errors:
+        if wanted != "auto":
+            raise ValueError(errors[0])
+        note(f"The spin echo scan {scan.name} is not used: {errors[0]}")
+        return None, []
+    remarks = [f"R2 from the spin echo scan {scan.name}", *([remark] if remark else [])]
+    return scan, remarks + [problem.found for problem in problems]
+
+
+def _resolve_r2(settings: Settings, scan: SpinEchoScan | None) -> Settings:
+    wanted = settings.method("r2")
+    return settings.with_method("r2", "none" if scan is None else "epg" if wanted == "auto" else wanted)
+
+
+def _resolve_separation(
+    settings: Settings, scan: SpinEchoScan | None, times: tuple[float, ...], note: Callable[[str], None]
+) -> Settings:
+    wanted = settings.method("separation")
+    if settings.method("relaxometry") == "none":
+        if wanted not in ("none", *PRESETS[settings.pipeline]["separation"]["method"]):
+            raise ValueError(f"--separation {wanted} needs R2*, so several echoes and no --relaxometry none.")
+        if wanted != "none":
+            note("Sources are not separated, as there is no R2*")
+        return settings.with_method("separation", "none")
+    if wanted == "decompose":
+        if len(times) < LEAST_ECHOES:
+            raise ValueError(f"--separation decompose needs {LEAST_ECHOES} echoes or more; there are {len(times)}.")
+        if settings.method("echo-combination") == "nonlinear-fit":
+            raise ValueError("--separation decompose needs each echo unwrapped, which --echo-combination nonlinear-fit "
+                             "does not do; take weighted or linear-fit.")  # fmt: skip
+        if registry.find("background", settings.method("background")).needs_network():
+            raise ValueError("--separation decompose removes the background of each echo, which "
+                             f"{settings.method('background')} cannot; choose another --background.")  # fmt: skip
+    if wanted != "auto":
+        return settings
+    note(f"Sources are separated with {'R2 of spin echoes' if scan else 'gradient echoes alone, which is approximate'}")
+    return settings.with_method("separation", DEFAULT_SEPARATION)
+
+
+def planned_record(plan: RunPlan) -> list[dict]:
+    """Steps as they are planned, before anything ran: for the methods text of --boilerplate-only and --dry-run."""
+    from qsmprep.interfaces.step import Record, parameters
+
+    records = [Record("input", "prepare", "scaling to radians by rule", notes=list(plan.notes))]
+    for stage in registry.STAGES:
+        for name in plan.settings.methods[stage]:
+            if name == "none" or (stage == "phase-offset" and plan.n_echoes == 1):
+                continue
+            options = plan.settings.options_of(stage, name)
+            if stage == "mask" and plan.brain_mask is not None:
+                records.append(Record(stage, "imported", "given mask", notes=[plan.brain_mask.origin]))
+            elif name == "fsl-bet":
+                records.append(Record(stage, name, "FSL BET", ["smith2002"], parameters(options)))
+            else:
+                method = registry.find(stage, name)
+                record = Record(stage, name, method.title, list(method.citations), parameters(options))
+                record.facts |= _planned_network(plan.networks.get((stage, name)))
+                records.append(record)
+    for step in ("reliable-mask", "background-mask", "weights", "reference"):
+        options = plan.settings.steps[step]
+        records.append(Record(step, step, step.replace("-", " "), [], parameters(options)))
+    return [dataclasses.asdict(record) for record in records]
+
+
+def _planned_network(weights: NetworkFile | None) -> dict[str, str]:
+    """What the card of a step's weights says; nothing for a step without a network."""
+    if weights is None:
+        return {}
+    from qsmprep.interfaces.step import network_facts
+    from qsmprep.weights.card import read_card
+
+    card = read_card(weights.card)
+    return network_facts(weights.path, card.spec.name, card.document)

@@ -1,0 +1,165 @@
+"""From the command line to the segmentations and atlases that a run's maps are measured in, checked."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from qsmprep.app.request import Request
+from qsmprep.bids.anatomy import Anatomy, Atlas, Candidate, Segmentation, find_segmentations, find_t1w
+from qsmprep.bids.freesurfer import LABEL_NAMES
+from qsmprep.bids.images import Header, read_header
+from qsmprep.bids.scans import GreRun
+from qsmprep.bids.segmentation import LabelImage, inherited_table, read_labels, read_table, unnamed
+from qsmprep.settings import Settings
+
+ANTS_MISSING = "--atlas needs ANTs, which is not installed: pip install qsmprep[atlas]. See docs/regions.md."
+
+
+def check_atlases(request: Request) -> None:
+    """Refuse atlases that cannot be used, before anything runs. Raises ValueError with what is wrong and the remedy."""
+    if not request.atlases:
+        return
+    if "ants" not in sys.modules and find_spec("ants") is None:
+        raise ValueError(ANTS_MISSING)
+    labels = [_atlas(*paths).label for paths in request.atlases]
+    if len(set(labels)) < len(labels):
+        raise ValueError(f"--atlas: {' and '.join(labels)} would bear one name; rename one of the images.")
+
+
+def plan_regions(run: GreRun, request: Request, settings: Settings) -> Anatomy:
+    """Segmentations, atlases and the T1w image of a run.
+
+    Raises
+    ------
+    ValueError : a file that the user named (--segmentation-file, --atlas) cannot be used. Of a derivative, a file that
+        cannot be used is left out with a warning: it must not cost the maps.
+    """
+    options = settings.steps["roi"]
+    if not options.values:
+        return Anatomy()
+    header = read_header(run.files[0])
+    t1w, note = find_t1w(request.bids_dir, run, _t1w_filter(request.filter_file))
+    usable_t1w, warnings = (t1w, []) if t1w is None else _checked_t1w(t1w, header)
+    candidates, problems = find_segmentations(request.derivatives, run, request.bids_dir)
+    warnings += [str(problem) for problem in problems]
+    registered = usable_t1w is not None and options.registration
+    found: list[Segmentation] = []
+    for candidate in candidates:
+        try:
+            found.append(_segmentation(candidate, header, registered=registered))
+        except ValueError as error:
+            warnings.append(f"{error} Regional values are made without it.")
+    if request.segmentation_file is not None:
+        path = request.segmentation_file.absolute()
+        given = Candidate(f"file-{_stem(path)}", path, path.parent, gradient_echo=True)
+        found.append(_segmentation(given, header, registered=False))
+    atlases = tuple(_atlas(*paths) for paths in request.atlases)
+    _check_names([item.label for item in (*found, *atlases)])
+    notes = [f"Regional values in {item.label}: {'; '.join(item.notes)}" for item in (*found, *atlases)]
+    anatomy = Anatomy(tuple(found), atlases, usable_t1w, tuple(notes), tuple(warnings))
+    return replace(anatomy, notes=(note, *notes)) if anatomy.needs_t1w and note else anatomy
+
+
+def _segmentation(candidate: Candidate, header: Header, *, registered: bool) -> Segmentation:
+    """A candidate with its names and how it comes onto the grid. Raises ValueError for one that cannot be used."""
+    image = read_labels(candidate.path)
+    table = inherited_table(candidate.path, candidate.root)
+    present = image.present
+    if table is not None:
+        names, origin = {index: name for index, name in read_table(table).items() if index}, f"names of {table.name}"
+    elif candidate.freesurfer:
+        names = {index: LABEL_NAMES[index] for index in present if index in LABEL_NAMES}
+        origin = "names of FreeSurfer's labels"
+    else:
+        names, origin = {}, f"no table of labels (index, name) beside it: add {_stem(candidate.path)}.tsv"
+    missing = unnamed(present, names)
+    notes = [candidate.path.name, origin]
+    notes += [f"named by their number: {missing}"] if missing else []
+    placement = _placement(candidate, image, header, registered=registered)
+    notes += [candidate.note] if candidate.note else []
+    named = {**names, **{index: str(index) for index in present if index not in names}}
+    return Segmentation(candidate.label, candidate.path, named, placement, tuple(notes))
+
+
+def _placement(candidate: Candidate, image: LabelImage, header: Header, *, registered: bool) -> str:
+    if image.labels.shape == header.grid and _largest_shift(image, header) < 0.1:
+        return "grid"
+    if not (image.oriented and header.oriented):
+        path = header.path if image.oriented else candidate.path
+        raise ValueError(
+            f"{path}: the header does not say how the image lies in the scanner, so {candidate.path.name} cannot be "
+            "laid over the maps. Mend the header, or give it on the grid of the images."
+        )
+    return "t1w" if registered and not candidate.gradient_echo else "scanner"
+
+
+def _largest_shift(image: LabelImage, header: Header) -> float:
+    """Largest distance between the corners of two grids, in voxels of the finest edge."""
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in header.grid])).reshape(3, -1)
+    moved = (image.affine - header.affine)[:3] @ np.vstack([corners, np.ones(corners.shape[1])])
+    return float(np.linalg.norm(moved, axis=0).max() / np.linalg.norm(header.affine[:3, :3], axis=0).min())
+
+
+def _checked_t1w(path: Path, header: Header) -> tuple[Path | None, list[str]]:
+    """The T1w image if it can be registered, else why not."""
+    found = read_header(path)
+    if not isinstance(found, Header):
+        return None, [f"{found} The T1w image is not used."]
+    if len(found.grid) != 3 or not found.oriented or not header.oriented:
+        what = "not one volume" if len(found.grid) != 3 else "no orientation in the header of it or of the run"
+        return None, [f"{path}: {what}, so segmentations are laid over the maps by their affines. Convert it again."]
+    return path, []
+
+
+@lru_cache
+def _atlas(image: Path, table: Path, template: Path) -> Atlas:
+    """An atlas, its three files checked."""
+    for path in (image, table, template):
+        if not path.is_file():
+            raise ValueError(f"--atlas {path}: no such file. Give --atlas IMAGE LABELS.tsv TEMPLATE.")
+    labels = read_labels(image)
+    names = {index: name for index, name in read_table(table).items() if index}
+    if not labels.oriented:
+        raise ValueError(f"--atlas {image}: the header does not say how the image lies (qform_code and sform_code are "
+                         "0). Mend it.")  # fmt: skip
+    header = read_header(template)
+    if not isinstance(header, Header):
+        raise ValueError(f"--atlas {header}")
+    values = np.asanyarray(nib.load(template).dataobj)
+    if len(header.grid) != 3 or not header.oriented or not np.isfinite(values).all() or not np.ptp(values) > 0:
+        raise ValueError(f"--atlas {template}: a template is one volume with contrast, finite and with an orientation.")
+    missing = unnamed(labels.present, names)
+    notes = [f"{image.name} by its template {template.name}", f"names of {table.name}"]
+    notes += [f"named by their number: {missing}"] if missing else []
+    named = {**names, **{index: str(index) for index in labels.present if index not in names}}
+    return Atlas(f"atlas-{_stem(image)}", image.absolute(), named, template.absolute(), tuple(notes))
+
+
+def _check_names(labels: Sequence[str]) -> None:
+    """Two segmentations must not write one file."""
+    plain = [re.sub("[^0-9A-Za-z]", "", label).lower() for label in labels]
+    for number, name in enumerate(plain):
+        if name in plain[:number]:
+            rival = labels[plain.index(name)]
+            raise ValueError(
+                f"The segmentations {rival} and {labels[number]} would bear one name; give the derivatives other names."
+            )
+
+
+def _t1w_filter(path: Path | None) -> dict | None:
+    """What --bids-filter-file says of the T1w image; the file itself was checked before."""
+    return None if path is None else json.loads(path.read_text("utf-8")).get("t1w")
+
+
+def _stem(path: Path) -> str:
+    return path.name.partition(".nii")[0].partition(".mgz")[0]

@@ -1,0 +1,233 @@
+"""Choose a parameter of an inversion on one run, by the L-curve or against a truth."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from qsmprep import registry
+from qsmprep.options import check_options, option_type
+
+if TYPE_CHECKING:
+    from qsmprep.analysis.curve import LCurve
+
+# Method -> the option that weighs its regularisation. One that is not here takes the first of USUAL_OPTIONS it has.
+DEFAULT_OPTIONS: Mapping[str, str] = {
+    "fansi": "alpha1",
+    "medi": "data_weight",
+    "rts": "mu",
+    "tkd": "threshold",
+    "tsvd": "threshold",
+    "l2": "regularisation",
+    "tikhonov": "regularisation",
+    "ndi": "max_iterations",
+}
+USUAL_OPTIONS = ("alpha1", "data_weight", "regularisation", "regularisation_weight", "alpha", "mu", "threshold")
+# What the method penalises; total variation where it is not here.
+NORMS: Mapping[str, str] = {"l2": "l2", "tikhonov": "image", "tkd": "image", "tsvd": "image", "ndi": "image"}
+# Options that keep their ratio to the tuned one: penalty parameters that only set the pace, weights that belong to it.
+FOLLOWERS: Mapping[str, tuple[str, ...]] = {"alpha1": ("mu1", "alpha0", "mu0")}
+SPREAD = 30.0  # the default range goes from the default value over this to the default value times this
+# Where that range would miss the corner: the default of RTS trusts the first step fully.
+RANGES: Mapping[tuple[str, str], tuple[float, float]] = {("rts", "mu"): (10.0, 1e5)}
+RULES = ("corner", "inflection")
+REMEDY = "Give images of one run of qsmprep, or resample the truth to the field map's grid."
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One value that was tried: misfit, penalty, error in percent (NaN without a truth), and how the solver ended."""
+
+    value: float
+    misfit: float
+    penalty: float
+    error: float
+    iterations: int
+    converged: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the candidates led to.
+
+    Attributes
+    ----------
+    method, option, value : the chosen value of a method's option.
+    reason : by which rule, in words.
+    norm : what was measured as penalty.
+    candidates : in ascending order of the value.
+    curve : None where there are too few candidates for one.
+    followers : options that were set along with it.
+    warnings : what makes the choice doubtful.
+    """
+
+    method: str
+    option: str
+    value: float
+    reason: str
+    norm: str
+    candidates: tuple[Candidate, ...]
+    curve: LCurve | None
+    followers: Mapping[str, float]
+    warnings: tuple[str, ...]
+
+
+def tunable() -> tuple[str, ...]:
+    """Inversions with a parameter to tune; networks have none."""
+    return tuple(m.name for m in registry.METHODS if m.stage == "inversion" and not m.needs_network())
+
+
+def default_option(method: registry.Method) -> str:
+    """The option that weighs a method's regularisation."""
+    known = {field.name for field in dataclasses.fields(method.options_type())}
+    for name in (DEFAULT_OPTIONS.get(method.name), *USUAL_OPTIONS):
+        if name in known:
+            return name
+    raise ValueError(f"Which option of {method.name}? Give --option, one of {', '.join(sorted(known))}.")
+
+
+def values_to_try(base: Any, option: str, start: float | None, stop: float | None, steps: int) -> list[float]:
+    """Values of an option, evenly spaced in logarithm, within its range; ValueError for an option that has none."""
+    import numpy as np
+
+    facts = {field.name: field.metadata for field in dataclasses.fields(base)}
+    kinds = {name: option_type(type(base), name) for name in facts}
+    numeric = sorted(name for name, kind in kinds.items() if kind in (int, float))
+    if option not in numeric:
+        raise ValueError(f"--option {option}: choose one of {', '.join(numeric)}.")
+    middle = getattr(base, option)
+    if (start is None or stop is None) and not middle:
+        raise ValueError(f"{option} has no default to start from: give --from and --to.")
+    low, high = facts[option].get("low"), facts[option].get("high")
+    first = max(middle / SPREAD, low or 0) if start is None else start
+    last = min(middle * SPREAD, np.inf if high is None else high) if stop is None else stop
+    if not (0 < first < last < np.inf) or steps < 2:
+        raise ValueError(f"--from {first:g} --to {last:g} --steps {steps}: give 0 < FROM < TO and two steps or more.")
+    values = np.geomspace(first, last, steps)
+    values[[0, -1]] = first, last  # exactly, so that the end of an allowed range is allowed
+    chosen = sorted({round(float(v)) for v in values} if kinds[option] is int else set(map(float, values)))
+    for value in (chosen[0], chosen[-1]):
+        check_options(dataclasses.replace(base, **{option: value}))
+    return chosen
+
+
+def read_inputs(arguments: argparse.Namespace, method: registry.Method) -> tuple[dict[str, Any], Any]:
+    """What the method is called with, by parameter name, and the truth or None."""
+    from qsmprep.app.sidecars import scan_behind
+    from qsmprep.app.volumes import read_on_one_grid
+    from qsmprep.numerics.units import hz_to_ppm
+
+    scan = scan_behind(arguments.field)
+    if scan.units not in ("", "Hz"):
+        raise ValueError(f"{arguments.field} is in {scan.units} by its sidecar; give the tissue field in Hz.")
+    frequency = arguments.centre_frequency or scan.centre_frequency_mhz
+    if frequency is None or not frequency > 0:
+        raise ValueError(f"{arguments.field}: no sidecar tells the centre frequency; give --centre-frequency in MHz.")
+    times = _numbers(arguments.echo_times, "--echo-times") or scan.echo_times_s
+    if not times and "echo_times_s" in method.required():
+        raise ValueError(f"{arguments.field}: no sidecar tells the echo times; give --echo-times in seconds.")
+    b0 = _numbers(arguments.b0_direction, "--b0-direction")
+    if b0 and (len(b0) != 3 or not any(b0)):
+        raise ValueError(f"--b0-direction {arguments.b0_direction}: give three numbers as 0,0,1.")
+    names = {"field": arguments.field, "mask": arguments.mask, "magnitude": arguments.magnitude,
+             "weights": arguments.weights, "truth": arguments.truth}  # fmt: skip
+    volumes, grid = read_on_one_grid({name: path for name, path in names.items() if path is not None}, REMEDY)
+    inputs = {
+        "field_ppm": hz_to_ppm(volumes["field"], frequency),
+        "mask": volumes["mask"] != 0,
+        "voxel_size_mm": grid.voxel_size_mm,
+        "b0_direction": b0 or grid.b0_direction,
+        "centre_frequency_mhz": frequency,
+        "echo_times_s": times or None,
+        "magnitude": volumes.get("magnitude"),
+        "weights": volumes.get("weights"),
+    }
+    return {name: value for name, value in inputs.items() if value is not None}, volumes.get("truth")
+
+
+def try_values(
+    method: registry.Method,
+    base: Any,
+    option: str,
+    values: Sequence[float],
+    inputs: Mapping[str, Any],
+    truth: Any,
+    device: str,
+):
+    """Invert with each value, and measure. Yields a Candidate each and tells of it."""
+    from qsmprep.analysis.curve import data_misfit, penalty
+    from qsmprep.analysis.voxelwise import demeaned_rmse
+
+    grid = {"voxel_size_mm": inputs["voxel_size_mm"]}
+    weights = inputs.get("weights", inputs.get("magnitude")) if "weights" in method.inputs() else None
+    for number, value in enumerate(values, 1):
+        options = dataclasses.replace(base, **{option: value}, **followers(base, option, value))
+        check_options(options)
+        result = method.run(options, device=device, **inputs)
+        inside, end = result.mask, result.convergence
+        error = float("nan") if truth is None else demeaned_rmse(result.chi_ppm[inside], truth[inside])
+        misfit = data_misfit(
+            result.chi_ppm, inputs["field_ppm"], inside, b0_direction=inputs["b0_direction"], weights=weights, **grid
+        )
+        size = penalty(result.chi_ppm, inside, norm=norm_of(method.name), **grid)
+        told = "" if truth is None else f", error {error:.4g} %"
+        print(f"[{number}/{len(values)}] {option} {value:.4g}: misfit {misfit:.4g}, penalty {size:.4g}{told}, "
+              f"{end.iterations} iterations, {end.seconds:.1f} s", flush=True)  # fmt: skip
+        yield Candidate(value, misfit, size, error, end.iterations, end.converged, end.seconds)
+
+
+def norm_of(method: str) -> str:
+    """What is measured as a method's penalty."""
+    return NORMS.get(method, "l1")
+
+
+def followers(base: Any, option: str, value: float) -> dict[str, float]:
+    """Options that keep their ratio to the tuned one, with their values for it."""
+    return {
+        name: getattr(base, name) * value / getattr(base, option)
+        for name in FOLLOWERS.get(option, ())
+        if getattr(base, name, None)
+    }
+
+
+def choose(method: str, base: Any, option: str, candidates: Sequence[Candidate], rule: str) -> Choice:
+    """The value that the candidates lead to: of least error where errors are known, else by the L-curve."""
+    import numpy as np
+
+    from qsmprep.analysis.curve import l_curve
+
+    values, misfits, penalties, errors = np.transpose([(c.value, c.misfit, c.penalty, c.error) for c in candidates])
+    curve, warnings = None, []
+    if values.size >= 5 and (misfits > 0).all() and (penalties > 0).all():
+        curve = l_curve(values, misfits, penalties)
+    if np.isfinite(errors).all():
+        best = int(np.argmin(errors))
+        chosen, reason = float(values[best]), f"least error of {values.size} values, {errors[best]:.4g} %"
+        if best in (0, values.size - 1):
+            warnings.append("The least error lies at an end of the range: widen it.")
+    elif curve is None:
+        raise ValueError("The maps leave no misfit or are flat, so there is no L-curve; try another range.")
+    else:
+        warnings += curve.warnings
+        chosen, reason = curve.corner, "largest curvature of the L-curve"
+        if rule == "inflection" and curve.inflection is not None:
+            chosen, reason = curve.inflection, "zero curvature of the L-curve before its corner"
+        elif rule == "inflection":
+            warnings.append("The L-curve has no point of zero curvature before its corner: the corner was taken.")
+    unfinished = sum(not candidate.converged for candidate in candidates)
+    if unfinished:
+        warnings.append(f"{unfinished} of {values.size} inversions stopped at the cap on iterations.")
+    chosen = round(chosen) if option_type(type(base), option) is int else float(f"{chosen:.4g}")
+    along = {name: float(f"{number:.4g}") for name, number in followers(base, option, chosen).items()}
+    return Choice(method, option, chosen, reason, norm_of(method), tuple(candidates), curve, along, tuple(warnings))
+
+
+def _numbers(text: str | None, flag: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise ValueError(f"{flag} {text}: give numbers separated by commas.") from None

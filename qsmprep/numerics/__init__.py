@@ -1,0 +1,1 @@
+"""Mathematics that the steps share: transforms, operators, solvers, compiled loops, units."""

@@ -1,0 +1,60 @@
+"""Compiled loops that cost nothing until they are called.
+
+Importing numba takes a third of a second, which `qsmprep --help` should not pay. `@jit` therefore compiles a
+function the first time it is called. Decorated functions of one module may call each other. Use this module's
+`prange`; it becomes numba's parallel range when compiled.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+from qsmprep.numerics.threads import thread_count
+
+prange = range
+
+
+class CompiledLoop:
+    """A function that numba compiles (and caches on disk) on its first call."""
+
+    def __init__(self, function: FunctionType, options: dict[str, Any]):
+        functools.update_wrapper(self, function)
+        self._function = function
+        self._options = options
+        self._dispatcher = None
+
+    @property
+    def dispatcher(self):
+        """numba's dispatcher of this function, made on first use."""
+        if self._dispatcher is None:
+            import numba
+
+            names = dict(self._function.__globals__, prange=numba.prange)
+            for name in self._function.__code__.co_names:
+                if isinstance(names.get(name), CompiledLoop):
+                    names[name] = names[name].dispatcher
+            copy = FunctionType(self._function.__code__, names, self._function.__name__, self._function.__defaults__)
+            copy.__qualname__ = self._function.__qualname__
+            copy.__module__ = self._function.__module__
+            try:
+                self._dispatcher = numba.njit(cache=True, **self._options)(copy)
+            except RuntimeError:  # no folder to cache in can be written, as in a read-only container
+                self._dispatcher = numba.njit(**self._options)(copy)
+        return self._dispatcher
+
+    def __call__(self, *args):
+        """Run the compiled function, within the threads in force."""
+        dispatcher = self.dispatcher
+        if self._options.get("parallel"):
+            import numba
+
+            numba.set_num_threads(min(thread_count(), numba.config.NUMBA_NUM_THREADS))
+        return dispatcher(*args)
+
+
+def jit(**options: Any) -> Callable[[FunctionType], CompiledLoop]:
+    """Decorate a function to be compiled on first call; `options` are numba.njit's (parallel, fastmath, ...)."""
+    return lambda function: CompiledLoop(function, options)

@@ -1,0 +1,1 @@
+"""Numbers that judge a run: each with its limits, and a verdict."""

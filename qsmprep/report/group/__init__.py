@@ -1,0 +1,1 @@
+"""The page and the tables over all runs of a study."""

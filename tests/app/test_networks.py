@@ -1,0 +1,54 @@
+"""Weights found before anything runs, and what is done without them."""
+
+import pytest
+
+from qsmprep import registry, settings
+from qsmprep.app.networks import find_network, missing_network, networks_of
+from qsmprep.app.tuning import tunable
+from qsmprep.cli.warmup import usable
+
+DEFAULTS = settings.build({})
+
+
+@pytest.fixture
+def no_weights(tmp_path, monkeypatch):
+    """A machine without any weights."""
+    monkeypatch.setenv("QSMPREP_WEIGHTS", str(tmp_path))
+    monkeypatch.setattr("qsmprep.weights.store.shipped_folder", lambda: tmp_path)
+
+
+def test_a_chain_without_networks_needs_no_weights(no_weights):
+    assert networks_of(DEFAULTS, (10, 10, 10), (1.0, 1.0, 1.0)) == {}
+
+
+@pytest.mark.parametrize("method", [m for m in registry.METHODS if m.needs_network()], ids=lambda m: m.name)
+def test_missing_weights_are_told_with_a_remedy(method, no_weights):
+    options = DEFAULTS.options_of(method.stage, method.name)
+    reason = missing_network(method, options)
+    assert options.weights in reason
+    assert f"--{method.name}-weights" in reason
+
+
+def test_without_weights_the_other_methods_are_left(no_weights, capsys):
+    assert "qsmnet" not in usable("inversion")
+    assert "fansi" in usable("inversion")
+    assert "Left out: inversion qsmnet" in capsys.readouterr().out
+    assert "qsmnet" not in tunable()
+
+
+def test_with_weights_they_are_used_and_resampling_takes_more_memory(tiny_weights, monkeypatch):
+    monkeypatch.setenv("QSMPREP_WEIGHTS", str(tiny_weights))
+    assert {"qsmnet", "modl", "vandi", "lpcnn", "autoqsm"} <= set(usable("inversion"))
+    options = DEFAULTS.options_of("inversion", "qsmnet")
+    fitting = find_network(options, "qsmnet", (60, 60, 60), (3.0, 3.0, 3.0))  # trained on 3 mm
+    coarse = find_network(options, "qsmnet", (60, 60, 60), (6.0, 6.0, 6.0))
+    assert coarse.needs_gb == pytest.approx(8 * fitting.needs_gb)
+    assert fitting.card.is_file()
+
+
+def test_a_network_stands_in_for_spin_echoes_only_where_there_are_none(tiny_weights, monkeypatch):
+    monkeypatch.setenv("QSMPREP_WEIGHTS", str(tiny_weights))
+    chosen = settings.build({"r2prime": {"fallback": "network"}})
+    grid = ((10, 10, 10), (1.0, 1.0, 1.0))
+    assert ("r2prime", "network") in networks_of(chosen, *grid)
+    assert not networks_of(chosen, *grid, spin_echo=True)
