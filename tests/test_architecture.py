@@ -10,7 +10,7 @@ from qsmprep import registry
 ROOT = Path(__file__).parents[1]
 STEPS = ("phase", "unwrap", "field", "masking", "background", "inversion", "orientation", "relaxometry",
          "separation", "nets", "analysis", "quality")  # fmt: skip
-NUMERICS = ("numerics", "options")
+NUMERICS = ("numerics", "options", "scan", "findings")
 AROUND = ("bids", "engine", "report", "phantom", "training", "registry", "settings", "data", "weights")
 FORBIDDEN_IN_STEPS = ("nipype", "bids", "nibabel", "pathlib", "os", "matplotlib", "rich", "argparse")
 
