@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nipype.interfaces.base import File, isdefined, traits
 
-from qsmprep.interfaces.images import read_grid, read_mask, read_volume, write_volume
+from qsmprep.interfaces.images import read_grid, read_mask, read_volume, scan_of, write_volume
 from qsmprep.interfaces.step import MethodInputSpec, MethodStep, Record, StepOutputSpec
 from qsmprep.unwrap.jumps import residual_jumps
 
@@ -45,6 +45,7 @@ class RemoveBackground(MethodStep):
         result, record = self._run_method(
             total_field=total_field,
             mask=mask,
+            scan=scan_of(grid, self.inputs),
             voxel_size_mm=grid.voxel_size_mm,
             b0_direction=tuple(self.inputs.b0_direction or grid.b0_direction),
             noise=read_volume(self.inputs.noise) if isdefined(self.inputs.noise) else None,

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nipype.interfaces.base import TraitedSpec, isdefined
 
 from qsmprep.numerics.dipole import b0_direction_from_affine
 from qsmprep.numerics.threads import thread_count
+from qsmprep.scan import Scan
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,21 @@ def read_grid(path: str | Path) -> Grid:
     """Grid of an image file; only the header is read."""
     image = nib.load(path)
     return Grid(tuple(int(n) for n in image.shape[:3]), np.asarray(image.affine))
+
+
+def scan_of(grid: Grid, inputs: TraitedSpec) -> Scan:
+    """What the steps must know of the scan: the grid's geometry, and those traits of a node that tell the rest.
+
+    The traits are `b0_direction` (in place of the affine's), `echo_times` in s and `centre_frequency` in MHz.
+    """
+    given = {name: getattr(inputs, name, None) for name in ("b0_direction", "echo_times", "centre_frequency")}
+    given = {name: value for name, value in given.items() if value is not None and isdefined(value)}
+    return Scan(
+        voxel_size_mm=grid.voxel_size_mm,
+        b0_direction=tuple(given.get("b0_direction") or grid.b0_direction),
+        echo_times_s=tuple(given.get("echo_times", ())),
+        centre_frequency_mhz=given.get("centre_frequency"),
+    )
 
 
 def read_volume(path: str | Path) -> np.ndarray:

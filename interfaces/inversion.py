@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from nipype.interfaces.base import File, isdefined, traits
 
-from qsmprep.interfaces.images import as_echoes, read_grid, read_mask, read_volume, write_volume
+from qsmprep.interfaces.images import as_echoes, read_grid, read_mask, read_volume, scan_of, write_volume
 from qsmprep.interfaces.step import (
     MethodInputSpec,
     MethodStep,
@@ -90,6 +90,7 @@ class Invert(MethodStep):
                 raise ValueError("No voxel is left in the mask: use smaller radii in background field removal, or "
                                  "check the brain mask.")  # fmt: skip
         result, record = self._run_method(
+            scan=scan_of(grid, self.inputs),
             voxel_size_mm=grid.voxel_size_mm,
             b0_direction=tuple(self.inputs.b0_direction or grid.b0_direction),
             echo_times_s=tuple(self.inputs.echo_times),

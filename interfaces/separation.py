@@ -8,7 +8,7 @@ import numpy as np
 from nipype.interfaces.base import File, isdefined, traits
 
 from qsmprep import registry
-from qsmprep.interfaces.images import as_echoes, read_grid, read_mask, read_volume, write_volume
+from qsmprep.interfaces.images import as_echoes, read_grid, read_mask, read_volume, scan_of, write_volume
 from qsmprep.interfaces.step import (
     MethodInputSpec,
     MethodStep,
@@ -88,6 +88,7 @@ class Separate(MethodStep):
             chi_ppm=np.where(mask, chi + np.float32(offset), 0),
             mask=mask,
             constants=constants,
+            scan=scan_of(grid, inputs),
             voxel_size_mm=grid.voxel_size_mm,
             b0_direction=tuple(inputs.b0_direction or grid.b0_direction),
             echo_times_s=tuple(inputs.echo_times),
@@ -187,6 +188,7 @@ class EchoSusceptibility(Step):
         inputs, grid = self.inputs, read_grid(self.inputs.unwrapped)
         phase, mask = as_echoes(read_volume(inputs.unwrapped)), read_mask(inputs.mask)
         geometry = {
+            "scan": scan_of(grid, inputs),
             "voxel_size_mm": grid.voxel_size_mm,
             "b0_direction": tuple(inputs.b0_direction or grid.b0_direction),
             "device": inputs.device,
