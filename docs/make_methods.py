@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 def methods_page() -> str:
     """Every method of every step with its options, and the options of the steps without alternatives."""
     lines = ["# Methods and their options", "", "Made by `docs/make_methods.py` from the registry.", ""]
-    for stage in registry.STAGES:
+    for stage in registry.stages():
         preset = settings.PRESETS[settings.DEFAULT_PIPELINE][stage]["method"][0]
         lines += [f"## `--{stage}`", "", f"Choices: {', '.join(settings.methods_of(stage))}. Default: {preset}.", ""]
         for method in registry.METHODS:
@@ -25,8 +25,8 @@ def methods_page() -> str:
                 if method.options_class:
                     lines += _table(method.options_type(), method.name)
     lines += ["# Steps without alternatives", ""]
-    for step in settings.FIXED_STEPS:
-        prefix = "" if step in ("input", "execution", "reference") else step
+    for step, section in settings.SECTIONS.items():
+        prefix = "" if step == "reference" else section.flag_prefix
         lines += [f"## {step}", "", *_table(settings.step_options_type(step), prefix)]
     return "\n".join(lines).rstrip() + "\n"
 

@@ -17,6 +17,7 @@ from typing import Any
 from qsmprep import registry
 from qsmprep.options import check_options, option, option_type
 from qsmprep.relaxometry.macroscopic import KINDS
+from qsmprep.stages import Section, sections, stage_of
 
 
 @dataclass(frozen=True)
@@ -138,39 +139,13 @@ class ExecutionOptions:
 # Methods of several orientations and how many each needs.
 ORIENTATION_METHODS: Mapping[str, int] = MappingProxyType({"cosmos": 3, "sti": 6, "chisep-cosmos": 3})
 
-# Steps without alternatives: their options, by the name they bear on the command line and in TOML.
-FIXED_STEPS: Mapping[str, tuple[str, str]] = MappingProxyType(
+# Options that do not belong to a method, by the name of their section in TOML.
+SECTIONS: Mapping[str, Section] = MappingProxyType(
     {
-        "input": ("qsmprep.settings", "InputOptions"),
-        "reliable-mask": ("qsmprep.masking.consensus", "ReliableMaskOptions"),
-        "background-mask": ("qsmprep.masking.consensus", "BackgroundMaskOptions"),
-        "weights": ("qsmprep.field.weights", "WeightOptions"),
-        "reference": ("qsmprep.settings", "ReferenceOptions"),
-        "r2star": ("qsmprep.settings", "R2starOptions"),
-        "r2prime": ("qsmprep.separation.r2prime", "R2primeOptions"),
-        "relaxometric": ("qsmprep.separation.constants", "RelaxometricOptions"),
-        "source": ("qsmprep.settings", "SourceOptions"),
-        "orientation": ("qsmprep.settings", "OrientationOptions"),
-        "cosmos": ("qsmprep.orientation.cosmos", "CosmosOptions"),
-        "sti": ("qsmprep.orientation.sti", "StiOptions"),
-        "chisep-cosmos": ("qsmprep.orientation.chisep_cosmos", "ChisepCosmosOptions"),
-        "roi": ("qsmprep.analysis.regions", "RegionOptions"),
-        "execution": ("qsmprep.settings", "ExecutionOptions"),
+        section.name: section
+        for section in (*sections(), Section("execution", "qsmprep.settings", "ExecutionOptions", prefix=""))
     }
 )
-
-# Words beside the registry's methods that a stage accepts.
-EXTRA_CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "phase-offset": ("none",),
-        "mask": ("auto", "fsl-bet"),
-        "relaxometry": ("auto", "none"),
-        "r2": ("auto", "none"),
-        "separation": ("auto", "none"),
-    }
-)
-SEVERAL_ALLOWED = ("inversion",)
-_IN_PLACE_OF_BET = (("mask", "auto"), ("mask", "fsl-bet"))
 
 _CONSENSUS: dict[str, Any] = {
     "phase-offset": {"method": ["mcpc-3d-s"]},
@@ -221,7 +196,7 @@ class Settings:
 
     def options_of(self, stage: str, method: str) -> Any:
         """Options of a method; `auto` and `fsl-bet` take those of the method whose place they take."""
-        return self.options.get((stage, "bet" if (stage, method) in _IN_PLACE_OF_BET else method))
+        return self.options.get((stage, registry.STANDS_FOR.get((stage, method), method)))
 
     def with_method(self, stage: str, name: str) -> Settings:
         """The same settings with another method in a stage (what `auto` was resolved to)."""
@@ -230,13 +205,13 @@ class Settings:
 
 def methods_of(stage: str) -> tuple[str, ...]:
     """Every word a stage accepts."""
-    return EXTRA_CHOICES.get(stage, ()) + registry.names(stage)
+    return stage_of(stage).words + registry.names(stage)
 
 
 def step_options_type(step: str) -> type:
     """The options class of a step without alternatives."""
-    module, name = FIXED_STEPS[step]
-    return getattr(import_module(module), name)
+    section = SECTIONS[step]
+    return getattr(import_module(section.module), section.options_class)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -268,10 +243,10 @@ def build(document: Mapping[str, Any], given: Mapping[str, Any] | None = None) -
     merged: dict[str, Any] = _merge(_merge(PRESETS[pipeline], document), given)
     merged.pop("pipeline", None)
     merged.pop("software", None)
-    if unknown := set(merged) - set(registry.STAGES) - set(FIXED_STEPS):
+    if unknown := set(merged) - set(registry.stages()) - set(SECTIONS):
         raise ValueError(f"Unknown section {sorted(unknown)[0]!r}; known are "
-                         f"{', '.join((*registry.STAGES, *FIXED_STEPS))}.")  # fmt: skip
-    methods = {stage: _method_names(stage, merged[stage]) for stage in registry.STAGES}
+                         f"{', '.join((*registry.stages(), *SECTIONS))}.")  # fmt: skip
+    methods = {stage: _method_names(stage, merged[stage]) for stage in registry.stages()}
     options = {
         (method.stage, method.name): _options(
             method.options_type(), merged[method.stage].get(method.name, {}), f"{method.stage} {method.name}"
@@ -279,7 +254,7 @@ def build(document: Mapping[str, Any], given: Mapping[str, Any] | None = None) -
         for method in registry.METHODS
         if method.options_class
     }
-    steps = {step: _options(step_options_type(step), merged.get(step, {}), step) for step in FIXED_STEPS}
+    steps = {step: _options(step_options_type(step), merged.get(step, {}), step) for step in SECTIONS}
     steps["input"].b0_vector(), steps["input"].echo_numbers(), steps["orientation"].chosen()
     return Settings(pipeline, MappingProxyType(methods), MappingProxyType(options), MappingProxyType(steps))
 
@@ -293,7 +268,7 @@ def to_document(settings: Settings) -> dict[str, Any]:
     for stage, chosen in settings.methods.items():
         section: dict[str, Any] = {"method": list(chosen)}
         for (of_stage, name), options in settings.options.items():
-            if of_stage == stage and (name in chosen or set(chosen) & set(EXTRA_CHOICES.get(stage, ()))):
+            if of_stage == stage and (name in chosen or set(chosen) & set(stage_of(stage).words)):
                 section[name] = _set_values(options)
         document[stage] = section
     for step, options in settings.steps.items():
@@ -315,7 +290,7 @@ def _method_names(stage: str, section: Mapping[str, Any]) -> tuple[str, ...]:
     for name in (*chosen, *(key for key in section if key != "method")):
         if name not in methods_of(stage):
             raise ValueError(f"Unknown {stage} method {name!r}; choose from {', '.join(methods_of(stage))}.")
-    several = stage in SEVERAL_ALLOWED
+    several = stage_of(stage).several
     if not chosen or len(set(chosen)) < len(chosen) or (len(chosen) > 1 and not several):
         what = ", ".join(chosen) or "nothing"
         raise ValueError(f"{stage}: {what} chosen; give one method{', or several different ones' if several else ''}.")

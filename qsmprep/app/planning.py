@@ -296,7 +296,7 @@ def planned_record(plan: RunPlan) -> list[dict]:
     from qsmprep.interfaces.step import Record, parameters
 
     records = [Record("input", "prepare", "scaling to radians by rule", notes=list(plan.notes))]
-    for stage in registry.STAGES:
+    for stage in registry.stages():
         for name in plan.settings.methods[stage]:
             if name == "none" or (stage == "phase-offset" and plan.n_echoes == 1):
                 continue

@@ -14,25 +14,7 @@ from qsmprep.options import check_options, option_type
 if TYPE_CHECKING:
     from qsmprep.analysis.curve import LCurve
 
-# Method -> the option that weighs its regularisation. One that is not here takes the first of USUAL_OPTIONS it has.
-DEFAULT_OPTIONS: Mapping[str, str] = {
-    "fansi": "alpha1",
-    "medi": "data_weight",
-    "rts": "mu",
-    "tkd": "threshold",
-    "tsvd": "threshold",
-    "l2": "regularisation",
-    "tikhonov": "regularisation",
-    "ndi": "max_iterations",
-}
-USUAL_OPTIONS = ("alpha1", "data_weight", "regularisation", "regularisation_weight", "alpha", "mu", "threshold")
-# What the method penalises; total variation where it is not here.
-NORMS: Mapping[str, str] = {"l2": "l2", "tikhonov": "image", "tkd": "image", "tsvd": "image", "ndi": "image"}
-# Options that keep their ratio to the tuned one: penalty parameters that only set the pace, weights that belong to it.
-FOLLOWERS: Mapping[str, tuple[str, ...]] = {"alpha1": ("mu1", "alpha0", "mu0")}
 SPREAD = 30.0  # the default range goes from the default value over this to the default value times this
-# Where that range would miss the corner: the default of RTS trusts the first step fully.
-RANGES: Mapping[tuple[str, str], tuple[float, float]] = {("rts", "mu"): (10.0, 1e5)}
 RULES = ("corner", "inflection")
 REMEDY = "Give images of one run of qsmprep, or resample the truth to the field map's grid."
 
@@ -83,10 +65,9 @@ def tunable() -> tuple[str, ...]:
 
 def default_option(method: registry.Method) -> str:
     """The option that weighs a method's regularisation."""
+    if method.tuning is not None:
+        return method.tuning.option
     known = {field.name for field in dataclasses.fields(method.options_type())}
-    for name in (DEFAULT_OPTIONS.get(method.name), *USUAL_OPTIONS):
-        if name in known:
-            return name
     raise ValueError(f"Which option of {method.name}? Give --option, one of {', '.join(sorted(known))}.")
 
 
@@ -165,7 +146,7 @@ def try_values(
     grid = {"voxel_size_mm": inputs["voxel_size_mm"]}
     weights = inputs.get("weights", inputs.get("magnitude")) if "weights" in method.inputs() else None
     for number, value in enumerate(values, 1):
-        options = dataclasses.replace(base, **{option: value}, **followers(base, option, value))
+        options = dataclasses.replace(base, **{option: value}, **followers(method.name, base, option, value))
         check_options(options)
         result = method.run(options, device=device, **inputs)
         inside, end = result.mask, result.convergence
@@ -181,17 +162,22 @@ def try_values(
 
 
 def norm_of(method: str) -> str:
-    """What is measured as a method's penalty."""
-    return NORMS.get(method, "l1")
+    """What is measured as a method's penalty; total variation for one whose table row does not say."""
+    tuning = registry.find("inversion", method).tuning
+    return tuning.norm if tuning else "l1"
 
 
-def followers(base: Any, option: str, value: float) -> dict[str, float]:
+def usual_range(method: registry.Method, option: str) -> tuple[float | None, float | None]:
+    """Values from and to where the range around the default would miss the corner of the L-curve; None: around it."""
+    tuning = method.tuning
+    return tuning.range if tuning and tuning.range and tuning.option == option else (None, None)
+
+
+def followers(method: str, base: Any, option: str, value: float) -> dict[str, float]:
     """Options that keep their ratio to the tuned one, with their values for it."""
-    return {
-        name: getattr(base, name) * value / getattr(base, option)
-        for name in FOLLOWERS.get(option, ())
-        if getattr(base, name, None)
-    }
+    tuning = registry.find("inversion", method).tuning
+    names = tuning.followers if tuning and tuning.option == option else ()
+    return {name: getattr(base, name) * value / getattr(base, option) for name in names if getattr(base, name)}
 
 
 def choose(method: str, base: Any, option: str, candidates: Sequence[Candidate], rule: str) -> Choice:
@@ -222,7 +208,7 @@ def choose(method: str, base: Any, option: str, candidates: Sequence[Candidate],
     if unfinished:
         warnings.append(f"{unfinished} of {values.size} inversions stopped at the cap on iterations.")
     chosen = round(chosen) if option_type(type(base), option) is int else float(f"{chosen:.4g}")
-    along = {name: float(f"{number:.4g}") for name, number in followers(base, option, chosen).items()}
+    along = {name: float(f"{number:.4g}") for name, number in followers(method, base, option, chosen).items()}
     return Choice(method, option, chosen, reason, norm_of(method), tuple(candidates), curve, along, tuple(warnings))
 
 

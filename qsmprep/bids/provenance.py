@@ -8,15 +8,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("qsmprep", "nipype", "pybids", "nibabel", "numpy", "scipy", "numba", "torch", "SimpleITK")
+from qsmprep.stages import rank_of
 
-# The order in which the report tells the steps: that of the consensus paper.
-STAGE_ORDER = (
-    "input", "phase-offset", "echo-selection", "mask-image", "mask", "unwrapping", "echo-combination", "field-scaling",
-    "reliable-mask", "background-mask", "background", "relaxometry", "r2", "r2-registration",
-    "r2prime", "weights", "inversion", "registration", "cosmos", "sti", "chisep-cosmos", "reference", "echo-inversion",
-    "separation", "t1w-registration", "segmentation", "atlas", "regions",
-)  # fmt: skip
+PACKAGES = ("qsmprep", "nipype", "pybids", "nibabel", "numpy", "scipy", "numba", "torch", "SimpleITK")
 
 
 def software_versions() -> dict[str, str]:
@@ -37,7 +31,7 @@ def step_records(folders: Iterable[Path], record_file: str = "step.json") -> lis
         path = Path(folder) / record_file
         if path.is_file():
             records.append(json.loads(path.read_text("utf-8"))["record"])
-    return sorted(records, key=lambda record: _rank(record["stage"]))
+    return sorted(records, key=lambda record: rank_of(record["stage"]))
 
 
 def with_figures(steps: list[dict[str, Any]], figures: Iterable[tuple[str, str, str]]) -> list[dict[str, Any]]:
@@ -94,7 +88,3 @@ def run_record(
         "planned": [{"stage": step["stage"], "title": step["title"]} for step in planned],
         "crashes": list(crashes),
     }
-
-
-def _rank(stage: str) -> int:
-    return STAGE_ORDER.index(stage) if stage in STAGE_ORDER else len(STAGE_ORDER)

@@ -10,6 +10,7 @@ from typing import Any
 from qsmprep import __version__, registry, settings
 from qsmprep.app.request import Request
 from qsmprep.cli.arguments import add_options, given_options
+from qsmprep.stages import stage_of
 
 DESCRIPTION = """\
 Quantitative susceptibility mapping of a BIDS dataset of multi-echo gradient-echo MRI, step by step as the ISMRM
@@ -133,8 +134,8 @@ def _add_science(parser: argparse.ArgumentParser) -> None:
         default=argparse.SUPPRESS,
         help=f"preset (default: {settings.DEFAULT_PIPELINE})",
     )
-    for stage in registry.STAGES:
-        several = stage in settings.SEVERAL_ALLOWED
+    for stage in registry.stages():
+        several = stage_of(stage).several
         text = f"method; preset: {settings.PRESETS[settings.DEFAULT_PIPELINE][stage]['method'][0]}"
         if several:
             text += "; several give one map each, the first is the main one"
@@ -146,13 +147,13 @@ def _add_science(parser: argparse.ArgumentParser) -> None:
             default=argparse.SUPPRESS,
             help=text,
         )
-    for step in settings.FIXED_STEPS:
+    for step, section in settings.SECTIONS.items():
         if step == "execution":
             continue
         group = parser.add_argument_group(f"Step: {step}")
         if step == "reference":
             group.add_argument("--reference", dest="reference.region", default=argparse.SUPPRESS, **_region_argument())
-        add_options(group, settings.step_options_type(step), "" if step == "input" else step)
+        add_options(group, settings.step_options_type(step), section.flag_prefix)
         if step == "roi":
             group.add_argument(
                 "--roi", dest="roi.values", action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS,
@@ -185,7 +186,7 @@ def _document(given: argparse.Namespace) -> dict[str, Any]:
     """The settings document of what was given on the command line."""
     values = vars(given)
     document: dict[str, Any] = {name: values[name] for name in ("pipeline",) if name in values}
-    for stage in registry.STAGES:
+    for stage in registry.stages():
         section: dict[str, Any] = {}
         if stage in values:
             section["method"] = [values[stage]] if isinstance(values[stage], str) else list(values[stage])
@@ -196,9 +197,8 @@ def _document(given: argparse.Namespace) -> dict[str, Any]:
                     section[method.name] = options
         if section:
             document[stage] = section
-    for step in settings.FIXED_STEPS:
-        prefix = "" if step in ("input", "execution") else step
-        options = given_options(given, settings.step_options_type(step), prefix)
+    for step, section in settings.SECTIONS.items():
+        options = given_options(given, settings.step_options_type(step), section.flag_prefix)
         if options:
             document[step] = options
     return document

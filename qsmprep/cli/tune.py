@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     document = settings.read_toml(arguments.config_file) if arguments.config_file else {}
     base = settings.build(document).options_of("inversion", method.name)
     option = arguments.option or tuning.default_option(method)
-    start, stop = tuning.RANGES.get((method.name, option), (None, None))
+    start, stop = tuning.usual_range(method, option)
     start = start if arguments.start is None else arguments.start
     stop = stop if arguments.stop is None else arguments.stop
     values = tuning.values_to_try(base, option, start, stop, arguments.steps)

@@ -17,7 +17,7 @@ def warm_up() -> int:
 
     Methods whose weights are not installed are left out, and named.
     """
-    methods = {stage: usable(stage) for stage in registry.STAGES}
+    methods = {stage: usable(stage) for stage in registry.stages()}
     longest = max(len(names) for names in methods.values())
     with tempfile.TemporaryDirectory() as folder:
         dataset = simulate(Path(folder) / "bids", SimulationOptions(voxel_size="5"))

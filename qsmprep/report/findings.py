@@ -7,11 +7,12 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from qsmprep import registry
 from qsmprep.report.acquisition import ITEMS, look_up, missing_essentials
 from qsmprep.report.figures import CHI_WINDOW_PPM
 from qsmprep.report.methods import reference_values
 from qsmprep.report.record import Run, Step, words
-from qsmprep.report.stages import stage_of
+from qsmprep.stages import stage_of
 
 # Limits that the paper gives in words; the numbers are ours.
 LATEST_FIRST_ECHO_MS = 10.0  # at 3 T, in inverse proportion to the field
@@ -19,9 +20,6 @@ LAST_ECHO_OF_T2STAR = (0.5, 1.5)
 LARGEST_VOXEL_MM, LARGEST_ANISOTROPY = 1.05, 1.1
 SHORTEST_EDGE_MM = 120.0  # a slab thinner than that does not hold a brain
 SMALLEST_SHARE_KEPT = 75.0  # percent; larger spheres at the edge cost more
-SPARSE = ("fansi", "fansi-tgv", "tv", "l1-qsm", "hd-qsm", "medi", "medi0", "rts", "tgv", "tfi", "star")
-NOT_SPARSE = ("tkd", "tsvd", "tikhonov", "l2", "ilsqr", "ndi")
-SHARP_OR_PDF = ("v-sharp", "sharp", "resharp", "ismv", "pdf")
 
 Finding = tuple[str | None, bool | None]  # value found, and whether it is as recommended; None: nothing tells
 
@@ -60,6 +58,12 @@ class Facts:
         """First and last echo time; empty where they are not known."""
         times = [float(n) for n in re.findall(r"\d+(?:\.\d+)?", self.item("Echoes").partition("=")[2])]
         return (times[0], times[-1]) if times else ()
+
+
+def _recommended(stage: str, method: str) -> bool | None:
+    """Whether the paper recommends a method, as the registry says; None for one that it does not know."""
+    known = registry.judged(stage, method)
+    return None if known is None else known.recommended
 
 
 def three_dimensional(facts: Facts) -> Finding:
@@ -162,7 +166,7 @@ def phase_convention(facts: Facts) -> Finding:
 def exact_unwrapping(facts: Facts) -> Finding:
     """The unwrapping method."""
     method, title = facts.method("unwrapping")
-    return title, {"romeo": True, "laplacian": False}.get(method)
+    return title, _recommended("unwrapping", method)
 
 
 def offset(facts: Facts) -> Finding:
@@ -177,7 +181,7 @@ def offset(facts: Facts) -> Finding:
 def combined(facts: Facts) -> Finding:
     """How echoes were combined."""
     method, title = facts.method("echo-combination")
-    return title, method in ("weighted", "linear-fit", "nonlinear-fit") if method else None
+    return title, _recommended("echo-combination", method)
 
 
 def before_background(facts: Facts) -> Finding:
@@ -191,7 +195,7 @@ def brain_mask(facts: Facts) -> Finding:
     method, title = facts.method("mask")
     litres = facts.fact("mask", "volume of brain (L)")
     value = title + (f", {litres:.2f} L" if isinstance(litres, float) else "")
-    return value, {"bet": True, "fsl-bet": True, "imported": True, "robust": False}.get(method)
+    return value, True if method == "imported" else _recommended("mask", method)
 
 
 def reliable_phase(facts: Facts) -> Finding:
@@ -214,7 +218,7 @@ def mask_seen(facts: Facts) -> Finding:
 def background(facts: Facts) -> Finding:
     """The method of background removal."""
     method, title = facts.method("background")
-    return title, method in SHARP_OR_PDF if method else None
+    return title, _recommended("background", method)
 
 
 def background_mask(facts: Facts) -> Finding:
@@ -228,7 +232,8 @@ def background_mask(facts: Facts) -> Finding:
 def sparse(facts: Facts) -> Finding:
     """The method of inversion."""
     method, title = facts.method("inversion")
-    return title, True if method in SPARSE else False if method in NOT_SPARSE or method else None
+    known = registry.judged("inversion", method)
+    return title, None if known is None else known.sparse
 
 
 def weighted_inversion(facts: Facts) -> Finding:

@@ -12,7 +12,7 @@ from typing import Any
 from qsmprep.report.acquisition import ITEMS, look_up, missing_essentials
 from qsmprep.report.bibliography import CONSENSUS, SOFTWARE_CITATIONS, cited
 from qsmprep.report.record import Parameter, Run, Step, parse_run, words
-from qsmprep.report.stages import stage_of
+from qsmprep.stages import stage_of
 
 # Text of a record goes into Markdown: what would be read as markup is escaped.
 _MARKUP = re.compile(r"([\\`*\[\]<>])")

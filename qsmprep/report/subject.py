@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from qsmprep.bids.provenance import STAGE_ORDER
 from qsmprep.report.crash import crashes_in_logs
 from qsmprep.report.pictures import KINDS, further_inversion, picture_name
 from qsmprep.report.record import Picture, Run, load_picture, natural_order, parse_run, read_runs, subject_label
+from qsmprep.stages import rank_of
 
 REBUILT = "The record of this run is missing: this page was made from the sidecars of its maps and its pictures."
 NO_MAP = "The record of this run is missing, and so is its susceptibility map: it did not come to its end."
@@ -79,7 +79,7 @@ def _record_of(found: dict[str, dict[str, Any]], sidecar: Path) -> dict[str, Any
 
 def _with_pictures(record: dict[str, Any], figures: Path) -> Run:
     """The run of a made-up record; each picture of the folder at the step its name belongs to."""
-    steps = sorted(record["steps"].values(), key=lambda step: _rank(str(step.get("stage"))))
+    steps = sorted(record["steps"].values(), key=lambda step: rank_of(str(step.get("stage"))))
     run = parse_run({**record, "steps": steps})
     left = {picture_name(path.name): path for path in _pictures(figures, run.run)}
     told: set[str] = set()
@@ -103,7 +103,3 @@ def _with_pictures(record: dict[str, Any], figures: Path) -> Run:
 
 def _pictures(figures: Path, run: str) -> Iterable[Path]:
     return sorted(path for path in figures.glob("*.png") if path.name.startswith(f"{run}_desc-"))
-
-
-def _rank(stage: str) -> int:
-    return STAGE_ORDER.index(stage) if stage in STAGE_ORDER else len(STAGE_ORDER)

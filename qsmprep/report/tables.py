@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from qsmprep.report.acquisition import ITEMS, NOT_AVAILABLE, look_up, unlisted
 from qsmprep.report.methods import parameter_words, reference_values
 from qsmprep.report.record import Run, words
-from qsmprep.report.stages import TABLE5_ALGORITHMS, stage_of
+from qsmprep.stages import TABLE5_ALGORITHMS, stage_of
 
 _BY_AUTHORS = "specific to the study: to be added by its authors"
 
@@ -60,8 +60,8 @@ def reconstruction_lines(run: Run) -> list[Line]:
     toolbox = (f"qsmprep {version}", f"with {others}" if others else "") if version else ()
     lines = [_line("Toolbox and version", tuple(filter(None, toolbox)))]
     lines += [
-        _line(f"Algorithm: {name.lower()}", _algorithms(run, name), name not in ("Relaxometry", "Source separation"))
-        for name in TABLE5_ALGORITHMS
+        _line(f"Algorithm: {name.lower()}", _algorithms(run, name), essential)
+        for name, essential in TABLE5_ALGORITHMS.items()
     ]
     further = (run.further_processing,) if run.further_processing else ()
     lines.append(

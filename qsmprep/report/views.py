@@ -7,7 +7,6 @@ from base64 import b64encode
 from collections.abc import Sequence
 from typing import Any
 
-from qsmprep.bids.provenance import STAGE_ORDER
 from qsmprep.report.acquisition import missing_essentials
 from qsmprep.report.bibliography import references
 from qsmprep.report.checklist import checklist, counted
@@ -19,8 +18,8 @@ from qsmprep.report.quality import NOT_MEASURED, Quality
 from qsmprep.report.record import Crash, Picture, Run, Step, words
 from qsmprep.report.regional import RegionTable
 from qsmprep.report.remedies import remedy_of
-from qsmprep.report.stages import stage_of
 from qsmprep.report.tables import acquisition_lines, further_lines, reconstruction_lines, tables_text
+from qsmprep.stages import STAGES, rank_of, stage_of
 
 _LONGEST_LIST = 8
 ADAPTED = "adapted to the case by"  # the fact of a network that was
@@ -36,9 +35,8 @@ NETWORK_FACTS = {
     "patches": "Patches",
     ADAPTED: "Adapted to the case by",
 }
-_MAIN_STAGES = ("unwrapping", "background", "inversion")
 # Without these there is no map: a run that does not tell of them says that they are missing.
-_NEEDED_STAGES = ("input", "mask", "unwrapping", "echo-combination", "background", "inversion")
+_NEEDED_STAGES = tuple(stage.name for stage in STAGES if stage.needed)
 
 
 def run_view(number: int, run: Run, quality: Quality, regions: Sequence[RegionTable]) -> dict[str, Any]:
@@ -98,7 +96,7 @@ def _missing_views(name: str, run: Run) -> list[dict[str, Any]]:
     missing = {stage: title for stage, title in planned.items() if stage not in made}
     if run.succeeded:  # a step that the graph had no need of is no loss
         missing = {stage: title for stage, title in missing.items() if stage in _NEEDED_STAGES}
-    ordered = sorted(missing, key=_rank)
+    ordered = sorted(missing, key=rank_of)
     return [
         {
             "id": f"{name}-missing-{k}",
@@ -128,13 +126,9 @@ def _in_order(steps: list[dict[str, Any]], missing: list[dict[str, Any]]) -> lis
     """Steps as they are, with what is missing put where it belongs."""
     sections = list(steps)
     for view in missing:
-        later = (i for i, other in enumerate(sections) if _rank(other["stage"]) > _rank(view["stage"]))
+        later = (i for i, other in enumerate(sections) if rank_of(other["stage"]) > rank_of(view["stage"]))
         sections.insert(next(later, len(sections)), view)
     return sections
-
-
-def _rank(stage: str) -> int:
-    return STAGE_ORDER.index(stage) if stage in STAGE_ORDER else len(STAGE_ORDER)
 
 
 def step_view(name: str, step: Step, run: Run) -> dict[str, Any]:
@@ -223,7 +217,7 @@ def _glance(run: Run) -> list[tuple[str, str]]:
     """The few facts by which a reader recognises a run."""
     value = {line.item: line.values[0] for table in (3, 4) for line in acquisition_lines(run, table) if line.available}
     scanner = (value.get(name, "") for name in ("Field strength", "Vendor", "Scanner model"))
-    methods = [step.title or step.method for step in run.steps if stage_of(step.stage).name in _MAIN_STAGES]
+    methods = [step.title or step.method for step in run.steps if stage_of(step.stage).at_a_glance]
     reference = reference_values(run)
     facts = [
         ("Scanner", " ".join(filter(None, scanner))),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from qsmprep import registry, settings
-from qsmprep.app import tuning as tune
+from qsmprep.app import tuning
 from qsmprep.app.sidecars import scan_behind
 from qsmprep.cli.parser import parse
 from qsmprep.cli.tools import main
@@ -187,19 +187,19 @@ def test_tune_refuses_what_makes_no_sense(files, tmp_path, capsys, words, needle
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", [name for name in registry.names("inversion") if name in tune.DEFAULT_OPTIONS])
+@pytest.mark.parametrize("name", [m.name for m in registry.METHODS if m.tuning])
 def test_the_default_option_of_a_method_can_be_varied(name):
     method = registry.find("inversion", name)
-    option = tune.default_option(method)
-    start, stop = tune.RANGES.get((name, option), (None, None))
-    assert option == tune.DEFAULT_OPTIONS[name]
-    assert len(tune.values_to_try(method.options_type()(), option, start, stop, 15)) >= 5
+    option = tuning.default_option(method)
+    start, stop = tuning.usual_range(method, option)
+    assert option == method.tuning.option
+    assert len(tuning.values_to_try(method.options_type()(), option, start, stop, 15)) >= 5
 
 
 def test_whole_numbers_stay_whole():
     rts = registry.find("inversion", "rts").options_type()()
-    assert tune.values_to_try(rts, "lsmr_iterations", 1, 16, 5) == [1, 2, 4, 8, 16]
-    assert tune.values_to_try(rts, "lsmr_iterations", 1, 3, 9) == [1, 2, 3]
+    assert tuning.values_to_try(rts, "lsmr_iterations", 1, 16, 5) == [1, 2, 4, 8, 16]
+    assert tuning.values_to_try(rts, "lsmr_iterations", 1, 3, 9) == [1, 2, 3]
 
 
 def test_facts_of_the_scan_are_found_behind_a_field_map_of_qsmprep(tmp_path):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from qsmprep.report.acquisition import ITEMS, look_up
 from qsmprep.report.group.runs import GroupRun
 from qsmprep.report.record import Step, parse_run, words
-from qsmprep.report.stages import stage_of
+from qsmprep.stages import stage_of
 
 SOFTWARE, PIPELINE, ACQUISITION = "Software", "Processing", "Acquisition"
 NOT_DONE, NOT_TOLD = "not done", "not recorded"

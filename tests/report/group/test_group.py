@@ -16,7 +16,7 @@ from qsmprep.report.group.regions import repeated_measurements
 from qsmprep.report.group.runs import group_runs, letters
 from qsmprep.report.group.summary import summarise, write_group_report
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 EVIL = "<script>window.hacked = 1</script>\"'&"
 
 
