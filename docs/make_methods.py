@@ -7,6 +7,8 @@ from pathlib import Path
 
 from qsmprep import registry, settings
 from qsmprep.bids.outputs import OUTPUTS, output_path
+from qsmprep.cli.arguments import flag
+from qsmprep.options import default_text
 from qsmprep.report.bibliography import cited
 
 HERE = Path(__file__).parent
@@ -26,7 +28,7 @@ def methods_page() -> str:
                     lines += _table(method.options_type(), method.name)
     lines += ["# Steps without alternatives", ""]
     for step, section in settings.SECTIONS.items():
-        prefix = "" if step == "reference" else section.flag_prefix
+        prefix = section.flag_prefix
         lines += [f"## {step}", "", *_table(settings.step_options_type(step), prefix)]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -47,19 +49,12 @@ def _table(options_class: type, prefix: str) -> list[str]:
         facts = field.metadata
         low, high = facts.get("low"), facts.get("high")
         allowed = ", ".join(facts["choices"]) if facts.get("choices") else _range(low, high)
-        flag = "--" + "-".join(part for part in (prefix, field.name.replace("_", "-")) if part)
-        flag = "--reference" if options_class is settings.ReferenceOptions else flag
-        default = {True: "yes", False: "no", None: "none"}.get(field.default) if not _is_number(field.default) else None
-        shown = default or (f"{field.default:g}" if _is_number(field.default) else field.default)
-        lines.append(f"| `{flag}` | {shown} | {facts.get('unit', '')} | {allowed} | {facts['help']} |")
+        words = (f"`{flag(prefix, field.name)}`", default_text(field), facts["unit"], allowed, facts["help"])
+        lines.append("| " + " | ".join(word.replace("|", r"\|") for word in words) + " |")
     return [*lines, ""]
 
 
-def _is_number(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _range(low, high) -> str:
+def _range(low: float | None, high: float | None) -> str:
     if low is None and high is None:
         return ""
     return f"{'' if low is None else f'{low:g} <= '}x{'' if high is None else f' <= {high:g}'}"

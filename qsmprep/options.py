@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -16,24 +17,53 @@ def option(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] | None = None,
+    none: str = "",
+    metavar: str = "",
 ) -> Any:
     """A dataclass field with the facts from which command line, TOML, documentation and checks are made.
 
     Parameters
     ----------
     default : the value used when nobody says otherwise.
-    help : one line for the user.
+    help : one line for the user: lower case first, no full stop, clauses by semicolon, choices as "word: meaning";
+        neither unit nor default, which are added to it.
     unit : unit of the value as text ("mm", "ppm"); empty for a pure number.
     low, high : allowed range, both ends included.
     choices : allowed words.
+    none : what a default of None or "" means, in words ("every core available").
+    metavar : what stands for the value in the help ("X,Y,Z"); a word for its type when left out.
     """
-    metadata = {"help": help, "unit": unit, "low": low, "high": high, "choices": choices}
+    metadata = {"help": help, "unit": unit, "low": low, "high": high, "choices": choices, "none": none,
+                "metavar": metavar}  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def default_text(field: dataclasses.Field[Any]) -> str:
+    """The default of an option as help and documentation show it."""
+    if field.default is None or field.default == "":
+        return str(field.metadata.get("none") or "none")
+    if isinstance(field.default, bool):
+        return "yes" if field.default else "no"
+    return f"{field.default:g}" if isinstance(field.default, float) else str(field.default)
+
+
+def what_is_allowed(facts: Mapping[str, Any], value: Any) -> str:
+    """What an option of these facts allows, if the value is outside; else an empty text."""
+    if value is None:
+        return ""
+    if facts.get("choices") and value not in facts["choices"]:
+        return f"choose one of {', '.join(facts['choices'])}"
+    low, high = facts.get("low"), facts.get("high")
+    if (low is not None and not value >= low) or (high is not None and not value <= high):
+        ends = [f"{end:.6g}" if isinstance(end, float) else str(end)
+                for end in ("-inf" if low is None else low, "inf" if high is None else high)]  # fmt: skip
+        return f"allowed is [{', '.join(ends)}] {facts.get('unit', '')}".rstrip()
+    return ""
 
 
 def option_type(options_class: type, name: str) -> type:
     """The plain type (bool, int, float or str) of a field; an optional field gives the type beside None."""
-    annotation = typing.get_type_hints(options_class)[name]
+    annotation: type = typing.get_type_hints(options_class)[name]
     if isinstance(annotation, types.UnionType):
         annotation = next(part for part in typing.get_args(annotation) if part is not type(None))
     return annotation
@@ -42,13 +72,6 @@ def option_type(options_class: type, name: str) -> type:
 def check_options(options: Any) -> None:
     """Raise ValueError naming the first option that lies outside its range or choices, and what is allowed."""
     for field in dataclasses.fields(options):
-        value, facts = getattr(options, field.name), field.metadata
-        name = f"{type(options).__name__}.{field.name}"
-        if value is None:
-            continue
-        if facts.get("choices") and value not in facts["choices"]:
-            raise ValueError(f"{name} is {value!r}; choose one of {', '.join(facts['choices'])}.")
-        low, high = facts.get("low"), facts.get("high")
-        if (low is not None and not value >= low) or (high is not None and not value <= high):
-            allowed = f"[{'-inf' if low is None else low}, {'inf' if high is None else high}]"
-            raise ValueError(f"{name} is {value!r}; allowed is {allowed} {facts.get('unit', '')}".rstrip() + ".")
+        value = getattr(options, field.name)
+        if allowed := what_is_allowed(field.metadata, value):
+            raise ValueError(f"{type(options).__name__}.{field.name} is {value!r}; {allowed}.")

@@ -25,13 +25,15 @@ class InputOptions:
     """How the images are read."""
 
     field_strength: float | None = option(
-        None, "field strength, for data whose sidecars lack it", unit="T", low=0.1, high=20
+        None, "field strength, for data whose sidecars lack it", unit="T", low=0.1, high=20, none="that of the sidecars"
     )
-    b0_direction: str | None = option(None, "direction of B0 in voxel axes as X,Y,Z, instead of the affine's")
+    b0_direction: str | None = option(None, "direction of B0 in voxel axes", none="that of the affine", metavar="X,Y,Z")
     phase_sign: str = option(
-        "auto", "keep or invert the phase; auto inverts GE data (consensus S2)", choices=("auto", "keep", "invert")
+        "auto", "keep or invert the phase; auto: invert that of GE (consensus S2)", choices=("auto", "keep", "invert")
     )
-    echoes: str | None = option(None, "echoes to use after phase offset removal, as 1,2,4 (counted from 1)")
+    echoes: str | None = option(
+        None, "echoes to use after phase offset removal, counted from 1", none="all", metavar="N[,N...]"
+    )
 
     def b0_vector(self) -> tuple[float, float, float] | None:
         """The given direction of B0 as three numbers, or None to take the affine's."""
@@ -68,7 +70,7 @@ class ReferenceOptions:
         "a label of a given one",
         choices=("whole-brain", "csf", "segmentation", "none"),
     )
-    label: str | None = option(None, "number or name of the label of the segmentation")
+    label: str | None = option(None, "number or name of the label, for --reference segmentation", metavar="LABEL")
     csf_r2star: float = option(
         5.0, "R2* below which a central voxel is cerebrospinal fluid", unit="1/s", low=0.1, high=50
     )
@@ -80,8 +82,8 @@ class R2starOptions:
 
     field_gradient: str = option(
         "none",
-        "undo the signal lost to the field's gradient across a voxel before R2* is fitted: in slice direction (2D), or "
-        "along all axes",
+        "undo the signal loss by the field's gradient across a voxel before R2* is fitted; slice: in slice "
+        "direction (2D); all: along all axes",
         choices=KINDS,
     )
 
@@ -92,7 +94,8 @@ class SourceOptions:
 
     offset: str = option(
         "signs",
-        "constant of the susceptibility map: the one with which neither source is negative, or that of the reference",
+        "constant of the susceptibility map; signs: that with which neither source is negative; reference: that of "
+        "the reference",
         choices=("signs", "reference"),
     )
 
@@ -102,12 +105,16 @@ class OrientationOptions:
     """What is made of several orientations of one head."""
 
     methods: str = option(
-        "", "methods that join the runs of a session, separated by commas: cosmos, sti, chisep-cosmos (empty: none)"
+        "",
+        "methods that join the runs of a session: cosmos, sti, chisep-cosmos",
+        metavar="METHOD",
     )
     reference: str | None = option(
-        None, "label of the run on whose grid they are joined, as run-2 or acq-flat (default: the first)"
+        None, "run on whose grid the orientations are joined, as run-2 or acq-flat", none="the first", metavar="RUN"
     )
-    weighting: str = option("noise", "weights of the fields: 1/noise, or none (closed form)", choices=("noise", "none"))
+    weighting: str = option(
+        "noise", "weights of the fields; noise: 1/noise; none: equal (closed form)", choices=("noise", "none")
+    )
     smallest_correlation: float = option(
         0.7, "correlation of registered magnitudes below which a warning is given", low=0, high=1
     )
@@ -126,12 +133,14 @@ class OrientationOptions:
 class ExecutionOptions:
     """How the graph is executed; nothing here changes a map."""
 
-    nprocs: int | None = option(None, "processor cores in all (default: every core available)", low=1)
-    omp_nthreads: int | None = option(None, "threads of one step (default: as many as nprocs)", low=1)
-    mem_mb: int | None = option(None, "memory in all (default: 90 % of what is available)", unit="MB", low=500)
-    device: str = option("auto", "where solvers run; auto takes a GPU if there is one", choices=("auto", "cpu", "cuda"))
+    nprocs: int | None = option(None, "processor cores in all", low=1, none="every core available")
+    omp_nthreads: int | None = option(None, "threads of one step", low=1, none="as many as nprocs")
+    mem_mb: int | None = option(None, "memory in all", unit="MB", low=500, none="90 % of what is available")
+    device: str = option("auto", "where solvers run; auto: a GPU if there is one", choices=("auto", "cpu", "cuda"))
     plugin: str = option(
-        "pool", "pool runs each step in a process of its own; linear runs all in this one", choices=("pool", "linear")
+        "pool",
+        "pool: each step in a process of its own; linear: all steps in this one",
+        choices=("pool", "linear"),
     )
     stop_on_first_crash: bool = option(False, "stop everything when a step fails")
 
@@ -205,7 +214,7 @@ class Settings:
 
 def methods_of(stage: str) -> tuple[str, ...]:
     """Every word a stage accepts."""
-    return stage_of(stage).words + registry.names(stage)
+    return (*stage_of(stage).words, *registry.names(stage))
 
 
 def step_options_type(step: str) -> type:

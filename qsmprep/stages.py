@@ -7,7 +7,7 @@ stand in `registry.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 
@@ -44,7 +44,7 @@ class Stage:
     table5 : line of consensus table 5 that it belongs to.
     sentence : of the methods text; `{}` stands for the methods used.
     sections : options of the stage that do not belong to a method.
-    words : what can be chosen beside the methods of the registry.
+    words : what can be chosen beside the methods of the registry, and what it means.
     several : whether several methods may be chosen, one map each.
     needed : whether there is no susceptibility map without it.
     at_a_glance : whether its method is among the few that characterise a run.
@@ -55,7 +55,7 @@ class Stage:
     table5: str
     sentence: str
     sections: tuple[Section, ...] = ()
-    words: tuple[str, ...] = ()
+    words: Mapping[str, str] = field(default_factory=dict)
     several: bool = False
     needed: bool = False
     at_a_glance: bool = False
@@ -67,10 +67,12 @@ STAGES = (
     Stage("input", "Input and phase preparation", "Phase reconstruction", "The input images were prepared by {}.",
           sections=(Section("input", "qsmprep.settings", "InputOptions", prefix=""),), needed=True),
     Stage("phase-offset", "Phase offset removal", "Phase reconstruction",
-          "Phase offsets were removed before unwrapping by {}.", words=("none",)),
+          "Phase offsets were removed before unwrapping by {}.", words={"none": "the phase offset stays"}),
     Stage("echo-selection", "Choice of echoes", "Phase reconstruction", "After that, the echoes were limited by {}."),
     Stage("mask-image", "Image for brain extraction", "Masking", "The image for brain extraction was {}."),
-    Stage("mask", "Brain mask", "Masking", "The brain mask was made by {}.", words=("auto", "fsl-bet"), needed=True),
+    Stage("mask", "Brain mask", "Masking", "The brain mask was made by {}.",
+          words={"auto": "fsl-bet where FSL is installed, else bet", "fsl-bet": "BET of FSL, with the options of bet"},
+          needed=True),
     Stage("unwrapping", "Phase unwrapping", "Phase unwrapping", "The phase was unwrapped by {}.",
           needed=True, at_a_glance=True),
     Stage("echo-combination", "Echo combination: total field", "Echo combination",
@@ -85,9 +87,11 @@ STAGES = (
     Stage("background", "Background field removal", "Background field removal",
           "Background fields were removed by {}.", needed=True, at_a_glance=True),
     Stage("relaxometry", "Relaxometry: R2*, T2*, S0", "Relaxometry", "R2*, T2* and S0 were estimated by {}.",
-          sections=(Section("r2star", "qsmprep.settings", "R2starOptions"),), words=("auto", "none")),
+          sections=(Section("r2star", "qsmprep.settings", "R2starOptions"),),
+          words={"auto": "arlo where three echoes or more are equally spaced, else log-linear",
+                 "none": "no maps of relaxation, no source separation"}),
     Stage("r2", "Relaxometry of the spin echoes: R2", "Relaxometry", "R2 was estimated from spin echoes by {}.",
-          words=("auto", "none")),
+          words={"auto": "epg where there is a spin echo scan", "none": "spin echoes are not used"}),
     Stage("r2-registration", "Registration of the spin echoes", "Further processing",
           "The spin echo images were registered to the gradient echoes by {}."),
     Stage("r2prime", "Reversible relaxation: R2'", "Relaxometry", "R2' was obtained by {}.",
@@ -118,7 +122,8 @@ STAGES = (
     Stage("separation", "Source separation: para- and diamagnetic susceptibility", "Source separation",
           "Paramagnetic and diamagnetic susceptibility were separated by {}.",
           sections=(Section("relaxometric", "qsmprep.separation.constants", "RelaxometricOptions"),
-                    Section("source", "qsmprep.settings", "SourceOptions")), words=("auto", "none")),
+                    Section("source", "qsmprep.settings", "SourceOptions")),
+          words={"auto": "chisep-medi where there is R2*", "none": "no source separation"}),
     Stage("t1w-registration", "Registration of the T1w image", "Further processing",
           "The T1-weighted image was registered to the gradient echoes by {}."),
     Stage("segmentation", "Segmentations", "Further processing", "Regions were taken from {}."),

@@ -27,11 +27,11 @@ class RegionOptions:
 
     values: bool = option(True, "write a table of regional values")
     erosion: int = option(
-        0, "layers of voxels taken off each region against partial volume", unit="voxels", low=0, high=10
+        0, "layers of voxels removed from each region against partial volume", unit="voxels", low=0, high=10
     )
     registration: bool = option(
-        True, "register the session's T1w image to the magnitude to bring a segmentation made from it onto the grid; "
-        "else the affines say where it lies",
+        True, "register the session's T1w image to the magnitude to bring its segmentation onto the grid; else by "
+              "the affines alone",
     )  # fmt: skip
 
 

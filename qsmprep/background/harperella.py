@@ -39,9 +39,9 @@ class HarperellaOptions:
     """
 
     radius: float = option(10.0, "radius of the spherical mean", unit="mm", low=0.1, high=100.0)
-    tolerance: float = option(5e-2, "stop at this residual of the normal equations, relative", low=0.0, high=1.0)
+    tolerance: float = option(5e-2, "relative residual of the normal equations at which to stop", low=0.0, high=1.0)
     max_iterations: int = option(40, "cap on conjugate gradient iterations", low=1, high=10000)
-    peel_mm: float = option(4.0, "depth to which the mask is peeled before", unit="mm", low=0.0, high=50.0)
+    peel_mm: float = option(4.0, "depth to which the mask is peeled first", unit="mm", low=0.0, high=50.0)
     padding_mm: float = option(20.0, "room around the mask's box", unit="mm", low=1.0, high=500.0)
 
 

@@ -27,9 +27,9 @@ class IharperellaOptions:
     The fit needs no peeling: a source near the border is met by a Laplacian just outside it.
     """
 
-    tolerance: float = option(1e-3, "stop at this gradient of the inner field's energy, relative", low=0.0, high=1.0)
+    tolerance: float = option(1e-3, "relative gradient of the inner field's energy at which to stop", low=0.0, high=1.0)
     max_iterations: int = option(100, "cap on iterations", low=1, high=10000)
-    peel_mm: float = option(0.0, "depth to which the mask is peeled before", unit="mm", low=0.0, high=50.0)
+    peel_mm: float = option(0.0, "depth to which the mask is peeled first", unit="mm", low=0.0, high=50.0)
     padding_mm: float = option(20.0, "room around the mask's box", unit="mm", low=1.0, high=500.0)
 
 

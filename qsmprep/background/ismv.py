@@ -26,7 +26,9 @@ class IsmvOptions:
     """
 
     radius: float = option(6.0, "radius of the spherical mean", unit="mm", low=0.1, high=60.0)
-    tolerance: float = option(1e-3, "stop at this change of the background, relative to the field", low=0.0, high=1.0)
+    tolerance: float = option(
+        1e-3, "change of the background at which to stop, relative to the field", low=0.0, high=1.0
+    )
     max_iterations: int = option(500, "cap on iterations", low=1, high=100000)
 
 

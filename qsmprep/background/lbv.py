@@ -27,10 +27,10 @@ class LbvOptions:
     falls several times over until 4 mm are peeled.
     """
 
-    tolerance: float = option(1e-4, "stop at this residual of the Laplacian, relative", low=0.0, high=1.0)
+    tolerance: float = option(1e-4, "relative residual of the Laplacian at which to stop", low=0.0, high=1.0)
     max_iterations: int = option(50, "cap on conjugate gradient iterations", low=1, high=10000)
-    peel_mm: float = option(4.0, "depth to which the mask is peeled before", unit="mm", low=0.0, high=50.0)
-    polynomial_order: int = option(0, "order of a polynomial subtracted from the result, 0: none", low=0, high=6)
+    peel_mm: float = option(4.0, "depth to which the mask is peeled first", unit="mm", low=0.0, high=50.0)
+    polynomial_order: int = option(0, "order of a polynomial subtracted from the result; 0: none", low=0, high=6)
 
 
 def lbv(

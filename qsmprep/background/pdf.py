@@ -30,7 +30,7 @@ class PdfOptions:
     cut at half the padded box is a jump inside the mask.
     """
 
-    tolerance: float = option(1e-3, "stop at this residual of the normal equations, relative", low=0.0, high=1.0)
+    tolerance: float = option(1e-3, "relative residual of the normal equations at which to stop", low=0.0, high=1.0)
     max_iterations: int = option(60, "cap on conjugate gradient iterations", low=1, high=10000)
     padding_mm: float = option(20.0, "room for sources around the mask's box", unit="mm", low=1.0, high=500.0)
     kernel: str = option("discrete", "dipole kernel of the sources", choices=KINDS)

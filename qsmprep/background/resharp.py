@@ -37,7 +37,9 @@ class ResharpOptions:
 
     radius: float = option(6.0, "radius of the spherical mean", unit="mm", low=0.1, high=60.0)
     regularisation: float = option(5e-4, "weight lambda of the tissue field's own size", low=1e-7, high=10.0)
-    tolerance: float = option(2e-3, "stop at this residual of the preconditioned system, relative", low=0.0, high=1.0)
+    tolerance: float = option(
+        2e-3, "relative residual of the preconditioned system at which to stop", low=0.0, high=1.0
+    )
     max_iterations: int = option(50, "cap on conjugate gradient iterations", low=1, high=10000)
 
 

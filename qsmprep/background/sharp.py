@@ -20,7 +20,7 @@ class SharpOptions:
     """Options of SHARP."""
 
     radius: float = option(6.0, "radius of the spherical mean", unit="mm", low=0.1, high=60.0)
-    threshold: float = option(0.05, "deconvolution is cut where its filter is weaker than this", low=0.0, high=1.0)
+    threshold: float = option(0.05, "value of the filter below which the deconvolution is truncated", low=0.0, high=1.0)
 
 
 def sharp(

@@ -29,7 +29,7 @@ class VsharpOptions:
     min_radius: float = option(1.0, "smallest radius of the spherical mean", unit="radius-unit", low=0.1, high=60.0)
     radius_step: float = option(1.0, "step between two radii", unit="radius-unit", low=0.1, high=60.0)
     radius_unit: str = option("voxel", "unit of the radii; a voxel is its smallest edge", choices=("voxel", "mm"))
-    threshold: float = option(0.05, "deconvolution is cut where its filter is weaker than this", low=0.0, high=1.0)
+    threshold: float = option(0.05, "value of the filter below which the deconvolution is truncated", low=0.0, high=1.0)
 
 
 def vsharp(

@@ -7,6 +7,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qsmprep.cli.program import Parser, add_command
+
 if TYPE_CHECKING:
     from qsmprep.separation.calibration import Calibration
 
@@ -14,13 +16,15 @@ REMEDY = "Resample the segmentation to the grid of the maps (nearest neighbour).
 NUCLEI = ("caudate", "putamen", "globus_pallidus", "red_nucleus", "substantia_nigra")
 
 
-def add_calibrate(commands: argparse._SubParsersAction) -> None:
+def add_calibrate(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add the subcommand."""
-    text = "Estimate the relaxometric constant by regression of R2' on susceptibility over deep grey nuclei."
-    parser = commands.add_parser("calibrate", help=text, description=text)
-    parser.add_argument("chi", metavar="CHI", type=Path, help="susceptibility map in ppm")
-    parser.add_argument("r2prime", metavar="R2PRIME", type=Path, help="R2' in 1/s, measured, on the same grid")
-    parser.add_argument("dseg", metavar="DSEG", type=Path, help="label image on the same grid, a table .tsv beside it")
+    text = "estimate the relaxometric constant by regression of R2' on susceptibility over deep grey nuclei"
+    parser = add_command(commands, "calibrate", text)
+    parser.add_argument("chi", metavar="CHI", type=Path, help="susceptibility map [ppm]")
+    parser.add_argument("r2prime", metavar="R2PRIME", type=Path, help="R2', measured, on the same grid [1/s]")
+    parser.add_argument(
+        "dseg", metavar="DSEG", type=Path, help="label image on the same grid, with a table .tsv beside it"
+    )
     parser.add_argument("out", metavar="OUT", type=Path, help="folder for calibrate.tsv, calibrate.png, calibrate.toml")
     parser.add_argument(
         "--labels", nargs="+", default=list(NUCLEI), metavar="LABEL",
@@ -28,7 +32,11 @@ def add_calibrate(commands: argparse._SubParsersAction) -> None:
     )  # fmt: skip
     parser.add_argument("--through-origin", action="store_true", help="fit no intercept")
     parser.add_argument(
-        "--field-strength", type=float, default=3.0, metavar="T", help="of the scan, in tesla (default: 3)"
+        "--field-strength",
+        type=float,
+        default=3.0,
+        metavar="NUMBER",
+        help="field strength of the scan [T] (default: 3)",
     )
     parser.set_defaults(run=run)
 
@@ -88,8 +96,8 @@ def as_figure(found: Calibration, title: str) -> bytes:
     axes = figure.subplots()
     chi = np.array([r.chi_ppm for r in found.regions])
     rate = np.array([r.r2prime for r in found.regions])
-    spread = {"xerr": [r.chi_sd for r in found.regions], "yerr": [r.r2prime_sd for r in found.regions]}
-    axes.errorbar(chi, rate, **spread, fmt="o", color="0.25", ecolor="0.8", markersize=5)
+    chi_sd, rate_sd = [r.chi_sd for r in found.regions], [r.r2prime_sd for r in found.regions]
+    axes.errorbar(chi, rate, xerr=chi_sd, yerr=rate_sd, fmt="o", color="0.25", ecolor="0.8", markersize=5)
     for region in found.regions:
         axes.annotate(region.name.replace("_", " "), (region.chi_ppm, region.r2prime), (6, 6),
                       textcoords="offset points", fontsize=8, color="0.25")  # fmt: skip

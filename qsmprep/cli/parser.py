@@ -10,18 +10,24 @@ from typing import Any
 from qsmprep import __version__, registry, settings
 from qsmprep.app.request import Request
 from qsmprep.cli.arguments import add_options, given_options
+from qsmprep.cli.help import EPILOG, HelpAction, TopicParser
 from qsmprep.stages import stage_of
 
 DESCRIPTION = """\
 Quantitative susceptibility mapping of a BIDS dataset of multi-echo gradient-echo MRI, step by step as the ISMRM
 consensus asks. Writes field maps, susceptibility, relaxation maps, masks and a report for each subject."""
-EPILOG = "Every flag may be written with - or _. Exit status: 0 every run succeeded, 1 something failed, 2 wrong usage."
+LEVELS = ("participant", "group")
 
 
 def parse(argv: Sequence[str]) -> tuple[Request, settings.Settings]:
     """Request and settings of a command line. Exits with status 2 and one message when it makes no sense."""
     parser = build_parser()
-    given = parser.parse_args([_hyphens(word) for word in argv])
+    given = parser.read(argv)
+    if given.analysis_level is None:
+        names = {"bids_dir": "BIDS_DIR", "output_dir": "OUTPUT_DIR", "analysis_level": " or ".join(LEVELS)}
+        missing = ", ".join(name for key, name in names.items() if getattr(given, key) is None)
+        parser.error(f"{missing} missing; give them before the flags, since a flag of several values takes every word "
+                     "up to the next flag")  # fmt: skip
     try:
         document = settings.read_toml(given.config_file) if given.config_file else {}
         chosen = settings.build(document, _document(given))
@@ -50,28 +56,33 @@ def parse(argv: Sequence[str]) -> tuple[Request, settings.Settings]:
     return request, chosen
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> TopicParser:
     """The whole parser."""
-    parser = argparse.ArgumentParser(
-        prog="qsmprep", usage="qsmprep BIDS_DIR OUTPUT_DIR {participant,group} [options]", description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False,
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=34, width=118),
-    )  # fmt: skip
-    parser.add_argument("bids_dir", type=Path, help="folder of the BIDS dataset")
-    parser.add_argument("output_dir", type=Path, help="folder for the derivatives; made if missing")
-    parser.add_argument("analysis_level", choices=("participant", "group"), help="each subject, or the page over all")
-    parser.add_argument("--version", action="version", version=f"qsmprep {__version__}")
-    parser.add_argument("-v", "--verbose", action="count", default=0, help="tell more; -vv for everything")
-    _add_selection(parser.add_argument_group("What to process"))
-    _add_execution(parser.add_argument_group("Execution"))
-    _add_science(parser)
+    parser = TopicParser(prog="qsmprep", description=DESCRIPTION, epilog=EPILOG)
+    for action in (
+        parser.add_argument("bids_dir", type=Path, metavar="BIDS_DIR", help="folder of the BIDS dataset"),
+        parser.add_argument(
+            "output_dir", type=Path, metavar="OUTPUT_DIR", help="folder of the results, made if missing"
+        ),
+        parser.add_argument(
+            "analysis_level", choices=LEVELS, help="participant: each subject; group: one page over all"
+        ),
+    ):
+        action.required = False  # `parse` tells of what is missing, as it knows why it often is
+    _add_selection(parser.add_topic("data", "What to process"))
+    _add_execution(parser.add_topic("execution", "Execution"))
+    _add_pipeline(parser)
+    for step in settings.SECTIONS:
+        if step not in parser.topics:
+            _add_step(parser, step)
     return parser
 
 
 def _add_selection(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--participant-label", nargs="+", metavar="LABEL", help="only these subjects (with or without sub-)"
+        "--participant-label", nargs="+", metavar="LABEL", help="only these subjects, with or without sub-"
     )
-    group.add_argument("--session-label", nargs="+", metavar="LABEL", help="only these sessions (with or without ses-)")
+    group.add_argument("--session-label", nargs="+", metavar="LABEL", help="only these sessions, with or without ses-")
     group.add_argument(
         "--bids-filter-file", type=Path, metavar="JSON", help='entities to select, as {"megre": {"acquisition": "x"}}'
     )
@@ -79,42 +90,36 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         "--skip-bids-validation", action="store_true", help="do not run bids-validator-deno even where it is installed"
     )
     group.add_argument(
-        "--derivatives",
-        nargs="+",
-        metavar="NAME=PATH",
-        help="derivative datasets whose brain masks (desc-brain_mask) and segmentations (dseg, or folders of FreeSurfer, "
-        "FastSurfer, SynthSeg) are used",
+        "--derivatives", nargs="+", metavar="NAME=PATH",
+        help="derivative datasets whose brain masks (desc-brain_mask) and segmentations are used: dseg images, or "
+        "folders of FreeSurfer, FastSurfer or SynthSeg",
+    )  # fmt: skip
+    group.add_argument(
+        "--mask-file", type=Path, metavar="NIFTI", help="brain mask used for every run, on the grid of the images"
     )
     group.add_argument(
-        "--mask-file", type=Path, metavar="NIFTI", help="brain mask on the grid of the images, used for every run"
-    )
-    group.add_argument(
-        "--segmentation-file",
-        type=Path,
-        metavar="NIFTI",
-        help="label image, used for every run; for --reference segmentation on the grid of the images",
-    )
+        "--segmentation-file", type=Path, metavar="NIFTI",
+        help="label image used for every run, for --reference segmentation on the grid of the images",
+    )  # fmt: skip
     group.add_argument(
         "--atlas", nargs=3, action="append", type=Path, metavar=("IMAGE", "LABELS.tsv", "TEMPLATE"),
-        help="atlas for regional values, registered by its template (needs qsmprep[atlas]); may be given several times",
+        help="atlas of regions, registered by its template; needs qsmprep[atlas]; may be repeated",
     )  # fmt: skip
 
 
 def _add_execution(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "-w",
-        "--work-dir",
-        type=Path,
-        default=Path("work"),
-        metavar="PATH",
-        help="folder for intermediate files, kept so that a killed run continues (default: ./work)",
+        "-h", "--help", action=HelpAction, nargs="?", metavar="TOPIC", help="show this help, or that of a topic"
     )
+    group.add_argument("--version", action="version", version=f"qsmprep {__version__}", help="show the version")
+    group.add_argument("-v", "--verbose", action="count", default=0, help="log more; -vv: everything")
+    group.add_argument(
+        "-w", "--work-dir", type=Path, default=Path("work"), metavar="PATH",
+        help="folder for intermediate files, kept so that a killed run continues (default: ./work)",
+    )  # fmt: skip
     group.add_argument("--clean-workdir", action="store_true", help="empty the work folder of earlier results first")
     group.add_argument(
-        "--config-file",
-        type=Path,
-        metavar="TOML",
-        help="settings file, such as the qsmprep.toml of an earlier run's logs",
+        "--config-file", type=Path, metavar="TOML", help="settings file, such as qsmprep.toml in an earlier run's logs"
     )
     group.add_argument(
         "--dry-run", action="store_true", help="check everything, show what would be done, write nothing"
@@ -126,60 +131,52 @@ def _add_execution(group: argparse._ArgumentGroup) -> None:
     add_options(group, settings.ExecutionOptions)
 
 
-def _add_science(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("Pipeline", "A preset, and for each step the method that replaces the preset's.")
-    group.add_argument(
-        "--pipeline",
-        choices=tuple(settings.PRESETS),
-        default=argparse.SUPPRESS,
-        help=f"preset (default: {settings.DEFAULT_PIPELINE})",
-    )
+def _add_pipeline(parser: TopicParser) -> None:
+    """Add the preset, and each stage followed by its methods."""
+    presets = {name: _differences(name) for name in settings.PRESETS}
+    parser.add_topic("pipeline", "Pipeline (a preset, and the methods that replace the preset's)", presets).add_argument(
+        "--pipeline", choices=tuple(settings.PRESETS), metavar="PRESET", default=argparse.SUPPRESS,
+        help=f"{', '.join(settings.PRESETS)} (default: {settings.DEFAULT_PIPELINE})",
+    )  # fmt: skip
     for stage in registry.stages():
+        methods = {method.name: method for method in registry.METHODS if method.stage == stage}
+        words = {word: methods[word].title if word in methods else stage_of(stage).words[word]
+                 for word in settings.methods_of(stage)}  # fmt: skip
         several = stage_of(stage).several
-        text = f"method; preset: {settings.PRESETS[settings.DEFAULT_PIPELINE][stage]['method'][0]}"
-        if several:
-            text += "; several give one map each, the first is the main one"
-        group.add_argument(
-            f"--{stage}",
-            dest=stage,
-            choices=settings.methods_of(stage),
-            nargs="+" if several else None,
-            default=argparse.SUPPRESS,
-            help=text,
+        text = ", ".join(words) + ("; several give one map each, the first is the main one" if several else "")
+        parser.add_topic(stage, f"Stage {stage}", words).add_argument(
+            f"--{stage}", dest=stage, choices=tuple(words), nargs="+" if several else None, metavar="METHOD",
+            default=argparse.SUPPRESS, help=f"{text} (default: {_of_preset(settings.DEFAULT_PIPELINE, stage)})",
+        )  # fmt: skip
+        for method in methods.values():
+            options_type = method.options_type()
+            group = parser.add_topic(method.name, f"Method {method.name} (--{stage} {method.name}), {method.title}")
+            if options_type is not None:
+                add_options(group, options_type, method.name)
+
+
+def _add_step(parser: TopicParser, step: str) -> None:
+    """Add the options of a step without alternatives."""
+    several = {"methods": tuple(settings.ORIENTATION_METHODS)} if step == "orientation" else {}
+    prefix = settings.SECTIONS[step].flag_prefix
+    add_options(parser.add_topic(step, f"Step {step}"), settings.step_options_type(step), prefix, several)
+
+
+def _of_preset(preset: str, stage: str) -> str:
+    return str(settings.PRESETS[preset][stage]["method"][0])
+
+
+def _differences(preset: str) -> str:
+    """A preset in words: its methods, with the options that it sets."""
+    words = []
+    for stage in registry.stages():
+        name = _of_preset(preset, stage)
+        options = settings.PRESETS[preset][stage].get(name, {})
+        set_to = ", ".join(
+            f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in options.items()
         )
-    for step, section in settings.SECTIONS.items():
-        if step == "execution":
-            continue
-        group = parser.add_argument_group(f"Step: {step}")
-        if step == "reference":
-            group.add_argument("--reference", dest="reference.region", default=argparse.SUPPRESS, **_region_argument())
-        add_options(group, settings.step_options_type(step), section.flag_prefix)
-        if step == "roi":
-            group.add_argument(
-                "--roi", dest="roi.values", action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS,
-                help="the same as --roi-values",
-            )  # fmt: skip
-        if step == "orientation":
-            group.add_argument(
-                "--multi-orientation", dest="orientation.methods", nargs="+", choices=tuple(settings.ORIENTATION_METHODS),
-                action=_Joined, default=argparse.SUPPRESS, help="join the runs of each session: orientations of one head",
-            )  # fmt: skip
-    for method in registry.METHODS:
-        if method.options_class:
-            group = parser.add_argument_group(f"{method.stage}: {method.name}", method.title)
-            add_options(group, method.options_type(), method.name)
-
-
-def _region_argument() -> dict[str, Any]:
-    facts = settings.ReferenceOptions.__dataclass_fields__["region"].metadata
-    return {"choices": facts["choices"], "help": f"{facts['help']} (default: {settings.ReferenceOptions().region})"}
-
-
-class _Joined(argparse.Action):
-    """Several words as one, separated by commas."""
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        setattr(namespace, self.dest, ",".join(values))
+        words += [f"{name} ({set_to})" if set_to else name] if name != "auto" else []
+    return ", ".join(words)
 
 
 def _document(given: argparse.Namespace) -> dict[str, Any]:
@@ -191,10 +188,9 @@ def _document(given: argparse.Namespace) -> dict[str, Any]:
         if stage in values:
             section["method"] = [values[stage]] if isinstance(values[stage], str) else list(values[stage])
         for method in registry.METHODS:
-            if method.stage == stage and method.options_class:
-                options = given_options(given, method.options_type(), method.name)
-                if options:
-                    section[method.name] = options
+            options_type = method.options_type() if method.stage == stage else None
+            if options_type and (options := given_options(given, options_type, method.name)):
+                section[method.name] = options
         if section:
             document[stage] = section
     for step, section in settings.SECTIONS.items():
@@ -202,14 +198,6 @@ def _document(given: argparse.Namespace) -> dict[str, Any]:
         if options:
             document[step] = options
     return document
-
-
-def _hyphens(word: str) -> str:
-    """`--participant_label=x_y` -> `--participant-label=x_y`."""
-    if not word.startswith("--"):
-        return word
-    flag, equals, value = word.partition("=")
-    return flag.replace("_", "-") + equals + value
 
 
 def _named_path(word: str) -> tuple[str, Path]:

@@ -9,24 +9,27 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from qsmprep.analysis import Score
+from qsmprep.cli.program import Parser, add_command
 
 REMEDY = "Resample one of them to the other's grid (labels and masks by nearest neighbour)."
 
 
-def add_score(commands: argparse._SubParsersAction) -> None:
+def add_score(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add the subcommand."""
-    text = "Compare a susceptibility map with the truth: every score of the two reconstruction challenges."
-    parser = commands.add_parser("score", help=text, description=text)
-    parser.add_argument("recon", metavar="RECON", type=Path, help="susceptibility map in ppm")
-    parser.add_argument("truth", metavar="TRUTH", type=Path, help="true susceptibility in ppm, on the same grid")
-    parser.add_argument("mask", metavar="MASK", type=Path, help="where the two are compared")
-    parser.add_argument("--labels", metavar="DSEG", type=Path, help="tissue labels as of the simulated head")
+    text = "compare a susceptibility map with the truth by every score of the two reconstruction challenges"
+    parser = add_command(commands, "score", text)
+    parser.add_argument("recon", metavar="RECON", type=Path, help="susceptibility map [ppm]")
+    parser.add_argument("truth", metavar="TRUTH", type=Path, help="true susceptibility on the same grid [ppm]")
+    parser.add_argument("mask", metavar="MASK", type=Path, help="mask in which the two are compared")
+    parser.add_argument(
+        "--labels", metavar="DSEG", type=Path, help="label image of tissues, as that of the simulated head"
+    )
     parser.add_argument(
         "--keep-reference",
         action="store_true",
-        help="compare the maps as they are (default: each is referenced to its mean over the mask first)",
+        help="compare the maps as they are, not each referenced to its mean over the mask",
     )
-    parser.add_argument("--csv", metavar="FILE", type=Path, help="also write the scores to this file")
+    parser.add_argument("--csv", metavar="FILE", type=Path, help="file to which the scores are also written")
     parser.set_defaults(run=run)
 
 

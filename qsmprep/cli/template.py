@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qsmprep.cli.program import Parser, add_command
+
 if TYPE_CHECKING:
     from qsmprep.app.template_building import Subject, Template
 
@@ -17,19 +19,32 @@ NAME = "tpl-study"
 VOXEL_MM = (0.3, 5.0)
 
 
-def add_template(commands: argparse._SubParsersAction) -> None:
+def add_template(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add the subcommand."""
-    text = "Build a template of magnitude and susceptibility from a study's results, by affine and SyN registration."
-    parser = commands.add_parser("template", help=text, description=text)
-    parser.add_argument("out", metavar="OUT", type=Path, help="output folder of qsmprep, with the subjects' results")
-    parser.add_argument("template_dir", metavar="TEMPLATE_DIR", type=Path, help="folder for the template")
-    parser.add_argument("--iterations", type=int, default=4, metavar="N", help="rounds of registration (default: 4)")
-    parser.add_argument("--participants", nargs="+", default=[], metavar="LABEL", help="only these subjects")
+    text = (
+        "build a template of magnitude and susceptibility from the results of a study, by affine and SyN registration"
+    )
+    parser = add_command(commands, "template", text)
     parser.add_argument(
-        "--voxel-size", type=float, metavar="MM", help="edge of the template's voxels (default: median of the maps')"
+        "out", metavar="OUT", type=Path, help="output folder of qsmprep with the results of the subjects"
+    )
+    parser.add_argument("template_dir", metavar="TEMPLATE_DIR", type=Path, help="folder for the template")
+    parser.add_argument(
+        "--iterations", type=int, default=4, metavar="N", help="number of rounds of registration (default: 4)"
+    )
+    parser.add_argument(
+        "--participants", nargs="+", default=[], metavar="LABEL", help="only these subjects (default: all)"
+    )
+    parser.add_argument(
+        "--voxel-size",
+        type=float,
+        metavar="MM",
+        help="edge of the voxels of the template [mm] (default: median of the maps)",
     )
     parser.add_argument("--quick", action="store_true", help="leave out the finest level of the registration")
-    parser.add_argument("--work-dir", type=Path, metavar="PATH", help="keep intermediate files here")
+    parser.add_argument(
+        "--work-dir", type=Path, metavar="PATH", help="folder in which intermediate files are kept (default: none are)"
+    )
     parser.set_defaults(run=run)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from qsmprep import __version__
 from qsmprep.cli.arguments import add_options, given_options
 from qsmprep.cli.calibrate import add_calibrate
+from qsmprep.cli.program import Parser, add_command
 from qsmprep.cli.score import add_score
 from qsmprep.cli.template import add_template
 from qsmprep.cli.train import add_train
@@ -22,9 +23,9 @@ from qsmprep.phantom.options import SimulationOptions
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit status: 0 done, 1 failed, 2 wrong usage."""
-    arguments = build_parser().parse_args(argv)
+    arguments = build_parser().read(sys.argv[1:] if argv is None else argv)
     try:
-        return arguments.run(arguments)
+        return int(arguments.run(arguments))
     except ValueError as error:
         status = 2
         message = str(error)
@@ -35,11 +36,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """The parser of all subcommands."""
-    parser = argparse.ArgumentParser(prog="qsmprep-tools", description="Programs beside the QSM pipeline.")
-    parser.add_argument("--version", action="version", version=f"qsmprep-tools {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    parser = Parser(
+        prog="qsmprep-tools",
+        description="Programs beside the QSM pipeline.",
+        epilog="`qsmprep-tools COMMAND --help` tells more. Exit status: 0 done, 1 something failed, 2 wrong usage.",
+    )
+    parser.add_argument("--version", action="version", version=f"qsmprep-tools {__version__}", help="show the version")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="Commands")
     _add_simulate(commands)
     add_score(commands)
     add_tune(commands)
@@ -48,18 +53,18 @@ def build_parser() -> argparse.ArgumentParser:
     add_train(commands)
     add_template(commands)
     add_view(commands)
-    text = "Compile every loop once by running all methods on a tiny simulated head."
-    commands.add_parser("warm-up", help=text, description=text).set_defaults(run=_warm_up)
+    text = "compile every loop once by running all methods on a tiny simulated head"
+    add_command(commands, "warm-up", text).set_defaults(run=_warm_up)
     return parser
 
 
-def _add_simulate(commands: argparse._SubParsersAction) -> None:
-    text = "Write a simulated head as a BIDS dataset, with the truth in OUT/derivatives/truth."
-    parser = commands.add_parser("simulate", help=text, description=text)
-    parser.add_argument("out", metavar="OUT", type=Path, help="folder to make")
+def _add_simulate(commands: argparse._SubParsersAction[Parser]) -> None:
+    text = "write a simulated head as a BIDS dataset, with the truth in OUT/derivatives/truth"
+    parser = add_command(commands, "simulate", text)
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder of the dataset, made if missing")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier simulated dataset in OUT")
-    parser.add_argument("--quiet", "-q", action="store_true", help="print nothing but errors")
-    add_options(parser.add_argument_group("the simulated acquisition"), SimulationOptions)
+    parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
+    add_options(parser.add_argument_group("Simulated acquisition"), SimulationOptions)
     parser.set_defaults(run=_simulate)
 
 

@@ -5,24 +5,44 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from qsmprep.cli.program import Parser, add_command
 from qsmprep.numerics.threads import available_cores, use_threads
 
+if TYPE_CHECKING:
+    from qsmprep.training.loop import State
+    from qsmprep.training.pool import Head
+    from qsmprep.training.recipe import Recipe
 
-def add_train(commands: argparse._SubParsersAction) -> None:
+
+def add_train(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add the subcommand."""
-    text = "Train a deep network on simulated heads."
-    parser = commands.add_parser("train", help=text, description=text, epilog="See docs/training.md.")
-    parser.add_argument("recipe", metavar="SPEC.toml", type=Path, help="what to train, on what and how")
-    parser.add_argument("--out", type=Path, required=True, help="folder for weights, card, curve and checkpoint")
-    parser.add_argument("--heads-dir", type=Path, help="where simulated heads are kept (default: OUT/heads)")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in OUT")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to train")
-    parser.add_argument("--threads", type=int, help="processor cores (default: all)")
+    text = "train a deep network on simulated heads"
+    parser = add_command(commands, "train", text, epilog="See docs/training.md.")
+    parser.add_argument("recipe", metavar="SPEC.toml", type=Path, help="recipe: what to train, on what and how")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="OUT", help="folder for weights, card, curve and checkpoint"
+    )
+    parser.add_argument("--heads-dir", type=Path, metavar="PATH", help="folder of simulated heads (default: OUT/heads)")
+    parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in OUT")
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="where to train; auto: a GPU if there is one (default: auto)",
+    )
+    parser.add_argument("--threads", type=int, metavar="N", help="processor cores (default: all)")
     parser.add_argument("--half", action="store_true", help="store the weights in half precision")
-    parser.add_argument("--stop-after", type=int, metavar="STEP", help="stop at a step, to go on later with --resume")
-    parser.add_argument("--quiet", "-q", action="store_true", help="print nothing but errors")
+    parser.add_argument(
+        "--stop-after",
+        type=int,
+        metavar="STEP",
+        help="step at which to stop, to continue later with --resume (default: none)",
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
     parser.set_defaults(run=_train)
 
 
@@ -64,7 +84,7 @@ def _train(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _heads(recipe, arguments):
+def _heads(recipe: Recipe, arguments: argparse.Namespace) -> tuple[tuple[Head, ...], tuple[Head, ...]]:
     """Heads to train on and to validate on; those whose B0 is off the axis only where the recipe takes them."""
     from qsmprep.training.pool import FIRST_VALIDATION_HEAD, head_pool
 
@@ -89,7 +109,7 @@ def _heads(recipe, arguments):
     return found[0], found[1]
 
 
-def _with_bar(steps: int, quiet: bool, work):
+def _with_bar(steps: int, quiet: bool, work: Callable[[Callable[[State], None] | None], State]) -> State:
     """The state at the end of `work(tell)`, with a progress bar, or lines where nobody looks at a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -102,14 +122,14 @@ def _with_bar(steps: int, quiet: bool, work):
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("training", total=steps)
 
-        def tell(state) -> None:
+        def tell(state: State) -> None:
             best = f", validation {state.best_score:.1f} %" if state.best else ""
             bar.update(task, completed=state.step, description=f"loss {state.losses[-1]:.3f}{best}")
 
         return work(tell)
 
 
-def _line(state, steps: int) -> None:
+def _line(state: State, steps: int) -> None:
     """A line after each validation."""
     if state.scores and state.scores[-1]["step"] == state.step:
         row = state.scores[-1]

@@ -8,38 +8,59 @@ from pathlib import Path
 
 from qsmprep import registry, settings
 from qsmprep.app import tuning
+from qsmprep.cli.program import Parser, add_command
 
 FILES = ("tune.tsv", "tune.png", "tune.toml")
 
 
-def add_tune(commands: argparse._SubParsersAction) -> None:
+def add_tune(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add the subcommand."""
-    text = ("Choose a parameter of an inversion on one run: where the L-curve of data misfit and penalty bends most, "
-            "or where the error against a given truth is least.")  # fmt: skip
-    parser = commands.add_parser("tune", help=text, description=text)
-    parser.add_argument("field", metavar="LOCALFIELD", type=Path, help="tissue field in Hz (desc-local_fieldmap)")
-    parser.add_argument("mask", metavar="MASK", type=Path, help="where it is valid (desc-qsm_mask)")
+    text = ("choose a parameter of an inversion on one run, where the L-curve of data misfit and penalty bends most or "
+            "the error against a given truth is least")  # fmt: skip
+    parser = add_command(commands, "tune", text)
+    parser.add_argument("field", metavar="LOCALFIELD", type=Path, help="tissue field, as desc-local_fieldmap [Hz]")
+    parser.add_argument("mask", metavar="MASK", type=Path, help="mask in which it is valid, as desc-qsm_mask")
     parser.add_argument("out", metavar="OUT", type=Path, help=f"folder for {', '.join(FILES)}")
-    parser.add_argument("--method", required=True, choices=tuning.tunable(), help="inversion method")
+    parser.add_argument("--method", required=True, choices=tuning.tunable(), metavar="METHOD",
+                        help=f"inversion method: {', '.join(tuning.tunable())}")  # fmt: skip
     parser.add_argument("--option", metavar="NAME", help="option to choose (default: the weight of the regularisation)")
     parser.add_argument(
-        "--from", dest="start", type=float, metavar="X", help=f"least value (default / {tuning.SPREAD:g})"
+        "--from",
+        dest="start",
+        type=float,
+        metavar="X",
+        help=f"smallest value (default: that of the option / {tuning.SPREAD:g})",
     )
     parser.add_argument(
-        "--to", dest="stop", type=float, metavar="X", help=f"greatest value (default x {tuning.SPREAD:g})"
+        "--to",
+        dest="stop",
+        type=float,
+        metavar="X",
+        help=f"largest value (default: that of the option x {tuning.SPREAD:g})",
     )
-    parser.add_argument("--steps", type=int, default=15, metavar="N", help="values, evenly spaced in logarithm (15)")
     parser.add_argument(
-        "--rule", choices=tuning.RULES, default=tuning.RULES[0], help="point of the L-curve: of largest curvature, "
-        "or of zero curvature before it, at a weaker penalty (default: corner)",
+        "--steps", type=int, default=15, metavar="N", help="number of values, evenly spaced in logarithm (default: 15)"
+    )
+    parser.add_argument(
+        "--rule", choices=tuning.RULES, default=tuning.RULES[0], help="point of the L-curve; corner: of largest "
+        "curvature; inflection: of zero curvature before it, at a weaker penalty (default: corner)",
     )  # fmt: skip
-    parser.add_argument("--truth", type=Path, metavar="CHIMAP", help="true susceptibility: take the least error")
-    parser.add_argument("--magnitude", type=Path, metavar="FILE", help="magnitude, for edges and weights")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="data weights")
-    parser.add_argument("--config-file", type=Path, metavar="TOML", help="settings whose other options are used")
-    parser.add_argument("--centre-frequency", type=float, metavar="MHZ", help="where the sidecars lack it")
-    parser.add_argument("--echo-times", metavar="S,S,S", help="in seconds, where the sidecars lack them")
-    parser.add_argument("--b0-direction", metavar="X,Y,Z", help="in voxel axes, instead of the affine's")
+    parser.add_argument(
+        "--truth",
+        type=Path,
+        metavar="CHIMAP",
+        help="true susceptibility, to take the least error instead of the L-curve",
+    )
+    parser.add_argument("--magnitude", type=Path, metavar="FILE", help="magnitude image, for edges and weights")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="image of data weights")
+    parser.add_argument("--config-file", type=Path, metavar="TOML", help="settings file whose other options are used")
+    parser.add_argument(
+        "--centre-frequency", type=float, metavar="MHZ", help="centre frequency, for data whose sidecars lack it [MHz]"
+    )
+    parser.add_argument("--echo-times", metavar="S[,S...]", help="echo times, for data whose sidecars lack them [s]")
+    parser.add_argument(
+        "--b0-direction", metavar="X,Y,Z", help="direction of B0 in voxel axes (default: that of the affine)"
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the solver runs (default: cpu)")
     parser.set_defaults(run=run)
 

@@ -8,17 +8,19 @@ import os
 import sys
 from pathlib import Path
 
+from qsmprep.cli.program import Parser, add_command
+
 PORT = 8765
 
 
-def add_view(commands: argparse._SubParsersAction) -> None:
+def add_view(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add the subcommand."""
-    text = "Look at the reports and maps of an output folder in a browser, served to this machine only."
-    parser = commands.add_parser("view", help=text, description=text)
+    text = "show the reports and maps of an output folder in a browser, served to this machine only"
+    parser = add_command(commands, "view", text)
     parser.add_argument("out", metavar="OUT", type=Path, help="output folder of qsmprep")
     parser.add_argument("--port", type=_port, default=PORT, metavar="N",
-                        help="port on 127.0.0.1, 0 for any free one (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--no-browser", action="store_true", help="only print the address")
+                        help="port on 127.0.0.1; 0: any free one (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--no-browser", action="store_true", help="print the address only")
     parser.set_defaults(run=run_view)
 
 

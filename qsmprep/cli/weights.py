@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qsmprep.cli.program import Parser, add_command
+
 if TYPE_CHECKING:
     from qsmprep.weights.store import Checked
 
@@ -19,28 +21,29 @@ IMPORTED = {
 }
 
 
-def add_weights(commands: argparse._SubParsersAction) -> None:
+def add_weights(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add the subcommand and its own subcommands."""
-    text = "List, check and import the weights of networks."
-    parser = commands.add_parser("weights", help=text, description=text)
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    text = "List the weights that can be asked for by name."
-    actions.add_parser("list", help=text, description=text).set_defaults(run=run_list)
-    text = "Verify weights: hash, card, names and shapes of the tensors, finite numbers."
-    check = actions.add_parser("check", help=text, description=text)
+    text = "list, check and import the weights of networks"
+    parser = add_command(commands, "weights", text)
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", title="Actions")
+    add_command(actions, "list", "list the weights that can be asked for by name").set_defaults(run=run_list)
+    text = "verify weights by hash, card, names and shapes of the tensors, finite numbers"
+    check = add_command(actions, "check", text)
     check.add_argument("files", metavar="FILE", nargs="+", help="file of weights, its card, or a known name")
     check.set_defaults(run=run_check)
-    text = "Bring in weights that others published, as NAME.safetensors (or NAME.onnx) and NAME.json."
-    bring = actions.add_parser("import", help=text, description=text)
+    text = "import weights that others published, as NAME.safetensors (or NAME.onnx) and NAME.json"
+    bring = add_command(actions, "import", text)
     bring.add_argument("file", metavar="FILE", type=Path, help="file of weights as published")
-    bring.add_argument("--kind", required=True, choices=KINDS, help="what FILE is")
+    bring.add_argument(
+        "--kind", required=True, choices=KINDS, metavar="KIND", help=f"format of FILE: {', '.join(KINDS)}"
+    )
     bring.add_argument("--network", choices=NETWORKS, default=NETWORKS[0],
-                       help="which network of the chi-sepnet family FILE holds (default: chi-sepnet)")  # fmt: skip
+                       help="network of the chi-sepnet family that FILE holds (default: chi-sepnet)")  # fmt: skip
     bring.add_argument("--factors", type=Path, metavar="FILE", help="normalisation factors, .mat or JSON, for modl-qsm "
                        "and chi-sepnet (default: the published ones)")  # fmt: skip
     bring.add_argument("--spec", type=Path, metavar="JSON", help="description of the network, for safetensors and onnx")
-    bring.add_argument("--name", metavar="NAME", help="what to call it (default: the name of FILE)")
-    bring.add_argument("--out", type=Path, metavar="FOLDER", help="where to write (default: QSMPREP_WEIGHTS)")
+    bring.add_argument("--name", metavar="NAME", help="name of the weights (default: the name of FILE)")
+    bring.add_argument("--out", type=Path, metavar="FOLDER", help="folder for the weights (default: QSMPREP_WEIGHTS)")
     bring.set_defaults(run=run_import)
 
 

@@ -20,9 +20,9 @@ from qsmprep.options import check_options, option
 class NonlinearFieldOptions:
     """Options of the non-linear complex fit."""
 
-    max_iterations: int = option(30, "Gauss-Newton iterations of a voxel at most.", low=1, high=1000)
+    max_iterations: int = option(30, "cap on Gauss-Newton iterations in a voxel", low=1, high=1000)
     tolerance: float = option(
-        1e-4, "A voxel is done when its phase increment changes by less.", unit="rad", low=1e-6, high=1
+        1e-4, "change of the phase increment at which a voxel is done", unit="rad", low=1e-6, high=1
     )
 
 

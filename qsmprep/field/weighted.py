@@ -29,8 +29,8 @@ class WeightedFieldOptions:
 
     weighting: str = option(
         "phase-snr",
-        "Weight of an echo: phase-snr is magnitude x TE; phase-variance its square (least variance); magnitude; "
-        "echo-time; uniform; simulated-magnitude is TE exp(-TE / 20 ms), for phase without magnitude.",
+        "weight of an echo; phase-snr: magnitude x TE; phase-variance: its square (least variance); "
+        "simulated-magnitude: TE exp(-TE / 20 ms), for phase without magnitude",
         choices=tuple(_WEIGHTINGS),
     )
 

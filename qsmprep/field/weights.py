@@ -19,8 +19,8 @@ class WeightOptions:
 
     kind: str = option(
         "noise",
-        "noise is 1 / field noise with mean 1 in the mask; noise-median is the same with median 1 and outliers "
-        "smoothed; magnitude is the magnitude with maximum 1; none is 1.",
+        "data weights of the inversion; noise: 1 / field noise, mean 1 in the mask; noise-median: the same, median "
+        "1 and outliers smoothed; magnitude: the magnitude, maximum 1; none: 1 everywhere",
         choices=("noise", "noise-median", "magnitude", "none"),
     )
 

@@ -25,28 +25,28 @@ from qsmprep.options import check_options, option
 class FansiTgvOptions:
     """Options of FANSI with total generalised variation."""
 
-    nonlinear: bool = option(True, "Complex data term, which withstands phase wraps, rather than the linear one.")
-    alpha1: float = option(5e-4, "Weight of the gradient, for phase in rad and data weights up to 1.", low=1e-9)
+    nonlinear: bool = option(True, "complex data term, robust against phase wraps, instead of the linear one")
+    alpha1: float = option(5e-4, "weight of the gradient, for phase in rad and data weights up to 1", low=1e-9)
     alpha0: float | None = option(
-        None, "Weight of the second derivatives; left out: 2 alpha1 h, h the voxel size in mm.", low=1e-9
+        None, "weight of the second derivatives", low=1e-9, none="2 alpha1 h, h the voxel size in mm"
     )
-    mu1: float = option(0.05, "Penalty parameter of the gradient split.", low=1e-9)
-    mu0: float | None = option(None, "Penalty parameter of the second split; left out: 2 mu1 h^2.", low=1e-9)
-    mu2: float = option(1.0, "Penalty parameter of the data split.", low=1e-9)
-    max_iterations: int = option(400, "Cap on iterations.", low=1, high=100000)
-    tolerance: float = option(0.1, "Change of chi at which to stop.", unit="%", low=0, high=100)
+    mu1: float = option(0.05, "penalty parameter of the gradient split", low=1e-9)
+    mu0: float | None = option(None, "penalty parameter of the second split", low=1e-9, none="2 mu1 h^2")
+    mu2: float = option(1.0, "penalty parameter of the data split", low=1e-9)
+    max_iterations: int = option(400, "cap on iterations", low=1, high=100000)
+    tolerance: float = option(0.1, "change of chi at which to stop", unit="%", low=0, high=100)
     weak_harmonic: bool = option(
-        False, "Fit the harmonic remnant of the background field along with chi; slopes of chi can imitate it."
+        False, "fit the harmonic remnant of the background field along with chi; slopes of chi can imitate it"
     )
-    beta: float = option(150.0, "Weight of the harmonic field's Laplacian in the mask.", low=1e-9)
-    mu_h: float = option(3.0, "Penalty parameter of the Laplacian split.", low=1e-9)
+    beta: float = option(150.0, "weight of the harmonic field's Laplacian in the mask", low=1e-9)
+    mu_h: float = option(3.0, "penalty parameter of the Laplacian split", low=1e-9)
     regularisation_weights: str = option(
-        "vector-field", "Spatial weights of the first-order term from the magnitude's gradient.", choices=WEIGHT_KINDS
+        "vector-field", "spatial weights of the first-order term from the magnitude's gradient", choices=WEIGHT_KINDS
     )
     residual_threshold: float = residual_threshold_option()
     two_pass: bool = two_pass_option()
-    kernel: str = option("continuous", "Form of the dipole kernel.", choices=KINDS)
-    padding: int = option(16, "Zeros added to each axis before the transform.", unit="voxels", low=0, high=1024)
+    kernel: str = option("continuous", "form of the dipole kernel", choices=KINDS)
+    padding: int = option(16, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 
 @handles_holes

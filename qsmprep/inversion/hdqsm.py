@@ -32,16 +32,16 @@ class HdQsmOptions:
     """Options of HD-QSM."""
 
     alpha: float = option(
-        1e-4, "Weight of total variation in the L2 stage, in ppm mm; the L1 stage has its root, in mm.",
+        1e-4, "weight of total variation in the L2 stage, in ppm mm; the L1 stage has its root, in mm",
         low=1e-9, high=1,
     )  # fmt: skip
-    l1_iterations: int = option(20, "Iterations of the L1 stage.", low=1, high=10000)
-    max_iterations: int = option(250, "Cap on the iterations of the L2 stage.", low=1, high=100000)
-    tolerance: float = option(0.1, "Change of chi at which to stop the L2 stage.", unit="%", low=0, high=100)
+    l1_iterations: int = option(20, "number of iterations of the L1 stage", low=1, high=10000)
+    max_iterations: int = option(250, "cap on the iterations of the L2 stage", low=1, high=100000)
+    tolerance: float = option(0.1, "change of chi at which to stop the L2 stage", unit="%", low=0, high=100)
     residual_threshold: float = residual_threshold_option()
     two_pass: bool = two_pass_option()
-    kernel: str = option("integrated", "Form of the dipole kernel.", choices=KINDS)
-    padding: int = option(16, "Zeros added to each axis before the transform.", unit="voxels", low=0, high=1024)
+    kernel: str = option("integrated", "form of the dipole kernel", choices=KINDS)
+    padding: int = option(16, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 
 @handles_holes

@@ -25,14 +25,14 @@ RESIDUAL = "relative_residual"
 
 def residual_threshold_option() -> Any:
     """The option `residual_threshold` of every method that handles holes."""
-    return option(0.3, "Relative residual of the echo combination above which a voxel has no weight.", low=0)
+    return option(0.3, "relative residual of the echo combination above which a voxel has no weight", low=0)
 
 
 def two_pass_option() -> Any:
     """The option `two_pass` of every method that handles holes."""
     return option(
         False,
-        "Invert twice, without the voxels of unreliable phase and with them, and take these from the second map only.",
+        "invert twice, without the voxels of unreliable phase and with them, and take these from the second map only",
     )
 
 

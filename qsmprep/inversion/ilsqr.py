@@ -32,22 +32,22 @@ SPHERE_MM = 3.0
 class IlsqrOptions:
     """Options of iLSQR."""
 
-    max_iterations: int = option(100, "Cap on iterations of each of the two solves.", low=1, high=1000)
-    tolerance: float = option(3e-4, "Relative normal residual at which the solve for the map stops.", low=0, high=1)
+    max_iterations: int = option(100, "cap on iterations of each of the two solves", low=1, high=1000)
+    tolerance: float = option(3e-4, "relative normal residual at which the solve for the map stops", low=0, high=1)
     streak_tolerance: float = option(
-        0.02, "Relative normal residual at which the solve for the streaks stops.", low=0, high=1
+        0.02, "relative normal residual at which the solve for the streaks stops", low=0, high=1
     )
-    cone: float = option(0.1, "Streaks are looked for where |D| is below this.", low=1e-3, high=2 / 3)
+    cone: float = option(0.1, "value of |D| below which streaks are looked for", low=1e-3, high=2 / 3)
     absolute_laplacian: bool = option(
-        False, "Weigh the data by the size of the field's Laplacian rather than by its signed value."
+        False, "weight the data by the size of the field's Laplacian instead of its signed value"
     )
     absolute_gradient: bool = option(
-        True, "Weigh gradients by the size of those of the fast map rather than by their signed value."
+        True, "weight gradients by the size of those of the fast map instead of their signed value"
     )
     residual_threshold: float = residual_threshold_option()
     two_pass: bool = two_pass_option()
-    kernel: str = option("continuous", "Form of the dipole kernel.", choices=KINDS)
-    padding: int = option(16, "Zeros added to each axis before the transform.", unit="voxels", low=0, high=1024)
+    kernel: str = option("continuous", "form of the dipole kernel", choices=KINDS)
+    padding: int = option(16, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 
 @handles_holes

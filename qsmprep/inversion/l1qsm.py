@@ -27,19 +27,19 @@ GRADIENT_STEP = 10  # of that of the linear methods
 class L1QsmOptions:
     """Options of L1-QSM."""
 
-    nonlinear: bool = option(True, "Complex data term, which withstands phase wraps, rather than the linear one.")
+    nonlinear: bool = option(True, "complex data term, robust against phase wraps, instead of the linear one")
     alpha1: float = option(
-        5e-2, "Weight of total variation, for phase in rad and data weights up to 1.", low=1e-9, high=100
+        5e-2, "weight of total variation, for phase in rad and data weights up to 1", low=1e-9, high=100
     )
-    max_iterations: int = option(300, "Cap on iterations.", low=1, high=100000)
-    tolerance: float = option(0.2, "Change of chi at which to stop.", unit="%", low=0, high=100)
+    max_iterations: int = option(300, "cap on iterations", low=1, high=100000)
+    tolerance: float = option(0.2, "change of chi at which to stop", unit="%", low=0, high=100)
     regularisation_weights: str = option(
-        "none", "Spatial weights of total variation from the magnitude's gradient.", choices=WEIGHT_KINDS
+        "none", "spatial weights of total variation from the magnitude's gradient", choices=WEIGHT_KINDS
     )
     residual_threshold: float = residual_threshold_option()
     two_pass: bool = two_pass_option()
-    kernel: str = option("integrated", "Form of the dipole kernel.", choices=KINDS)
-    padding: int = option(16, "Zeros added to each axis before the transform.", unit="voxels", low=0, high=1024)
+    kernel: str = option("integrated", "form of the dipole kernel", choices=KINDS)
+    padding: int = option(16, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 
 @handles_holes

@@ -19,11 +19,11 @@ class L2Options:
     """Options of the closed-form L2 inversion."""
 
     regularisation: float = option(
-        5e-3, "Weight lambda of |grad chi|^2 against the misfit of the field.", unit="mm^2", low=1e-9, high=1e3
+        5e-3, "weight lambda of |grad chi|^2 against the misfit of the field", unit="mm^2", low=1e-9, high=1e3
     )
-    correct: bool = option(False, "Divide by the mean of the point spread function, against underestimation.")
-    kernel: str = option("continuous", "Form of the dipole kernel.", choices=KINDS)
-    padding: int = option(32, "Zeros added to each axis before the transform.", unit="voxels", low=0, high=1024)
+    correct: bool = option(False, "divide by the mean of the point spread function, against underestimation")
+    kernel: str = option("continuous", "form of the dipole kernel", choices=KINDS)
+    padding: int = option(32, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 
 def l2(

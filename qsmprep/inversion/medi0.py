@@ -27,22 +27,22 @@ PULL_TOLERANCE = 0.03
 class Medi0Options:
     """Options of MEDI+0; the defaults are the consensus settings of MEDI and the published weight of the fluid."""
 
-    data_weight: float = option(2000.0, "Weight lambda of the data term against total variation.", low=1e-6)
-    csf_weight: float = option(100.0, "Weight of the variation of chi inside the cerebrospinal fluid.", low=0)
+    data_weight: float = option(2000.0, "weight lambda of the data term against total variation", low=1e-6)
+    csf_weight: float = option(100.0, "weight of the variation of chi inside the cerebrospinal fluid", low=0)
     csf_r2star: float = option(
-        5.0, "R2* below which a central voxel is cerebrospinal fluid.", unit="1/s", low=0.1, high=50
+        5.0, "R2* below which a central voxel is cerebrospinal fluid", unit="1/s", low=0.1, high=50
     )
     edge_percentage: float = option(
-        0.9, "Edge components of the magnitude's gradient, as a fraction of the mask voxels.", low=0, high=3
+        0.9, "edge components of the magnitude's gradient, as a fraction of the mask voxels", low=0, high=3
     )
-    smv_radius: float = option(5.0, "Radius of the spherical mean filter, 0 for none.", unit="voxels", low=0, high=50)
-    merit: bool = option(True, "Lower the weight of voxels that the model does not fit, after each outer iteration.")
+    smv_radius: float = option(5.0, "radius of the spherical mean filter; 0: none", unit="voxels", low=0, high=50)
+    merit: bool = option(True, "lower the weight of voxels that the model does not fit, after each outer iteration")
     residual_threshold: float = residual_threshold_option()
     two_pass: bool = two_pass_option()
-    max_iterations: int = option(300, "Cap on iterations.", low=1, high=100000)
-    tolerance: float = option(0.5, "Change of chi at which to stop.", unit="%", low=0, high=100)
-    kernel: str = option("continuous", "Form of the dipole kernel.", choices=KINDS)
-    padding: int = option(16, "Zeros added to each axis before the transform.", unit="voxels", low=0, high=1024)
+    max_iterations: int = option(300, "cap on iterations", low=1, high=100000)
+    tolerance: float = option(0.5, "change of chi at which to stop", unit="%", low=0, high=100)
+    kernel: str = option("continuous", "form of the dipole kernel", choices=KINDS)
+    padding: int = option(16, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 
 @handles_holes

@@ -23,32 +23,30 @@ from qsmprep.options import check_options, option
 class NdiOptions:
     """Options of NDI."""
 
-    max_iterations: int = option(100, "Iterations; few of them regularise.", low=1, high=10000)
+    max_iterations: int = option(100, "number of iterations; few of them regularise", low=1, high=10000)
     step: float = option(
         1.0,
-        "Step of the descent on the squared misfit; from 2.25 on, for data weights up to 1, it diverges.",
+        "step of the descent on the squared misfit; it diverges from 2.25 on, for data weights up to 1",
         low=1e-3,
         high=2.0,
     )
-    tikhonov: float = option(
-        0.0, "Weight alpha of |chi|^2, for phase in rad and data weights up to 1.", low=0, high=0.1
-    )
+    tikhonov: float = option(0.0, "weight alpha of |chi|^2, for phase in rad and data weights up to 1", low=0, high=0.1)
     linear_iterations: int = option(
         20,
-        "First iterations with the linear data term, which strong sources need; published is none.",
+        "number of first iterations with the linear data term, which strong sources need; published is 0",
         low=0,
         high=10000,
     )
     tolerance: float = option(
-        0.0, "Relative change of chi at which to stop earlier (0: all iterations are done).", low=0, high=1
+        0.0, "relative change of chi at which to stop earlier; 0: all iterations are done", low=0, high=1
     )
     inside_only: bool = option(
-        True, "Allow sources in the mask only; as published, they may lie anywhere and are cut off at the end."
+        True, "allow sources in the mask only; as published, they may be anywhere and are masked at the end"
     )
     residual_threshold: float = residual_threshold_option()
     two_pass: bool = two_pass_option()
-    kernel: str = option("continuous", "Form of the dipole kernel.", choices=KINDS)
-    padding: int = option(16, "Zeros added to each axis before the transform.", unit="voxels", low=0, high=1024)
+    kernel: str = option("continuous", "form of the dipole kernel", choices=KINDS)
+    padding: int = option(16, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 
 @handles_holes

@@ -27,26 +27,26 @@ class AdaptingOptions(InferenceOptions):
 
     adapt: str = option(
         "none",
-        "Adapt the network's weights to each case: fine, by the case's own field; dann, by simulated heads and the "
-        "case together, then by its field. It takes minutes.",
+        "adapt the network's weights to each case, which takes minutes; fine: by the field of the case; dann: by "
+        "simulated heads and the case together, then by its field",
         choices=METHODS,
     )
-    adapt_iterations: int = option(DEFAULTS.iterations, "Largest number of iterations on the case.", low=1, high=10000)
+    adapt_iterations: int = option(DEFAULTS.iterations, "cap on iterations on the case", low=1, high=10000)
     adapt_learning_rate: float = option(
         DEFAULTS.learning_rate,
-        "Largest rate of the adaptation; published are 1e-4 to 1e-3.",
+        "largest learning rate of the adaptation; published are 1e-4 to 1e-3",
         low=1e-7,
         high=0.1,
     )
     adapt_tolerance: float = option(
-        DEFAULTS.tolerance, "Relative change of the loss over ten iterations at which to stop early.", low=0, high=1
+        DEFAULTS.tolerance, "relative change of the loss over ten iterations at which to stop early", low=0, high=1
     )
     adapt_tv_weight: float = option(
-        DEFAULTS.tv_weight, "Weight of total variation in the adaptation.", unit="ppm mm (fine), mm (dann)", low=0
+        DEFAULTS.tv_weight, "weight of total variation in the adaptation", unit="ppm mm (fine), mm (dann)", low=0
     )
     adapt_crop: int = option(
         DEFAULTS.crop,
-        "Edge of the part on which an iteration runs the network, for short memory; 0: the whole volume.",
+        "edge of the patch on which an iteration runs the network, to save memory; 0: the whole volume",
         unit="voxels", low=0,
     )  # fmt: skip
 

@@ -28,16 +28,16 @@ BINS = 8192  # values of D between which the LSMR filter is interpolated
 class RtsOptions:
     """Options of RTS."""
 
-    lsmr_iterations: int = option(24, "LSMR iterations of the first step.", low=1, high=100)
-    delta: float = option(0.15, "Smallest |D| that the first step is trusted for.", low=1e-3, high=2 / 3)
-    mu: float = option(1e5, "Weight of the trusted frequencies.", low=1e-6)
-    rho: float = option(200.0, "Penalty parameter of the gradient split; it sets the pace, not the result.", low=1e-6)
-    max_iterations: int = option(50, "Cap on iterations of the second step.", low=1, high=10000)
-    tolerance: float = option(0.01, "Relative change of chi at which to stop.", low=0, high=1)
+    lsmr_iterations: int = option(24, "number of LSMR iterations of the first step", low=1, high=100)
+    delta: float = option(0.15, "smallest |D| for which the first step is trusted", low=1e-3, high=2 / 3)
+    mu: float = option(1e5, "weight of the trusted frequencies", low=1e-6)
+    rho: float = option(200.0, "penalty parameter of the gradient split; it sets the pace, not the result", low=1e-6)
+    max_iterations: int = option(50, "cap on iterations of the second step", low=1, high=10000)
+    tolerance: float = option(0.01, "relative change of chi at which to stop", low=0, high=1)
     residual_threshold: float = residual_threshold_option()
     two_pass: bool = two_pass_option()
-    kernel: str = option("continuous", "Form of the dipole kernel.", choices=KINDS)
-    padding: int = option(32, "Zeros added to each axis before the transform.", unit="voxels", low=0, high=1024)
+    kernel: str = option("continuous", "form of the dipole kernel", choices=KINDS)
+    padding: int = option(32, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 
 @handles_holes

@@ -27,21 +27,21 @@ class StarOptions:
     """Options of the STAR-like inversion."""
 
     strong_regularisation: float = option(
-        1e-2, "Weight of total variation for the strong sources, for data weights up to 1.", unit="ppm mm",
+        1e-2, "weight of total variation for the strong sources, for data weights up to 1", unit="ppm mm",
         low=1e-9, high=10,
     )  # fmt: skip
     regularisation: float = option(
-        2e-4, "Weight of total variation for all others, for data weights up to 1.", unit="ppm mm", low=1e-9, high=10
+        2e-4, "weight of total variation for all others, for data weights up to 1", unit="ppm mm", low=1e-9, high=10
     )
     strong_susceptibility: float = option(
-        0.15, "Least |chi| of the first map that counts as a strong source.", unit="ppm", low=0, high=10
+        0.15, "smallest |chi| of the first map that counts as a strong source", unit="ppm", low=0, high=10
     )
-    max_iterations: int = option(250, "Cap on the iterations of each of the two steps.", low=1, high=100000)
-    tolerance: float = option(0.1, "Change of chi at which to stop.", unit="%", low=0, high=100)
+    max_iterations: int = option(250, "cap on the iterations of each of the two steps", low=1, high=100000)
+    tolerance: float = option(0.1, "change of chi at which to stop", unit="%", low=0, high=100)
     residual_threshold: float = residual_threshold_option()
     two_pass: bool = two_pass_option()
-    kernel: str = option("integrated", "Form of the dipole kernel.", choices=KINDS)
-    padding: int = option(16, "Zeros added to each axis before the transform.", unit="voxels", low=0, high=1024)
+    kernel: str = option("integrated", "form of the dipole kernel", choices=KINDS)
+    padding: int = option(16, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 
 @handles_holes

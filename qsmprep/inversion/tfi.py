@@ -40,22 +40,22 @@ class TfiOptions:
     sources on either side of the mask's rim are told apart last.
     """
 
-    data_weight: float = option(2000.0, "Weight lambda of the data term against total variation.", low=1e-6)
+    data_weight: float = option(2000.0, "weight lambda of the data term against total variation", low=1e-6)
     edge_percentage: float = option(
-        0.9, "Edge components of the magnitude's gradient, as a fraction of the mask voxels.", low=0, high=3
+        0.9, "edge components of the magnitude's gradient, as a fraction of the mask voxels", low=0, high=3
     )
     preconditioner: float = option(
-        30.0, "Susceptibility expected outside the mask, relative to inside, in the start.", low=1, high=1e4
+        30.0, "susceptibility expected outside the mask, relative to inside, in the start", low=1, high=1e4
     )
-    start_iterations: int = option(60, "Cap on conjugate gradient iterations of the start.", low=0, high=10000)
-    start_tolerance: float = option(1e-3, "Relative residual at which the start is good enough.", low=0, high=1)
-    merit: bool = option(True, "Lower the weight of voxels that the model does not fit.")
+    start_iterations: int = option(60, "cap on conjugate gradient iterations of the start", low=0, high=10000)
+    start_tolerance: float = option(1e-3, "relative residual at which the start is good enough", low=0, high=1)
+    merit: bool = option(True, "lower the weight of voxels that the model does not fit")
     residual_threshold: float = residual_threshold_option()
     two_pass: bool = two_pass_option()
-    max_iterations: int = option(300, "Cap on iterations after the start.", low=1, high=100000)
-    tolerance: float = option(0.2, "Change of chi at which to stop.", unit="%", low=0, high=100)
-    kernel: str = option("discrete", "Form of the dipole kernel.", choices=KINDS)
-    padding_mm: float = option(20.0, "Room for sources around the mask's box.", unit="mm", low=1, high=500)
+    max_iterations: int = option(300, "cap on iterations after the start", low=1, high=100000)
+    tolerance: float = option(0.2, "change of chi at which to stop", unit="%", low=0, high=100)
+    kernel: str = option("discrete", "form of the dipole kernel", choices=KINDS)
+    padding_mm: float = option(20.0, "room for sources around the mask's box", unit="mm", low=1, high=500)
 
 
 @handles_holes

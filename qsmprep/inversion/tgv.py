@@ -29,13 +29,13 @@ GROWTH = 2.0  # of both regularisation parameters from one grid to the next coar
 class TgvOptions:
     """Options of TGV-QSM."""
 
-    alpha1: float = option(1.5e-4, "Weight of the first-order term.", unit="ppm mm", low=1e-9)
-    alpha0: float = option(3e-4, "Weight of the second-order term.", unit="ppm mm^2", low=1e-9)
-    erosions: int = option(3, "Voxels peeled off the mask, where phase is noisy.", unit="voxels", low=1, high=50)
-    max_iterations: int = option(500, "Cap on iterations on each of the grids.", low=1, high=100000)
-    tolerance: float = option(
-        5e-4, "Relative change of chi at which to stop; half on each coarser grid.", low=0, high=1
+    alpha1: float = option(1.5e-4, "weight of the first-order term", unit="ppm mm", low=1e-9)
+    alpha0: float = option(3e-4, "weight of the second-order term", unit="ppm mm^2", low=1e-9)
+    erosions: int = option(
+        3, "layers of voxels removed from the mask, where phase is noisy", unit="voxels", low=1, high=50
     )
+    max_iterations: int = option(500, "cap on iterations on each of the grids", low=1, high=100000)
+    tolerance: float = option(5e-4, "relative change of chi at which to stop; half on each coarser grid", low=0, high=1)
     residual_threshold: float = residual_threshold_option()
     two_pass: bool = two_pass_option()
 

@@ -17,12 +17,10 @@ from qsmprep.options import check_options, option
 class TikhonovOptions:
     """Options of the Tikhonov-regularised inversion."""
 
-    regularisation: float = option(
-        5e-3, "Weight lambda of |chi|^2 against the misfit of the field.", low=1e-9, high=1e3
-    )
-    correct: bool = option(True, "Divide by the mean of the point spread function, against underestimation.")
-    kernel: str = option("continuous", "Form of the dipole kernel.", choices=KINDS)
-    padding: int = option(32, "Zeros added to each axis before the transform.", unit="voxels", low=0, high=1024)
+    regularisation: float = option(5e-3, "weight lambda of |chi|^2 against the misfit of the field", low=1e-9, high=1e3)
+    correct: bool = option(True, "divide by the mean of the point spread function, against underestimation")
+    kernel: str = option("continuous", "form of the dipole kernel", choices=KINDS)
+    padding: int = option(32, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 
 def tikhonov(

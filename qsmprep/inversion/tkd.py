@@ -17,10 +17,10 @@ from qsmprep.options import check_options, option
 class TkdOptions:
     """Options of TKD."""
 
-    threshold: float = option(0.15, "Smallest |D| that is divided by as it is.", low=1e-3, high=2 / 3)
-    correct: bool = option(True, "Divide by the mean of the point spread function, against underestimation.")
-    kernel: str = option("continuous", "Form of the dipole kernel.", choices=KINDS)
-    padding: int = option(32, "Zeros added to each axis before the transform.", unit="voxels", low=0, high=1024)
+    threshold: float = option(0.15, "smallest |D| that is divided by as it is", low=1e-3, high=2 / 3)
+    correct: bool = option(True, "divide by the mean of the point spread function, against underestimation")
+    kernel: str = option("continuous", "form of the dipole kernel", choices=KINDS)
+    padding: int = option(32, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 
 def tkd(

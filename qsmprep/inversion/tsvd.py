@@ -18,11 +18,11 @@ class TsvdOptions:
     """Options of TSVD."""
 
     threshold: float = option(
-        0.1, "Smallest |D| that is divided by; frequencies below are left out.", low=1e-3, high=2 / 3
+        0.1, "smallest |D| that is divided by; frequencies below are left out", low=1e-3, high=2 / 3
     )
-    correct: bool = option(False, "Divide by the mean of the point spread function, against underestimation.")
-    kernel: str = option("continuous", "Form of the dipole kernel.", choices=KINDS)
-    padding: int = option(32, "Zeros added to each axis before the transform.", unit="voxels", low=0, high=1024)
+    correct: bool = option(False, "divide by the mean of the point spread function, against underestimation")
+    kernel: str = option("continuous", "form of the dipole kernel", choices=KINDS)
+    padding: int = option(32, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 
 def tsvd(

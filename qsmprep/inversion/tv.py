@@ -37,18 +37,19 @@ class TvOptions:
     """Options of TV."""
 
     regularisation: float = option(
-        2e-4, "Weight lambda of total variation, for data weights up to 1.", unit="ppm mm", low=1e-9, high=10
+        2e-4, "weight lambda of total variation, for data weights up to 1", unit="ppm mm", low=1e-9, high=10
     )
     data_weights: str = option(
-        "given", "Weights of the data term: those given (the mask where there are none), the mask, or none at all.",
+        "given", "weights of the data term; given: those of the run, or the mask where there are none; mask: 1 in the "
+        "mask; none: 1 everywhere",
         choices=DATA_WEIGHTS,
     )  # fmt: skip
-    max_iterations: int = option(250, "Cap on iterations.", low=1, high=100000)
-    tolerance: float = option(0.1, "Change of chi at which to stop.", unit="%", low=0, high=100)
+    max_iterations: int = option(250, "cap on iterations", low=1, high=100000)
+    tolerance: float = option(0.1, "change of chi at which to stop", unit="%", low=0, high=100)
     residual_threshold: float = residual_threshold_option()
     two_pass: bool = two_pass_option()
-    kernel: str = option("integrated", "Form of the dipole kernel.", choices=KINDS)
-    padding: int = option(16, "Zeros added to each axis before the transform.", unit="voxels", low=0, high=1024)
+    kernel: str = option("integrated", "form of the dipole kernel", choices=KINDS)
+    padding: int = option(16, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 
 @handles_holes

@@ -34,17 +34,25 @@ class BetOptions:
         "magnitude image the brain is extracted from",
         choices=("first-echo", "root-sum-of-squares"),
     )
-    fractional_intensity: float = option(0.5, "smaller gives a larger brain", low=0.0, high=1.0)
-    vertical_gradient: float = option(
-        0.0, "positive gives a larger brain at the bottom and a smaller one at the top", low=-1.0, high=1.0
+    fractional_intensity: float = option(
+        0.5, "fractional intensity threshold; smaller gives a larger brain", low=0.0, high=1.0
     )
-    dark_depth_mm: float = option(20.0, "how far inwards the darkest voxel is searched for", unit="mm", low=1, high=40)
+    vertical_gradient: float = option(
+        0.0,
+        "change of the threshold from bottom to top; positive gives a larger brain at the bottom and a "
+        "smaller one at the top",
+        low=-1.0,
+        high=1.0,
+    )
+    dark_depth_mm: float = option(
+        20.0, "depth within which the darkest voxel is searched for", unit="mm", low=1, high=40
+    )
     # The paper searches 20 mm for the darkest voxel and 10 mm for the brightest; FSL's BET looks 7 and 3 mm deep.
     # Twenty keeps the surface out of neck and orbits, three keeps it from losing cortex where coils see less.
     bright_depth_mm: float = option(
-        3.0, "how far inwards the brightest voxel is searched for", unit="mm", low=1, high=40
+        3.0, "depth within which the brightest voxel is searched for", unit="mm", low=1, high=40
     )
-    iterations: int = option(1000, "steps of the surface", low=1, high=20000)
+    iterations: int = option(1000, "number of iterations of the surface", low=1, high=20000)
 
 
 @dataclass(frozen=True)

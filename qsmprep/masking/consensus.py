@@ -22,10 +22,10 @@ _LOGGER = logging.getLogger(__name__)
 class ReliableMaskOptions:
     """Options of `reliable_mask`."""
 
-    source: str = option("quality", "map that tells which voxels to trust", choices=("quality", "noise"))
-    quality_threshold: float = option(0.2, "voxels of at least this quality are trusted", low=0.0, high=1.0)
+    source: str = option("quality", "map by which voxels are reliable or not", choices=("quality", "noise"))
+    quality_threshold: float = option(0.2, "smallest phase quality of a reliable voxel", low=0.0, high=1.0)
     noise_factor: float = option(1.0, "threshold of 1/noise over its mean in the field of view", low=0.0, high=1.2)
-    majority: bool = option(True, "let each voxel follow most of its 3x3x3 neighbours, against speckle")
+    majority: bool = option(True, "give each voxel the value of most of its 3x3x3 neighbours, against speckle")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class BackgroundMaskOptions:
     """Options of `background_mask`."""
 
     fill_holes: bool = option(True, "add the voxels that the mask encloses")
-    erosion_voxels: int = option(1, "layers removed before background removal", unit="voxels", low=0, high=20)
+    erosion_voxels: int = option(1, "layers of voxels removed before background removal", unit="voxels", low=0, high=20)
 
 
 @dataclass(frozen=True)

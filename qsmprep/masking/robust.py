@@ -17,7 +17,7 @@ _SAMPLE = 100_000
 class RobustMaskOptions:
     """Options of the magnitude threshold mask."""
 
-    factor: float = option(1.0, "Factor on the threshold found from the magnitude.", low=0, high=20)
+    factor: float = option(1.0, "factor on the threshold found from the magnitude", low=0, high=20)
 
 
 def robust_mask(

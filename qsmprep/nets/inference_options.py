@@ -16,23 +16,29 @@ class InferenceOptions:
     """Options that every method with a network has; each names its weights and what network it can use."""
 
     role: ClassVar[Role]
-    weights: str = option("", "Weights: a name that `qsmprep-tools weights list` shows, or a file.")
+    weights: str = option(
+        "", "weights of the network: a name that `qsmprep-tools weights list` shows, or a file", metavar="NAME|FILE"
+    )
     resampling: str = option(
-        "auto", "Bring other voxels to the size of the training, or give them as they are.", choices=("auto", "none")
+        "auto", "resample voxels to the size of the training (auto) or leave them (none)", choices=("auto", "none")
     )
     rotation: str = option(
-        "auto", "Turn a tilted B0 to the axis of the training, or leave it.", choices=("auto", "none")
+        "auto", "rotate a tilted B0 to the axis of the training (auto) or leave it (none)", choices=("auto", "none")
     )
     precision: str = option(
         "float32",
-        "Numbers inside the network; auto takes bfloat16 where it is fast and changes a test patch by less than 1 %.",
+        "number format inside the network; auto: bfloat16 where it is fast and changes a test patch by less than 1 %",
         choices=PRECISIONS,
     )
     patch: int = option(
-        0, "Edge of overlapping patches; 0: the whole volume where memory allows.", unit="voxels", low=0, high=1024
+        0, "edge of overlapping patches; 0: the whole volume where memory allows", unit="voxels", low=0, high=1024
     )
 
 
 def weights_option(default: str) -> Any:
     """The field `weights` of a method with the name of those it takes by default."""
-    return option(default, "Weights: a name that `qsmprep-tools weights list` shows, or a file.")
+    return option(
+        default,
+        "weights of the network: a name that `qsmprep-tools weights list` shows, or a file",
+        metavar="NAME|FILE",
+    )

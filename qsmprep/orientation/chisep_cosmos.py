@@ -34,16 +34,16 @@ SMALLEST = 1e-6  # of the mean D^2: frequencies below carry no information in an
 class ChisepCosmosOptions:
     """Options of chi-separation COSMOS."""
 
-    max_condition: float = option(25.0, "Largest condition number of the orientations that is accepted.", low=1)
-    r2prime_weight: float = option(1.0, "Weight of R2' in ppm against each field in ppm.", low=1e-4, high=100)
+    max_condition: float = option(25.0, "largest condition number of the orientations", low=1)
+    r2prime_weight: float = option(1.0, "weight of R2' in ppm against each field in ppm", low=1e-4, high=100)
     anchor: float = option(
-        0.02, "Weight of the COSMOS map, its constant set by the signs, for what the fields do not tell.",
+        0.02, "weight of the COSMOS map, its constant set by the signs, for what the fields do not determine",
         low=1e-5, high=10,
     )  # fmt: skip
-    tolerance: float = option(0.2, "Change of both maps at which to stop.", unit="%", low=0, high=100)
-    max_iterations: int = option(300, "Cap on iterations.", low=1, high=100000)
-    kernel: str = option("continuous", "Form of the dipole kernel.", choices=KINDS)
-    padding: int = option(32, "Zeros added to each axis before the transform.", unit="voxels", low=0, high=1024)
+    tolerance: float = option(0.2, "change of both maps at which to stop", unit="%", low=0, high=100)
+    max_iterations: int = option(300, "cap on iterations", low=1, high=100000)
+    kernel: str = option("continuous", "form of the dipole kernel", choices=KINDS)
+    padding: int = option(32, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 
 def chisep_cosmos(

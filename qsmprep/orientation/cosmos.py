@@ -29,12 +29,12 @@ class CosmosOptions:
     """Options of COSMOS."""
 
     max_condition: float = option(
-        25.0, "Largest condition number of the orientations that is accepted (three within 5 degrees have 25).", low=1
+        25.0, "largest condition number of the orientations; three within 5 degrees have 25", low=1
     )
-    tolerance: float = option(0.01, "Relative residual of the normal equations at which to stop.", low=1e-8, high=1)
-    max_iterations: int = option(50, "Cap on iterations.", low=1, high=10000)
-    kernel: str = option("continuous", "Form of the dipole kernel.", choices=KINDS)
-    padding: int = option(32, "Zeros added to each axis before the transform.", unit="voxels", low=0, high=1024)
+    tolerance: float = option(0.01, "relative residual of the normal equations at which to stop", low=1e-8, high=1)
+    max_iterations: int = option(50, "cap on iterations", low=1, high=10000)
+    kernel: str = option("continuous", "form of the dipole kernel", choices=KINDS)
+    padding: int = option(32, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 
 def cosmos(

@@ -29,11 +29,11 @@ class StiOptions:
     """Options of susceptibility tensor imaging."""
 
     max_condition: float = option(
-        50.0, "Largest condition number of the orientations that is accepted (six within 17 degrees have 50).", low=1
+        50.0, "largest condition number of the orientations; six within 17 degrees have 50", low=1
     )
-    tolerance: float = option(0.01, "Relative gradient of the least squares at which to stop.", low=1e-8, high=1)
-    max_iterations: int = option(60, "Cap on iterations.", low=1, high=10000)
-    padding: int = option(32, "Zeros added to each axis before the transform.", unit="voxels", low=0, high=1024)
+    tolerance: float = option(0.01, "relative gradient of the least squares at which to stop", low=1e-8, high=1)
+    max_iterations: int = option(60, "cap on iterations", low=1, high=10000)
+    padding: int = option(32, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 
 def sti(

@@ -16,49 +16,72 @@ VENDORS = ("radians", "siemens", "ge", "philips")
 class SimulationOptions:
     """The simulated acquisition; the defaults are an axial 3 T scan at 1 mm with five echoes."""
 
-    voxel_size: str = option("1,1,1", "voxel edge lengths, one number or three separated by commas", unit="mm")
-    shape: str = option("", "matrix size such as 160,200,180 (empty: what a field of view of 160x200x180 mm needs)")
-    tilt_x: float = option(0.0, "rotation of the slab about x (applied first)", unit="degrees", low=-90, high=90)
-    tilt_y: float = option(0.0, "rotation of the slab about y (applied second)", unit="degrees", low=-90, high=90)
+    voxel_size: str = option(
+        "1,1,1", "edge lengths of a voxel, one for all axes or three", unit="mm", metavar="MM[,MM,MM]"
+    )
+    shape: str = option("", "matrix size", none="a field of view of 160x200x180 mm", metavar="N,N,N")
+    tilt_x: float = option(0.0, "rotation of the slab about x, applied first", unit="degrees", low=-90, high=90)
+    tilt_y: float = option(0.0, "rotation of the slab about y, applied second", unit="degrees", low=-90, high=90)
     field_strength: float = option(3.0, "strength of the main field", unit="T", low=1.0, high=10.5)
-    echo_times: str = option("0.005,0.011,0.017,0.023,0.029", "echo times separated by commas", unit="s")
+    echo_times: str = option(
+        "0.005,0.011,0.017,0.023,0.029", "echo times of the gradient echo", unit="s", metavar="S[,S...]"
+    )
     repetition_time: float = option(0.033, "repetition time of the gradient echo", unit="s", low=1e-3, high=10)
     flip_angle: float = option(15.0, "flip angle of the gradient echo", unit="degrees", low=0.1, high=90)
-    peak_snr: float = option(100.0, "largest signal of a scan over its noise's s.d. (0: no noise)", low=0)
-    oversampling: int = option(
-        1, "simulate on a grid finer by this factor, then crop k-space (intra-voxel dephasing)", low=1, high=4
+    peak_snr: float = option(
+        100.0, "largest signal of a scan over the standard deviation of its noise; 0: no noise", low=0
     )
-    vendor: str = option("radians", "whose number format and phase habits the files have", choices=VENDORS)
-    parts: str = option("phase", "phase: magnitude, phase; complex: real, imaginary", choices=("phase", "complex"))
-    orientation: str = option("RAS", "directions in which the voxel axes of the files run (RAS, LPS, PSR, ...)")
-    bipolar: bool = option(False, "add the phase plane of a bipolar readout, its sign alternating from echo to echo")
-    calcification: bool = option(False, "add a calcification: sphere of 4 mm radius, -3.3 ppm")
-    bleed: bool = option(False, "add a bleed: sphere of 4 mm radius, +1 ppm")
-    mese: bool = option(False, "also simulate a multi-echo spin echo scan (six echoes, 15 to 90 ms)")
+    oversampling: int = option(
+        1,
+        "factor of the finer grid that is simulated before k-space is cropped, for intra-voxel dephasing",
+        low=1,
+        high=4,
+    )
+    vendor: str = option("radians", "vendor whose number format and phase conventions the files have", choices=VENDORS)
+    parts: str = option(
+        "phase",
+        "parts that are written; phase: magnitude and phase; complex: real and imaginary",
+        choices=("phase", "complex"),
+    )
+    orientation: str = option(
+        "RAS", "directions of the voxel axes of the files, such as RAS, LPS or PSR", metavar="AXES"
+    )
+    bipolar: bool = option(False, "add the phase plane of a bipolar readout, whose sign alternates from echo to echo")
+    calcification: bool = option(False, "add a calcification, a sphere of 4 mm radius and -3.3 ppm")
+    bleed: bool = option(False, "add a bleed, a sphere of 4 mm radius and +1 ppm")
+    mese: bool = option(False, "also simulate a multi-echo spin echo scan of six echoes, 15 to 90 ms")
     mese_b1: str = option(
-        "1,1", "transmit field of the spin echo scan over the nominal one, at the head's centre and at its rim"
+        "1,1",
+        "transmit field of the spin echo scan over the nominal one, at the centre and at the rim of the head",
+        metavar="CENTRE,RIM",
     )
     seed: int = option(0, "seed of the noise and of the anatomical variation", low=0)
     variation: float = option(
-        0.0, "relative s.d. by which sizes, positions and susceptibilities vary (0: the standard head)", low=0, high=0.1
+        0.0,
+        "relative standard deviation of sizes, positions and susceptibilities; 0: the standard head",
+        low=0,
+        high=0.1,
     )
     texture: float = option(
-        0.0, "s.d. of smooth susceptibility variation within tissues, hardly seen in the magnitude (0: uniform)",
+        0.0, "standard deviation of smooth susceptibility variation within tissues, hardly seen in the magnitude; "
+             "0: uniform",
         unit="ppm", low=0, high=0.1,
     )  # fmt: skip
     head_tilt_x: float = option(
-        0.0, "rotation of the head in the slab about x (applied first)", unit="degrees", low=-60, high=60
+        0.0, "rotation of the head in the slab about x, applied first", unit="degrees", low=-60, high=60
     )
     head_tilt_y: float = option(
-        0.0, "rotation of the head in the slab about y (applied second)", unit="degrees", low=-60, high=60
+        0.0, "rotation of the head in the slab about y, applied second", unit="degrees", low=-60, high=60
     )
     orientations: str = option(
         "",
-        "head tilts about x and y, a run for each pair, such as 0,0;20,0;0,25 (empty: one scan)",
+        "head tilts about x and y, one run for each pair, such as 0,0;20,0;0,25",
         unit="degrees",
+        none="one scan",
+        metavar="X,Y[;X,Y...]",
     )
-    subjects: int = option(1, "how many subjects to write", low=1, high=999)
-    sessions: int = option(0, "how many sessions each subject has (0: no session level)", low=0, high=99)
+    subjects: int = option(1, "number of subjects", low=1, high=999)
+    sessions: int = option(0, "number of sessions of each subject; 0: no session level", low=0, high=99)
 
     def voxel_size_mm(self) -> tuple[float, float, float]:
         """Voxel edge lengths as numbers; one number stands for three."""

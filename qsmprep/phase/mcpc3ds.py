@@ -23,10 +23,12 @@ _RELIABLE = 0.7  # share of the median quality
 class Mcpc3dsOptions:
     """Options of MCPC-3D-S."""
 
-    sigma_mm: float = option(7.0, "Standard deviation of the smoothing of the offset.", unit="mm", low=0.5, high=50)
-    passes: int = option(2, "Smoothing passes; each after the first adds what was smoothed away.", low=1, high=10)
-    trend: bool = option(True, "Take out a second-order trend of the offset before smoothing and put it back.")
-    bipolar: bool = option(False, "Also remove the phase that alternates between odd and even echoes (3 echoes).")
+    sigma_mm: float = option(7.0, "standard deviation of the smoothing of the offset", unit="mm", low=0.5, high=50)
+    passes: int = option(
+        2, "number of smoothing passes; each after the first adds what was smoothed away", low=1, high=10
+    )
+    trend: bool = option(True, "remove a second-order trend of the offset before smoothing and add it back")
+    bipolar: bool = option(False, "also remove the phase that alternates between odd and even echoes (3 echoes)")
 
 
 @dataclass(frozen=True)

@@ -25,15 +25,15 @@ CHUNK = 1 << 16  # voxels matched between two calls of progress
 class DictionaryOptions:
     """Options of the dictionary match."""
 
-    refocusing_angle: float = option(180.0, "Nominal refocusing angle.", unit="degrees", low=30, high=180)
-    profile: str = option("auto", "Slice profile: of a 2D scan, of a 3D one, or as the sidecar says.", choices=PROFILES)
+    refocusing_angle: float = option(180.0, "nominal refocusing angle", unit="degrees", low=30, high=180)
+    profile: str = option("auto", "slice profile of a 2D or a 3D scan; auto: as the sidecar says", choices=PROFILES)
     refocusing_width: float = option(
-        1.75, "2D: thickness of the refocused slice over that of the excited one.", low=1, high=3
+        1.75, "thickness of the refocused slice over that of the excited one (2D)", low=1, high=3
     )
-    t1: float = option(1.0, "T1 assumed everywhere: echoes hardly depend on it.", unit="s", low=0.1, high=10)
-    fit_b1: bool = option(True, "Fit the refocusing angle, with three echoes or more; else it is the nominal one.")
+    t1: float = option(1.0, "T1 assumed everywhere; echoes hardly depend on it", unit="s", low=0.1, high=10)
+    fit_b1: bool = option(True, "fit the refocusing angle, with three echoes or more; else it is the nominal one")
     b1_smoothing: float = option(
-        2.0, "S.d. of the Gaussian that smooths B1 before R2 is matched anew; 0: R2 of the first match.",
+        2.0, "standard deviation of the Gaussian that smooths B1 before R2 is matched again; 0: R2 of the first match",
         unit="mm", low=0, high=50,
     )  # fmt: skip
 

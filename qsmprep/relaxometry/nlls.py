@@ -18,10 +18,11 @@ class NllsOptions:
     """Options of the non-linear fit."""
 
     rician_floor: bool = option(
-        True, "Fit sqrt(S^2 + s^2), with s the noise's s.d. found in the last echo, rather than the decay S alone."
+        True,
+        "fit sqrt(S^2 + s^2), s the standard deviation of the noise in the last echo, instead of the decay S alone",
     )
-    max_iterations: int = option(20, "Cap on iterations in a voxel.", low=1, high=1000)
-    tolerance: float = option(1e-5, "Relative change of the rate at which a voxel is done.", low=1e-10, high=0.1)
+    max_iterations: int = option(20, "cap on iterations in a voxel", low=1, high=1000)
+    tolerance: float = option(1e-5, "relative change of the rate at which a voxel is done", low=1e-10, high=0.1)
 
 
 def nlls(

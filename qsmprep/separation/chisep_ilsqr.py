@@ -24,18 +24,18 @@ from qsmprep.separation.closed_form import both_sources
 class ChisepIlsqrOptions:
     """Options of chi-separation with iLSQR."""
 
-    max_iterations: int = option(100, "Cap on iterations of each of the two solves of iLSQR.", low=1, high=1000)
-    tolerance: float = option(3e-4, "Relative normal residual at which the solve for the map stops.", low=0, high=1)
+    max_iterations: int = option(100, "cap on iterations of each of the two solves of iLSQR", low=1, high=1000)
+    tolerance: float = option(3e-4, "relative normal residual at which the solve for the map stops", low=0, high=1)
     streak_tolerance: float = option(
-        0.02, "Relative normal residual at which the solve for the streaks stops.", low=0, high=1
+        0.02, "relative normal residual at which the solve for the streaks stops", low=0, high=1
     )
-    cone: float = option(0.1, "Streaks are looked for where |D| is below this.", low=1e-3, high=2 / 3)
-    max_rounds: int = option(5, "Cap on rounds of field and R2' after the first map.", low=1, high=100)
-    round_tolerance: float = option(1.0, "Change of both maps at which to stop.", unit="%", low=0, high=100)
-    round_iterations: int = option(20, "Cap on iterations of the two solves of a round.", low=1, high=1000)
+    cone: float = option(0.1, "value of |D| below which streaks are looked for", low=1e-3, high=2 / 3)
+    max_rounds: int = option(5, "cap on rounds of field and R2' after the first map", low=1, high=100)
+    round_tolerance: float = option(1.0, "change of both maps at which to stop", unit="%", low=0, high=100)
+    round_iterations: int = option(20, "cap on iterations of the two solves of a round", low=1, high=1000)
     residual_threshold: float = residual_threshold_option()
-    kernel: str = option("continuous", "Form of the dipole kernel.", choices=KINDS)
-    padding: int = option(16, "Zeros added to each axis before the transform.", unit="voxels", low=0, high=1024)
+    kernel: str = option("continuous", "form of the dipole kernel", choices=KINDS)
+    padding: int = option(16, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 
 def chisep_ilsqr(

@@ -31,26 +31,26 @@ class ChisepMediOptions:
     """Options of chi-separation with MEDI's regularisation."""
 
     regularisation: float = option(
-        2e-4, "Weight of total variation of either source, for phase in rad and data weights up to 1.", low=1e-9
+        2e-4, "weight of total variation of either source, for phase in rad and data weights up to 1", low=1e-9
     )
     r2prime_weight: float = option(
-        0.1, "Weight of R2', in ppm through the relaxometric constants, against the field in ppm.", low=1e-4, high=100
+        0.1, "weight of R2', in ppm through the relaxometric constants, against the field in ppm", low=1e-4, high=100
     )
     anchor: float = option(
-        0.05, "Weight of the susceptibility map for what the field does not tell, against data weights up to 1.",
+        0.05, "weight of the susceptibility map for what the field does not determine, against data weights up to 1",
         low=1e-5, high=10,
     )  # fmt: skip
     edge_percentage: float = option(
-        0.9, "Edge components of the magnitude's gradient, as a fraction of the mask voxels.", low=0, high=3
+        0.9, "edge components of the magnitude's gradient, as a fraction of the mask voxels", low=0, high=3
     )
-    weak_harmonic: bool = option(True, "Fit the harmonic remnant of the background field along with the sources.")
-    beta: float = option(150.0, "Weight of the harmonic field's Laplacian in the mask.", low=1e-9)
-    nonlinear: bool = option(True, "Complex data term, which withstands phase wraps, rather than the linear one.")
+    weak_harmonic: bool = option(True, "fit the harmonic remnant of the background field along with the sources")
+    beta: float = option(150.0, "weight of the harmonic field's Laplacian in the mask", low=1e-9)
+    nonlinear: bool = option(True, "complex data term, robust against phase wraps, instead of the linear one")
     residual_threshold: float = residual_threshold_option()
-    max_iterations: int = option(300, "Cap on iterations.", low=1, high=100000)
-    tolerance: float = option(0.1, "Change of both maps at which to stop.", unit="%", low=0, high=100)
-    kernel: str = option("continuous", "Form of the dipole kernel.", choices=KINDS)
-    padding: int = option(16, "Zeros added to each axis before the transform.", unit="voxels", low=0, high=1024)
+    max_iterations: int = option(300, "cap on iterations", low=1, high=100000)
+    tolerance: float = option(0.1, "change of both maps at which to stop", unit="%", low=0, high=100)
+    kernel: str = option("continuous", "form of the dipole kernel", choices=KINDS)
+    padding: int = option(16, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 
 def chisep_medi(

@@ -22,9 +22,9 @@ STATIC = 2 * math.pi / (9 * math.sqrt(3))  # dephasing by spheres in the static 
 class DecomposeOptions:
     """Options of DECOMPOSE-QSM."""
 
-    largest: float = option(0.5, "Largest susceptibility of either pool.", unit="ppm", low=0.01, high=10)
-    max_iterations: int = option(40, "Cap on iterations in a voxel.", low=1, high=1000)
-    tolerance: float = option(1e-4, "Relative fall of the misfit at which a voxel is done.", low=1e-10, high=0.1)
+    largest: float = option(0.5, "largest susceptibility of either pool", unit="ppm", low=0.01, high=10)
+    max_iterations: int = option(40, "cap on iterations in a voxel", low=1, high=1000)
+    tolerance: float = option(1e-4, "relative fall of the misfit at which a voxel is done", low=1e-10, high=0.1)
 
 
 def decompose(

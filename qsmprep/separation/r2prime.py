@@ -18,13 +18,13 @@ class R2primeOptions:
 
     fallback: str = option(
         "scaled-r2star",
-        "R2' without spin echoes: a share of R2*, R2* less one R2 for the whole brain, or what a network guesses from "
-        "R2*. All are approximations",
+        "approximation of R2' without spin echoes; scaled-r2star: a share of R2*; constant-r2: R2* minus one R2; "
+        "network: estimated from R2*",
         choices=FALLBACKS,
     )
     share: float = option(R2PRIME_SHARE, "R2' over R2* of the fallback scaled-r2star", low=0.01, high=1)
     constant: float = option(13.0, "R2 of the fallback constant-r2, at 3 T", unit="1/s", low=0, high=200)
-    weights: str = option("r2primenet", "weights of the fallback network: a name or a file")
+    weights: str = option("r2primenet", "weights of the fallback network: a name or a file", metavar="NAME|FILE")
 
 
 @dataclass(frozen=True)

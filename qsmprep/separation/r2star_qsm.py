@@ -17,7 +17,7 @@ from qsmprep.separation.r2prime import R2PRIME_SHARE
 class R2starQsmOptions(ChisepMediOptions):
     """Options of R2*-QSM: those of chi-separation with MEDI's regularisation, and what R2' is of R2*."""
 
-    share: float = option(R2PRIME_SHARE, "R2' over R2*, one number for all tissues.", low=0.01, high=1)
+    share: float = option(R2PRIME_SHARE, "R2' over R2*, one number for all tissues", low=0.01, high=1)
 
 
 def r2star_qsm(

@@ -52,15 +52,15 @@ class TrainingOptions:
     optimizer: str = option("adam", "rule of the updates", choices=("adam", "adamw", "rmsprop"))
     learning_rate: float = option(1e-3, "highest learning rate", low=1e-8, high=1)
     schedule: str = option(
-        "cosine", "course of the learning rate: constant, falling to 0 along a cosine, or by 2 % every 1000 steps",
+        "cosine", "course of the learning rate; cosine: falling to 0; step: falling by 2 % every 1000 steps",
         choices=("constant", "cosine", "step"),
     )  # fmt: skip
     warm_up: int = option(100, "steps over which the learning rate rises", low=0)
-    largest_gradient: float = option(1.0, "norm to which the gradient is cut (0: never)", low=0)
+    largest_gradient: float = option(1.0, "norm to which the gradient is cut; 0: never", low=0)
     average: float = option(
-        0.99, "decay of the moving average of the weights that is kept (0: no average)", low=0, high=0.99999
+        0.99, "decay of the moving average of the weights that is kept; 0: no average", low=0, high=0.99999
     )
-    precision: str = option("bfloat16", "of convolutions while training", choices=("bfloat16", "float32"))
+    precision: str = option("bfloat16", "number format of convolutions while training", choices=("bfloat16", "float32"))
     margin: int = option(0, "rim of a patch that the losses leave out", unit="voxels", low=0, high=64)
     l1: float = option(1.0, "weight of the mean absolute error", low=0)
     l2: float = option(0.0, "weight of the root of the mean squared error of a patch", low=0)

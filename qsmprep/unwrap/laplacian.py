@@ -24,10 +24,12 @@ class LaplacianOptions:
 
     solver: str = option(
         "neumann",
-        "Border of the volume: neumann (exact for smooth phase) or periodic.",
+        "border of the volume; neumann is exact for smooth phase",
         choices=("neumann", "periodic"),
     )
-    congruent: bool = option(False, "Take the period of the measured phase nearest to the smooth solution.")
+    congruent: bool = option(
+        False, "add the multiple of 2 pi to the measured phase that comes nearest to the smooth solution"
+    )
 
 
 def laplacian(

@@ -23,27 +23,27 @@ _TWO_PI = 2 * np.pi
 class RomeoOptions:
     """Options of ROMEO; the defaults are those of the ROMEO application, global correction apart."""
 
-    weights: str = option("romeo", "Edge weights; romeo is romeo3 with a magnitude, romeo4 without.", choices=PRESETS)
-    template_echo: int = option(1, "Echo that is unwrapped in space, counted from 1; the others follow it.", low=1)
-    individual: bool = option(False, "Unwrap every echo in space (for data with phase offsets or motion).")
+    weights: str = option("romeo", "edge weights; romeo: romeo3 with a magnitude, romeo4 without", choices=PRESETS)
+    template_echo: int = option(1, "echo that is unwrapped in space, counted from 1; the others follow it", low=1)
+    individual: bool = option(False, "unwrap every echo in space, for data with phase offsets or motion")
     tree: str = option(
         "grown",
-        "How the spanning tree is built: grown from seeds, or at once from all edges sorted by weight (twice as fast, "
-        "different among equal weights; one seed, no wrap addition).",
+        "how the spanning tree is built; grown: from seeds; sorted: at once from all edges by weight, twice as "
+        "fast, different among equal weights, one seed, no wrap addition",
         choices=("grown", "sorted"),
     )
-    max_seeds: int = option(1, "Regions that grow at the same time.", low=1, high=growing.LAST_LABEL)
-    merge_regions: bool = option(False, "Join touching regions without a jump between them.")
-    correct_regions: bool = option(False, "Bring the median of every region nearest to zero by whole turns.")
-    correct_global: bool = option(True, "Take away the whole turns that the entire image carries too many.")
+    max_seeds: int = option(1, "number of regions that grow at the same time", low=1, high=growing.LAST_LABEL)
+    merge_regions: bool = option(False, "join touching regions without a jump between them")
+    correct_regions: bool = option(False, "bring the median of every region nearest to zero by a multiple of 2 pi")
+    correct_global: bool = option(True, "bring the median of the whole image nearest to zero by a multiple of 2 pi")
     wrap_addition: float = option(
-        0.0, "By how much a step may exceed pi after an equally steep one.", unit="rad", low=0, high=3.1416
+        0.0, "amount by which a step may exceed pi after an equally steep one", unit="rad", low=0, high=3.1416
     )
     # The application of the authors has 0, their library 0.5. In vivo 0 leaves single voxels of later echoes a turn
     # off where noise or a phase offset breaks the proportion of echo times.
     temporal_uncertain: float = option(
         0.3,
-        "Voxels of at most this quality in time are unwrapped in space from better ones; 0 leaves this out.",
+        "temporal quality up to which voxels are unwrapped in space from better ones; 0: none are",
         low=0,
         high=1,
     )

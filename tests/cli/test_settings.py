@@ -60,10 +60,10 @@ def test_underscores_and_hyphens_are_the_same():
         (["--b0-direction", "0,0,0"], "null"),
         (["--echoes", "0,1"], "counted from 1"),
         (["--echoes", "first"], "whole numbers"),
-        (["--field-strength", "-3"], "field_strength"),
+        (["--field-strength", "-3"], "--field-strength: -3 is outside; allowed is [0.1, 20] T"),
         (["--derivatives", "nowhere"], "NAME=PATH"),
         (["--config-file", "none.toml"], "no such settings file"),
-        (["--unknown-flag"], "unknown-flag"),
+        (["--unknown-flag"], "unknown flag --unknown-flag"),
     ],
 )
 def test_wrong_usage_is_refused_with_status_2_and_names_the_remedy(words, needle, capsys):
@@ -95,7 +95,7 @@ def test_a_wrong_settings_file_is_refused(text, needle, tmp_path, capsys):
 
 def test_help_shows_every_method_option_with_its_default(capsys):
     with pytest.raises(SystemExit):
-        parse(["--help"])
+        parse(["--help", "all"])
     text = " ".join(capsys.readouterr().out.split())
     for word in ("--fansi-alpha1", "--medi-", "--v-sharp-max-radius", "--romeo-", "(default: 0.0005)"):
         assert word in text

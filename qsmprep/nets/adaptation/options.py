@@ -14,26 +14,26 @@ METHODS = ("none", "fine", "dann")
 class AdaptOptions:
     """Options of the adaptation of a trained network to one case."""
 
-    method: str = option("none", "How weights are adapted to each case.", choices=METHODS)
-    iterations: int = option(100, "Largest number of iterations on the case.", low=1, high=10000)
+    method: str = option("none", "how weights are adapted to each case", choices=METHODS)
+    iterations: int = option(100, "cap on iterations on the case", low=1, high=10000)
     synthetic_iterations: int = option(
-        100, "DANN: iterations on synthetic pairs and the case together, before those on the case.", low=1, high=100000
+        100, "iterations on synthetic pairs and the case together, before those on the case (DANN)", low=1, high=100000
     )
-    learning_rate: float = option(1e-3, "Largest rate of Adam; published are 1e-4 to 1e-3.", low=1e-7, high=0.1)
+    learning_rate: float = option(1e-3, "largest learning rate of Adam; published are 1e-4 to 1e-3", low=1e-7, high=0.1)
     tolerance: float = option(
-        5e-3, "Relative change of the mean loss from one window to the next at which to stop.", low=0, high=1
+        5e-3, "relative change of the mean loss from one window to the next at which to stop", low=0, high=1
     )
-    window: int = option(10, "Iterations over which the loss is averaged.", low=1, high=1000)
-    data_weight: float = option(1.0, "Weight of the misfit to the field.", low=0, high=1e6)
-    tv_weight: float = option(1e-4, "Weight of the total variation.", unit="ppm mm (FINE), mm (DANN)", low=0, high=100)
-    anchor: float = option(1.0, "FINE: weight of the trained network's map where the data have none.", low=0, high=1e6)
-    nonlinear: bool = option(True, "Compare complex phases rather than fields, so that wraps and noise weigh less.")
+    window: int = option(10, "number of iterations over which the loss is averaged", low=1, high=1000)
+    data_weight: float = option(1.0, "weight of the misfit to the field", low=0, high=1e6)
+    tv_weight: float = option(1e-4, "weight of the total variation", unit="ppm mm (FINE), mm (DANN)", low=0, high=100)
+    anchor: float = option(1.0, "weight of the trained network's map where the data have none (FINE)", low=0, high=1e6)
+    nonlinear: bool = option(True, "compare complex phases instead of fields, so that wraps and noise count less")
     crop: int = option(
-        0, "Edge of the part on which an iteration runs the network; 0: the whole volume.", unit="voxels", low=0
+        0, "edge of the patch on which an iteration runs the network; 0: the whole volume", unit="voxels", low=0
     )
     precision: str = option(
         "auto",
-        "Numbers inside the network while it adapts; auto takes bfloat16 where it is fast. The field's are float32.",
+        "number format inside the network while it adapts; auto: bfloat16 where it is fast; the field stays float32",
         choices=PRECISIONS,
     )
-    seed: int = option(0, "Of the choice of the parts.", low=0)
+    seed: int = option(0, "seed of the choice of the patches", low=0)
