@@ -34,6 +34,7 @@ test: $(STAMP)
 lint: $(STAMP)
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/python -m mypy
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info viewer/node_modules $(NIIVUE) qsmprep/data/viewer/niivue.licenses.txt

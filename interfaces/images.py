@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 from nipype.interfaces.base import TraitedSpec, isdefined
+from numpy.typing import NDArray
 
+from qsmprep.bids.images import open_image, stored_voxels
+from qsmprep.numerics.arrays import DoubleArray, FloatImage, Mask
 from qsmprep.numerics.dipole import b0_direction_from_affine
 from qsmprep.numerics.threads import thread_count
 from qsmprep.scan import Scan
@@ -21,12 +25,13 @@ class Grid:
     """The voxel grid of an image: shape, affine, and what the steps need of it."""
 
     shape: tuple[int, int, int]
-    affine: np.ndarray
+    affine: DoubleArray
 
     @property
     def voxel_size_mm(self) -> tuple[float, float, float]:
         """Edge lengths of a voxel in mm."""
-        return tuple(float(h) for h in np.linalg.norm(self.affine[:3, :3], axis=0))
+        h0, h1, h2 = (float(h) for h in np.linalg.norm(self.affine[:3, :3], axis=0))
+        return h0, h1, h2
 
     @property
     def b0_direction(self) -> tuple[float, float, float]:
@@ -41,8 +46,9 @@ class Grid:
 
 def read_grid(path: str | Path) -> Grid:
     """Grid of an image file; only the header is read."""
-    image = nib.load(path)
-    return Grid(tuple(int(n) for n in image.shape[:3]), np.asarray(image.affine))
+    image = open_image(path)
+    n0, n1, n2 = (int(n) for n in image.shape[:3])
+    return Grid((n0, n1, n2), np.asarray(image.affine))
 
 
 def scan_of(grid: Grid, inputs: TraitedSpec) -> Scan:
@@ -50,7 +56,9 @@ def scan_of(grid: Grid, inputs: TraitedSpec) -> Scan:
 
     The traits are `b0_direction` (in place of the affine's), `echo_times` in s and `centre_frequency` in MHz.
     """
-    given = {name: getattr(inputs, name, None) for name in ("b0_direction", "echo_times", "centre_frequency")}
+    given: dict[str, Any] = {
+        name: getattr(inputs, name, None) for name in ("b0_direction", "echo_times", "centre_frequency")
+    }
     given = {name: value for name, value in given.items() if value is not None and isdefined(value)}
     return Scan(
         voxel_size_mm=grid.voxel_size_mm,
@@ -60,9 +68,9 @@ def scan_of(grid: Grid, inputs: TraitedSpec) -> Scan:
     )
 
 
-def read_volume(path: str | Path) -> np.ndarray:
+def read_volume(path: str | Path) -> FloatImage:
     """A volume as C-contiguous float32 (n0, n1, n2); an image of several echoes as (n_echo, n0, n1, n2)."""
-    data = np.asanyarray(nib.load(path).dataobj)
+    data = np.asanyarray(open_image(path).dataobj)
     if data.ndim == 4 and data.shape[3] == 1:
         data = data[..., 0]
     if data.ndim == 3:
@@ -77,7 +85,7 @@ def read_volume(path: str | Path) -> np.ndarray:
 class Stored:
     """An image as its file stores it: numbers (n0, n1, n2) without the header's scaling, which is beside them."""
 
-    numbers: np.ndarray
+    numbers: NDArray[Any]
     slope: float
     intercept: float
 
@@ -86,7 +94,7 @@ class Stored:
         """Whether the header scales the numbers at all."""
         return (self.slope, self.intercept) != (1.0, 0.0)
 
-    def values(self) -> np.ndarray:
+    def values(self) -> NDArray[Any]:
         """The numbers as the header scales them."""
         return self.numbers * self.slope + self.intercept if self.is_scaled else self.numbers
 
@@ -98,21 +106,21 @@ def read_stored(paths: Sequence[str | Path]) -> list[Stored]:
 
 
 def _stored(path: str | Path) -> Stored:
-    proxy = nib.load(path).dataobj
+    proxy = stored_voxels(open_image(path))
     return Stored(proxy.get_unscaled().reshape(proxy.shape[:3], order="A"), float(proxy.slope), float(proxy.inter))
 
 
-def as_echoes(volume: np.ndarray) -> np.ndarray:
+def as_echoes(volume: FloatImage) -> FloatImage:
     """The volume with an echo axis in front: a single echo becomes (1, n0, n1, n2)."""
     return volume[None] if volume.ndim == 3 else volume
 
 
-def read_mask(path: str | Path) -> np.ndarray:
+def read_mask(path: str | Path) -> Mask:
     """A mask as bool (n0, n1, n2): everything that is not zero."""
     return read_volume(path) != 0
 
 
-def write_volume(path: str | Path, array: np.ndarray, grid: Grid) -> str:
+def write_volume(path: str | Path, array: NDArray[Any], grid: Grid) -> str:
     """Write (n0, n1, n2) or (n_echo, n0, n1, n2) as uncompressed NIfTI (masks as uint8) and return the path."""
     data = np.moveaxis(array, 0, -1) if array.ndim == 4 else array
     image = nib.Nifti1Image(data.astype(np.uint8 if array.dtype == bool else np.float32, copy=False), grid.affine)

@@ -65,9 +65,10 @@ class Method:
 
     def load(self) -> Callable[..., Any]:
         """The function itself."""
-        return getattr(import_module(self.module), self.function)
+        function: Callable[..., Any] = getattr(import_module(self.module), self.function)
+        return function
 
-    def options_type(self) -> type | None:
+    def options_type(self) -> type[Any] | None:
         """The options dataclass, or None."""
         return getattr(import_module(self.module), self.options_class) if self.options_class else None
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qsmprep.numerics.arrays import DoubleArray
 from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T, check_echo_times
 
 Triple = tuple[float, float, float]
@@ -77,7 +78,7 @@ class Scan:
         return self.centre_frequency_mhz
 
     @property
-    def known_echo_times_s(self) -> np.ndarray:
+    def known_echo_times_s(self) -> DoubleArray:
         """(n_echo,) float64 echo times in s; ValueError where they are not known."""
         if not self.echo_times_s:
             raise ValueError("The scan's echo times are not known: give echo_times_s.")

@@ -217,10 +217,11 @@ def methods_of(stage: str) -> tuple[str, ...]:
     return (*stage_of(stage).words, *registry.names(stage))
 
 
-def step_options_type(step: str) -> type:
+def step_options_type(step: str) -> type[Any]:
     """The options class of a step without alternatives."""
     section = SECTIONS[step]
-    return getattr(import_module(section.module), section.options_class)
+    options_class: type[Any] = getattr(import_module(section.module), section.options_class)
+    return options_class
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -258,10 +259,10 @@ def build(document: Mapping[str, Any], given: Mapping[str, Any] | None = None) -
     methods = {stage: _method_names(stage, merged[stage]) for stage in registry.stages()}
     options = {
         (method.stage, method.name): _options(
-            method.options_type(), merged[method.stage].get(method.name, {}), f"{method.stage} {method.name}"
+            options_class, merged[method.stage].get(method.name, {}), f"{method.stage} {method.name}"
         )
         for method in registry.METHODS
-        if method.options_class
+        if (options_class := method.options_type()) is not None
     }
     steps = {step: _options(step_options_type(step), merged.get(step, {}), step) for step in SECTIONS}
     steps["input"].b0_vector(), steps["input"].echo_numbers(), steps["orientation"].chosen()
@@ -306,7 +307,7 @@ def _method_names(stage: str, section: Mapping[str, Any]) -> tuple[str, ...]:
     return chosen
 
 
-def _options(options_class: type, values: Mapping[str, Any], where: str) -> Any:
+def _options(options_class: type[Any], values: Mapping[str, Any], where: str) -> Any:
     known = {field.name for field in dataclasses.fields(options_class)}
     if unknown := set(values) - known:
         raise ValueError(f"{where}: unknown option {sorted(unknown)[0]!r}; known are {', '.join(sorted(known))}.")
@@ -316,7 +317,7 @@ def _options(options_class: type, values: Mapping[str, Any], where: str) -> Any:
     return options
 
 
-def _typed(options_class: type, name: str, value: Any, where: str) -> Any:
+def _typed(options_class: type[Any], name: str, value: Any, where: str) -> Any:
     kind = option_type(options_class, name)
     if kind is float and type(value) is int:
         return float(value)

@@ -24,6 +24,10 @@ def test_nothing_but_qsmprep_lands_in_site_packages(wheel):
     assert {top for top in tops if not top.endswith(".dist-info")} == {"qsmprep"}
 
 
+def test_the_wheel_tells_type_checkers_that_it_is_typed(wheel):
+    assert "qsmprep/py.typed" in zipfile.ZipFile(wheel).namelist()
+
+
 def test_the_wheel_works_without_the_repository(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     code = (

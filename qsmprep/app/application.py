@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import tomli_w
 
@@ -89,7 +90,7 @@ def _process(request: Request, settings: Settings, work: Work) -> int:
     logs = request.output_dir / "logs" / f"{started:%Y%m%d-%H%M%S}_{uuid.uuid4().hex[:12]}"
     _begin_dataset(request, settings_here(settings), logs)
     if request.boilerplate_only:
-        records = [
+        records: list[dict[str, Any]] = [
             {"run": plan.prefix, "steps": planned_record(plan), "software": plan.software} for plan in work.plans
         ]
         records += [
@@ -207,11 +208,11 @@ def _begin_dataset(request: Request, settings: Settings, logs: Path) -> None:
     request.work_dir.mkdir(parents=True, exist_ok=True)
 
 
-def _write_refusals(request: Request, work: Work, started: datetime) -> list[dict]:
+def _write_refusals(request: Request, work: Work, started: datetime) -> list[dict[str, Any]]:
     """Records of the runs that were refused before the graph, so that their report says why."""
     records = []
     for name, (run, problems) in work.refused.items():
-        record = {
+        record: dict[str, Any] = {
             "run": name,
             "subject": run.subject,
             "status": "failed",
@@ -246,13 +247,14 @@ def _reports_only(request: Request) -> int:
     return SUCCESS
 
 
-def _read_filters(path: Path | None) -> dict | None:
+def _read_filters(path: Path | None) -> dict[str, Any] | None:
     if path is None:
         return None
     try:
-        return json.loads(path.read_text("utf-8"))
+        filters: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except (OSError, json.JSONDecodeError) as error:
         raise ValueError(f"--bids-filter-file {path}: not a readable JSON file ({error}).") from None
+    return filters
 
 
 def _cores(settings: Settings) -> int:
@@ -271,12 +273,12 @@ def _print_plans(work: Work) -> None:
     for plan in work.plans:
         print(f"{plan.prefix}: {len(plan.echo_times_s)} echoes, {'x'.join(map(str, plan.shape))} voxels")
         _print_steps(planned_record(plan))
-    for plan in work.orientations:
-        print(f"{plan.title}:")
-        _print_steps(planned_orientations(plan))
+    for orientations in work.orientations:
+        print(f"{orientations.title}:")
+        _print_steps(planned_orientations(orientations))
 
 
-def _print_steps(records: list[dict]) -> None:
+def _print_steps(records: list[dict[str, Any]]) -> None:
     for record in records:
         print(f"  {record['stage']}: {record['title']}")
         for note in record["notes"]:

@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 from nipype import config as nipype_config
 from nipype.pipeline.engine import Workflow
 
 from qsmprep.app.planning import planned_record
 from qsmprep.app.request import Request
+from qsmprep.bids.images import open_image
 from qsmprep.bids.outputs import figures_folder, write_json
 from qsmprep.bids.provenance import run_record, software_versions, step_records, with_figures
 from qsmprep.engine.graph import Failure
@@ -101,7 +101,7 @@ def write_records(
             for stage in figure.stages
         ]
         steps = with_figures(step_records(outcome.folders.get(plan.prefix, [])), pictures)
-        image = nib.load(plan.run.files[0])
+        image = open_image(plan.run.files[0])
         record = run_record(
             prefix=plan.prefix,
             subject=plan.run.subject,
@@ -116,7 +116,7 @@ def write_records(
                 plan.run.metadata,
                 affine=image.affine,
                 shape=image.shape[:3],
-                echo_times_s=[echo.echo_time_s for echo in plan.run.echoes],
+                echo_times_s=plan.run.echo_times_s,
             ),
             steps=steps,
             planned=planned_record(plan),

@@ -7,10 +7,9 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-import nibabel as nib
-
 from qsmprep.app.execution import Outcome
 from qsmprep.app.request import Request
+from qsmprep.bids.images import open_image
 from qsmprep.bids.outputs import figures_folder, run_prefix, write_json
 from qsmprep.bids.provenance import run_record, software_versions, step_records, with_figures
 from qsmprep.report.acquisition import describe_acquisition
@@ -94,7 +93,7 @@ def write_orientation_records(
             (source.split("_")[0], figure_file(plan, label), f"{title}.")
             for label, source, _, title in pictures_of(plan)
         ]
-        image = nib.load(first.run.files[0])
+        image = open_image(first.run.files[0])
         record = run_record(
             prefix=plan.title,
             subject=first.run.subject,
@@ -109,7 +108,7 @@ def write_orientation_records(
                 first.run.metadata,
                 affine=image.affine,
                 shape=image.shape[:3],
-                echo_times_s=[echo.echo_time_s for echo in first.run.echoes],
+                echo_times_s=first.run.echo_times_s,
             ),
             steps=with_figures(steps, pictures),
             planned=planned_orientations(plan),

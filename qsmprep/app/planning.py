@@ -6,15 +6,17 @@ import dataclasses
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-import nibabel as nib
 import numpy as np
+from nibabel.spatialimages import SpatialImage
 
 from qsmprep import registry
 from qsmprep.app.networks import networks_of
 from qsmprep.app.regions import plan_regions
 from qsmprep.app.request import Request
 from qsmprep.bids.checks import check_spin_echo
+from qsmprep.bids.images import open_image
 from qsmprep.bids.outputs import KEPT_ENTITIES, run_prefix
 from qsmprep.bids.provenance import software_versions
 from qsmprep.bids.query import find_derivative
@@ -49,7 +51,7 @@ def plan_run(
     """
     notes: list[str] = []
     times = _chosen_times(run, settings)
-    image = nib.load(run.files[0])
+    image = open_image(run.files[0])
     frequency, source = centre_frequency(run, settings)
     brain_mask = _given_mask(run, request)
     settings = _resolve_mask(settings, brain_mask, notes.append)
@@ -61,9 +63,9 @@ def plan_run(
     anatomy = plan_regions(run, request, settings)
     notes += anatomy.notes
     _check_radii(settings, image)
-    shape = tuple(int(n) for n in image.shape[:3])
-    voxel_size_mm = tuple(float(h) for h in image.header.get_zooms()[:3])
-    networks = networks_of(settings, shape, voxel_size_mm, spin_echo=scan is not None)
+    n0, n1, n2 = (int(n) for n in image.shape[:3])
+    h0, h1, h2 = (float(h) for h in image.header.get_zooms()[:3])
+    networks = networks_of(settings, (n0, n1, n2), (h0, h1, h2), spin_echo=scan is not None)
     notes += [f"{stage} by a network with the weights {file.path.name}" for (stage, _), file in networks.items()]
     if settings.method("phase-offset") != "none" and len(run.echoes) == 1:
         notes.append("A single echo: its phase offset cannot be removed")
@@ -82,7 +84,7 @@ def plan_run(
         settings=settings,
         output_dir=request.output_dir,
         bids_dir=request.bids_dir,
-        shape=shape,
+        shape=(n0, n1, n2),
         n_echoes=len(run.echoes),
         echo_times_s=times,
         centre_frequency_mhz=frequency,
@@ -136,7 +138,7 @@ def settings_here(settings: Settings) -> Settings:
 
 
 def _chosen_times(run: GreRun, settings: Settings) -> tuple[float, ...]:
-    times = tuple(echo.echo_time_s for echo in run.echoes)
+    times = run.echo_times_s
     chosen = settings.steps["input"].echo_numbers()
     if chosen is None:
         return times
@@ -162,7 +164,7 @@ def _given_mask(run: GreRun, request: Request) -> BrainMaskSource | None:
     return None
 
 
-def _check_radii(settings: Settings, image: nib.spatialimages.SpatialImage) -> None:
+def _check_radii(settings: Settings, image: SpatialImage) -> None:
     """Refuse a sphere that no mask on these images can hold."""
     edges = [n * float(h) for n, h in zip(image.shape[:3], image.header.get_zooms()[:3], strict=True)]
     voxel = float(min(image.header.get_zooms()[:3]))
@@ -291,7 +293,7 @@ def _resolve_separation(
     return settings.with_method("separation", DEFAULT_SEPARATION)
 
 
-def planned_record(plan: RunPlan) -> list[dict]:
+def planned_record(plan: RunPlan) -> list[dict[str, Any]]:
     """Steps as they are planned, before anything ran: for the methods text of --boilerplate-only and --dry-run."""
     from qsmprep.interfaces.step import Record, parameters
 

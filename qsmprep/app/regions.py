@@ -10,14 +10,14 @@ from dataclasses import replace
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-import nibabel as nib
 import numpy as np
 
 from qsmprep.app.request import Request
 from qsmprep.bids.anatomy import Anatomy, Atlas, Candidate, Segmentation, find_segmentations, find_t1w
 from qsmprep.bids.freesurfer import LABEL_NAMES
-from qsmprep.bids.images import Header, read_header
+from qsmprep.bids.images import Header, open_image, read_header
 from qsmprep.bids.scans import GreRun
 from qsmprep.bids.segmentation import LabelImage, inherited_table, read_labels, read_table, unnamed
 from qsmprep.settings import Settings
@@ -48,6 +48,8 @@ def plan_regions(run: GreRun, request: Request, settings: Settings) -> Anatomy:
     if not options.values:
         return Anatomy()
     header = read_header(run.files[0])
+    if not isinstance(header, Header):
+        raise ValueError(str(header))
     t1w, note = find_t1w(request.bids_dir, run, _t1w_filter(request.filter_file))
     usable_t1w, warnings = (t1w, []) if t1w is None else _checked_t1w(t1w, header)
     candidates, problems = find_segmentations(request.derivatives, run, request.bids_dir)
@@ -64,8 +66,9 @@ def plan_regions(run: GreRun, request: Request, settings: Settings) -> Anatomy:
         given = Candidate(f"file-{_stem(path)}", path, path.parent, gradient_echo=True)
         found.append(_segmentation(given, header, registered=False))
     atlases = tuple(_atlas(*paths) for paths in request.atlases)
-    _check_names([item.label for item in (*found, *atlases)])
-    notes = [f"Regional values in {item.label}: {'; '.join(item.notes)}" for item in (*found, *atlases)]
+    measured: list[Segmentation | Atlas] = [*found, *atlases]
+    _check_names([item.label for item in measured])
+    notes = [f"Regional values in {item.label}: {'; '.join(item.notes)}" for item in measured]
     anatomy = Anatomy(tuple(found), atlases, usable_t1w, tuple(notes), tuple(warnings))
     return replace(anatomy, notes=(note, *notes)) if anatomy.needs_t1w and note else anatomy
 
@@ -135,7 +138,7 @@ def _atlas(image: Path, table: Path, template: Path) -> Atlas:
     header = read_header(template)
     if not isinstance(header, Header):
         raise ValueError(f"--atlas {header}")
-    values = np.asanyarray(nib.load(template).dataobj)
+    values = np.asanyarray(open_image(template).dataobj)
     if len(header.grid) != 3 or not header.oriented or not np.isfinite(values).all() or not np.ptp(values) > 0:
         raise ValueError(f"--atlas {template}: a template is one volume with contrast, finite and with an orientation.")
     missing = unnamed(labels.present, names)
@@ -156,9 +159,10 @@ def _check_names(labels: Sequence[str]) -> None:
             )
 
 
-def _t1w_filter(path: Path | None) -> dict | None:
+def _t1w_filter(path: Path | None) -> dict[str, Any] | None:
     """What --bids-filter-file says of the T1w image; the file itself was checked before."""
-    return None if path is None else json.loads(path.read_text("utf-8")).get("t1w")
+    wanted: dict[str, Any] | None = None if path is None else json.loads(path.read_text("utf-8")).get("t1w")
+    return wanted
 
 
 def _stem(path: Path) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from qsmprep.analysis.template import Moments, centred, common_grid, extent_of, normalised_magnitude
 from qsmprep.bids.outputs import write_image
 from qsmprep.interfaces.images import read_grid, read_mask, read_volume
+from qsmprep.numerics.arrays import DoubleArray, FloatImage
 
 AFFINE, DEFORMABLE = "a", "s"
 CHI_WEIGHT, CHI_RADIUS = 1.0, 2  # of the local correlation of susceptibility, beside that of the magnitude
@@ -97,7 +98,9 @@ def build_template(
     return Template(affine, averages["magnitude"], chi, tuple(changes[1:]))
 
 
-def _start(subjects: Sequence[Subject], work: Path, voxel_size_mm: float):
+def _start(
+    subjects: Sequence[Subject], work: Path, voxel_size_mm: float
+) -> tuple[list[dict[str, Path]], dict[str, FloatImage], DoubleArray]:
     """Files of each subject ready for registration, the first averages, and their grid."""
     files, extents = [], []
     for subject in subjects:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +67,8 @@ def default_option(method: registry.Method) -> str:
     """The option that weighs a method's regularisation."""
     if method.tuning is not None:
         return method.tuning.option
-    known = {field.name for field in dataclasses.fields(method.options_type())}
+    options_class = method.options_type()
+    known = {field.name for field in dataclasses.fields(options_class)} if options_class else set()
     raise ValueError(f"Which option of {method.name}? Give --option, one of {', '.join(sorted(known))}.")
 
 
@@ -138,7 +139,7 @@ def try_values(
     inputs: Mapping[str, Any],
     truth: Any,
     device: str,
-):
+) -> Iterator[Candidate]:
     """Invert with each value, and measure. Yields a Candidate each and tells of it."""
     from qsmprep.analysis.curve import data_misfit, penalty
     from qsmprep.analysis.voxelwise import demeaned_rmse

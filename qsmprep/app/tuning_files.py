@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import tomli_w
 from qsmprep.bids.outputs import whole_file, write_text
 
 if TYPE_CHECKING:
+    from qsmprep.analysis.curve import LCurve
     from qsmprep.app.tuning import Choice
 
 COLUMNS = ("value", "misfit", "penalty", "curvature", "error_percent", "iterations", "converged", "seconds")
@@ -54,9 +56,10 @@ def as_figure(choice: Choice) -> bytes:
     from matplotlib.figure import Figure
 
     with_error = choice.candidates[0].error == choice.candidates[0].error
-    panels = [_draw_error] if with_error else []
+    panels: list[Callable[[Any, Choice], None]] = [_draw_error] if with_error else []
     if choice.curve is not None:
-        panels += [_draw_curve] if with_error else [_draw_curve, _draw_curvature]
+        panels.append(partial(_draw_curve, curve=choice.curve))
+        panels += [] if with_error else [partial(_draw_curvature, curve=choice.curve)]
     figure = Figure(figsize=(5.2 * len(panels), 4.4), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     for draw, axes in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
@@ -70,10 +73,9 @@ def as_figure(choice: Choice) -> bytes:
     return stream.getvalue()
 
 
-def _draw_curve(axes: Any, choice: Choice) -> None:
+def _draw_curve(axes: Any, choice: Choice, curve: LCurve) -> None:
     import numpy as np
 
-    curve = choice.curve
     axes.loglog(curve.fine_misfits, curve.fine_penalties, color=INK, linewidth=1)
     axes.loglog(curve.misfits, curve.penalties, "o", color=INK, markersize=4)
     for i in sorted({0, curve.values.size // 2, curve.values.size - 1}):
@@ -87,10 +89,9 @@ def _draw_curve(axes: Any, choice: Choice) -> None:
     axes.set_title("L-curve", fontsize=10)
 
 
-def _draw_curvature(axes: Any, choice: Choice) -> None:
+def _draw_curvature(axes: Any, choice: Choice, curve: LCurve) -> None:
     import numpy as np
 
-    curve = choice.curve
     axes.semilogx(curve.fine_values, curve.fine_curvatures, color=INK, linewidth=1)
     axes.semilogx(curve.values, curve.curvatures, "o", color=INK, markersize=4)
     axes.axhline(0, color="0.7", linewidth=0.8)

@@ -14,7 +14,7 @@ PROGRAM = "bids-validator-deno"
 SHOWN = 5
 
 
-def start_validation(bids_dir: Path) -> subprocess.Popen | None:
+def start_validation(bids_dir: Path) -> subprocess.Popen[str] | None:
     """Start the validator beside the other checks; None, and a line in the log, where it is not installed."""
     program = shutil.which(PROGRAM) or shutil.which(PROGRAM, path=str(Path(sys.executable).parent))
     if program is None:
@@ -24,7 +24,7 @@ def start_validation(bids_dir: Path) -> subprocess.Popen | None:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
-def validation_findings(process: subprocess.Popen, timeout_s: float = 300) -> list[str]:
+def validation_findings(process: subprocess.Popen[str], timeout_s: float = 300) -> list[str]:
     """Errors the validator found, the first of them in words; empty for a valid dataset.
 
     An error of the validator need not concern the images that are processed, so it does not stop the run.

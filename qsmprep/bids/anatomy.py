@@ -180,8 +180,8 @@ def _in_bids(
             problems.append(Problem("warning", first, what, f"a segmentation of {run.name}", "Rename or remove it."))
             continue
         gradient_echo = best >= 0 and _is_gradient_echo(first)
-        words = any(word in f"{name} {first.name}".lower() for word in _FREESURFER_WORDS)
-        found.append(Candidate(label, first, folder, words, gradient_echo, _session_note(first, run)))
+        freesurfer = any(word in f"{name} {first.name}".lower() for word in _FREESURFER_WORDS)
+        found.append(Candidate(label, first, folder, freesurfer, gradient_echo, _session_note(first, run)))
     if standard and not found:
         what = f"in {standard[0].name} the head lies in a template's space"
         remedy = "Give the segmentation in the head's own space."

@@ -8,14 +8,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 
-from qsmprep.bids.images import Header, VoxelSurvey, check_grids, read_header, survey_all
+from qsmprep.bids.images import Header, VoxelSurvey, check_grids, open_image, read_header, stored_voxels, survey_all
 from qsmprep.bids.names import PARTS
 from qsmprep.bids.problem import Problem, errors
 from qsmprep.bids.query import number
-from qsmprep.bids.scans import Echo, GreRun, SpinEchoScan
+from qsmprep.bids.scans import Echo, GreRun, SpinEchoScan, known_times
 from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T
 from qsmprep.numerics.units import LONGEST_ECHO_TIME_S as LONGEST_SPIN_ECHO_TIME_S
 
@@ -58,7 +57,7 @@ def check_run(
         if isinstance(survey, VoxelSurvey):
             problems += _check_voxels(survey, tolerated_share)
     if not errors(problems):
-        problems += _check_scaling(run, {survey.path: survey for survey in surveys})
+        problems += _check_scaling(run, {survey.path: survey for survey in surveys if isinstance(survey, VoxelSurvey)})
         problems += _consensus_warnings(run)
     return tuple(problems)
 
@@ -66,10 +65,11 @@ def check_run(
 def check_mask(path: Path, run: GreRun, *, what: str = "mask") -> tuple[Problem, ...]:
     """Problems of a mask or segmentation made elsewhere: it must be readable, on the run's grid, and not empty."""
     headers = [read_header(run.files[0]), read_header(Path(path))]
+    readable = [header for header in headers if isinstance(header, Header)]
     problems = [header for header in headers if isinstance(header, Problem)]
-    problems = problems or check_grids(headers, b0_direction=(0, 0, 1))
+    problems = problems or check_grids(readable, b0_direction=(0, 0, 1))
     if not problems:
-        (found,) = survey_all(headers[1:])
+        (found,) = survey_all(readable[1:])
         if isinstance(found, Problem):
             problems.append(found)
         elif not found.maximum > 0:
@@ -168,14 +168,14 @@ def _check_echo_times(run: GreRun | SpinEchoScan) -> list[Problem]:
     """One problem a kind, at the first file that has it, so that a missing key of ten files is told once."""
     problems: dict[str, Problem] = {}
     for echo in run.echoes:
-        times = {}
+        times: dict[Path, float] = {}
         for part, path in echo.files.items():
             value = echo.metadata.get(part, {}).get("EchoTime")
             kind, problem = _check_echo_time(path, value, LONGEST_ECHO_TIME_S[type(run)])
             if problem:
                 problems.setdefault(kind, problem)
-            else:
-                times[path] = number(value)
+            elif (seconds := number(value)) is not None:
+                times[path] = seconds
         if times and max(times.values()) - min(times.values()) > 1e-6:
             found = f"EchoTime is {' and '.join(f'{time:g}' for time in times.values())} s in images of one echo"
             remedy = f"Correct the sidecar of {' or of '.join(path.name for path in times)}."
@@ -203,8 +203,9 @@ def _check_echo_order(echoes: Sequence[Echo]) -> list[Problem]:
     problems = []
     for one, other in pairwise(echoes):
         path = next(iter(other.files.values()))
-        if other.echo_time_s - one.echo_time_s <= 1e-6:
-            found = f"echoes {one.number} and {other.number} have the same EchoTime, {one.echo_time_s:g} s"
+        earlier, later = known_times((one, other))
+        if later - earlier <= 1e-6:
+            found = f"echoes {one.number} and {other.number} have the same EchoTime, {earlier:g} s"
             remedy = "Uncombined coils? Combine them first. Otherwise correct the sidecars."
             return [Problem("error", path, found, "echo times that differ", remedy)]
         if one.number and other.number and one.number > other.number:
@@ -289,14 +290,14 @@ def _check_scaling(run: GreRun, surveys: Mapping[Path, VoxelSurvey]) -> list[Pro
         return []
     from qsmprep.phase.scaling import to_radians
 
-    images = [nib.load(path) for path in paths]
+    images = [open_image(path) for path in paths]
     try:
         to_radians(
             [np.asanyarray(image.dataobj).reshape(image.shape[:3]) for image in images],
-            raw=[image.dataobj.get_unscaled().reshape(image.shape[:3]) for image in images],
+            raw=[stored_voxels(image).get_unscaled().reshape(image.shape[:3]) for image in images],
             units=run.echoes[0].metadata["phase"].get("Units"),
             manufacturer=run.manufacturer,
-            slope=float(images[0].dataobj.slope),
+            slope=float(stored_voxels(images[0]).slope),
         )
     except ValueError as error:
         return [Problem("error", paths[0], str(error))]

@@ -8,11 +8,18 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.arrayproxy import ArrayProxy
+from nibabel.filebasedimages import ImageFileError
+from nibabel.nifti1 import Nifti1Header
+from nibabel.spatialimages import SpatialImage
+from numpy.typing import NDArray
 
 from qsmprep.bids.problem import Problem
+from qsmprep.numerics.arrays import DoubleArray
 from qsmprep.numerics.threads import thread_count
 
 
@@ -31,9 +38,9 @@ class Header:
 
     path: Path
     shape: tuple[int, ...]
-    affine: np.ndarray
+    affine: DoubleArray
     oriented: bool
-    dtype: np.dtype
+    dtype: np.dtype[Any]
     offset: int
 
     @property
@@ -57,13 +64,30 @@ class VoxelSurvey:
     maximum: float
 
 
+def open_image(path: str | Path) -> SpatialImage:
+    """The image of a file whose voxels lie in space, as those of NIfTI and MGZ do; no voxel is read yet."""
+    image = nib.load(path)
+    if not isinstance(image, SpatialImage):
+        raise ImageFileError(f"{path}: {type(image).__name__} is not an image of voxels in space.")
+    return image
+
+
+def stored_voxels(image: SpatialImage) -> ArrayProxy:
+    """The voxels of an image file as they are stored; none is read yet."""
+    if not isinstance(image.dataobj, ArrayProxy):
+        raise ImageFileError(f"{type(image).__name__}: its voxels are not those of a file.")
+    return image.dataobj
+
+
 def read_header(path: Path) -> Header | Problem:
     """The header of an image file, or why it cannot be read."""
     try:
-        image = nib.load(path)
+        image = open_image(path)
         header = image.header
+        if not isinstance(header, Nifti1Header):
+            raise ImageFileError(f"a file of type {type(image).__name__}")
         oriented = any(int(header[code]) > 0 for code in ("qform_code", "sform_code"))
-        stored = image.dataobj
+        stored = stored_voxels(image)
         return Header(path, tuple(map(int, image.shape)), image.affine, oriented, stored.dtype, int(stored.offset))
     except FileNotFoundError:
         return Problem("error", path, "the file (or what it links to) does not exist", "", "Fetch or restore the data.")
@@ -101,7 +125,7 @@ def survey(header: Header) -> VoxelSurvey | Problem:
     return _survey_values(path, values)
 
 
-def _survey_values(path: Path, values: np.ndarray) -> VoxelSurvey:
+def _survey_values(path: Path, values: NDArray[Any]) -> VoxelSurvey:
     nan = infinite = 0
     if values.dtype.kind == "f":
         if not values.dtype.isnative:
@@ -162,8 +186,8 @@ def _check_grid(header: Header) -> list[Problem]:
     return []
 
 
-def _voxel_size(header: Header) -> np.ndarray:
-    return np.linalg.norm(header.affine[:3, :3], axis=0)
+def _voxel_size(header: Header) -> DoubleArray:
+    return np.asarray(np.linalg.norm(header.affine[:3, :3], axis=0))
 
 
 def _largest_shift(one: Header, other: Header) -> float:

@@ -6,7 +6,7 @@ import gzip
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -15,8 +15,10 @@ from typing import Any, BinaryIO
 
 import nibabel as nib
 import numpy as np
+from numpy.typing import NDArray
 
 from qsmprep import registry
+from qsmprep.numerics.arrays import RealArray
 
 RAW = "raw"
 
@@ -156,14 +158,14 @@ def sidecar(
     sources : BIDS URIs of the direct parents, where they are those of several runs; else they follow from the table.
     """
     output = OUTPUTS[key]
-    given, sources = sources, []
+    made_from = list(sources)
     parents = _chi_parents(steps) if key == "chi" else output.parents
-    for parent in () if given else parents:
+    for parent in () if sources else parents:
         if parent == RAW:
-            sources += [f"bids:raw:{path}" for path in raw_sources]
+            made_from += [f"bids:raw:{path}" for path in raw_sources]
         elif parent in available:
-            sources.append(f"bids::{output_path(parent, prefix).as_posix()}")
-    document: dict[str, Any] = {"Description": output.description, "Sources": list(given) or sources}
+            made_from.append(f"bids::{output_path(parent, prefix).as_posix()}")
+    document: dict[str, Any] = {"Description": output.description, "Sources": made_from}
     if output.is_mask:
         document["Type"] = output.mask_type
     else:
@@ -195,7 +197,7 @@ def _orientation_keys(steps: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _chi_parents(steps: list[dict[str, Any]]) -> tuple[str, ...]:
     """What susceptibility was made of: the tissue field, or what a single-step method starts from."""
-    method = next((step["method"] for step in steps if step["stage"] == "inversion"), None)
+    method = next((step["method"] for step in steps if step["stage"] == "inversion"), "")
     inputs = registry.find("inversion", method).inputs() if method in registry.names("inversion") else ("field_ppm",)
     if "field_ppm" in inputs:
         return OUTPUTS["chi"].parents
@@ -207,7 +209,7 @@ def _source_keys(steps: list[dict[str, Any]]) -> dict[str, Any]:
     by_stage = {step["stage"]: step for step in steps}
     step = by_stage.get("chisep-cosmos") or by_stage.get("separation", {})
     facts = step.get("facts", {})
-    method = step.get("method")  # of one run, or of several orientations, which always take R2'
+    method = step.get("method", "")  # of one run, or of several orientations, which always take R2'
     known = method in registry.names("separation")
     uses_r2prime = not known or "r2prime" in registry.find("separation", method).inputs()
     constants = {
@@ -251,7 +253,7 @@ def dataset_description(version: str, *, raw: Path, container: str | None) -> di
 
 
 @contextmanager
-def whole_file(path: Path):
+def whole_file(path: Path) -> Iterator[BinaryIO]:
     """Write a file whole: to a temporary name beside it, synced, then renamed. Nothing is left after an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -277,12 +279,12 @@ def write_json(path: Path, document: Any) -> None:
     write_text(path, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_image(path: Path, array: np.ndarray, affine: np.ndarray, *, mask: bool = False) -> None:
+def write_image(path: Path, array: NDArray[Any], affine: RealArray, *, mask: bool = False) -> None:
     """Write a volume as compressed NIfTI: float32, or uint8 for a mask. The same array gives the same bytes."""
     _write_nifti(path, np.asarray(array, np.uint8 if mask else np.float32), affine)
 
 
-def _write_nifti(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
+def _write_nifti(path: Path, array: NDArray[Any], affine: RealArray) -> None:
     image = nib.Nifti1Image(array, affine)
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, 1)
@@ -293,7 +295,7 @@ def _write_nifti(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
         _write_gzip(stream, buffer.getbuffer())
 
 
-def write_labels(path: Path, labels: np.ndarray, affine: np.ndarray) -> None:
+def write_labels(path: Path, labels: NDArray[Any], affine: RealArray) -> None:
     """Write a label image as compressed NIfTI, int32. The same array gives the same bytes."""
     _write_nifti(path, np.asarray(labels, np.int32), affine)
 

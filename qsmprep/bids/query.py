@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -236,10 +236,10 @@ def _field_strength(metadata: Mapping[str, Any]) -> float | None:
     return strength
 
 
-def _echo_order(echoes: Sequence[Echo]):
-    if all(echo.echo_time_s is not None for echo in echoes):
-        return lambda echo: (echo.echo_time_s, echo.number or 0)
-    return lambda echo: echo.number or 0
+def _echo_order(echoes: Sequence[Echo]) -> Callable[[Echo], tuple[float, int]]:
+    """Order by echo time where every one is known, else by number."""
+    timed = all(echo.echo_time_s is not None for echo in echoes)
+    return lambda echo: (echo.echo_time_s or 0.0 if timed else 0.0, echo.number or 0)
 
 
 def _echo_time(metadata: Mapping[str, Mapping[str, Any]]) -> float | None:

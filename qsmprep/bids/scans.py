@@ -38,6 +38,14 @@ class Echo:
         return {part: path for part, path in parts.items() if path is not None}
 
 
+def known_times(echoes: Sequence[Echo]) -> tuple[float, ...]:
+    """Times in seconds of echoes that were checked; ValueError where one is not known."""
+    times = tuple(echo.echo_time_s for echo in echoes if echo.echo_time_s is not None)
+    if len(times) < len(echoes):
+        raise ValueError("The echo time of an image is not known.")
+    return times
+
+
 @dataclass(frozen=True)
 class GreRun:
     """The gradient echo images that are processed together.
@@ -78,6 +86,11 @@ class GreRun:
         return tuple(path for echo in self.echoes for path in echo.files.values())
 
     @property
+    def echo_times_s(self) -> tuple[float, ...]:
+        """Echo times, ascending; of a run that was checked."""
+        return known_times(self.echoes)
+
+    @property
     def is_complex(self) -> bool:
         """Whether the run is given as real and imaginary parts, not as magnitude and phase."""
         parts = {part for echo in self.echoes for part in echo.files}
@@ -109,7 +122,7 @@ class SpinEchoScan:
     @property
     def echo_times_s(self) -> tuple[float, ...]:
         """Echo times, ascending; of a scan that was checked."""
-        return tuple(echo.echo_time_s for echo in self.echoes)
+        return known_times(self.echoes)
 
 
 def spin_echo_of(run: GreRun, scans: Sequence[SpinEchoScan]) -> tuple[SpinEchoScan | None, str]:

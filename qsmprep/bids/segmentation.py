@@ -7,11 +7,14 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
+from nibabel.wrapstruct import WrapStruct
+from numpy.typing import NDArray
 
+from qsmprep.bids.images import open_image
 from qsmprep.bids.names import file_entities, listed
 from qsmprep.bids.problem import Problem
+from qsmprep.numerics.arrays import DoubleArray
 
 LARGEST_LABEL = 2**24  # up to here the float32 images that pass between nodes hold every whole number
 
@@ -114,8 +117,8 @@ class LabelImage:
     oriented : whether the header says how the image lies in the scanner.
     """
 
-    labels: np.ndarray
-    affine: np.ndarray
+    labels: NDArray[np.int32]
+    affine: DoubleArray
     oriented: bool
 
     @property
@@ -133,7 +136,7 @@ def read_labels(path: Path) -> LabelImage:
         what to do.
     """
     try:
-        image = nib.load(path)
+        image = open_image(path)
         values = np.asanyarray(image.dataobj)
     except Exception as error:  # nibabel raises many kinds for files that are not what their name says
         short = " ".join(str(error).split())[:120] or type(error).__name__
@@ -161,7 +164,9 @@ def read_labels(path: Path) -> LabelImage:
 
 def is_oriented(header: object) -> bool:
     """Whether a header says how the image lies in the scanner: NIfTI by qform or sform code, MGZ by its flag."""
-    keys = header.keys() if hasattr(header, "keys") else ()
+    if not isinstance(header, WrapStruct):
+        return False
+    keys = header.keys()
     if "qform_code" in keys:
         return int(header["qform_code"]) > 0 or int(header["sform_code"]) > 0
     return int(header["goodRASFlag"]) > 0 if "goodRASFlag" in keys else False
@@ -179,7 +184,7 @@ def table_path(path: Path) -> Path:
 
 def check_region(region: Region) -> tuple[Problem, ...]:
     """Problems of a region whose image is readable and on the right grid: its label must occur."""
-    values = np.asanyarray(nib.load(region.path).dataobj)
+    values = np.asanyarray(open_image(region.path).dataobj)
     if np.any(values == region.index):
         return ()
     present = ", ".join(f"{value:g}" for value in np.unique(values)[:20])

@@ -12,11 +12,11 @@ from qsmprep.inversion import Inversion
 from qsmprep.inversion.holes import handles_holes, residual_threshold_option, two_pass_option
 from qsmprep.inversion.inputs import checked_field, checked_image, reliable, unit_weights
 from qsmprep.inversion.tv import linear_total_variation
-from qsmprep.numerics.admm import continued
 from qsmprep.numerics.convergence import Convergence
 from qsmprep.numerics.dipole import KINDS
 from qsmprep.numerics.fourier import irfftn, rfftn, to_device, to_numpy
 from qsmprep.numerics.krylov import norm
+from qsmprep.numerics.progress import continued
 from qsmprep.numerics.spectral import spectra
 from qsmprep.numerics.volume import frame_around
 from qsmprep.options import check_options, option

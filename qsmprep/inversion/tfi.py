@@ -14,12 +14,13 @@ from qsmprep.inversion.edges import edge_mask
 from qsmprep.inversion.holes import handles_holes, residual_threshold_option, two_pass_option
 from qsmprep.inversion.inputs import checked_field, checked_image, radians_per_ppm, reliable
 from qsmprep.inversion.medi_core import MU_DATA, MU_GRADIENT, Merit, data_weights, noise_map
-from qsmprep.numerics.admm import Penalties, PhaseProblem, continued, minimise_total_variation
+from qsmprep.numerics.admm import Penalties, PhaseProblem, minimise_total_variation
 from qsmprep.numerics.convergence import Convergence
 from qsmprep.numerics.dipole import KINDS
 from qsmprep.numerics.fourier import irfftn, rfftn, to_device, to_numpy
 from qsmprep.numerics.krylov import conjugate_gradient
 from qsmprep.numerics.operators import gradient
+from qsmprep.numerics.progress import continued
 from qsmprep.numerics.proximal import threshold_rows
 from qsmprep.numerics.shim import harmonic_shim
 from qsmprep.numerics.spectral import spectra

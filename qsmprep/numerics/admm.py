@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
+from qsmprep.numerics.arrays import Array
 from qsmprep.numerics.fourier import irfftn, is_tensor, rfftn
 from qsmprep.numerics.operators import gradient
+from qsmprep.numerics.progress import Progress, continued
 from qsmprep.numerics.proximal import (
     fit_harmonic,
     fit_phase,
@@ -43,10 +44,10 @@ class PhaseProblem:
     voxel_size_mm : edge lengths in mm.
     """
 
-    phase: Any
-    weights: Any
-    thresholds: Any
-    inside: Any
+    phase: Array
+    weights: Array
+    thresholds: Array
+    inside: Array
     grid: Spectra
     voxel_size_mm: tuple[float, float, float]
 
@@ -78,18 +79,19 @@ class Penalties:
         return self.nonlinear and change_percent < self.linear_above
 
 
+# More than 8 parameters: what is solved and how is grouped already; the others are hooks, and few callers want any.
 def minimise_total_variation(
     problem: PhaseProblem,
     penalties: Penalties,
     *,
     tolerance_percent: float,
     max_iterations: int,
-    reweight: Callable[[int, Any, Any], Any] | None = None,
-    correct: Callable[[Any, Any], tuple[Any, Any]] | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    start: tuple[Any, Any] | None = None,
+    reweight: Callable[[int, Array, Array], Array] | None = None,
+    correct: Callable[[Array, Array], tuple[Array, Array]] | None = None,
+    progress: Progress | None = None,
+    start: tuple[Array, Array] | None = None,
     floor: float = 0.0,
-) -> tuple[Any, list[float], bool]:
+) -> tuple[Array, list[float], bool]:
     """Solve a `PhaseProblem`: per frequency for x (jointly with the harmonic field), then one step for each split.
 
     Parameters
@@ -108,24 +110,26 @@ def minimise_total_variation(
     -------
     x in the unit of the phase, the change in percent after each iteration, and whether it fell below the tolerance.
     """
-    chosen = {"tolerance_percent": tolerance_percent, "floor": floor, "start": start}
-    chosen |= {"reweight": reweight, "correct": correct, "progress": progress}
+
+    def iterate(eased: Penalties, cap: int, done: int) -> tuple[Array, Array, list[float], bool]:
+        counted = continued(progress, done, max_iterations)
+        return _iterate(
+            problem, eased, cap, tolerance_percent=tolerance_percent, reweight=reweight, correct=correct,
+            progress=counted, start=start, floor=floor,
+        )  # fmt: skip
+
     if start is not None:
-        x, _, history, converged = _iterate(problem, penalties, max_iterations, **chosen)
+        x, _, history, converged = iterate(penalties, max_iterations, 0)
         return x, history, converged
-
-    def iterate(eased: Penalties, cap: int, done: int) -> tuple[Any, Any, list[float], bool]:
-        return _iterate(problem, eased, cap, **chosen | {"progress": continued(progress, done, max_iterations)})
-
     return best_of_two_starts(iterate, problem, penalties, max_iterations)
 
 
 def best_of_two_starts(
-    iterate: Callable[[Penalties, int, int], tuple[Any, Any, list[float], bool]],
+    iterate: Callable[[Penalties, int, int], tuple[Array, Array, list[float], bool]],
     problem: PhaseProblem,
     penalties: Penalties,
     max_iterations: int,
-) -> tuple[Any, list[float], bool]:
+) -> tuple[Array, list[float], bool]:
     """Solve a problem whose complex data term has several minima.
 
     From zero, the complex term leads strong sources into a minimum in which D x misses whole turns of the phase. The
@@ -154,7 +158,7 @@ def best_of_two_starts(
     return x, history, converged
 
 
-def _steep_share(problem) -> float:
+def _steep_share(problem: PhaseProblem) -> float:
     """Share of the neighbours with data whose phases are more than half a turn apart."""
     steep = pairs = 0
     for axis in range(3):
@@ -166,7 +170,7 @@ def _steep_share(problem) -> float:
     return steep / max(pairs, 1)
 
 
-def _cost(x, forward, problem, penalties) -> float:
+def _cost(x: Array, forward: Array, problem: PhaseProblem, penalties: Penalties) -> float:
     """Half sum of W |exp(i D x) - exp(i phase)|^2, or sum of W |...|, plus the total variation of x."""
     half = (forward - problem.phase) / 2
     sine = abs(half.sin() if is_tensor(half) else np.sin(half))
@@ -174,11 +178,23 @@ def _cost(x, forward, problem, penalties) -> float:
     return data + penalties.mu_gradient * _sum(problem.thresholds * abs(gradient(x, problem.voxel_size_mm)))
 
 
-def _sum(image) -> float:
+def _sum(image: Array) -> float:
     return float(image.double().sum()) if is_tensor(image) else float(image.sum(dtype=np.float64))
 
 
-def _iterate(problem, penalties, max_iterations, *, tolerance_percent, reweight, correct, progress, start, floor):
+# More than 8 parameters: all of those of `minimise_total_variation`, which splits the iterations between its starts.
+def _iterate(
+    problem: PhaseProblem,
+    penalties: Penalties,
+    max_iterations: int,
+    *,
+    tolerance_percent: float,
+    reweight: Callable[[int, Array, Array], Array] | None,
+    correct: Callable[[Array, Array], tuple[Array, Array]] | None,
+    progress: Progress | None,
+    start: tuple[Array, Array] | None,
+    floor: float,
+) -> tuple[Array, Array, list[float], bool]:
     """`minimise_total_variation` from one start; returns D x (with the harmonic field) too."""
     phase, weights, grid = problem.phase, problem.weights, problem.grid
     shape = tuple(phase.shape)
@@ -194,19 +210,21 @@ def _iterate(problem, penalties, max_iterations, *, tolerance_percent, reweight,
         data = irfftn(rfftn(x) * grid.dipole, shape)
         data = fit(data + 0, data, dual, phase, weights, mu_data, nonlinear=nonlinear)
         divergence, _, _ = shrink_gradient(x, x + 0, split, problem.thresholds, problem.voxel_size_mm)
-    harmonic = penalties.beta is not None
+    beta, harmonic = penalties.beta, penalties.beta is not None
     source, harmonic_split = (phase * 0, phase * 0) if harmonic else (None, None)
     history: list[float] = []
     for iteration in range(1, max_iterations + 1):
-        known = (rfftn(divergence), rfftn(data))
+        solved, forward = rfftn(divergence), rfftn(data)
         if harmonic:
-            known = solve_with_harmonic(*known, rfftn(source), grid, mu_gradient, mu_data, mu_harmonic)
-            source = irfftn(known[2], shape)
+            solved, forward, bent = solve_with_harmonic(
+                solved, forward, rfftn(source), grid, mu_gradient, mu_data, mu_harmonic
+            )
+            source = irfftn(bent, shape)
         else:
-            known = solve_field_and_gradient(*known, grid, mu_gradient, mu_data)
-            known = known if correct is None else correct(*known)
-        before, x = x, irfftn(known[0], shape)
-        forward = irfftn(known[1], shape)
+            solved, forward = solve_field_and_gradient(solved, forward, grid, mu_gradient, mu_data)
+            solved, forward = (solved, forward) if correct is None else correct(solved, forward)
+        before, x = x, irfftn(solved, shape)
+        forward = irfftn(forward, shape)
         divergence, change, size = shrink_gradient(x, before, split, problem.thresholds, problem.voxel_size_mm)
         history.append(100 * relative_change(change, max(size, floor)))
         if progress is not None:
@@ -217,23 +235,24 @@ def _iterate(problem, penalties, max_iterations, *, tolerance_percent, reweight,
         if reweight is not None:
             weights = reweight(iteration, weights, forward)
         data = fit(forward, data, dual, phase, weights, mu_data, nonlinear=nonlinear)
-        if harmonic:
-            source = fit_harmonic(source, harmonic_split, problem.inside, penalties.beta, mu_harmonic)
+        if beta is not None:
+            source = fit_harmonic(source, harmonic_split, problem.inside, beta, mu_harmonic)
     return x, forward, history, False
 
 
+# More than 8 parameters: the problem's arrays and the stopping rule, which one caller gives.
 def minimise_over_spectrum(
-    known: Any,
-    trusted: Any,
-    thresholds: Any,
+    known: Array,
+    trusted: Array,
+    thresholds: Array,
     grid: Spectra,
     voxel_size_mm: tuple[float, float, float],
     *,
     mu_gradient: float,
     tolerance_percent: float,
     max_iterations: int,
-    progress: Callable[[int, int], None] | None = None,
-) -> tuple[tuple[Any, Any], list[float], bool]:
+    progress: Progress | None = None,
+) -> tuple[tuple[Array, Array], list[float], bool]:
     """Minimise 1/2 sum T |x - x0|^2 + |t grad x|_1 over x, T a weight of each frequency: one transform pair a step.
 
     Parameters
@@ -263,10 +282,3 @@ def minimise_over_spectrum(
         if history[-1] < tolerance_percent:
             return (x, split), history, True
     return (x, split), history, False
-
-
-def continued(progress: Callable[[int, int], None] | None, done: int, total: int) -> Callable[[int, int], None] | None:
-    """The progress callback of a stage that follows `done` iterations, out of `total` of all stages together."""
-    if progress is None:
-        return None
-    return lambda iteration, _: progress(done + iteration, total)

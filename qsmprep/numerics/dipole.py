@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import reduce
 from itertools import combinations
+from operator import add
 
 import numpy as np
 
+from qsmprep.numerics.arrays import DoubleArray, FloatImage, RealArray
 from qsmprep.numerics.fourier import frequencies, indices, rfftn
 
 KINDS = ("continuous", "greens", "integrated", "discrete")
 
 
-def b0_direction_from_affine(affine: np.ndarray) -> tuple[float, float, float]:
+def b0_direction_from_affine(affine: RealArray) -> tuple[float, float, float]:
     """Unit vector of B0 (scanner z) in voxel axes.
 
     Parameters
@@ -24,16 +28,17 @@ def b0_direction_from_affine(affine: np.ndarray) -> tuple[float, float, float]:
     """
     axes = np.asarray(affine, float)[:3, :3]
     b = (axes / np.linalg.norm(axes, axis=0))[2]
-    return tuple(float(c) for c in b / np.linalg.norm(b))
+    x, y, z = (float(c) for c in b / np.linalg.norm(b))
+    return x, y, z
 
 
 def dipole_kernel(
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     voxel_size_mm: tuple[float, float, float],
     b0_direction: tuple[float, float, float] = (0.0, 0.0, 1.0),
     *,
     kind: str = "continuous",
-) -> np.ndarray:
+) -> FloatImage:
     """Half spectrum of the dipole kernel, so that field = irfftn(kernel * rfftn(chi)).
 
     Parameters
@@ -71,61 +76,63 @@ def dipole_kernel(
     raise ValueError(f"Unknown dipole kernel {kind!r}; choose one of {', '.join(KINDS)}.")
 
 
-def _continuous(shape, voxel_size_mm, b) -> np.ndarray:
+def _continuous(shape: tuple[int, ...], voxel_size_mm: tuple[float, ...], b: DoubleArray) -> FloatImage:
     k = frequencies(shape, voxel_size_mm)
-    return _one_third_minus(_quadratic_form(shape, [kd**2 for kd in k], k, b), sum(kd**2 for kd in k))
+    return _one_third_minus(_quadratic_form(shape, [kd**2 for kd in k], k, b), reduce(add, (kd**2 for kd in k)))
 
 
-def _discrete(shape, voxel_size_mm, b) -> np.ndarray:
+def _discrete(shape: tuple[int, ...], voxel_size_mm: tuple[float, ...], b: DoubleArray) -> FloatImage:
     angles = [2 * np.pi * n / size for n, size in zip(indices(shape), shape, strict=True)]
     second = [(2 - 2 * np.cos(a)) / h**2 for a, h in zip(angles, voxel_size_mm, strict=True)]
     first = [np.sin(a) / h for a, h in zip(angles, voxel_size_mm, strict=True)]
-    return _one_third_minus(_quadratic_form(shape, second, first, b), sum(second))
+    return _one_third_minus(_quadratic_form(shape, second, first, b), reduce(add, second))
 
 
-def _quadratic_form(shape, squares, firsts, b) -> np.ndarray:
+def _quadratic_form(
+    shape: tuple[int, ...], squares: Sequence[DoubleArray], firsts: Sequence[DoubleArray], b: DoubleArray
+) -> DoubleArray:
     """(k.b)^2 from squares and products; a product at a Nyquist index is 0, the mean of its two signs."""
     odd = [np.where(2 * np.abs(n) == size, 0.0, f) for n, size, f in zip(indices(shape), shape, firsts, strict=True)]
-    form = sum(bd**2 * sq for bd, sq in zip(b, squares, strict=True))
+    form: DoubleArray = reduce(add, (bd**2 * sq for bd, sq in zip(b, squares, strict=True)))
     for i, j in combinations(range(3), 2):
         if b[i] and b[j]:
             form = form + 2 * b[i] * b[j] * odd[i] * odd[j]
     return form
 
 
-def _one_third_minus(along: np.ndarray, total: np.ndarray) -> np.ndarray:
+def _one_third_minus(along: DoubleArray, total: DoubleArray) -> FloatImage:
     total[0, 0, 0] = 1.0
     kernel = 1.0 / 3.0 - along / total
     kernel[0, 0, 0] = 0.0
     return kernel.astype(np.float32)
 
 
-def _greens(shape, voxel_size_mm, b) -> np.ndarray:
+def _greens(shape: tuple[int, ...], voxel_size_mm: tuple[float, ...], b: DoubleArray) -> FloatImage:
     r = _broadcast([np.fft.fftfreq(size, 1.0 / size) * h for size, h in zip(shape, voxel_size_mm, strict=True)])
-    squared = sum(x**2 for x in r)
+    squared = reduce(add, (x**2 for x in r))
     squared[0, 0, 0] = 1.0
-    along = sum(bd * x for bd, x in zip(b, r, strict=True))
+    along = reduce(add, (bd * x for bd, x in zip(b, r, strict=True)))
     kernel = np.prod(voxel_size_mm) * (3 * along**2 - squared) / (4 * np.pi * squared**2.5)
     kernel[0, 0, 0] = 0.0  # the Lorentz sphere
     return _spectrum_of_odd_support(kernel)
 
 
-def _integrated(shape, voxel_size_mm, b) -> np.ndarray:
+def _integrated(shape: tuple[int, ...], voxel_size_mm: tuple[float, ...], b: DoubleArray) -> FloatImage:
     """Field 1/3 [own voxel] - b' N b, N the demagnetising tensor of a cuboid: third differences over its corners.
 
     The corner functions are even or odd along each axis, so one octant holds them all.
     """
     corners = _broadcast([(np.arange(n // 2 + 2) - 0.5) * h for n, h in zip(shape, voxel_size_mm, strict=True)])
-    distance = np.sqrt(sum(x**2 for x in corners))
+    distance = np.sqrt(reduce(add, (x**2 for x in corners)))
     offsets = [np.fft.fftfreq(size, 1.0 / size) for size in shape]
     octant = np.ix_(*(np.abs(n).astype(int) for n in offsets))
     signs = _broadcast([np.sign(n) for n in offsets])
 
-    diagonal = 0.0
+    diagonal: DoubleArray = np.zeros(distance.shape)
     for axis in range(3):
         if b[axis]:
             others = [corners[d] for d in range(3) if d != axis]
-            diagonal = diagonal + b[axis] ** 2 * np.arctan(others[0] * others[1] / (corners[axis] * distance))
+            diagonal += b[axis] ** 2 * np.arctan(others[0] * others[1] / (corners[axis] * distance))
     kernel = _third_difference(diagonal)[octant]
     for i, j in combinations(range(3), 2):
         if b[i] and b[j]:
@@ -138,17 +145,17 @@ def _integrated(shape, voxel_size_mm, b) -> np.ndarray:
     return _spectrum_of_odd_support(kernel)
 
 
-def _third_difference(corners: np.ndarray) -> np.ndarray:
+def _third_difference(corners: DoubleArray) -> DoubleArray:
     for axis in range(3):
         corners = np.diff(corners, axis=axis)
     return corners
 
 
-def _broadcast(axes: list[np.ndarray]) -> list[np.ndarray]:
-    return [x.reshape([-1 if a == axis else 1 for a in range(3)]) for axis, x in enumerate(axes)]
+def _broadcast(axes: Sequence[RealArray]) -> list[DoubleArray]:
+    return [np.asarray(x, float).reshape([-1 if a == axis else 1 for a in range(3)]) for axis, x in enumerate(axes)]
 
 
-def _spectrum_of_odd_support(kernel: np.ndarray) -> np.ndarray:
+def _spectrum_of_odd_support(kernel: DoubleArray) -> FloatImage:
     """Half spectrum of a kernel in image space, without the planes of an even size that have no opposite."""
     for axis, size in enumerate(kernel.shape):
         if size % 2 == 0:

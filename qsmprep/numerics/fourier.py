@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from qsmprep.numerics.arrays import Array, DoubleArray
 from qsmprep.numerics.threads import thread_count
 
 
-def is_tensor(array: Any) -> bool:
+def is_tensor(array: Array) -> bool:
     """Whether an array is a torch tensor, asked without importing torch."""
     return type(array).__module__.split(".")[0] == "torch"
 
 
-def to_device(array: np.ndarray, device: str = "cpu") -> Any:
+def to_device(array: NDArray[Any], device: str = "cpu") -> Array:
     """The array where a solver shall run: itself on the CPU, a torch tensor on another device."""
     if device == "cpu":
         return np.ascontiguousarray(array)
@@ -23,7 +25,7 @@ def to_device(array: np.ndarray, device: str = "cpu") -> Any:
     return torch.as_tensor(np.ascontiguousarray(array), device=device.removeprefix("torch:"))
 
 
-def to_numpy(array: Any) -> np.ndarray:
+def to_numpy(array: Array) -> NDArray[Any]:
     """A numpy array of what a solver made, wherever it ran."""
     return array.detach().cpu().numpy() if is_tensor(array) else np.asarray(array)
 
@@ -38,7 +40,7 @@ def fast_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(next_fast_len(int(n), real=True) for n in shape)
 
 
-def rfftn(x: Any) -> Any:
+def rfftn(x: Array) -> Array:
     """Real-to-complex transform over all axes; the last axis holds the half spectrum."""
     if is_tensor(x):
         import torch
@@ -49,7 +51,7 @@ def rfftn(x: Any) -> Any:
     return scipy.fft.rfftn(x, workers=thread_count())
 
 
-def irfftn(spectrum: Any, shape: tuple[int, ...]) -> Any:
+def irfftn(spectrum: Array, shape: tuple[int, ...]) -> Array:
     """Inverse of `rfftn` for a real array of `shape`. The spectrum's memory may be overwritten."""
     if is_tensor(spectrum):
         import torch
@@ -65,7 +67,7 @@ def half_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (*shape[:-1], shape[-1] // 2 + 1)
 
 
-def indices(shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+def indices(shape: tuple[int, ...]) -> tuple[NDArray[Any], ...]:
     """Integer frequency indices n_d of the half spectrum, FFT order, shaped to broadcast over the grid."""
     grids = []
     for axis, size in enumerate(shape):
@@ -74,6 +76,6 @@ def indices(shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
     return tuple(grids)
 
 
-def frequencies(shape: tuple[int, ...], voxel_size_mm: tuple[float, ...]) -> tuple[np.ndarray, ...]:
+def frequencies(shape: tuple[int, ...], voxel_size_mm: tuple[float, ...]) -> tuple[DoubleArray, ...]:
     """Spatial frequencies k_d = n_d / (N_d h_d) in cycles/mm of the half spectrum, shaped to broadcast."""
     return tuple(n / (size * h) for n, size, h in zip(indices(shape), shape, voxel_size_mm, strict=True))

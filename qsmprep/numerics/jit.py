@@ -3,6 +3,8 @@
 Importing numba takes a third of a second, which `qsmprep --help` should not pay. `@jit` therefore compiles a
 function the first time it is called. Decorated functions of one module may call each other. Use this module's
 `prange`; it becomes numba's parallel range when compiled.
+
+A decorated function keeps its types: annotate its arrays with those of `numerics.arrays`, its numbers with `Scalar`.
 """
 
 from __future__ import annotations
@@ -10,24 +12,27 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from types import FunctionType
-from typing import Any
+from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 from qsmprep.numerics.threads import thread_count
 
 prange = range
 
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
-class CompiledLoop:
+
+class CompiledLoop(Generic[Arguments, Result]):
     """A function that numba compiles (and caches on disk) on its first call."""
 
-    def __init__(self, function: FunctionType, options: dict[str, Any]):
+    def __init__(self, function: Callable[Arguments, Result], options: dict[str, Any]) -> None:
         functools.update_wrapper(self, function)
-        self._function = function
+        self._function = cast(FunctionType, function)  # of a `def`, which is all that numba compiles
         self._options = options
-        self._dispatcher = None
+        self._dispatcher: Any = None
 
     @property
-    def dispatcher(self):
+    def dispatcher(self) -> Any:
         """numba's dispatcher of this function, made on first use."""
         if self._dispatcher is None:
             import numba
@@ -45,16 +50,17 @@ class CompiledLoop:
                 self._dispatcher = numba.njit(**self._options)(copy)
         return self._dispatcher
 
-    def __call__(self, *args):
+    def __call__(self, *args: Arguments.args, **named: Arguments.kwargs) -> Result:
         """Run the compiled function, within the threads in force."""
         dispatcher = self.dispatcher
         if self._options.get("parallel"):
             import numba
 
             numba.set_num_threads(min(thread_count(), numba.config.NUMBA_NUM_THREADS))
-        return dispatcher(*args)
+        result: Result = dispatcher(*args, **named)
+        return result
 
 
-def jit(**options: Any) -> Callable[[FunctionType], CompiledLoop]:
+def jit(**options: Any) -> Callable[[Callable[Arguments, Result]], CompiledLoop[Arguments, Result]]:
     """Decorate a function to be compiled on first call; `options` are numba.njit's (parallel, fastmath, ...)."""
     return lambda function: CompiledLoop(function, options)

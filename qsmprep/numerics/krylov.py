@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from qsmprep.numerics.arrays import Array, DoubleArray, RealArray, Scalar
 from qsmprep.numerics.fourier import is_tensor
 from qsmprep.numerics.jit import jit, prange
+from qsmprep.numerics.progress import Progress
 
 PIECE = 32768  # elements added by one thread before the partial sums meet
 
@@ -29,13 +31,13 @@ class Solution(NamedTuple):
     converged : whether it fell below the tolerance.
     """
 
-    x: Any
+    x: Array
     iterations: int
     history: tuple[float, ...]
     converged: bool
 
 
-def inner_product(a: Any, b: Any) -> float:
+def inner_product(a: Array, b: Array) -> float:
     """Sum of products of two real arrays of one shape, accumulated in double precision in a fixed order."""
     if is_tensor(a):
         import torch
@@ -46,20 +48,20 @@ def inner_product(a: Any, b: Any) -> float:
     return math.fsum(parts)
 
 
-def norm(a: Any) -> float:
+def norm(a: Array) -> float:
     """Euclidean norm, accumulated as in `inner_product`."""
     return math.sqrt(inner_product(a, a))
 
 
 def conjugate_gradient(
-    apply: Callable[[Any], Any],
-    rhs: Any,
+    apply: Callable[[Array], Array],
+    rhs: Array,
     *,
-    x0: Any = None,
+    x0: Array | None = None,
     tolerance: float,
     max_iterations: int,
-    precondition: Callable[[Any], Any] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    precondition: Callable[[Array], Array] | None = None,
+    progress: Progress | None = None,
 ) -> Solution:
     """Solve A x = b for a symmetric positive (semi-)definite A by preconditioned conjugate gradients.
 
@@ -105,13 +107,13 @@ def conjugate_gradient(
 
 
 def lsmr(
-    apply: Callable[[Any], Any],
-    adjoint: Callable[[Any], Any],
-    rhs: Any,
+    apply: Callable[[Array], Array],
+    adjoint: Callable[[Array], Array],
+    rhs: Array,
     *,
     tolerance: float = 0.0,
     max_iterations: int,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Solution:
     """Least squares min |A x - b| for any linear A by LSMR, in which |A'(b - A x)| falls with every iteration.
 
@@ -163,20 +165,20 @@ def lsmr(
     return Solution(x, len(history), tuple(history), alpha == 0 or history[-1] <= tolerance)
 
 
-def _normalised(a: Any) -> tuple[Any, float]:
+def _normalised(a: Array) -> tuple[Array, float]:
     size = norm(a)
     return (a * (1 / size) if size > 0 else a), size
 
 
-def _copy(a: Any) -> Any:
+def _copy(a: Array) -> Array:
     return a.clone() if is_tensor(a) else np.array(a, order="C")
 
 
-def _flat(a: np.ndarray) -> np.ndarray:
+def _flat(a: RealArray) -> RealArray:
     return np.ascontiguousarray(a).reshape(-1)
 
 
-def _blend(a: Any, factor: float, b: Any) -> Any:
+def _blend(a: Array, factor: float, b: Array) -> Array:
     """a <- factor a + b, in place where a is contiguous; returns it."""
     if is_tensor(a):
         return a.mul_(factor).add_(b)
@@ -184,7 +186,7 @@ def _blend(a: Any, factor: float, b: Any) -> Any:
     return a
 
 
-def _step(x: Any, residual: Any, length: float, direction: Any, image: Any) -> float:
+def _step(x: Array, residual: Array, length: float, direction: Array, image: Array) -> float:
     """x += length direction; residual -= length image; returns |residual|^2."""
     if is_tensor(x):
         x.add_(direction, alpha=length)
@@ -197,7 +199,7 @@ def _step(x: Any, residual: Any, length: float, direction: Any, image: Any) -> f
 
 
 @jit(parallel=True, fastmath={"reassoc", "contract", "nsz"})
-def _partial_products(a, b, piece, parts):
+def _partial_products(a: RealArray, b: RealArray, piece: int, parts: DoubleArray) -> None:
     for part in prange(parts.size):
         total = 0.0
         for i in range(part * piece, min((part + 1) * piece, a.size)):
@@ -206,13 +208,16 @@ def _partial_products(a, b, piece, parts):
 
 
 @jit(parallel=True)
-def _scale_add(a, factor, b):
+def _scale_add(a: RealArray, factor: Scalar, b: RealArray) -> None:
     for i in prange(a.size):
         a[i] = factor * a[i] + b[i]
 
 
 @jit(parallel=True, fastmath={"reassoc", "contract", "nsz"})
-def _advance(x, residual, length, direction, image, piece, parts):
+def _advance(
+    x: RealArray, residual: RealArray, length: Scalar, direction: RealArray, image: RealArray, piece: int,
+    parts: DoubleArray,
+) -> None:  # fmt: skip
     for part in prange(parts.size):
         total = 0.0
         for i in range(part * piece, min((part + 1) * piece, x.size)):

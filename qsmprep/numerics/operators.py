@@ -6,63 +6,67 @@ threaded loops) or torch tensors, and each has an adjoint that satisfies <A x, y
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
 
+from qsmprep.numerics.arrays import Array, FloatImage, RealArray, Scalar
 from qsmprep.numerics.fourier import indices, is_tensor, rfftn
 from qsmprep.numerics.jit import jit, prange
 
 
-def gradient(x: Any, voxel_size_mm: tuple[float, float, float], out: Any = None) -> Any:
+def gradient(x: Array, voxel_size_mm: tuple[float, float, float], out: Array | None = None) -> Array:
     """Forward differences along each axis per mm, periodic: (n0, n1, n2) -> (3, n0, n1, n2)."""
     if is_tensor(x):
         import torch
 
         return torch.stack([(x.roll(-1, axis) - x) / h for axis, h in enumerate(voxel_size_mm)])
     out = np.empty((3, *x.shape), x.dtype) if out is None else out
-    _gradient(x, *_inverse_sizes(voxel_size_mm, x.dtype), out)
+    _gradient(x, *inverse_sizes(voxel_size_mm, x.dtype), out)
     return out
 
 
-def gradient_adjoint(g: Any, voxel_size_mm: tuple[float, float, float], out: Any = None) -> Any:
+def gradient_adjoint(g: Array, voxel_size_mm: tuple[float, float, float], out: Array | None = None) -> Array:
     """Adjoint of `gradient` (minus the divergence): (3, n0, n1, n2) -> (n0, n1, n2)."""
     if is_tensor(g):
         return sum((g[axis].roll(1, axis) - g[axis]) / h for axis, h in enumerate(voxel_size_mm))
     out = np.empty(g.shape[1:], g.dtype) if out is None else out
-    _gradient_adjoint(g, *_inverse_sizes(voxel_size_mm, g.dtype), out)
+    _gradient_adjoint(g, *inverse_sizes(voxel_size_mm, g.dtype), out)
     return out
 
 
-def laplacian_spectrum(shape: tuple[int, int, int], voxel_size_mm: tuple[float, float, float]) -> np.ndarray:
+def laplacian_spectrum(shape: tuple[int, ...], voxel_size_mm: tuple[float, float, float]) -> FloatImage:
     """Half spectrum of gradient_adjoint(gradient(.)) = minus the 7-point Laplacian, per mm^2: float32, >= 0."""
-    return sum(
+    rows = [
         (2 - 2 * np.cos(2 * np.pi * n / size)) / h**2
         for n, size, h in zip(indices(shape), shape, voxel_size_mm, strict=True)
-    ).astype(np.float32)
+    ]
+    return reduce(add, rows).astype(np.float32)
 
 
-def sphere_kernel(
-    shape: tuple[int, int, int], voxel_size_mm: tuple[float, float, float], radius_mm: float
-) -> np.ndarray:
+def sphere_kernel(shape: tuple[int, ...], voxel_size_mm: tuple[float, float, float], radius_mm: float) -> FloatImage:
     """Half spectrum of the spherical mean: voxels whose centre lies within the radius, normalised to sum 1.
 
     Returns a real float32 array; a radius below every voxel size gives the identity.
     """
-    squared = sum(
+    squares = [
         (np.fft.fftfreq(size, 1.0 / size) * h).reshape([-1 if a == axis else 1 for a in range(3)]) ** 2
         for axis, (size, h) in enumerate(zip(shape, voxel_size_mm, strict=True))
-    )
-    ball = (squared <= radius_mm**2 * (1 + 1e-6)).astype(np.float32)
+    ]
+    ball = (reduce(add, squares) <= radius_mm**2 * (1 + 1e-6)).astype(np.float32)
     return np.ascontiguousarray(rfftn(ball / ball.sum(dtype=np.float64).astype(np.float32)).real)
 
 
-def _inverse_sizes(voxel_size_mm, dtype):
-    return tuple(np.asarray(1.0 / h, dtype)[()] for h in voxel_size_mm)
+def inverse_sizes(voxel_size_mm: tuple[float, float, float], dtype: np.dtype[Any]) -> tuple[Scalar, Scalar, Scalar]:
+    """1 / h of each axis in the precision of an image, as compiled loops take it."""
+    i0, i1, i2 = (dtype.type(1.0 / h) for h in voxel_size_mm)
+    return i0, i1, i2
 
 
 @jit(parallel=True)
-def _gradient(x, i0, i1, i2, out):
+def _gradient(x: RealArray, i0: Scalar, i1: Scalar, i2: Scalar, out: RealArray) -> None:
     n0, n1, n2 = x.shape
     for a in prange(n0):
         nexta = a + 1 if a + 1 < n0 else 0
@@ -81,7 +85,7 @@ def _gradient(x, i0, i1, i2, out):
 
 
 @jit(parallel=True)
-def _gradient_adjoint(g, i0, i1, i2, out):
+def _gradient_adjoint(g: RealArray, i0: Scalar, i1: Scalar, i2: Scalar, out: RealArray) -> None:
     n0, n1, n2 = out.shape
     for a in prange(n0):
         for b in range(n1):

@@ -13,13 +13,13 @@ a fixed order.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
+from qsmprep.numerics.arrays import Array, DoubleArray, FloatImage, Labels, Scalar
 from qsmprep.numerics.fourier import is_tensor
 from qsmprep.numerics.jit import jit, prange
-from qsmprep.numerics.operators import gradient, gradient_adjoint
+from qsmprep.numerics.operators import gradient, gradient_adjoint, inverse_sizes
 
 NEWTON_STEPS = 4  # from the linear solution, float32 precision for any phase error below 2 rad
 SLOPE = 0.05  # least slope that Newton's iteration of the L1 data term divides by
@@ -27,7 +27,7 @@ RELAXATION = 1.8
 BLOCK = 16  # planes that one thread sweeps in a row
 
 
-def threshold_rows(threshold: float, weights: Any, shape: tuple[int, int, int], like: Any) -> Any:
+def threshold_rows(threshold: float, weights: Array, shape: tuple[int, ...], like: Array) -> Array:
     """Threshold of each gradient component as `shrink_gradient` reads it: (3, n0, n1, n2), or one row for all voxels.
 
     Parameters
@@ -49,8 +49,8 @@ def threshold_rows(threshold: float, weights: Any, shape: tuple[int, int, int], 
 
 
 def shrink_gradient(
-    x: Any, before: Any, split: Any, thresholds: Any, voxel_size_mm: tuple[float, float, float]
-) -> tuple[Any, float, float]:
+    x: Array, before: Array, split: Array, thresholds: Array, voxel_size_mm: tuple[float, float, float]
+) -> tuple[Array, float, float]:
     """Soft threshold and dual update of the split z = grad x.
 
     Parameters
@@ -70,7 +70,7 @@ def shrink_gradient(
         kept = (1 - RELAXATION) * split + RELAXATION * _clip(split, thresholds)
         split.copy_(RELAXATION * gradient(x, voxel_size_mm) + kept)
         return gradient_adjoint(split - 2 * _clip(split, thresholds), voxel_size_mm), change, size
-    inverse = tuple(np.float32(1 / h) for h in voxel_size_mm)
+    inverse = inverse_sizes(voxel_size_mm, np.dtype(np.float32))
     relaxation = np.float32(RELAXATION)
     starts = np.arange(0, x.shape[0], BLOCK)
     halo = np.empty((starts.size, *x.shape[1:]), np.float32)
@@ -80,7 +80,7 @@ def shrink_gradient(
     return before, math.sqrt(math.fsum(norms[0])), math.sqrt(math.fsum(norms[1]))
 
 
-def zero_split(image: Any) -> Any:
+def zero_split(image: Array) -> Array:
     """The split array of `shrink_gradient` at the start: zeros of shape (3, n0, n1, n2), like `image`."""
     if is_tensor(image):
         return image.new_zeros((3, *image.shape))
@@ -92,7 +92,9 @@ def relative_change(change: float, size: float) -> float:
     return change / size if size > 0 else 0.0
 
 
-def fit_phase(forward: Any, data: Any, dual: Any, phase: Any, weights: Any, mu: float, *, nonlinear: bool) -> Any:
+def fit_phase(
+    forward: Array, data: Array, dual: Array, phase: Array, weights: Array, mu: float, *, nonlinear: bool
+) -> Array:
     """Data step: split z of the field D x, its dual update, and z - s for the next solve.
 
     z minimises W (1 - cos(z - phase)) + mu/2 (z - v)^2 with v = D x + s (non-linear), or W/2 (z - phase)^2 + ... .
@@ -123,12 +125,14 @@ def fit_phase(forward: Any, data: Any, dual: Any, phase: Any, weights: Any, mu: 
         else:
             dual.copy_(weights * miss / (weights + mu))
         return v - 2 * dual
-    flat = [array.reshape(-1) for array in (forward, data, dual, phase, weights)]
-    (_fit_phase if nonlinear else _fit_phase_linear)(*flat, np.float32(mu), np.float32(RELAXATION))
+    loop = _fit_phase if nonlinear else _fit_phase_linear
+    loop(*_flat(forward, data, dual, phase, weights), np.float32(mu), np.float32(RELAXATION))
     return data
 
 
-def fit_phase_l1(forward: Any, data: Any, dual: Any, phase: Any, weights: Any, mu: float, *, nonlinear: bool) -> Any:
+def fit_phase_l1(
+    forward: Array, data: Array, dual: Array, phase: Array, weights: Array, mu: float, *, nonlinear: bool
+) -> Array:
     """Data step of an L1 data term; arguments, what is overwritten and result as in `fit_phase`.
 
     z minimises w |exp(i z) - exp(i phase)| + mu/2 (z - v)^2 with v = D x + s (non-linear), or w |z - phase| + ... . The
@@ -149,12 +153,12 @@ def fit_phase_l1(forward: Any, data: Any, dual: Any, phase: Any, weights: Any, m
             u = (u - (u - miss.abs() + limit * (u / 2).cos()) / slope).minimum(miss.abs())
         dual.copy_(miss.where(miss.abs() <= limit, miss - miss.sign() * u))
         return v - 2 * dual
-    flat = [array.reshape(-1) for array in (forward, data, dual, phase, weights)]
-    (_fit_phase_l1 if nonlinear else _fit_phase_l1_linear)(*flat, np.float32(mu), np.float32(RELAXATION))
+    loop = _fit_phase_l1 if nonlinear else _fit_phase_l1_linear
+    loop(*_flat(forward, data, dual, phase, weights), np.float32(mu), np.float32(RELAXATION))
     return data
 
 
-def fit_harmonic(laplacian: Any, split: Any, mask: Any, beta: float, mu: float) -> Any:
+def fit_harmonic(laplacian: Array, split: Array, mask: Array, beta: float, mu: float) -> Array:
     """Split of L = laplacian of the harmonic field, penalised by beta/2 |M L|^2.
 
     `laplacian` (n0, n1, n2) is overwritten by z - s, which is returned; `split` holds the array a and starts with
@@ -170,18 +174,27 @@ def fit_harmonic(laplacian: Any, split: Any, mask: Any, beta: float, mu: float) 
     return laplacian
 
 
-def _clip(a: Any, limit: Any) -> Any:
+def _flat(
+    forward: FloatImage, data: FloatImage, dual: FloatImage, phase: FloatImage, weights: FloatImage
+) -> tuple[FloatImage, FloatImage, FloatImage, FloatImage, FloatImage]:
+    return forward.reshape(-1), data.reshape(-1), dual.reshape(-1), phase.reshape(-1), weights.reshape(-1)
+
+
+def _clip(a: Array, limit: Array) -> Array:
     return a.minimum(limit).maximum(-limit)
 
 
-def _tensor_norm(a: Any) -> float:
+def _tensor_norm(a: Array) -> float:
     import torch
 
     return math.sqrt(float((a * a).sum(dtype=torch.float64)))
 
 
 @jit(fastmath=True)
-def _push(here, there, split, limit, inverse, relaxation, out):
+def _push(
+    here: FloatImage, there: FloatImage, split: FloatImage, limit: FloatImage, inverse: Scalar, relaxation: Scalar,
+    out: FloatImage,
+) -> None:  # fmt: skip
     """Update one row of `split`; out <- split - 2 clip(split)."""
     for c in range(out.size):
         kept = split[c] + relaxation * (min(max(split[c], -limit[c]), limit[c]) - split[c])
@@ -191,7 +204,10 @@ def _push(here, there, split, limit, inverse, relaxation, out):
 
 
 @jit(fastmath=True)
-def _peek(here, there, split, limit, inverse, relaxation, out):
+def _peek(
+    here: FloatImage, there: FloatImage, split: FloatImage, limit: FloatImage, inverse: Scalar, relaxation: Scalar,
+    out: FloatImage,
+) -> None:  # fmt: skip
     """`out` of `_push` without touching `split`."""
     for c in range(out.size):
         kept = split[c] + relaxation * (min(max(split[c], -limit[c]), limit[c]) - split[c])
@@ -200,7 +216,10 @@ def _peek(here, there, split, limit, inverse, relaxation, out):
 
 
 @jit(parallel=True, fastmath=True)
-def _halo(x, split, limit, inverse0, inverse1, inverse2, relaxation, starts, halo):
+def _halo(
+    x: FloatImage, split: FloatImage, limit: FloatImage, inverse0: Scalar, inverse1: Scalar, inverse2: Scalar,
+    relaxation: Scalar, starts: Labels, halo: FloatImage,
+) -> None:  # fmt: skip
     """First component of z - s on the plane in front of each block, before its owner overwrites `split`."""
     n0, n1, _ = x.shape
     step0, step1 = min(limit.shape[1] - 1, 1), min(limit.shape[2] - 1, 1)
@@ -212,7 +231,10 @@ def _halo(x, split, limit, inverse0, inverse1, inverse2, relaxation, starts, hal
 
 
 @jit(parallel=True, fastmath=True)
-def _shrink_gradient(x, before, split, limit, inverse0, inverse1, inverse2, relaxation, starts, halo, norms):
+def _shrink_gradient(
+    x: FloatImage, before: FloatImage, split: FloatImage, limit: FloatImage, inverse0: Scalar, inverse1: Scalar,
+    inverse2: Scalar, relaxation: Scalar, starts: Labels, halo: FloatImage, norms: DoubleArray,
+) -> None:  # fmt: skip
     n0, n1, n2 = x.shape
     step0, step1 = min(limit.shape[1] - 1, 1), min(limit.shape[2] - 1, 1)
     for block in prange(starts.size):
@@ -250,7 +272,7 @@ def _shrink_gradient(x, before, split, limit, inverse0, inverse1, inverse2, rela
 
 
 @jit(fastmath={"reassoc", "contract", "nsz", "arcp"})
-def _sine_cosine(h):
+def _sine_cosine(h: Scalar) -> tuple[Scalar, Scalar]:
     """Series that reach float32 precision for |h| <= pi/2, all an angle's half needs, and that compile to vectors."""
     one, q = np.float32(1), h * h
     s3, s5, s7, s9, s11 = (
@@ -274,7 +296,10 @@ def _sine_cosine(h):
 
 
 @jit(parallel=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
-def _fit_phase(forward, data, dual, phase, weights, mu, relaxation):
+def _fit_phase(
+    forward: FloatImage, data: FloatImage, dual: FloatImage, phase: FloatImage, weights: FloatImage, mu: Scalar,
+    relaxation: Scalar,
+) -> None:  # fmt: skip
     half, two, one = np.float32(0.5), np.float32(2), np.float32(1)
     turn, per_turn = np.float32(2 * np.pi), np.float32(0.5 / np.pi)
     for i in prange(forward.size):
@@ -292,7 +317,10 @@ def _fit_phase(forward, data, dual, phase, weights, mu, relaxation):
 
 
 @jit(parallel=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
-def _fit_phase_linear(forward, data, dual, phase, weights, mu, relaxation):
+def _fit_phase_linear(
+    forward: FloatImage, data: FloatImage, dual: FloatImage, phase: FloatImage, weights: FloatImage, mu: Scalar,
+    relaxation: Scalar,
+) -> None:  # fmt: skip
     for i in prange(forward.size):
         v = relaxation * (forward[i] - data[i]) + data[i] + (2 - relaxation) * dual[i]
         s = weights[i] * (v - phase[i]) / (weights[i] + mu)
@@ -301,7 +329,10 @@ def _fit_phase_linear(forward, data, dual, phase, weights, mu, relaxation):
 
 
 @jit(parallel=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
-def _fit_phase_l1(forward, data, dual, phase, weights, mu, relaxation):
+def _fit_phase_l1(
+    forward: FloatImage, data: FloatImage, dual: FloatImage, phase: FloatImage, weights: FloatImage, mu: Scalar,
+    relaxation: Scalar,
+) -> None:  # fmt: skip
     half, two, one, zero = np.float32(0.5), np.float32(2), np.float32(1), np.float32(0)
     turn, per_turn = np.float32(2 * np.pi), np.float32(0.5 / np.pi)
     for i in prange(forward.size):
@@ -322,7 +353,10 @@ def _fit_phase_l1(forward, data, dual, phase, weights, mu, relaxation):
 
 
 @jit(parallel=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
-def _fit_phase_l1_linear(forward, data, dual, phase, weights, mu, relaxation):
+def _fit_phase_l1_linear(
+    forward: FloatImage, data: FloatImage, dual: FloatImage, phase: FloatImage, weights: FloatImage, mu: Scalar,
+    relaxation: Scalar,
+) -> None:  # fmt: skip
     for i in prange(forward.size):
         limit = weights[i] / mu
         v = relaxation * (forward[i] - data[i]) + data[i] + (2 - relaxation) * dual[i]
@@ -332,7 +366,7 @@ def _fit_phase_l1_linear(forward, data, dual, phase, weights, mu, relaxation):
 
 
 @jit(parallel=True)
-def _fit_harmonic(laplacian, split, mask, damp, relaxation):
+def _fit_harmonic(laplacian: FloatImage, split: FloatImage, mask: FloatImage, damp: Scalar, relaxation: Scalar) -> None:
     for i in prange(laplacian.size):
         part = damp * mask[i]
         t = relaxation * (laplacian[i] + part * split[i]) + (1 - relaxation) * split[i]

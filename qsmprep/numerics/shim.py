@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from qsmprep.numerics.arrays import FloatImage, RealArray
+
 PIECE = 32768  # voxels summed at a time, in one order: the sum does not depend on threads
 
 
-def harmonic_shim(field: np.ndarray, weight: np.ndarray, voxel_size_mm: tuple[float, float, float]) -> np.ndarray:
+def harmonic_shim(field: RealArray, weight: RealArray, voxel_size_mm: tuple[float, float, float]) -> FloatImage:
     """The harmonic polynomial of degree <= 2 closest to a field where it is known.
 
     Minimises sum |W (f - p)|^2 over the constant, three linear and five quadratic terms, each of which has a Laplacian
@@ -47,6 +49,6 @@ def harmonic_shim(field: np.ndarray, weight: np.ndarray, voxel_size_mm: tuple[fl
     return fitted
 
 
-def _solid_harmonics(x, y, z) -> list:
+def _solid_harmonics(x: RealArray, y: RealArray, z: RealArray) -> list[RealArray]:
     """Real solid harmonics up to degree 2."""
     return [x * 0 + 1, x, y, z, x * y, x * z, y * z, x**2 - y**2, 2 * z**2 - x**2 - y**2]

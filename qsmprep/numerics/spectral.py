@@ -6,10 +6,10 @@ The gradient's spectrum is separable, sum_d |E_d|^2 = e0[i] + e1[j] + e2[k], and
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from qsmprep.numerics.arrays import Array, ComplexImage, FloatImage, Mask, Scalar
 from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import indices, is_tensor, to_device
 from qsmprep.numerics.jit import jit, prange
@@ -25,17 +25,17 @@ class Spectra:
     rows : three float32 arrays of n0, n1 and n2 // 2 + 1 values, per mm^2.
     """
 
-    dipole: Any
-    rows: tuple[Any, Any, Any]
+    dipole: Array
+    rows: tuple[Array, Array, Array]
 
     @property
-    def laplacian(self) -> Any:
+    def laplacian(self) -> Array:
         """The whole spectrum of minus the Laplacian, by broadcasting."""
         return self.rows[0][:, None, None] + self.rows[1][None, :, None] + self.rows[2][None, None, :]
 
 
 def spectra(
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     voxel_size_mm: tuple[float, float, float],
     b0_direction: tuple[float, float, float],
     *,
@@ -51,7 +51,9 @@ def spectra(
     return Spectra(to_device(dipole, device), tuple(to_device(row, device) for row in rows))
 
 
-def solve_field_and_gradient(divergence: Any, data: Any, spectra: Spectra, mu_gradient: float, mu_data: float) -> tuple:
+def solve_field_and_gradient(
+    divergence: Array, data: Array, spectra: Spectra, mu_gradient: float, mu_data: float
+) -> tuple[Array, Array]:
     """Minimise mu_gradient/2 |grad x - z|^2 + mu_data/2 |D x - d|^2 for x.
 
     Parameters
@@ -77,8 +79,14 @@ def solve_field_and_gradient(divergence: Any, data: Any, spectra: Spectra, mu_gr
 
 
 def solve_with_harmonic(
-    divergence: Any, data: Any, source: Any, spectra: Spectra, mu_gradient: float, mu_data: float, mu_harmonic: float
-) -> tuple:
+    divergence: Array,
+    data: Array,
+    source: Array,
+    spectra: Spectra,
+    mu_gradient: float,
+    mu_data: float,
+    mu_harmonic: float,
+) -> tuple[Array, Array, Array]:
     """Minimise mu_gradient/2 |grad x - z|^2 + mu_data/2 |D x + p - d|^2 + mu_harmonic/2 |L p - q|^2 for x and p.
 
     Parameters
@@ -108,7 +116,9 @@ def solve_with_harmonic(
     return divergence, data, source
 
 
-def solve_gradient_and_known(divergence: Any, known: Any, trusted: Any, spectra: Spectra, mu: float, rho: float) -> Any:
+def solve_gradient_and_known(
+    divergence: Array, known: Array, trusted: Array, spectra: Spectra, mu: float, rho: float
+) -> Array:
     """Minimise mu/2 sum T |x - x0|^2 + rho/2 |grad x - z|^2 for x, where T tells how far each frequency is trusted.
 
     `divergence` (half spectrum of grad' z) is overwritten by x; `known` is the half spectrum T x0; `trusted` is T >= 0,
@@ -125,7 +135,10 @@ def solve_gradient_and_known(divergence: Any, known: Any, trusted: Any, spectra:
 
 
 @jit(parallel=True)
-def _solve_pair(divergence, data, dipole, e0, e1, e2, mu1, mu2):
+def _solve_pair(
+    divergence: ComplexImage, data: ComplexImage, dipole: FloatImage, e0: FloatImage, e1: FloatImage, e2: FloatImage,
+    mu1: Scalar, mu2: Scalar,
+) -> None:  # fmt: skip
     n0, n1, n2 = data.shape
     for i in prange(n0):
         for j in range(n1):
@@ -141,7 +154,10 @@ def _solve_pair(divergence, data, dipole, e0, e1, e2, mu1, mu2):
 
 
 @jit(parallel=True)
-def _solve_triple(divergence, data, source, dipole, e0, e1, e2, mu1, mu2, mu3):
+def _solve_triple(
+    divergence: ComplexImage, data: ComplexImage, source: ComplexImage, dipole: FloatImage, e0: FloatImage,
+    e1: FloatImage, e2: FloatImage, mu1: Scalar, mu2: Scalar, mu3: Scalar,
+) -> None:  # fmt: skip
     n0, n1, n2 = data.shape
     for i in prange(n0):
         for j in range(n1):
@@ -171,7 +187,10 @@ def _solve_triple(divergence, data, source, dipole, e0, e1, e2, mu1, mu2, mu3):
 
 
 @jit(parallel=True)
-def _solve_known(divergence, known, trusted, e0, e1, e2, mu, rho):
+def _solve_known(
+    divergence: ComplexImage, known: ComplexImage, trusted: FloatImage | Mask, e0: FloatImage, e1: FloatImage,
+    e2: FloatImage, mu: Scalar, rho: Scalar,
+) -> None:  # fmt: skip
     n0, n1, n2 = known.shape
     for i in prange(n0):
         for j in range(n1):

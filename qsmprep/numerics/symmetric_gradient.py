@@ -7,47 +7,47 @@ the differences here are backward ones, which puts second differences back on th
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from qsmprep.numerics.arrays import Array, RealArray, Scalar
 from qsmprep.numerics.fourier import is_tensor
 from qsmprep.numerics.jit import jit, prange
+from qsmprep.numerics.operators import inverse_sizes
 
 PAIRS = ((0, 1), (0, 2), (1, 2))  # axes of the mixed components
 
 
-def symmetric_gradient(v: Any, voxel_size_mm: tuple[float, float, float], out: Any = None) -> Any:
+def symmetric_gradient(v: Array, voxel_size_mm: tuple[float, float, float], out: Array | None = None) -> Array:
     """E v = (J + J') / 2 with J the periodic backward differences per mm: (3, n0, n1, n2) -> (6, n0, n1, n2)."""
     if is_tensor(v):
         import torch
 
-        def back(component, axis):
+        def back(component: int, axis: int) -> Array:
             return (v[component] - v[component].roll(1, axis)) / voxel_size_mm[axis]
 
         mixed = [(back(i, j) + back(j, i)) / 2 for i, j in PAIRS]
         return torch.stack([back(0, 0), back(1, 1), back(2, 2), *mixed])
     out = np.empty((6, *v.shape[1:]), v.dtype) if out is None else out
-    _symmetric_gradient(v, *(v.dtype.type(1 / h) for h in voxel_size_mm), v.dtype.type(0.5), out)
+    _symmetric_gradient(v, *inverse_sizes(voxel_size_mm, v.dtype), v.dtype.type(0.5), out)
     return out
 
 
-def symmetric_gradient_adjoint(t: Any, voxel_size_mm: tuple[float, float, float], out: Any = None) -> Any:
+def symmetric_gradient_adjoint(t: Array, voxel_size_mm: tuple[float, float, float], out: Array | None = None) -> Array:
     """Adjoint of `symmetric_gradient` under `tensor_inner_product`: (6, n0, n1, n2) -> (3, n0, n1, n2)."""
     if is_tensor(t):
         import torch
 
-        def fall(component, axis):
+        def fall(component: int, axis: int) -> Array:
             return (t[component] - t[component].roll(-1, axis)) / voxel_size_mm[axis]
 
         rows = ((0, 3, 4), (3, 1, 5), (4, 5, 2))
         return torch.stack([sum(fall(component, axis) for axis, component in enumerate(row)) for row in rows])
     out = np.empty((3, *t.shape[1:]), t.dtype) if out is None else out
-    _symmetric_gradient_adjoint(t, *(t.dtype.type(1 / h) for h in voxel_size_mm), out)
+    _symmetric_gradient_adjoint(t, *inverse_sizes(voxel_size_mm, t.dtype), out)
     return out
 
 
-def tensor_inner_product(a: Any, b: Any) -> float:
+def tensor_inner_product(a: Array, b: Array) -> float:
     """Sum of products of two tensor fields, mixed components counted twice, in double precision."""
     from qsmprep.numerics.krylov import inner_product
 
@@ -55,7 +55,7 @@ def tensor_inner_product(a: Any, b: Any) -> float:
 
 
 @jit(parallel=True)
-def _symmetric_gradient(v, i0, i1, i2, half, out):
+def _symmetric_gradient(v: RealArray, i0: Scalar, i1: Scalar, i2: Scalar, half: Scalar, out: RealArray) -> None:
     n0, n1, n2 = v.shape[1:]
     for a in prange(n0):
         before = a - 1 if a > 0 else n0 - 1
@@ -73,7 +73,7 @@ def _symmetric_gradient(v, i0, i1, i2, half, out):
 
 
 @jit(parallel=True)
-def _symmetric_gradient_adjoint(t, i0, i1, i2, out):
+def _symmetric_gradient_adjoint(t: RealArray, i0: Scalar, i1: Scalar, i2: Scalar, out: RealArray) -> None:
     n0, n1, n2 = t.shape[1:]
     for a in prange(n0):
         after = a + 1 if a + 1 < n0 else 0

@@ -10,16 +10,16 @@ parameters. That takes five pairs of Fourier transforms an iteration: of x, of D
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from qsmprep.numerics.admm import Penalties, PhaseProblem, best_of_two_starts, continued
+from qsmprep.numerics.admm import Penalties, PhaseProblem, best_of_two_starts
+from qsmprep.numerics.arrays import Array, ComplexImage, DoubleArray, FloatImage, Scalar
 from qsmprep.numerics.fourier import indices, irfftn, is_tensor, rfftn, to_device
 from qsmprep.numerics.jit import jit, prange
-from qsmprep.numerics.operators import gradient, gradient_adjoint
+from qsmprep.numerics.operators import gradient, gradient_adjoint, inverse_sizes
+from qsmprep.numerics.progress import Progress, continued
 from qsmprep.numerics.proximal import RELAXATION, fit_harmonic, fit_phase, relative_change
 from qsmprep.numerics.spectral import Spectra
 from qsmprep.numerics.symmetric_gradient import symmetric_gradient, symmetric_gradient_adjoint
@@ -36,13 +36,13 @@ class SecondOrder:
     mu_tensor : penalty parameter of the split of E v.
     """
 
-    symbols: tuple[Any, Any, Any]
+    symbols: tuple[Array, Array, Array]
     threshold: float
     mu_tensor: float
 
 
 def second_order(
-    alpha0: float, mu_tensor: float, shape: tuple[int, int, int], voxel_size_mm: tuple[float, float, float], device: str
+    alpha0: float, mu_tensor: float, shape: tuple[int, ...], voxel_size_mm: tuple[float, float, float], device: str
 ) -> SecondOrder:
     """The second-order part for a padded grid, on the device where the solver runs."""
     rows = [
@@ -59,8 +59,8 @@ def minimise_generalised_variation(
     *,
     tolerance_percent: float,
     max_iterations: int,
-    progress: Callable[[int, int], None] | None = None,
-) -> tuple[Any, list[float], bool]:
+    progress: Progress | None = None,
+) -> tuple[Array, list[float], bool]:
     """Solve a `PhaseProblem` with total generalised variation.
 
     Parameters
@@ -80,29 +80,36 @@ def minimise_generalised_variation(
     Bredies 2010 (total generalised variation); Milovic 2018, 2019.
     """
 
-    def iterate(eased: Penalties, cap: int, done: int) -> tuple[Any, Any, list[float], bool]:
+    def iterate(eased: Penalties, cap: int, done: int) -> tuple[Array, Array, list[float], bool]:
         counted = continued(progress, done, max_iterations)
         return _iterate(problem, second, eased, cap, tolerance_percent, counted)
 
     return best_of_two_starts(iterate, problem, penalties, max_iterations)
 
 
-def _iterate(problem, second, penalties, max_iterations, tolerance_percent, progress):
+def _iterate(
+    problem: PhaseProblem,
+    second: SecondOrder,
+    penalties: Penalties,
+    max_iterations: int,
+    tolerance_percent: float,
+    progress: Progress | None,
+) -> tuple[Array, Array, list[float], bool]:
     """`minimise_generalised_variation` from zero by one way; returns D x (with the harmonic field) too."""
     phase, weights, shape = problem.phase, problem.weights, tuple(problem.phase.shape)
     mu = (penalties.mu_gradient, second.mu_tensor, penalties.mu_data, penalties.mu_harmonic)
     data = weights * phase / (weights + penalties.mu_data)
     dual, x, divergence = phase * 0, phase * 0, phase * 0
     vector, vector_split, tensor_split = _zeros(phase, 3), _zeros(phase, 3), _zeros(phase, 6)
-    harmonic = penalties.beta is not None
+    beta, harmonic = penalties.beta, penalties.beta is not None
     source, harmonic_split = (phase * 0, phase * 0) if harmonic else (None, None)
     history: list[float] = []
     nonlinear = penalties.nonlinear and math.isinf(penalties.linear_above)
     for iteration in range(1, max_iterations + 1):
-        known = [rfftn(divergence), [rfftn(vector[d]) for d in range(3)], rfftn(data)]
-        known.append(rfftn(source) if harmonic else None)
+        sources = rfftn(source) if harmonic else None
+        known = (rfftn(divergence), [rfftn(vector[d]) for d in range(3)], rfftn(data), sources)
         solved, slopes, forward, bent = solve_image_and_vector(*known, problem.grid, second.symbols, mu)
-        del known
+        del known, sources
         before, x, forward = x, irfftn(solved, shape), irfftn(forward, shape)
         for d in range(3):
             vector[d] = irfftn(slopes[d], shape)
@@ -121,14 +128,20 @@ def _iterate(problem, second, penalties, max_iterations, tolerance_percent, prog
             divergence, vector,
         )  # fmt: skip
         data = fit_phase(forward, data, dual, phase, weights, penalties.mu_data, nonlinear=nonlinear)
-        if harmonic:
-            source = fit_harmonic(irfftn(bent, shape), harmonic_split, problem.inside, penalties.beta, mu[3])
+        if beta is not None:
+            source = fit_harmonic(irfftn(bent, shape), harmonic_split, problem.inside, beta, mu[3])
     return x, forward, history, False
 
 
 def solve_image_and_vector(
-    divergence: Any, vector: list[Any], data: Any, source: Any, grid: Spectra, symbols: tuple, mu: tuple
-) -> tuple[Any, list[Any], Any, Any]:
+    divergence: Array,
+    vector: list[Array],
+    data: Array,
+    source: Array,
+    grid: Spectra,
+    symbols: tuple[Array, Array, Array],
+    mu: tuple[float, float, float, float],
+) -> tuple[Array, list[Array], Array, Array]:
     """Minimise, frequency by frequency, for x, v and a harmonic field p (p only where `source` is given)
 
     mu1/2 |grad x - v - a|^2 + mu0/2 |E v - b|^2 + mu2/2 |D x + p - d|^2 + mu3/2 |L p - q|^2.
@@ -148,12 +161,12 @@ def solve_image_and_vector(
 
     With S = sum |e_d|^2, E'E is (S I + B B') / 2 where B = -conj(e), so that the 4 x 4 system has a closed solution.
     """
+    mu1, mu0, mu2, mu3 = mu
     if not is_tensor(divergence):
         extra = source if source is not None else np.zeros((1, 1, 1), np.complex64)
-        _solve(divergence, *vector, data, extra, source is not None, grid.dipole, *grid.rows, *symbols,
-               *(np.float32(m) for m in mu))  # fmt: skip
+        _solve(divergence, vector[0], vector[1], vector[2], data, extra, source is not None, grid.dipole, *grid.rows,
+               *symbols, np.float32(mu1), np.float32(mu0), np.float32(mu2), np.float32(mu3))  # fmt: skip
         return divergence, vector, data, source
-    mu1, mu0, mu2, mu3 = mu
     dipole, total = grid.dipole, grid.laplacian
     e = (symbols[0][:, None, None], symbols[1][None, :, None], symbols[2][None, None, :])
     square, along = sum(s * s for s in e), sum(s * r for s, r in zip(e, vector, strict=True))
@@ -176,8 +189,8 @@ def solve_image_and_vector(
 
 
 def shrink_generalised(
-    x: Any, before: Any, vector: Any, vector_split: Any, tensor_split: Any, thresholds: Any, threshold: float,
-    voxel_size_mm: tuple[float, float, float],
+    x: Array, before: Array, vector: Array, vector_split: Array, tensor_split: Array, thresholds: Array,
+    threshold: float, voxel_size_mm: tuple[float, float, float],
 ) -> tuple[float, float]:  # fmt: skip
     """Soft threshold and dual update of the splits of grad x - v and of E v, both updated in place.
 
@@ -192,13 +205,13 @@ def shrink_generalised(
         return _norm(x - before), _norm(x)
     norms = np.empty((2, x.shape[0]))
     _shrink(x, before, vector, vector_split, tensor_split, thresholds, np.float32(threshold),
-            *(np.float32(1 / h) for h in voxel_size_mm), np.float32(RELAXATION), norms)  # fmt: skip
+            *inverse_sizes(voxel_size_mm, np.dtype(np.float32)), np.float32(RELAXATION), norms)  # fmt: skip
     return math.sqrt(math.fsum(norms[0])), math.sqrt(math.fsum(norms[1]))
 
 
 def pull_generalised(
-    vector_split: Any, tensor_split: Any, thresholds: Any, threshold: float, voxel_size_mm: tuple, mu: tuple,
-    divergence: Any, vector: Any,
+    vector_split: Array, tensor_split: Array, thresholds: Array, threshold: float,
+    voxel_size_mm: tuple[float, float, float], mu: tuple[float, float], divergence: Array, vector: Array,
 ) -> None:  # fmt: skip
     """For the next solve: grad' a in `divergence`, mu0 E' b - mu1 a in `vector`; a, b are z - s of the splits."""
     if is_tensor(vector):
@@ -207,28 +220,33 @@ def pull_generalised(
         divergence.copy_(gradient_adjoint(a, voxel_size_mm))
         vector.copy_(mu[1] * symmetric_gradient_adjoint(b, voxel_size_mm) - mu[0] * a)
         return
-    _pull(vector_split, tensor_split, thresholds, np.float32(threshold), *(np.float32(1 / h) for h in voxel_size_mm),
-          np.float32(mu[0]), np.float32(mu[1]), divergence, vector)  # fmt: skip
+    inverse = inverse_sizes(voxel_size_mm, np.dtype(np.float32))
+    _pull(vector_split, tensor_split, thresholds, np.float32(threshold), *inverse, np.float32(mu[0]),
+          np.float32(mu[1]), divergence, vector)  # fmt: skip
 
 
-def _zeros(image: Any, count: int) -> Any:
+def _zeros(image: Array, count: int) -> Array:
     if is_tensor(image):
         return image.new_zeros((count, *image.shape))
     return np.zeros((count, *image.shape), image.dtype)
 
 
-def _clip(a: Any, limit: Any) -> Any:
+def _clip(a: Array, limit: Array) -> Array:
     return a.clamp(-limit, limit) if isinstance(limit, float) else a.minimum(limit).maximum(-limit)
 
 
-def _norm(a: Any) -> float:
+def _norm(a: Array) -> float:
     import torch
 
     return math.sqrt(float((a * a).sum(dtype=torch.float64)))
 
 
 @jit(parallel=True)
-def _solve(divergence, r0, r1, r2, data, source, harmonic, dipole, t0, t1, t2, e0, e1, e2, mu1, mu0, mu2, mu3):
+def _solve(
+    divergence: ComplexImage, r0: ComplexImage, r1: ComplexImage, r2: ComplexImage, data: ComplexImage,
+    source: ComplexImage, harmonic: bool, dipole: FloatImage, t0: FloatImage, t1: FloatImage, t2: FloatImage,
+    e0: ComplexImage, e1: ComplexImage, e2: ComplexImage, mu1: Scalar, mu0: Scalar, mu2: Scalar, mu3: Scalar,
+) -> None:  # fmt: skip
     n0, n1, n2 = data.shape
     half = np.float32(0.5) * mu0
     for i in prange(n0):
@@ -266,12 +284,15 @@ def _solve(divergence, r0, r1, r2, data, source, harmonic, dipole, t0, t1, t2, e
 
 
 @jit(fastmath=True)
-def _relax(a, new, limit, relaxation):
+def _relax(a: Scalar, new: Scalar, limit: Scalar, relaxation: Scalar) -> Scalar:
     return relaxation * new + a + relaxation * (min(max(a, -limit), limit) - a)
 
 
 @jit(parallel=True, fastmath=True)
-def _shrink(x, before, v, s, t, limit, bound, i0, i1, i2, relaxation, norms):
+def _shrink(
+    x: FloatImage, before: FloatImage, v: FloatImage, s: FloatImage, t: FloatImage, limit: FloatImage, bound: Scalar,
+    i0: Scalar, i1: Scalar, i2: Scalar, relaxation: Scalar, norms: DoubleArray,
+) -> None:  # fmt: skip
     n0, n1, n2 = x.shape
     step0, step1 = min(limit.shape[1] - 1, 1), min(limit.shape[2] - 1, 1)
     half = np.float32(0.5)
@@ -310,12 +331,15 @@ def _shrink(x, before, v, s, t, limit, bound, i0, i1, i2, relaxation, norms):
 
 
 @jit(fastmath=True)
-def _reflect(a, limit):
+def _reflect(a: Scalar, limit: Scalar) -> Scalar:
     return a - 2 * min(max(a, -limit), limit)
 
 
 @jit(parallel=True, fastmath=True)
-def _pull(s, t, limit, bound, i0, i1, i2, mu1, mu0, divergence, vector):
+def _pull(
+    s: FloatImage, t: FloatImage, limit: FloatImage, bound: Scalar, i0: Scalar, i1: Scalar, i2: Scalar, mu1: Scalar,
+    mu0: Scalar, divergence: FloatImage, vector: FloatImage,
+) -> None:  # fmt: skip
     n0, n1, n2 = divergence.shape
     step0, step1 = min(limit.shape[1] - 1, 1), min(limit.shape[2] - 1, 1)
     for a in prange(n0):

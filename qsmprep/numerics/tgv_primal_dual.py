@@ -16,7 +16,9 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from qsmprep.numerics.arrays import Array, DoubleArray, FloatImage, Mask, Scalar
 from qsmprep.numerics.fourier import is_tensor, to_device, to_numpy
 from qsmprep.numerics.jit import jit, prange
 from qsmprep.numerics.symmetric_gradient import PAIRS
@@ -44,11 +46,11 @@ class Grid:
     alpha1, alpha0 : bounds of |p| and |q|.
     """
 
-    source: Any
-    flags: Any
-    spans: np.ndarray
-    stencil: np.ndarray
-    steps: np.ndarray
+    source: Array
+    flags: Array
+    spans: NDArray[np.int32]
+    stencil: FloatImage
+    steps: FloatImage
     alpha1: float
     alpha0: float
 
@@ -57,21 +59,22 @@ class Grid:
 class State:
     """Images phi, chi, eta, vectors w, p (3, ...), tensors q (6, ...), and the extrapolated primal variables."""
 
-    phi: Any
-    chi: Any
-    w: Any
-    eta: Any
-    p: Any
-    q: Any
-    phi_bar: Any
-    chi_bar: Any
-    w_bar: Any
+    phi: Array
+    chi: Array
+    w: Array
+    eta: Array
+    p: Array
+    q: Array
+    phi_bar: Array
+    chi_bar: Array
+    w_bar: Array
 
 
+# More than 8 parameters: it makes the `Grid` that groups them.
 def make_grid(
-    source: np.ndarray,
-    data: np.ndarray,
-    penalised: np.ndarray,
+    source: FloatImage,
+    data: Mask,
+    penalised: Mask,
     *,
     voxel_size_mm: tuple[float, float, float],
     b0_direction: tuple[float, float, float],
@@ -122,7 +125,7 @@ def make_grid(
     )
 
 
-def stencils(voxel_size_mm: tuple[float, float, float], b0_direction: tuple[float, float, float]) -> np.ndarray:
+def stencils(voxel_size_mm: tuple[float, float, float], b0_direction: tuple[float, float, float]) -> FloatImage:
     """float32 (12,): 1/h, 1/h^2, (1/3 - b^2)/h^2, and -b_i b_j / (2 h_i h_j) for the mixed differences of d."""
     h, b = np.asarray(voxel_size_mm, float), np.asarray(b0_direction, float)
     b = b / np.linalg.norm(b)
@@ -130,7 +133,7 @@ def stencils(voxel_size_mm: tuple[float, float, float], b0_direction: tuple[floa
     return np.concatenate([1 / h, 1 / h**2, (1 / 3 - b**2) / h**2, mixed]).astype(np.float32)
 
 
-def step_sizes(stencil: np.ndarray, scales: tuple[float, ...]) -> np.ndarray:
+def step_sizes(stencil: FloatImage, scales: tuple[float, ...]) -> FloatImage:
     """Step of each variable, float32 (6,): its scale over the sum of its relations' coefficients, all scaled.
 
     With these the iteration converges whatever the scales (Pock and Chambolle 2011, lemma 2). Mixed components of q
@@ -153,7 +156,7 @@ def step_sizes(stencil: np.ndarray, scales: tuple[float, ...]) -> np.ndarray:
     return np.array(steps, np.float32)
 
 
-def zero_state(shape: tuple[int, int, int], device: str = "cpu") -> State:
+def zero_state(shape: tuple[int, ...], device: str = "cpu") -> State:
     """All variables 0."""
     leading = {"w": (3,), "p": (3,), "q": (6,), "w_bar": (3,)}
     return State(
@@ -161,7 +164,7 @@ def zero_state(shape: tuple[int, int, int], device: str = "cpu") -> State:
     )
 
 
-def finer_state(coarse: State, grid: Grid, shape: tuple[int, int, int], device: str = "cpu") -> State:
+def finer_state(coarse: State, grid: Grid, shape: tuple[int, ...], device: str = "cpu") -> State:
     """All variables on a grid of twice the coarse one's shape, by linear interpolation, within the domain."""
     fine = zero_state(shape)
     for name in ("phi", "chi", "w", "eta", "p", "q"):
@@ -172,7 +175,7 @@ def finer_state(coarse: State, grid: Grid, shape: tuple[int, int, int], device: 
         )
     flags = to_numpy(grid.flags)
 
-    def exists(bit):
+    def exists(bit: int) -> NDArray[Any]:
         return (flags >> np.uint16(bit)) & 1 if flags.ndim == 3 else flags[bit]
 
     for split, first in ((fine.p, 0), (fine.q, 3)):
@@ -202,7 +205,7 @@ def dual_step(state: State, grid: Grid) -> None:
           np.float32(RELAXATION))  # fmt: skip
 
 
-def _second_differences(image: Any, stencil: np.ndarray) -> tuple[Any, Any]:
+def _second_differences(image: Array, stencil: FloatImage) -> tuple[Array, Array]:
     """Laplacian of a tensor image, and d of it; the image is 0 in its outer voxels."""
     s = [float(value) for value in stencil]
     second = [image.roll(1, axis) + image.roll(-1, axis) - 2 * image for axis in range(3)]
@@ -250,7 +253,7 @@ def _dual_tensors(state: State, grid: Grid) -> None:
     p = p * (grid.alpha1 / (p * p).sum(0).sqrt().clamp(min=grid.alpha1))
     state.p.add_(p - state.p, alpha=RELAXATION)
 
-    def back(component, axis):
+    def back(component: int, axis: int) -> Array:
         return (state.w_bar[component] - state.w_bar[component].roll(1, axis)) * i[axis]
 
     bends = [back(d, d) for d in range(3)] + [(back(a, b) + back(b, a)) / 2 for a, b in PAIRS]
@@ -261,7 +264,7 @@ def _dual_tensors(state: State, grid: Grid) -> None:
 
 
 @jit(parallel=True)
-def _prolong(coarse, spans, fine):
+def _prolong(coarse: FloatImage, spans: NDArray[np.int32], fine: FloatImage) -> None:
     """Linear interpolation to half the voxel size: weights 3/4 and 1/4 along each axis."""
     near, far = np.float32(0.75), np.float32(0.25)
     for a in prange(1, fine.shape[1] - 1):
@@ -285,7 +288,9 @@ def _prolong(coarse, spans, fine):
 
 
 @jit(fastmath=True)
-def _mixed(image, a, b, lo, hi, m01, m02, m12, out):
+def _mixed(
+    image: FloatImage, a: int, b: int, lo: int, hi: int, m01: Scalar, m02: Scalar, m12: Scalar, out: FloatImage
+) -> None:
     """Add the mixed second differences of a row to `out`."""
     pp, pm = image[a + 1, b + 1, lo:hi], image[a + 1, b - 1, lo:hi]
     mp, mm = image[a - 1, b + 1, lo:hi], image[a - 1, b - 1, lo:hi]
@@ -300,7 +305,11 @@ def _mixed(image, a, b, lo, hi, m01, m02, m12, out):
 
 
 @jit(parallel=True, fastmath=True)
-def _primal(phi, chi, w, phi_bar, chi_bar, w_bar, eta, p, q, flags, spans, s, steps, relaxation, norms):
+def _primal(
+    phi: FloatImage, chi: FloatImage, w: FloatImage, phi_bar: FloatImage, chi_bar: FloatImage, w_bar: FloatImage,
+    eta: FloatImage, p: FloatImage, q: FloatImage, flags: NDArray[np.uint16], spans: NDArray[np.int32], s: FloatImage,
+    steps: FloatImage, relaxation: Scalar, norms: DoubleArray,
+) -> None:  # fmt: skip
     n0, n1, n2 = chi.shape
     i0, i1, i2, l0, l1, l2 = s[0], s[1], s[2], s[3], s[4], s[5]
     d0, d1, d2, m01, m02, m12 = s[6], s[7], s[8], s[9], s[10], s[11]
@@ -371,7 +380,11 @@ def _primal(phi, chi, w, phi_bar, chi_bar, w_bar, eta, p, q, flags, spans, s, st
 
 
 @jit(parallel=True, fastmath=True)
-def _dual(phi, chi, w, eta, p, q, source, flags, spans, s, steps, alpha1, alpha0, relaxation):
+def _dual(
+    phi: FloatImage, chi: FloatImage, w: FloatImage, eta: FloatImage, p: FloatImage, q: FloatImage, source: FloatImage,
+    flags: NDArray[np.uint16], spans: NDArray[np.int32], s: FloatImage, steps: FloatImage, alpha1: Scalar,
+    alpha0: Scalar, relaxation: Scalar,
+) -> None:  # fmt: skip
     n0, n1, n2 = chi.shape
     i0, i1, i2, l0, l1, l2 = s[0], s[1], s[2], s[3], s[4], s[5]
     d0, d1, d2, m01, m02, m12 = s[6], s[7], s[8], s[9], s[10], s[11]

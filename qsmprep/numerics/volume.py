@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qsmprep.numerics.fourier import fast_shape
+
+Kind = TypeVar("Kind", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -29,25 +33,25 @@ class Frame:
         """Where the box lies inside the padded array."""
         return tuple(slice(0, s.stop - s.start) for s in self.box)
 
-    def crop(self, array: np.ndarray, fill: float = 0) -> np.ndarray:
+    def crop(self, array: NDArray[Kind], fill: float = 0) -> NDArray[Kind]:
         """The box of `array` inside a padded array of `fill`, same dtype."""
         padded = np.full(self.padded_shape, fill, dtype=array.dtype)
         padded[self.inner] = array[self.box]
         return padded
 
-    def restore(self, padded: np.ndarray, fill: float = 0) -> np.ndarray:
+    def restore(self, padded: NDArray[Kind], fill: float = 0) -> NDArray[Kind]:
         """A whole volume of `fill` with the box put back from a padded array."""
         array = np.full(self.full_shape, fill, dtype=padded.dtype)
         array[self.box] = padded[self.inner]
         return array
 
 
-def bounding_box(mask: np.ndarray, margin: int | tuple[int, ...] = 0) -> tuple[slice, ...]:
+def bounding_box(mask: NDArray[Any], margin: int | tuple[int, ...] = 0) -> tuple[slice, ...]:
     """Slices of the smallest box around the mask's voxels, grown by `margin` voxels inside the volume.
 
     Raises ValueError for an empty mask.
     """
-    margins = (margin,) * mask.ndim if np.isscalar(margin) else tuple(margin)
+    margins = margin if isinstance(margin, tuple) else (margin,) * mask.ndim
     slices = []
     for axis in range(mask.ndim):
         inside = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
@@ -57,9 +61,9 @@ def bounding_box(mask: np.ndarray, margin: int | tuple[int, ...] = 0) -> tuple[s
     return tuple(slices)
 
 
-def frame_around(mask: np.ndarray, *, margin: int | tuple[int, ...] = 0, padding: int | tuple[int, ...] = 0) -> Frame:
+def frame_around(mask: NDArray[Any], *, margin: int | tuple[int, ...] = 0, padding: int | tuple[int, ...] = 0) -> Frame:
     """A frame around the mask: `margin` voxels of the volume kept, then `padding` zeros, then a fast FFT size."""
     box = bounding_box(mask, margin)
-    paddings = (padding,) * mask.ndim if np.isscalar(padding) else tuple(padding)
+    paddings = padding if isinstance(padding, tuple) else (padding,) * mask.ndim
     padded = fast_shape(tuple(s.stop - s.start + p for s, p in zip(box, paddings, strict=True)))
     return Frame(tuple(mask.shape), box, padded)

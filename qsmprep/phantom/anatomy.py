@@ -149,7 +149,8 @@ def extent_mm(bodies: tuple[Body, ...], tissue: str) -> tuple[np.ndarray, np.nda
 
 def _between(share: float) -> tuple[np.ndarray, np.ndarray]:
     """Centre and semi-axes of the ellipsoid at a share of the way from brain to head surface."""
-    return tuple((1 - share) * np.array(b) + share * np.array(h) for b, h in zip(BRAIN, HEAD, strict=True))
+    centre, semi_axes = ((1 - share) * np.array(b) + share * np.array(h) for b, h in zip(BRAIN, HEAD, strict=True))
+    return centre, semi_axes
 
 
 def _pair(tissue: str, centre, semi_axes, clip: str) -> list[Body]:

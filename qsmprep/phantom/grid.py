@@ -59,11 +59,13 @@ def simulation_grid(options: SimulationOptions, bodies: tuple[Body, ...]) -> Sim
     head = extent_mm(bodies, "muscle")
     before = np.maximum(0, np.ceil((low - head[0]) / size) + 1).astype(int)
     after = np.maximum(0, np.ceil((head[1] - high) / size) + 1).astype(int)
+    n0, n1, n2 = (int(n) for n in shape + before + after)
+    view0, view1, view2 = (slice(int(b), int(b + n)) for b, n in zip(before, shape, strict=True))
     return SimulationGrid(
-        voxel_size_mm=tuple(float(h) for h in size),
-        shape=tuple(int(n) for n in shape + before + after),
-        first_centre_mm=tuple(float(c) for c in low + size / 2 - before * size),
-        view=tuple(slice(int(b), int(b + n)) for b, n in zip(before, shape, strict=True)),
+        voxel_size_mm=_triple(size),
+        shape=(n0, n1, n2),
+        first_centre_mm=_triple(low + size / 2 - before * size),
+        view=(view0, view1, view2),
     )
 
 
@@ -74,6 +76,11 @@ def _first_centre(size: np.ndarray, shape: np.ndarray) -> np.ndarray:
     brain_base = BRAIN[0][2] - BRAIN[1][2] - CLEARANCE_MM
     centre = np.array([0.0, 0.0, min(max(0.0, vertex - half[2]), half[2] + brain_base)])
     return centre - half + size / 2
+
+
+def _triple(values: np.ndarray) -> tuple[float, float, float]:
+    x, y, z = (float(value) for value in values)
+    return x, y, z
 
 
 def _times(lengths: np.ndarray) -> str:

@@ -25,11 +25,11 @@ def reoriented(head: SimulatedHead, axis_codes: str) -> SimulatedHead:
     changes = {f.name: getattr(head, f.name) for f in fields(head)}
     images = {name: turn(v) for name, v in changes.items() if isinstance(v, np.ndarray) and v.shape[-3:] == shape}
     affine = head.affine @ inv_ornt_aff(transform, shape)
-    size = np.linalg.norm(affine[:3, :3], axis=0)
+    h0, h1, h2 = (float(h) for h in np.linalg.norm(affine[:3, :3], axis=0))
     return replace(
         head,
         affine=affine,
-        voxel_size_mm=tuple(float(h) for h in size),
+        voxel_size_mm=(h0, h1, h2),
         b0_direction=b0_direction_from_affine(affine),
         **images,
     )

@@ -74,7 +74,7 @@ def spin_echo_trains(
 def _distance(weights: np.ndarray) -> np.ndarray:
     """Squared distance from the centre of mass of the weights, in standard deviations along each axis."""
     total = weights.sum(dtype=float)
-    squares = 0.0
+    squares = np.zeros((1, 1, 1))
     for axis, n in enumerate(weights.shape):
         profile = weights.sum(axis=tuple(a for a in range(3) if a != axis), dtype=float)
         position = np.arange(n)

@@ -214,7 +214,8 @@ def _compose(
     bar.set_label(label, color="0.95", fontsize=9.5)
 
     def write(x: float, y: float, text: str, **style: Any) -> None:
-        figure.text(x / size[0], 1 - y / size[1], text, **({"color": "0.9", "fontsize": 10} | style))
+        chosen: dict[str, Any] = {"color": "0.9", "fontsize": 10} | style
+        figure.text(x / size[0], 1 - y / size[1], text, **chosen)
 
     for row in layout.rows:
         middle = head + row.row + row.height / 2

@@ -99,8 +99,8 @@ def patient_axes(affine: np.ndarray) -> tuple[tuple[int, int, int], tuple[bool, 
     import nibabel.orientations as orientations
 
     codes = orientations.io_orientation(np.asarray(affine, float))
-    axes = tuple(int(np.flatnonzero(codes[:, 0] == axis)[0]) for axis in range(3))
-    return axes, tuple(bool(codes[axis, 1] < 0) for axis in axes)
+    right, front, top = (int(np.flatnonzero(codes[:, 0] == axis)[0]) for axis in range(3))
+    return (right, front, top), (bool(codes[right, 1] < 0), bool(codes[front, 1] < 0), bool(codes[top, 1] < 0))
 
 
 def canonical(volume: np.ndarray, axes: Sequence[int], flips: Sequence[bool]) -> np.ndarray:
@@ -198,8 +198,8 @@ def _place(plane: Plane, through: slice, wide: int, high: int, top: int, width: 
     count = int(np.clip((width + _GAP) // (wide + _GAP), 1, slices))
     count = min(count, through.stop - through.start)
     length = through.stop - 1 - through.start
-    indices = np.rint(through.start + length * np.linspace(_ENDS, 1 - _ENDS, count) if count > 1 else [])
-    indices = indices if count > 1 else [through.start + length // 2]
+    middle = np.array([through.start + length // 2])
+    indices = np.rint(through.start + length * np.linspace(_ENDS, 1 - _ENDS, count)) if count > 1 else middle
     space = (width - count * wide) / count  # equal air on both sides of every tile
     return [
         Tile(plane, int(index), top, max(0, round(space / 2 + k * (wide + space))), high, wide)

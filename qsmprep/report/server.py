@@ -83,7 +83,8 @@ class ResultsServer(ThreadingHTTPServer):
     def server_bind(self) -> None:
         """Bind without the look-up of this machine's name that HTTPServer would make."""
         TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.server_address[:2]
+        host, self.server_port = self.server_address[:2]
+        self.server_name = str(host)
 
     @property
     def url(self) -> str:

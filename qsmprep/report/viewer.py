@@ -137,8 +137,10 @@ def _template(name: str) -> Any:
     import jinja2
 
     text = resources.files("qsmprep.data").joinpath("viewer", name).read_text(encoding="utf-8")
-    options = {"autoescape": True, "undefined": jinja2.StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
-    return jinja2.Environment(**options).from_string(text)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(text)
 
 
 def _maps(root: Path, prefix: str) -> Iterator[dict[str, Any]]:
