@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from qsmprep.field.weighted import weighted_field
 from qsmprep.field.weights import data_weights
 from qsmprep.numerics.units import hz_to_ppm
 from qsmprep.phantom.head import SimulatedHead
+from qsmprep.scan import Scan
 from qsmprep.settings import build
 
 WARM_UP_EDGE = 48
@@ -45,7 +46,8 @@ def noise_hz(head: SimulatedHead) -> np.ndarray:
     """The noise that the field map of a scan has for unit complex noise in each echo."""
     times = head.echo_times_s
     phase = (2 * np.pi * times[:, None, None, None] * head.total_field_hz).astype(np.float32)
-    return weighted_field(phase, echo_times_s=times, magnitude=head.magnitude, mask=head.brain_mask).noise_hz
+    scan = Scan(head.voxel_size_mm, echo_times_s=times)
+    return weighted_field(phase, scan=scan, magnitude=head.magnitude, mask=head.brain_mask).noise_hz
 
 
 def geometry(head: SimulatedHead) -> dict[str, np.ndarray]:
@@ -58,6 +60,16 @@ def geometry(head: SimulatedHead) -> dict[str, np.ndarray]:
     }
 
 
+def stored_scan(stored: Mapping[str, np.ndarray]) -> Scan:
+    """The scan of what `geometry` says and a file holds."""
+    return Scan(
+        voxel_size_mm=tuple(stored["voxel_size_mm"]),
+        b0_direction=tuple(stored["b0_direction"]),
+        echo_times_s=tuple(stored["echo_times_s"]),
+        centre_frequency_mhz=float(stored["centre_frequency_mhz"]),
+    )
+
+
 def measure(stage: str, name: str, file: str) -> dict:
     """Run a method once on a small cube, so that its loops are compiled, then on the head.
 
@@ -68,7 +80,8 @@ def measure(stage: str, name: str, file: str) -> dict:
     options = build({}).options_of(stage, name)
     with np.load(file) as stored:
         images = {key: stored[key] for key in stored.files if key in method.inputs()}
-    images = {key: value if value.ndim else float(value) for key, value in images.items()}
+        images |= {"scan": stored_scan(stored)} if "scan" in method.inputs() else {}
+    images = {key: value if np.ndim(value) or key == "scan" else float(value) for key, value in images.items()}
     for key in ("voxel_size_mm", "b0_direction"):
         if key in images:
             images[key] = tuple(float(v) for v in images[key])

@@ -21,7 +21,15 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from isolated import background_inputs, inversion_inputs, measure, network_inputs, noise_hz, peak_memory_mb
+from isolated import (
+    background_inputs,
+    inversion_inputs,
+    measure,
+    network_inputs,
+    noise_hz,
+    peak_memory_mb,
+    stored_scan,
+)
 from network_tables import write_tables
 from results import Results
 from scipy.ndimage import binary_dilation, gaussian_filter
@@ -177,6 +185,7 @@ def backgrounds(heads: dict[str, SimulationOptions], folder: Path, table: Result
             method, chosen = registry.find("background", name), build({}).options_of("background", name)
             given = background_inputs(head) | network_inputs(method, chosen)
             given["centre_frequency_mhz"] = head.centre_frequency_mhz
+            given["scan"] = stored_scan(given)
             begin = time.perf_counter()
             found = method.run(chosen, **{key: given[key] for key in given if key in method.inputs()})
             seconds = time.perf_counter() - begin

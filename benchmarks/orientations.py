@@ -25,6 +25,7 @@ from qsmprep import registry
 from qsmprep.cli.run import main as qsmprep
 from qsmprep.numerics.units import hz_to_ppm
 from qsmprep.orientation.cosmos import cosmos
+from qsmprep.orientation.inputs import Orientations
 from qsmprep.phantom.dataset import simulate
 from qsmprep.phantom.head import simulate_head
 from qsmprep.phantom.options import SimulationOptions
@@ -76,7 +77,7 @@ def isolated(voxel_size: str, single: tuple[str, ...], texture: float) -> list[t
     rows = []
     for name, extra in (("COSMOS, closed form", {}), ("COSMOS, weighted", {"weights": np.stack(weights)})):
         begin = time.perf_counter()
-        found = cosmos(np.stack(fields), mask, voxel_size_mm=first.voxel_size_mm, b0_directions=directions, **extra)
+        found = cosmos(Orientations(np.stack(fields), mask, first.voxel_size_mm, np.array(directions), **extra))
         rows.append((name, *scores(found.chi_ppm, chi, mask, core), time.perf_counter() - begin))
         print(rows[-1], flush=True)
     for name in single:

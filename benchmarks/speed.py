@@ -24,7 +24,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from isolated import background_inputs, cubes, inversion_inputs, network_inputs, peak_memory_mb
+from isolated import background_inputs, cubes, inversion_inputs, network_inputs, peak_memory_mb, stored_scan
 
 from qsmprep import registry
 from qsmprep.cli.warmup import usable
@@ -123,7 +123,8 @@ def memory_of(stage: str, name: str, data: Path) -> float:
 def loaded(data: Path) -> dict:
     with np.load(data) as stored:
         arrays = {key: value if value.ndim else float(value) for key, value in stored.items()}
-    return arrays | {key: tuple(map(float, arrays[key])) for key in ("voxel_size_mm", "b0_direction")}
+    arrays |= {key: tuple(map(float, arrays[key])) for key in ("voxel_size_mm", "b0_direction")}
+    return arrays | {"scan": stored_scan(arrays)}
 
 
 def counted(transform, clock):

@@ -10,7 +10,7 @@ from nipype.interfaces.base import File, isdefined, traits
 from qsmprep.field.nonlinear import increment_to_field
 from qsmprep.field.snr import peak_snr
 from qsmprep.field.weights import WeightOptions, data_weights, relative_residual
-from qsmprep.interfaces.images import as_echoes, read_grid, read_mask, read_volume, write_volume
+from qsmprep.interfaces.images import as_echoes, read_grid, read_mask, read_volume, scan_of, write_volume
 from qsmprep.interfaces.step import (
     PEAK_SNR,
     MethodInputSpec,
@@ -48,15 +48,15 @@ class CombineEchoes(MethodStep):
     source_modules = ("qsmprep.field",)
 
     def _compute(self, folder: Path) -> Record:
+        grid = read_grid(self.inputs.phase)
         magnitude, mask = _echoes(self.inputs.magnitude), _mask(self.inputs.mask)
         result, record = self._run_method(
             unwrapped_phase=_echoes(self.inputs.phase),
             magnitude=magnitude,
             mask=mask,
-            echo_times_s=np.array(self.inputs.echo_times),
+            scan=scan_of(grid, self.inputs),
         )
         record.facts |= _snr(result.field_hz, result.noise_hz, magnitude[0], mask)
-        grid = read_grid(self.inputs.phase)
         self._results["field"] = write_volume(folder / "total_field.nii", result.field_hz, grid)
         self._results["noise"] = write_volume(folder / "noise.nii", result.noise_hz, grid)
         return record
@@ -79,17 +79,17 @@ class FitField(MethodStep):
     source_modules = ("qsmprep.field",)
 
     def _compute(self, folder: Path) -> Record:
+        grid = read_grid(self.inputs.phase)
         magnitude, mask = _echoes(self.inputs.magnitude), _mask(self.inputs.mask)
         result, record = self._run_method(
             phase=_echoes(self.inputs.phase),
             magnitude=magnitude,
             mask=mask,
-            echo_times_s=np.array(self.inputs.echo_times),
+            scan=scan_of(grid, self.inputs),
         )
         record.facts["voxels that used up the iterations"] = result.unfinished
         record.facts |= _snr(result.increment_rad, result.noise_rad, magnitude[0], mask, period=2 * np.pi)
         record.add_curve(result.convergence)
-        grid = read_grid(self.inputs.phase)
         field = increment_to_field(result.increment_rad, result)
         self._results["phase_per_spacing"] = write_volume(folder / "fitted.nii", result.increment_rad, grid)
         self._results["noise"] = write_volume(folder / "noise.nii", field.noise_hz, grid)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from nipype.interfaces.base import File, isdefined, traits
 
-from qsmprep.interfaces.images import read_grid, read_mask, read_volume, write_volume
+from qsmprep.interfaces.images import read_grid, read_mask, read_volume, scan_of, write_volume
 from qsmprep.interfaces.step import (
     MethodInputSpec,
     MethodStep,
@@ -77,7 +77,7 @@ class ExtractBrain(MethodStep):
         grid = read_grid(self.inputs.image)
         mask, record = self._run_method(
             magnitude=read_volume(self.inputs.image),
-            voxel_size_mm=grid.voxel_size_mm,
+            scan=scan_of(grid, self.inputs),
             superior_direction=grid.superior_direction,
         )
         add_volume(record, mask, grid, "brain")

@@ -14,6 +14,7 @@ from qsmprep.interfaces.step import Record, Step, StepInputSpec, StepOutputSpec,
 from qsmprep.numerics.units import check_susceptibility_ppm, hz_to_ppm
 from qsmprep.orientation.chisep_cosmos import ChisepCosmosOptions, chisep_cosmos
 from qsmprep.orientation.cosmos import CosmosOptions, cosmos
+from qsmprep.orientation.inputs import Orientations
 from qsmprep.orientation.registration import register_rigid, resample, resample_inside
 from qsmprep.orientation.rotation import rotated_b0, rotation_angle_deg, world_axes
 from qsmprep.orientation.sti import StiOptions, sti
@@ -146,21 +147,20 @@ class _Join(Step):
     input_spec = JoinInputSpec
     source_modules = ("qsmprep.orientation", "qsmprep.orientation.registration")
 
-    def _orientations(self) -> tuple[Grid, dict[str, Any]]:
-        """The grid and the arguments that every method takes."""
+    def _orientations(self) -> tuple[Grid, Orientations]:
+        """The grid and what lies on it."""
         inputs, grid = self.inputs, read_grid(self.inputs.local_fields[0])
         masks = np.stack([read_mask(path) for path in inputs.masks])
         if not masks.all(axis=0).any():
             raise ValueError("No voxel is valid in every orientation: look at the registrations and at the masks.")
         directions = [json.loads(Path(path).read_text("utf-8"))["b0"] for path in inputs.transforms]
-        return grid, {
-            "fields_ppm": np.stack([read_volume(path) for path in inputs.local_fields]),
-            "mask": masks.all(axis=0),
-            "voxel_size_mm": grid.voxel_size_mm,
-            "b0_directions": np.array(directions),
-            "weights": self._weights(masks) if inputs.weighting == "noise" else None,
-            "device": inputs.device if isdefined(inputs.device) else "cpu",
-        }
+        return grid, Orientations(
+            fields_ppm=np.stack([read_volume(path) for path in inputs.local_fields]),
+            mask=masks.all(axis=0),
+            voxel_size_mm=grid.voxel_size_mm,
+            b0_directions=np.array(directions),
+            weights=self._weights(masks) if inputs.weighting == "noise" else None,
+        )
 
     def _weights(self, masks: np.ndarray) -> np.ndarray:
         """1/noise inside each run's mask, the 99th percentile and more being 1."""
@@ -189,8 +189,8 @@ class Cosmos(_Join):
 
     def _compute(self, folder: Path) -> Record:
         options = CosmosOptions(**(self.inputs.options or {}))
-        grid, arguments = self._orientations()
-        result = cosmos(**arguments, options=options)
+        grid, orientations = self._orientations()
+        result = cosmos(orientations, options=options, device=self.inputs.device)
         check_susceptibility_ppm(result.chi_ppm, result.mask)
         self._results["chi"] = write_volume(folder / "chi.nii", result.chi_ppm, grid)
         self._results["mask"] = write_volume(folder / "mask.nii", result.mask, grid)
@@ -205,9 +205,10 @@ class Sti(_Join):
 
     def _compute(self, folder: Path) -> Record:
         options = StiOptions(**(self.inputs.options or {}))
-        grid, arguments = self._orientations()
+        grid, orientations = self._orientations()
         # The laboratory's z is B0 of the reference, whose own direction the user may have given.
-        result = sti(**arguments, laboratory_axes=_laboratory(grid, arguments["b0_directions"][0]), options=options)
+        axes = _laboratory(grid, orientations.b0_directions[0])
+        result = sti(orientations, laboratory_axes=axes, options=options, device=self.inputs.device)
         check_susceptibility_ppm(result.mean_ppm, result.mask)
         for name in ("mean", "anisotropy", "chi33", "chi13", "chi23", "offdiagonal"):
             image = getattr(result, f"{name}_ppm")
@@ -243,10 +244,12 @@ class ChisepCosmos(_Join):
     def _compute(self, folder: Path) -> Record:
         inputs = self.inputs
         options = ChisepCosmosOptions(**(inputs.options or {}))
-        grid, arguments = self._orientations()
+        grid, orientations = self._orientations()
         constants = constants_at(RelaxometricOptions(**(inputs.relaxometric or {})), inputs.field_strength)
         r2primes = np.stack([read_volume(path) for path in inputs.r2primes])
-        result, condition = chisep_cosmos(**arguments, r2primes=r2primes, constants=constants, options=options)
+        result, condition = chisep_cosmos(
+            orientations, r2primes=r2primes, constants=constants, options=options, device=inputs.device
+        )
         for name, image in (("para", result.chi_para), ("dia", result.chi_dia), ("mask", result.mask)):
             self._results[name] = write_volume(folder / f"{name}.nii", image, grid)
         record = self._record("chisep-cosmos", options, result, condition)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from nipype.interfaces.base import File, InputMultiPath, traits
 
-from qsmprep.interfaces.images import Grid, as_echoes, read_grid, read_stored, read_volume, write_volume
+from qsmprep.interfaces.images import Grid, as_echoes, read_grid, read_stored, read_volume, scan_of, write_volume
 from qsmprep.interfaces.step import MethodInputSpec, MethodStep, Record, Step, StepInputSpec, StepOutputSpec
 from qsmprep.phase.scaling import looks_filtered, real_imag_to_polar, to_radians
 from qsmprep.phase.sign import decide_sign, remove_slice_alternation, slice_alternation
@@ -137,8 +137,7 @@ class RemovePhaseOffset(MethodStep):
         result, record = self._run_method(
             phase=as_echoes(read_volume(self.inputs.phase)),
             magnitude=as_echoes(read_volume(self.inputs.magnitude)),
-            echo_times_s=np.array(self.inputs.echo_times),
-            voxel_size_mm=grid.voxel_size_mm,
+            scan=scan_of(grid, self.inputs),
         )
         record.notes += getattr(result, "notes", ())
         record.facts["voxels left out of the estimate"] = result.left_out_voxels

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from nipype.interfaces.base import File, isdefined, traits
 
-from qsmprep.interfaces.images import read_grid, read_mask, read_volume, write_volume
+from qsmprep.interfaces.images import read_grid, read_mask, read_volume, scan_of, write_volume
 from qsmprep.interfaces.step import MethodInputSpec, MethodStep, Record, StepOutputSpec
 
 
@@ -45,8 +45,7 @@ class Unwrap(MethodStep):
             phase=phase,
             magnitude=magnitude,
             mask=mask,
-            echo_times_s=np.array(self.inputs.echo_times),
-            voxel_size_mm=grid.voxel_size_mm,
+            scan=scan_of(grid, self.inputs),
         )
         record.facts["voxels left wrapped"] = result.isolated_voxels
         if result.isolated_voxels:

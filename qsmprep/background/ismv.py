@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from qsmprep.background import BackgroundRemoval
 from qsmprep.background.spheres import ball_problem
-from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.convergence import ended
 from qsmprep.numerics.fourier import to_device
 from qsmprep.numerics.krylov import norm
+from qsmprep.numerics.progress import Progress
 from qsmprep.options import check_options, option
+from qsmprep.scan import Scan
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,9 @@ def ismv(
     total_field: np.ndarray,
     mask: np.ndarray,
     *,
-    voxel_size_mm: tuple[float, float, float],
+    scan: Scan,
     options: IsmvOptions = IsmvOptions(),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     device: str = "cpu",
 ) -> BackgroundRemoval:
     """Remove the background field by spherical means repeated until they change nothing more.
@@ -51,7 +52,7 @@ def ismv(
     ----------
     total_field : (n0, n1, n2) unwrapped field, Hz or ppm; values outside the mask do not matter.
     mask : (n0, n1, n2) where the field can be trusted. Voxels outside the volume count as outside the mask.
-    voxel_size_mm : edge lengths in mm.
+    scan : its voxel size.
     options : radius and when to stop.
     progress : called as progress(iteration, max_iterations).
     device : where the means are taken.
@@ -68,10 +69,20 @@ def ismv(
     References
     ----------
     Wen, Magn Reson Med 72:1065 (2014).
+
+    Examples
+    --------
+    The field of a distant source, here a gradient, goes; so do the voxels around which the ball does not fit.
+
+    >>> x, y, z = np.indices((17, 17, 17)) - 8
+    >>> mask = x**2 + y**2 + z**2 < 64
+    >>> found = ismv(10.0 + 2 * x - z, mask, scan=Scan((1, 1, 1)), options=IsmvOptions(radius=2))
+    >>> bool(np.abs(found.tissue_field).max() < 1e-4), int(mask.sum()), int(found.mask.sum())
+    (True, 2103, 967)
     """
     check_options(options)
     started = time.perf_counter()
-    problem = ball_problem("iSMV", total_field, mask, voxel_size_mm, options.radius, pad=False, device=device)
+    problem = ball_problem("iSMV", total_field, mask, scan.voxel_size_mm, options.radius, pad=False, device=device)
     field = to_device(problem.field, device)
     valid = to_device(problem.valid.astype(np.float32), device)
     size = norm(field * valid)
@@ -86,11 +97,6 @@ def ismv(
         if history[-1] <= options.tolerance:
             break
     tissue, restored = problem.restore(field - background)
-    convergence = Convergence(
-        iterations=len(history),
-        converged=size == 0 or history[-1] <= options.tolerance,
-        history=tuple(history),
-        monitored="change of the background, relative to the field",
-        seconds=time.perf_counter() - started,
-    )
+    converged = size == 0 or history[-1] <= options.tolerance
+    convergence = ended(started, history, converged, monitored="change of the background, relative to the field")
     return BackgroundRemoval(tissue, restored, convergence)

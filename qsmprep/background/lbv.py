@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,10 +10,12 @@ import numpy as np
 from qsmprep.background import BackgroundRemoval, check_background_input
 from qsmprep.background.multigrid import InteriorLaplacian, interior, peeled, with_border, without_border
 from qsmprep.background.polynomial import subtract_polynomial
-from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.convergence import ended
 from qsmprep.numerics.krylov import conjugate_gradient
+from qsmprep.numerics.progress import Progress
 from qsmprep.numerics.volume import bounding_box
 from qsmprep.options import check_options, option
+from qsmprep.scan import Scan
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,9 @@ def lbv(
     total_field: np.ndarray,
     mask: np.ndarray,
     *,
-    voxel_size_mm: tuple[float, float, float],
+    scan: Scan,
     options: LbvOptions = LbvOptions(),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     device: str = "cpu",
 ) -> BackgroundRemoval:
     """Remove the background field by solving Laplace's equation with the total field as boundary value.
@@ -51,7 +52,7 @@ def lbv(
     ----------
     total_field : (n0, n1, n2) unwrapped field, Hz or ppm; values outside the mask do not matter.
     mask : (n0, n1, n2) where the field can be trusted. Voxels outside the volume count as outside the mask.
-    voxel_size_mm : edge lengths in mm.
+    scan : its voxel size.
     options : when to stop, peeling, polynomial.
     progress : called as progress(iteration, max_iterations).
     device : accepted for the sake of one signature; the solver runs on the CPU, where it takes a second.
@@ -68,19 +69,29 @@ def lbv(
     References
     ----------
     Zhou, NMR Biomed 27:312 (2014).
+
+    Examples
+    --------
+    The field of a distant source, here a gradient, goes; so does the border of the peeled mask.
+
+    >>> x, y, z = np.indices((17, 17, 17)) - 8
+    >>> mask = x**2 + y**2 + z**2 < 64
+    >>> found = lbv(10.0 + 2 * x - z, mask, scan=Scan((1, 1, 1)), options=LbvOptions(peel_mm=1))
+    >>> bool(np.abs(found.tissue_field).max() < 1e-4), int(mask.sum()), int(found.mask.sum())
+    (True, 2103, 991)
     """
     check_options(options)
     started = time.perf_counter()
     total_field, mask = check_background_input(total_field, mask)
     box = bounding_box(mask)
-    trusted = peeled(mask[box], options.peel_mm, voxel_size_mm)
+    trusted = peeled(mask[box], options.peel_mm, scan.voxel_size_mm)
     inside = interior(trusted)
     if not inside.any():
         raise ValueError(f"The mask is too thin for LBV: no interior is left after peeling {options.peel_mm:g} mm.")
     # The mean is harmonic: taking it away changes nothing but the rounding of a large offset.
     mean = np.float32(total_field[box][trusted].mean(dtype=np.float64))
     field = with_border(np.where(trusted, total_field[box] - mean, np.float32(0)))
-    laplacian = InteriorLaplacian(inside, voxel_size_mm)
+    laplacian = InteriorLaplacian(inside, scan.voxel_size_mm)
     solution = conjugate_gradient(
         laplacian.apply,
         laplacian.apply(field).copy(),
@@ -94,11 +105,7 @@ def lbv(
         found = subtract_polynomial(found, inside, options.polynomial_order)
     tissue, valid = np.zeros(mask.shape, np.float32), np.zeros(mask.shape, bool)
     tissue[box], valid[box] = found, inside
-    convergence = Convergence(
-        iterations=solution.iterations,
-        converged=solution.converged,
-        history=solution.history,
-        monitored="residual of the Laplacian, relative to the start",
-        seconds=time.perf_counter() - started,
+    convergence = ended(
+        started, solution.history, solution.converged, monitored="residual of the Laplacian, relative to the start"
     )
     return BackgroundRemoval(tissue, valid, convergence)

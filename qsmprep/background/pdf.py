@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from qsmprep.background import BackgroundRemoval, check_background_input
-from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.convergence import ended
 from qsmprep.numerics.dipole import KINDS, dipole_kernel
 from qsmprep.numerics.fourier import irfftn, rfftn, to_device, to_numpy
 from qsmprep.numerics.krylov import conjugate_gradient
+from qsmprep.numerics.progress import Progress
 from qsmprep.numerics.shim import harmonic_shim
 from qsmprep.numerics.volume import frame_around
 from qsmprep.options import check_options, option
+from qsmprep.scan import Scan
 
 NOISE_FLOOR = 0.1  # of the median: one voxel of lucky noise must not outweigh a hundred others
 
@@ -40,11 +41,10 @@ def pdf(
     total_field: np.ndarray,
     mask: np.ndarray,
     *,
-    voxel_size_mm: tuple[float, float, float],
-    b0_direction: tuple[float, float, float],
+    scan: Scan,
     noise: np.ndarray | None = None,
     options: PdfOptions = PdfOptions(),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     device: str = "cpu",
 ) -> BackgroundRemoval:
     """Remove the background field by fitting sources outside the mask.
@@ -56,8 +56,7 @@ def pdf(
     ----------
     total_field : (n0, n1, n2) unwrapped field, Hz or ppm; values outside the mask do not matter.
     mask : (n0, n1, n2) where the field can be trusted.
-    voxel_size_mm : edge lengths in mm.
-    b0_direction : direction of B0 in voxel axes.
+    scan : its voxel size and direction of B0.
     noise : (n0, n1, n2) s.d. of the field in any unit, W = 1 / noise; W = 1 when None. Voxels of the mask whose
         noise is not a positive number do not enter the fit.
     options : when to stop, padding, kernel.
@@ -75,33 +74,42 @@ def pdf(
     References
     ----------
     Liu, NMR Biomed 24:1129 (2011).
+
+    Examples
+    --------
+    The field of a distant source, here a gradient, goes, and the mask stays as it is.
+
+    >>> x, y, z = np.indices((17, 17, 17)) - 8
+    >>> mask = x**2 + y**2 + z**2 < 64
+    >>> found = pdf(10.0 + 2 * x - z, mask, scan=Scan((1, 1, 1)))
+    >>> bool(np.abs(found.tissue_field).max() < 1e-4), int(mask.sum()), int(found.mask.sum())
+    (True, 2103, 2103)
     """
     check_options(options)
     started = time.perf_counter()
     total_field, mask = check_background_input(total_field, mask)
-    frame = frame_around(mask, padding=tuple(int(np.ceil(options.padding_mm / h)) for h in voxel_size_mm))
+    frame = frame_around(mask, padding=tuple(int(np.ceil(options.padding_mm / h)) for h in scan.voxel_size_mm))
     weight = frame.crop(mask.astype(np.float32) if noise is None else _weight(noise, mask))
     inside = frame.crop(mask)
     field = np.where(inside, frame.crop(total_field), np.float32(0))
     # Far sources would need many iterations, and a large shim term would loosen the relative tolerance.
-    field = to_device(np.where(inside, field - harmonic_shim(field, weight, voxel_size_mm), np.float32(0)), device)
-    spectrum = dipole_kernel(frame.padded_shape, voxel_size_mm, b0_direction, kind=options.kernel)
+    field = to_device(np.where(inside, field - harmonic_shim(field, weight, scan.voxel_size_mm), np.float32(0)), device)
+    spectrum = dipole_kernel(frame.padded_shape, scan.voxel_size_mm, scan.b0_direction, kind=options.kernel)
     fit = ExteriorDipoles(*(to_device(x, device) for x in (spectrum, weight, (~inside).astype(np.float32))))
-    sources, iterations, history, converged = conjugate_gradient(
+    solution = conjugate_gradient(
         lambda x: fit.adjoint(fit.forward(x)),
         fit.adjoint(fit.weight * field),
         tolerance=options.tolerance,
         max_iterations=options.max_iterations,
         progress=progress,
     )
-    tissue = frame.restore(to_numpy(field - fit.background(sources)))
+    tissue = frame.restore(to_numpy(field - fit.background(solution.x)))
     tissue[~mask] = 0
-    convergence = Convergence(
-        iterations=iterations,
-        converged=converged,
-        history=history,
+    convergence = ended(
+        started,
+        solution.history,
+        solution.converged,
         monitored="residual of the normal equations, relative to the start",
-        seconds=time.perf_counter() - started,
     )
     return BackgroundRemoval(tissue, mask, convergence)
 

@@ -11,7 +11,6 @@ but for the border: a few conjugate gradient steps solve it, each no dearer than
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +18,13 @@ import numpy as np
 
 from qsmprep.background import BackgroundRemoval
 from qsmprep.background.spheres import ball_problem
-from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.convergence import ended
 from qsmprep.numerics.fourier import irfftn, is_tensor, rfftn, to_device
 from qsmprep.numerics.jit import jit, prange
 from qsmprep.numerics.krylov import conjugate_gradient
+from qsmprep.numerics.progress import Progress
 from qsmprep.options import check_options, option
+from qsmprep.scan import Scan
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,9 @@ def resharp(
     total_field: np.ndarray,
     mask: np.ndarray,
     *,
-    voxel_size_mm: tuple[float, float, float],
+    scan: Scan,
     options: ResharpOptions = ResharpOptions(),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     device: str = "cpu",
 ) -> BackgroundRemoval:
     """Remove the background field by regularised spherical means of one radius.
@@ -58,7 +59,7 @@ def resharp(
     ----------
     total_field : (n0, n1, n2) unwrapped field, Hz or ppm; values outside the mask do not matter.
     mask : (n0, n1, n2) where the field can be trusted. Voxels outside the volume count as outside the mask.
-    voxel_size_mm : edge lengths in mm.
+    scan : its voxel size.
     options : radius, lambda and when to stop.
     progress : called as progress(iteration, max_iterations).
     device : where the Fourier transforms run.
@@ -75,10 +76,20 @@ def resharp(
     References
     ----------
     Sun and Wilman, Magn Reson Med 71:1151 (2014).
+
+    Examples
+    --------
+    The field of a distant source, here a gradient, goes; so do the voxels around which the ball does not fit.
+
+    >>> x, y, z = np.indices((17, 17, 17)) - 8
+    >>> mask = x**2 + y**2 + z**2 < 64
+    >>> found = resharp(10.0 + 2 * x - z, mask, scan=Scan((1, 1, 1)), options=ResharpOptions(radius=3))
+    >>> bool(np.abs(found.tissue_field).max() < 1e-4), int(mask.sum()), int(found.mask.sum())
+    (True, 2103, 509)
     """
     check_options(options)
     started = time.perf_counter()
-    problem = ball_problem("RESHARP", total_field, mask, voxel_size_mm, options.radius, pad=True, device=device)
+    problem = ball_problem("RESHARP", total_field, mask, scan.voxel_size_mm, options.radius, pad=True, device=device)
     fit = FilteredTissue(problem.ball.filter, to_device(problem.valid.astype(np.float32), device))
     scale = 1 / (fit.filter**2 + options.regularisation) ** 0.5
     scaled = FilteredTissue(fit.filter * scale, fit.valid)
@@ -90,12 +101,11 @@ def resharp(
         progress=progress,
     )
     tissue, valid = problem.restore(irfftn(rfftn(solution.x) * scale, problem.frame.padded_shape))
-    convergence = Convergence(
-        iterations=solution.iterations,
-        converged=solution.converged,
-        history=solution.history,
+    convergence = ended(
+        started,
+        solution.history,
+        solution.converged,
         monitored="residual of the preconditioned normal equations, relative to the start",
-        seconds=time.perf_counter() - started,
     )
     return BackgroundRemoval(tissue, valid, convergence)
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from qsmprep.background import BackgroundRemoval
 from qsmprep.background.spheres import ball_problem, deconvolve
-from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.convergence import ended
 from qsmprep.numerics.fourier import irfftn, rfftn, to_device
+from qsmprep.numerics.progress import Progress
 from qsmprep.options import check_options, option
+from qsmprep.scan import Scan
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,9 @@ def sharp(
     total_field: np.ndarray,
     mask: np.ndarray,
     *,
-    voxel_size_mm: tuple[float, float, float],
+    scan: Scan,
     options: SharpOptions = SharpOptions(),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     device: str = "cpu",
 ) -> BackgroundRemoval:
     """Remove the background field by spherical means of one radius.
@@ -41,7 +42,7 @@ def sharp(
     ----------
     total_field : (n0, n1, n2) unwrapped field, Hz or ppm; values outside the mask do not matter.
     mask : (n0, n1, n2) where the field can be trusted. Voxels outside the volume count as outside the mask.
-    voxel_size_mm : edge lengths in mm.
+    scan : its voxel size.
     options : radius and threshold.
     progress : called once, as progress(1, 1).
     device : where the Fourier transforms run.
@@ -58,14 +59,24 @@ def sharp(
     References
     ----------
     Schweser, NeuroImage 54:2789 (2011).
+
+    Examples
+    --------
+    The field of a distant source, here a gradient, goes; so do the voxels around which the ball does not fit.
+
+    >>> x, y, z = np.indices((17, 17, 17)) - 8
+    >>> mask = x**2 + y**2 + z**2 < 64
+    >>> found = sharp(10.0 + 2 * x - z, mask, scan=Scan((1, 1, 1)), options=SharpOptions(radius=3))
+    >>> bool(np.abs(found.tissue_field).max() < 1e-4), int(mask.sum()), int(found.mask.sum())
+    (True, 2103, 509)
     """
     check_options(options)
     started = time.perf_counter()
-    problem = ball_problem("SHARP", total_field, mask, voxel_size_mm, options.radius, pad=True, device=device)
+    problem = ball_problem("SHARP", total_field, mask, scan.voxel_size_mm, options.radius, pad=True, device=device)
     weight, shape = problem.ball.filter, problem.frame.padded_shape
     filtered = irfftn(rfftn(to_device(problem.field, device)) * weight, shape)
     filtered *= to_device(problem.valid.astype(np.float32), device)
     tissue, valid = problem.restore(deconvolve(filtered, weight, options.threshold))
     if progress is not None:
         progress(1, 1)
-    return BackgroundRemoval(tissue, valid, Convergence(1, True, (), "closed form", time.perf_counter() - started))
+    return BackgroundRemoval(tissue, valid, ended(started, (), True, monitored="closed form", unlisted=1))

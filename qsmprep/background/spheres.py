@@ -69,14 +69,10 @@ def ball_problem(
 
     Raises
     ------
-    ValueError : bad field or mask, voxel sizes that are no lengths, a radius below the longest voxel edge, or one
-        whose ball fits nowhere in the mask.
+    ValueError : bad field or mask, a radius below the longest voxel edge, or one whose ball fits nowhere in the mask.
     """
     field, inside = check_background_input(total_field, mask)
-    edges = np.asarray(voxel_size_mm, float)
-    if edges.shape != (3,) or not (np.isfinite(edges).all() and (edges > 0).all()):
-        raise ValueError(f"{method}: voxel_size_mm must be three positive lengths in mm; got {voxel_size_mm!r}.")
-    longest = float(edges.max())
+    longest = max(voxel_size_mm)
     if radius_mm**2 * ON_THE_SPHERE < longest**2:
         raise ValueError(
             f"{method}: a ball of radius {radius_mm:g} mm is flat, the longest voxel edge being {longest:g} mm; "

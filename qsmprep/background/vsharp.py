@@ -7,7 +7,6 @@ exact, far cheaper than one convolution a radius, and the same whatever the numb
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +16,10 @@ from qsmprep.background.spheres import ON_THE_SPHERE, UNASSIGNED, deconvolve, la
 from qsmprep.numerics.fourier import irfftn, rfftn, to_device, to_numpy
 from qsmprep.numerics.jit import jit, prange
 from qsmprep.numerics.operators import sphere_kernel
+from qsmprep.numerics.progress import Progress
 from qsmprep.numerics.volume import frame_around
 from qsmprep.options import check_options, option
+from qsmprep.scan import Scan
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,9 @@ def vsharp(
     total_field: np.ndarray,
     mask: np.ndarray,
     *,
-    voxel_size_mm: tuple[float, float, float],
+    scan: Scan,
     options: VsharpOptions = VsharpOptions(),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     device: str = "cpu",
 ) -> BackgroundRemoval:
     """Remove the background field by spherical means of varying radius.
@@ -50,7 +51,7 @@ def vsharp(
     ----------
     total_field : (n0, n1, n2) unwrapped field, Hz or ppm; values outside the mask do not matter.
     mask : (n0, n1, n2) where the field can be trusted. Voxels outside the volume count as outside the mask.
-    voxel_size_mm : edge lengths in mm.
+    scan : its voxel size.
     options : radii and threshold.
     progress : called as progress(done, total) after each of the stages.
     device : where the Fourier transforms run.
@@ -66,10 +67,20 @@ def vsharp(
     References
     ----------
     Schweser, NeuroImage 54:2789 (2011); Li, NeuroImage 55:1645 (2011); Wu, Magn Reson Med 67:137 (2012).
+
+    Examples
+    --------
+    The field of a distant source, here a gradient, goes; so does a layer of the mask.
+
+    >>> x, y, z = np.indices((17, 17, 17)) - 8
+    >>> mask = x**2 + y**2 + z**2 < 64
+    >>> found = vsharp(10.0 + 2 * x - z, mask, scan=Scan((1, 1, 1)))
+    >>> bool(np.abs(found.tissue_field).max() < 1e-4), int(mask.sum()), int(found.mask.sum())
+    (True, 2103, 1497)
     """
     check_options(options)
     total_field, mask = check_background_input(total_field, mask)
-    report = progress or (lambda done, total: None)
+    report, voxel_size_mm = progress or (lambda done, total: None), scan.voxel_size_mm
     radii = radii_mm(options, voxel_size_mm)
     reach = tuple(int(radii[0] / h) + 1 for h in voxel_size_mm)
     frame = frame_around(mask, padding=reach)

@@ -7,6 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from qsmprep.numerics.convergence import Convergence
+from qsmprep.rooms import make_room
+
+make_room(
+    __name__,
+    weighted_field="weighted",
+    linear_field="linear",
+    nonlinear_field="nonlinear",
+    increment_to_field="nonlinear",
+    data_weights="weights",
+)
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from qsmprep.field import FieldMap
 from qsmprep.field.weighted import flat_echoes
-from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.convergence import Convergence, ended
 from qsmprep.numerics.jit import jit, prange
-from qsmprep.numerics.units import check_echo_times
+from qsmprep.numerics.units import TWO_PI
 from qsmprep.options import check_options, option
+from qsmprep.scan import Scan
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def nonlinear_field(
     phase: np.ndarray,
     magnitude: np.ndarray,
     *,
-    echo_times_s: Sequence[float],
+    scan: Scan,
     mask: np.ndarray | None = None,
     options: NonlinearFieldOptions = NonlinearFieldOptions(),
 ) -> PhaseIncrement:
@@ -67,7 +67,7 @@ def nonlinear_field(
     ----------
     phase : wrapped phase (n_echo, n0, n1, n2) in rad.
     magnitude : same shape.
-    echo_times_s : echo times in s, ascending.
+    scan : one echo time an echo.
     mask : (n0, n1, n2); outside it the result is 0. None: everywhere.
     options : when to stop.
 
@@ -78,10 +78,19 @@ def nonlinear_field(
     References
     ----------
     Liu et al. 2013, doi:10.1002/mrm.24272 (non-linear field fit and its noise); Kressler et al. 2010 (error).
+
+    Examples
+    --------
+    >>> scan = Scan((1, 1, 1), echo_times_s=(0.005, 0.011, 0.017))
+    >>> phase = np.stack([np.full((2, 2, 2), TWO_PI * 30 * time + 1) for time in scan.echo_times_s])
+    >>> fit = nonlinear_field(phase, np.ones_like(phase), scan=scan)
+    >>> found = increment_to_field(fit.increment_rad, fit)  # nothing to unwrap in space here
+    >>> round(float(found.field_hz[0, 0, 0]), 3)
+    30.0
     """
     check_options(options)
     started = time.perf_counter()
-    times = check_echo_times(echo_times_s)
+    times = scan.known_echo_times_s
     echoes, magnitudes, inside = flat_echoes(phase, magnitude, mask, times)
     increment, noise, residual = np.zeros((3, echoes.shape[1]), np.float32)
     if len(times) == 1:
@@ -99,12 +108,11 @@ def nonlinear_field(
         changes = np.sqrt(sums[1:] / max(sums[0], 1e-30))
         changes = changes[: max(1, np.flatnonzero(changes).max(initial=-1) + 1)]
     shape = phase.shape[1:]
-    convergence = Convergence(
-        iterations=len(changes),
-        converged=bool(changes[-1] <= options.tolerance),
-        history=tuple(float(c) for c in changes),
+    convergence = ended(
+        started,
+        [float(change) for change in changes],
+        bool(changes[-1] <= options.tolerance),
         monitored="norm of the change of the phase increment over that of its first estimate",
-        seconds=time.perf_counter() - started,
     )
     return PhaseIncrement(
         increment.reshape(shape),
@@ -118,7 +126,7 @@ def nonlinear_field(
 
 def increment_to_field(unwrapped_increment: np.ndarray, fit: PhaseIncrement) -> FieldMap:
     """Field map of a fit whose increment (rad) has been unwrapped in space: field = increment / (2 pi spacing)."""
-    per_second = np.float32(1 / (2 * np.pi * fit.spacing_s))
+    per_second = np.float32(1 / (TWO_PI * fit.spacing_s))
     field = np.asarray(unwrapped_increment, np.float32) * per_second
     return FieldMap(field, fit.noise_rad * per_second, fit.residual, fit.convergence)
 
@@ -126,7 +134,7 @@ def increment_to_field(unwrapped_increment: np.ndarray, fit: PhaseIncrement) -> 
 def _single_echo(phase, magnitude, inside, increment, noise):
     """One echo determines the increment without a fit; the zero-phase echo before it has no noise."""
     good = inside & np.isfinite(phase) & np.isfinite(magnitude) & (magnitude > 0)
-    increment[good] = (phase[good] + np.pi) % (2 * np.pi) - np.pi
+    increment[good] = (phase[good] + np.pi) % TWO_PI - np.pi
     noise[good] = 1 / magnitude[good]
 
 
@@ -168,7 +176,7 @@ def _fit_slabs(phase, magnitude, inside, steps, max_iterations, tolerance, turns
             best = np.float32(np.inf)
             found = np.float32(0)
             for turn in range(-turns, turns + 1):
-                p0, p1 = _start_line(angle, weight, steps, first + np.float32(turn * 2 * np.pi))
+                p0, p1 = _start_line(angle, weight, steps, first + np.float32(turn * TWO_PI))
                 if turn == 0:
                     sums[slab, 0] += p1 * p1
                 p0, p1, last = _refine(
@@ -219,7 +227,7 @@ def _misfit(angle, weight, steps, p0, p1):
 
 @jit(inline="always")
 def _wrapped(x):
-    return x - np.float32(2 * np.pi) * np.rint(x * np.float32(1 / (2 * np.pi)))
+    return x - np.float32(TWO_PI) * np.rint(x * np.float32(1 / TWO_PI))
 
 
 @jit(inline="always")

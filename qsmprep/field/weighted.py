@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from qsmprep.field import FieldMap
 from qsmprep.numerics.jit import jit, prange
-from qsmprep.numerics.units import check_echo_times
+from qsmprep.numerics.units import TWO_PI
 from qsmprep.options import check_options, option
+from qsmprep.scan import Scan
 
 # Weight of an echo = magnitude ** power * factor(TE in s)
 _WEIGHTINGS = {
@@ -38,7 +38,7 @@ class WeightedFieldOptions:
 def weighted_field(
     unwrapped_phase: np.ndarray,
     *,
-    echo_times_s: Sequence[float],
+    scan: Scan,
     magnitude: np.ndarray | None = None,
     mask: np.ndarray | None = None,
     options: WeightedFieldOptions = WeightedFieldOptions(),
@@ -51,7 +51,7 @@ def weighted_field(
     Parameters
     ----------
     unwrapped_phase : (n_echo, n0, n1, n2) in rad.
-    echo_times_s : echo times in s, ascending.
+    scan : one echo time an echo.
     magnitude : same shape as the phase; needed by the weightings that use it.
     mask : (n0, n1, n2); outside it the result is 0. None: everywhere.
     options : which weights.
@@ -68,12 +68,20 @@ def weighted_field(
     References
     ----------
     Dymerska et al. 2021, doi:10.1002/mrm.28563 (weights of ROMEO's field map).
+
+    Examples
+    --------
+    >>> scan = Scan((1, 1, 1), echo_times_s=(0.005, 0.011))
+    >>> phase = np.stack([np.full((2, 2, 2), TWO_PI * 30 * time) for time in scan.echo_times_s])
+    >>> found = weighted_field(phase, scan=scan, magnitude=np.ones_like(phase))
+    >>> round(float(found.field_hz[0, 0, 0]), 3)
+    30.0
     """
     check_options(options)
     power, factor = _WEIGHTINGS[options.weighting]
     if power and magnitude is None:
         raise ValueError(f"Weighting {options.weighting!r} needs magnitudes; without them use 'simulated-magnitude'.")
-    times = check_echo_times(echo_times_s)
+    times = scan.known_echo_times_s
     phase, magnitude, inside = flat_echoes(unwrapped_phase, magnitude, mask, times)
     field, noise = np.zeros((2, phase.shape[1]), np.float32)
     _weighted_mean(
@@ -81,7 +89,7 @@ def weighted_field(
         phase if magnitude is None else magnitude,
         inside,
         factor(times),
-        1 / (2 * np.pi * times),
+        1 / (TWO_PI * times),
         power,
         magnitude is not None,
         field,

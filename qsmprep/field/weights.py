@@ -9,7 +9,7 @@ import numpy as np
 
 from qsmprep.field.weighted import flat_echoes
 from qsmprep.numerics.jit import jit, prange
-from qsmprep.numerics.units import check_echo_times
+from qsmprep.numerics.units import TWO_PI, check_echo_times
 from qsmprep.options import check_options, option
 
 
@@ -48,6 +48,12 @@ def data_weights(
     References
     ----------
     de Rochefort et al. 2010, doi:10.1002/mrm.22187 (weighting by noise); Chan & Marques 2021 (median form, SEPIA).
+
+    Examples
+    --------
+    >>> noise_hz = np.array([1.0, 1.0, 2.0, 0.0]).reshape(1, 1, 4)  # the last is not known
+    >>> print(data_weights(noise_hz=noise_hz, mask=np.ones((1, 1, 4))).ravel())
+    [1.6 1.6 0.8 0. ]
     """
     check_options(options)
     inside = np.asarray(mask) > 0
@@ -157,7 +163,7 @@ def _residual_share(phase, magnitude, inside, r2star, field, delays, share):
         for e in range(delays.size):
             m = magnitude[e, i]
             model = first * np.exp(-delays[e] * r2star[i])
-            angle = 2 * np.pi * field[i] * delays[e] - (phase[e, i] - phase[0, i])
+            angle = TWO_PI * field[i] * delays[e] - (phase[e, i] - phase[0, i])
             energy += m * m
             misfit += model * model + m * m - 2 * model * m * np.cos(angle)
         if energy > 0 and np.isfinite(misfit):

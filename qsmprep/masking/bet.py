@@ -11,6 +11,7 @@ from qsmprep.masking.morphology import fill_holes, largest_component
 from qsmprep.masking.surface import mean_edge, tessellated_sphere, winding_numbers
 from qsmprep.numerics.jit import jit
 from qsmprep.options import check_options, option
+from qsmprep.scan import Scan
 
 SUBDIVISIONS = 4
 # Smith (2002): the surface may bend freely at radii above 10 mm and hardly at all below 3.33 mm.
@@ -102,7 +103,7 @@ def brain_image(magnitude: np.ndarray, *, options: BetOptions = BetOptions()) ->
 def bet(
     magnitude: np.ndarray,
     *,
-    voxel_size_mm: tuple[float, float, float],
+    scan: Scan,
     superior_direction: tuple[float, float, float] = (0.0, 0.0, 1.0),
     options: BetOptions = BetOptions(),
 ) -> np.ndarray:
@@ -117,7 +118,7 @@ def bet(
     Parameters
     ----------
     magnitude : (n0, n1, n2) image of a head, any scale; voxels that are not finite count as dark.
-    voxel_size_mm : of the three axes.
+    scan : its voxel size.
     superior_direction : towards the top of the head, along the three voxel axes, in mm; needed by a vertical gradient.
     options : see `BetOptions`.
 
@@ -132,6 +133,17 @@ def bet(
     References
     ----------
     Smith SM (2002). Fast robust automated brain extraction. Hum Brain Mapp 17:143-155.
+
+    Examples
+    --------
+    Brain, dark skull and scalp in voxels of 6 mm; the surface, stopped early, is on its way to the rim of the brain.
+
+    >>> x, y, z = 6 * (np.indices((33, 33, 33)) - 16)
+    >>> depth = np.sqrt((x / 60) ** 2 + (y / 75) ** 2 + (z / 60) ** 2)
+    >>> head = np.select([depth < 1, depth < 1.15, depth < 1.3], [100.0, 5.0, 80.0])
+    >>> found = bet(head, scan=Scan((6, 6, 6)), options=BetOptions(iterations=200))
+    >>> bool(found[16, 16, 16]), bool(found[depth > 1].any())
+    (True, False)
     """
     check_options(options)
     if magnitude.ndim != 3:
@@ -139,7 +151,7 @@ def bet(
     image = np.ascontiguousarray(magnitude, dtype=np.float32)
     if not np.isfinite(image).all():
         image = np.nan_to_num(image, nan=0.0, posinf=0.0, neginf=0.0)
-    voxel = np.asarray(voxel_size_mm, dtype=np.float64)
+    voxel = np.asarray(scan.voxel_size_mm, dtype=np.float64)
     superior = np.asarray(superior_direction, dtype=np.float64)
     if not np.linalg.norm(superior) > 0:
         raise ValueError("superior_direction must not be the null vector.")

@@ -135,6 +135,18 @@ def background_mask(
     References
     ----------
     QSM Consensus Organization Committee (2024). Magn Reson Med 91:1834-1862.
+
+    Examples
+    --------
+    An unreliable voxel deep in the brain is a hole and comes back; one at its rim stays out.
+
+    >>> brain = np.zeros((7, 7, 7), bool)
+    >>> brain[1:6, 1:6, 1:6] = True
+    >>> reliable = np.ones_like(brain)
+    >>> reliable[3, 3, 3] = reliable[1, 3, 3] = False
+    >>> found = background_mask(brain, reliable)
+    >>> int(brain.sum()), found.unreliable_voxels, found.filled_voxels, found.mask_voxels, found.eroded_voxels
+    (125, 2, 1, 124, 26)
     """
     check_options(options)
     brain_mask = brain_mask.astype(bool, copy=False)

@@ -43,6 +43,14 @@ def robust_mask(
     References
     ----------
     Dymerska et al. 2021, Magn Reson Med 85:2294 (the default mask of the ROMEO application).
+
+    Examples
+    --------
+    >>> x, y, z = np.indices((20, 20, 20)) - 10
+    >>> head = x**2 + y**2 + z**2 < 64
+    >>> found = robust_mask(np.where(head, 100.0, 1.0))
+    >>> bool(found[10, 10, 10]), bool(found[0, 0, 0])
+    (True, False)
     """
     check_options(options)
     if magnitude.ndim != 3:

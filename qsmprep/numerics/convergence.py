@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -23,3 +25,18 @@ class Convergence:
     history: tuple[float, ...]
     monitored: str
     seconds: float
+
+
+def ended(begin: float, history: Sequence[float], converged: bool, *, monitored: str, unlisted: int = 0) -> Convergence:
+    """How an iteration ended that ends now.
+
+    Parameters
+    ----------
+    begin : when it began, by `time.perf_counter()`.
+    history : the monitored quantity after each iteration.
+    converged : whether the tolerance was met.
+    monitored : what the history holds, in words.
+    unlisted : iterations that the history leaves out.
+    """
+    seconds = time.perf_counter() - begin
+    return Convergence(unlisted + len(history), converged, tuple(history), monitored, seconds)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from qsmprep.numerics.arrays import DoubleArray, FloatImage, Mask, RealArray
 
 GYROMAGNETIC_RATIO_MHZ_PER_T = 42.577478  # proton gamma / 2 pi
+TWO_PI = 2 * math.pi  # a turn in rad; a plain float, so that float32 arrays stay float32
 
 LONGEST_ECHO_TIME_S = 0.9  # of a long train of spin echoes
 

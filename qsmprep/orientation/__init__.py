@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from qsmprep.numerics.convergence import Convergence
+from qsmprep.rooms import make_room
+
+make_room(__name__, Orientations="inputs")
 
 
 @dataclass(frozen=True)

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.convergence import ended
 from qsmprep.numerics.dipole import KINDS, dipole_kernel
 from qsmprep.numerics.fourier import irfftn, rfftn, to_device, to_numpy
 from qsmprep.numerics.krylov import inner_product
+from qsmprep.numerics.progress import Progress
 from qsmprep.numerics.proximal import fit_phase
 from qsmprep.numerics.volume import frame_around
 from qsmprep.options import check_options, option
 from qsmprep.orientation.cosmos import cosmos
-from qsmprep.orientation.directions import check_condition, cosmos_condition, unit_directions
-from qsmprep.orientation.inputs import checked_fields
+from qsmprep.orientation.directions import cosmos_condition
+from qsmprep.orientation.inputs import Orientations, checked
 from qsmprep.separation import Constants, Separation, checked_maps
 from qsmprep.separation.closed_form import both_sources
 from qsmprep.separation.joint import fit_sign
@@ -47,16 +47,12 @@ class ChisepCosmosOptions:
 
 
 def chisep_cosmos(
-    fields_ppm: np.ndarray,
-    mask: np.ndarray,
+    orientations: Orientations,
     *,
     r2primes: np.ndarray,
     constants: Constants,
-    voxel_size_mm: tuple[float, float, float],
-    b0_directions: np.ndarray,
-    weights: np.ndarray | None = None,
     options: ChisepCosmosOptions = ChisepCosmosOptions(),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     device: str = "cpu",
 ) -> tuple[Separation, float]:
     """Non-negative least squares over all orientations: no regularisation, as none is needed.
@@ -68,13 +64,9 @@ def chisep_cosmos(
 
     Parameters
     ----------
-    fields_ppm : (n, n0, n1, n2) tissue fields in ppm, n >= 3, registered to one grid.
-    mask : (n0, n1, n2) where all are valid.
+    orientations : three or more; their mask is where all are valid.
     r2primes : (n, n0, n1, n2) in 1/s.
     constants : D_para and D_dia at the scan's field strength.
-    voxel_size_mm : edge lengths in mm.
-    b0_directions : (n, 3) direction of B0 of each orientation in the voxel axes of that grid.
-    weights : (n, n0, n1, n2) >= 0, 0 where a field is not valid; or None.
     options : parameters.
     progress : called as progress(iteration, max_iterations).
     device : "cpu", or a torch device.
@@ -90,29 +82,44 @@ def chisep_cosmos(
     References
     ----------
     Kim 2025; Liu 2009.
+
+    Examples
+    --------
+    Iron of 0.1 ppm, seen in three fields and in R2' at 114 1/s/ppm:
+
+    >>> iron = np.zeros((16, 16, 16), np.float32)
+    >>> iron[6:10, 6:10, 6:10] = 0.1
+    >>> directions = np.array([(0, 0, 1), (0, 0.5, 0.9), (0.6, 0, 0.8)])
+    >>> dipoles = [dipole_kernel(iron.shape, (1, 1, 1), tuple(b)) for b in directions]
+    >>> fields = np.stack([irfftn(rfftn(iron) * dipole, iron.shape) for dipole in dipoles])
+    >>> given = Orientations(fields, np.ones(iron.shape), (1, 1, 1), directions)
+    >>> options = ChisepCosmosOptions(padding=0)
+    >>> found, _ = chisep_cosmos(given, r2primes=[114 * iron] * 3, constants=Constants(114.0, 114.0), options=options)
+    >>> round(float(found.chi_para[7, 7, 7]), 2), round(float(found.chi_dia[7, 7, 7]), 2)
+    (0.1, 0.0)
     """
     check_options(options)
     begin = time.perf_counter()
-    directions = unit_directions(b0_directions, LEAST, "Chi-separation COSMOS")
-    condition = cosmos_condition(directions)
-    check_condition(condition, options.max_condition, directions, "Chi-separation COSMOS")
-    fields, inside, weights = checked_fields(fields_ppm, mask, weights, len(directions))
-    inside, rate = checked_maps(inside, r2prime=np.mean(r2primes, axis=0))
+    given, condition = checked(
+        orientations, "Chi-separation COSMOS", least=LEAST, condition_of=cosmos_condition,
+        largest=options.max_condition,
+    )  # fmt: skip
+    inside, rate = checked_maps(given.mask, r2prime=np.mean(r2primes, axis=0))
+    given = replace(given, mask=inside)
     frame = frame_around(inside, padding=options.padding)
     shape = frame.padded_shape
     dipoles = [
-        to_device(dipole_kernel(shape, voxel_size_mm, tuple(b), kind=options.kernel), device) for b in directions
+        to_device(dipole_kernel(shape, given.voxel_size_mm, tuple(b), kind=options.kernel), device)
+        for b in given.b0_directions
     ]
-    data = [to_device(frame.crop(field), device) for field in fields]
-    squares = [to_device(frame.crop(w * w), device) for w in weights] if weights is not None else [
+    data = [to_device(frame.crop(field), device) for field in given.fields_ppm]
+    squares = [to_device(frame.crop(w * w), device) for w in given.weights] if given.weights is not None else [
         to_device(frame.crop(inside.astype(np.float32)), device) for _ in data
     ]  # fmt: skip
-    start = cosmos(
-        fields, inside, voxel_size_mm=voxel_size_mm, b0_directions=directions, weights=weights, device=device
-    ).chi_ppm
-    offset, _, _ = offset_by_signs(start, rate, inside, constants=constants, voxel_size_mm=voxel_size_mm)
+    start = cosmos(given, device=device).chi_ppm
+    offset, _, _ = offset_by_signs(start, rate, inside, constants=constants, voxel_size_mm=given.voxel_size_mm)
     start = (start + np.float32(offset)) * inside
-    given = _Given(
+    split = _Split(
         dipoles=dipoles,
         fields=data,
         squares=squares,
@@ -122,17 +129,14 @@ def chisep_cosmos(
         shares=(constants.para / constants.mean, constants.dia / constants.mean),
     )
     sources = [to_device(frame.crop(source), device) for source in both_sources(start, rate, constants)]
-    images, history = _iterate(given, sources, options, progress)
+    images, history = _iterate(split, sources, options, progress)
     maps = [np.maximum(frame.restore(to_numpy(image)), 0) * inside for image in images]
-    convergence = Convergence(
-        len(history), history[-1] < options.tolerance, tuple(history), "change of both maps in percent",
-        time.perf_counter() - begin,
-    )  # fmt: skip
+    convergence = ended(begin, history, history[-1] < options.tolerance, monitored="change of both maps in percent")
     return Separation(*maps, inside, convergence), condition
 
 
 @dataclass(frozen=True)
-class _Given:
+class _Split:
     """What the iteration works on, padded, where the solver runs; lists hold one image an orientation."""
 
     dipoles: list[Any]
@@ -144,7 +148,7 @@ class _Given:
     shares: tuple[float, float]
 
 
-def _iterate(given: _Given, images: list[Any], options: ChisepCosmosOptions, progress: Any) -> tuple[list[Any], list]:
+def _iterate(given: _Split, images: list[Any], options: ChisepCosmosOptions, progress: Any) -> tuple[list[Any], list]:
     """Alternating directions from a start; p and n, and their change in percent after each iteration."""
     (a, b), shape, n = given.shares, tuple(given.total.shape), len(given.dipoles)
     weight, mu = options.r2prime_weight**2, MU_DATA / n

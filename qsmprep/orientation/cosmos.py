@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.convergence import ended
 from qsmprep.numerics.dipole import KINDS, dipole_kernel
 from qsmprep.numerics.fourier import irfftn, rfftn, to_device, to_numpy
 from qsmprep.numerics.krylov import conjugate_gradient
+from qsmprep.numerics.progress import Progress
 from qsmprep.numerics.volume import frame_around
 from qsmprep.options import check_options, option
 from qsmprep.orientation import OrientationMap
-from qsmprep.orientation.directions import check_condition, cosmos_condition, unit_directions
-from qsmprep.orientation.inputs import checked_fields
+from qsmprep.orientation.directions import cosmos_condition
+from qsmprep.orientation.inputs import Orientations, checked
 
 LEAST = 3
 SMALLEST = 1e-6  # of sum w D^2: frequencies below carry no information in any orientation
@@ -38,14 +38,10 @@ class CosmosOptions:
 
 
 def cosmos(
-    fields_ppm: np.ndarray,
-    mask: np.ndarray,
+    orientations: Orientations,
     *,
-    voxel_size_mm: tuple[float, float, float],
-    b0_directions: np.ndarray,
-    weights: np.ndarray | None = None,
     options: CosmosOptions = CosmosOptions(),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     device: str = "cpu",
 ) -> OrientationMap:
     """Susceptibility by multiple orientation sampling (COSMOS).
@@ -56,11 +52,7 @@ def cosmos(
 
     Parameters
     ----------
-    fields_ppm : (n, n0, n1, n2) tissue fields in ppm, n >= 3, registered to one grid.
-    mask : (n0, n1, n2) where susceptibility is wanted.
-    voxel_size_mm : edge lengths in mm.
-    b0_directions : (n, 3) direction of B0 of each orientation in the voxel axes of that grid.
-    weights : (n, n0, n1, n2) >= 0, 0 where a field is not valid; or None.
+    orientations : three or more.
     options : see CosmosOptions. Early stopping is what keeps the noise of badly measured frequencies out.
     progress : called as progress(iteration, max_iterations).
     device : "cpu", or a torch device.
@@ -76,35 +68,49 @@ def cosmos(
     References
     ----------
     Liu 2009.
+
+    Examples
+    --------
+    Three orientations of a cube of 0.1 ppm:
+
+    >>> chi = np.zeros((16, 16, 16), np.float32)
+    >>> chi[6:10, 6:10, 6:10] = 0.1
+    >>> directions = np.array([(0, 0, 1), (0, 0.5, 0.9), (0.6, 0, 0.8)])
+    >>> dipoles = [dipole_kernel(chi.shape, (1, 1, 1), tuple(b)) for b in directions]
+    >>> fields = np.stack([irfftn(rfftn(chi) * dipole, chi.shape) for dipole in dipoles])
+    >>> given = Orientations(fields, np.ones(chi.shape), (1, 1, 1), directions)
+    >>> found = cosmos(given, options=CosmosOptions(padding=0))
+    >>> round(float(np.ptp(found.chi_ppm)), 3), round(found.condition, 1)
+    (0.1, 3.8)
     """
     check_options(options)
     begin = time.perf_counter()
-    directions = unit_directions(b0_directions, LEAST, "COSMOS")
-    condition = cosmos_condition(directions)
-    check_condition(condition, options.max_condition, directions, "COSMOS")
-    fields, inside, weights = checked_fields(fields_ppm, mask, weights, len(directions))
-    support = inside if weights is None else inside | weights.any(axis=0)
+    given, condition = checked(
+        orientations, "COSMOS", least=LEAST, condition_of=cosmos_condition, largest=options.max_condition
+    )
+    support = given.support
     frame = frame_around(support, padding=options.padding)
     dipoles = [
-        to_device(dipole_kernel(frame.padded_shape, voxel_size_mm, tuple(b), kind=options.kernel), device)
-        for b in directions
+        to_device(dipole_kernel(frame.padded_shape, given.voxel_size_mm, tuple(b), kind=options.kernel), device)
+        for b in given.b0_directions
     ]
-    data = [to_device(frame.crop(field), device) for field in fields]
-    if weights is None:
+    data = [to_device(frame.crop(field), device) for field in given.fields_ppm]
+    if given.weights is None:
         chi = _closed_form(data, dipoles, frame.padded_shape)
-        convergence = (1, True, (), "closed form")
+        convergence = ended(begin, (), True, monitored="closed form", unlisted=1)
         if progress is not None:
             progress(1, 1)
     else:
-        squares = [to_device(frame.crop(w * w), device) for w in weights]
+        squares = [to_device(frame.crop(w * w), device) for w in given.weights]
         region = to_device(frame.crop(support.astype(np.float32)), device)
         solution = _weighted(data, squares, region, dipoles, options, progress)
         chi = solution.x
-        monitored = "relative residual of the normal equations"
-        convergence = (solution.iterations, solution.converged, solution.history, monitored)
+        convergence = ended(
+            begin, solution.history, solution.converged, monitored="relative residual of the normal equations"
+        )
     chi = frame.restore(to_numpy(chi))
-    chi[~inside] = 0
-    return OrientationMap(chi, inside, condition, Convergence(*convergence, time.perf_counter() - begin))
+    chi[~given.mask] = 0
+    return OrientationMap(chi, given.mask, condition, convergence)
 
 
 def _closed_form(data: list[Any], dipoles: list[Any], shape: tuple[int, ...]) -> Any:

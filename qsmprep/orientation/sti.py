@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.convergence import ended
 from qsmprep.numerics.fourier import frequencies, indices, irfftn, rfftn, to_device, to_numpy
 from qsmprep.numerics.krylov import lsmr
+from qsmprep.numerics.progress import Progress
 from qsmprep.numerics.volume import frame_around
 from qsmprep.options import check_options, option
 from qsmprep.orientation import TensorMaps
-from qsmprep.orientation.directions import PAIRS, check_condition, quadratic_forms, tensor_condition, unit_directions
-from qsmprep.orientation.inputs import checked_fields
+from qsmprep.orientation.directions import PAIRS, quadratic_forms, tensor_condition
+from qsmprep.orientation.inputs import Orientations, checked
 from qsmprep.orientation.rotation import axes_about
 
 LEAST = 6
@@ -37,15 +38,11 @@ class StiOptions:
 
 
 def sti(
-    fields_ppm: np.ndarray,
-    mask: np.ndarray,
+    orientations: Orientations,
     *,
-    voxel_size_mm: tuple[float, float, float],
-    b0_directions: np.ndarray,
     laboratory_axes: np.ndarray | None = None,
-    weights: np.ndarray | None = None,
     options: StiOptions = StiOptions(),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     device: str = "cpu",
 ) -> TensorMaps:
     """Susceptibility tensor by least squares: F f_i = b_i' (1/3 - k k'/|k|^2) F(chi) b_i.
@@ -59,13 +56,9 @@ def sti(
 
     Parameters
     ----------
-    fields_ppm : (n, n0, n1, n2) tissue fields in ppm, n >= 6, registered to one grid.
-    mask : (n0, n1, n2) where the tensor is wanted.
-    voxel_size_mm : edge lengths in mm.
-    b0_directions : (n, 3) direction of B0 of each orientation in the voxel axes of that grid.
+    orientations : six or more.
     laboratory_axes : (3, 3) rows: the laboratory's x, y, z as unit vectors in voxel axes; z is B0. None: z is the first
         direction of B0, x and y what the smallest rotation makes of the first two voxel axes.
-    weights : (n, n0, n1, n2) >= 0, 0 where a field is not valid; or None.
     options : see StiOptions.
     progress : called as progress(iteration, max_iterations).
     device : "cpu", or a torch device.
@@ -81,31 +74,46 @@ def sti(
     References
     ----------
     Liu 2010; Feng 2021 (laboratory frame).
+
+    Examples
+    --------
+    An isotropic cube of 0.1 ppm has no anisotropy:
+
+    >>> from qsmprep.numerics.dipole import dipole_kernel
+    >>> chi = np.zeros((15, 15, 15), np.float32)
+    >>> chi[6:10, 6:10, 6:10] = 0.1
+    >>> directions = [(0, 0, 1), (0, 0.7, 0.7), (0.7, 0, 0.7), (0.7, 0.7, 0), (0, 1, 0), (-0.6, 0.6, 0.6)]
+    >>> dipoles = [dipole_kernel(chi.shape, (1, 1, 1), b) for b in directions]
+    >>> fields = np.stack([irfftn(rfftn(chi) * dipole, chi.shape) for dipole in dipoles])
+    >>> found = sti(Orientations(fields, np.ones(chi.shape), (1, 1, 1), directions), options=StiOptions(padding=0))
+    >>> round(float(np.ptp(found.mean_ppm)), 3), round(float(found.anisotropy_ppm.max()), 3)
+    (0.1, 0.0)
     """
     check_options(options)
     begin = time.perf_counter()
-    directions = unit_directions(b0_directions, LEAST, "Susceptibility tensor imaging")
-    condition = tensor_condition(directions)
-    check_condition(condition, options.max_condition, directions, "susceptibility tensor imaging")
-    fields, inside, weights = checked_fields(fields_ppm, mask, weights, len(directions))
+    what = "susceptibility tensor imaging"
+    given, condition = checked(
+        orientations, what, least=LEAST, condition_of=tensor_condition, largest=options.max_condition
+    )
+    directions, inside, support = given.b0_directions, given.mask, given.support
     axes = axes_about(directions[0]) if laboratory_axes is None else np.asarray(laboratory_axes, float)
-    support = inside if weights is None else inside | weights.any(axis=0)
     frame = frame_around(support, padding=options.padding)
     shape = frame.padded_shape
-    k = [to_device(part, device) for part in unit_frequencies(shape, voxel_size_mm)]
-    data = [to_device(frame.crop(field), device) for field in fields]
-    if weights is None:
+    k = [to_device(part, device) for part in unit_frequencies(shape, given.voxel_size_mm)]
+    data = [to_device(frame.crop(field), device) for field in given.fields_ppm]
+    if given.weights is None:
         components = _closed_form(data, directions, k, shape)
-        ended = (1, True, (), "closed form")
+        convergence = ended(begin, (), True, monitored="closed form", unlisted=1)
         if progress is not None:
             progress(1, 1)
     else:
-        scaled = [to_device(frame.crop(w), device) for w in weights]
+        scaled = [to_device(frame.crop(w), device) for w in given.weights]
         region = to_device(frame.crop(support.astype(np.float32)), device)
         solution = _weighted(data, scaled, region, directions, k, options, progress)
         components = _true_components(solution.x)
-        monitored = "relative gradient of the least squares"
-        ended = (solution.iterations, solution.converged, solution.history, monitored)
+        convergence = ended(
+            begin, solution.history, solution.converged, monitored="relative gradient of the least squares"
+        )
     tensor = np.stack([frame.restore(to_numpy(part)) * inside for part in components])
     chi33, chi13, chi23 = (rotated_component(tensor, axes[m], axes[n]) for m, n in ((2, 2), (0, 2), (1, 2)))
     crops = [to_device(frame.crop(chi), device) for chi in (chi13, chi23)]
@@ -120,7 +128,7 @@ def sti(
         offdiagonal_ppm=offdiagonal,
         mask=inside,
         condition=condition,
-        convergence=Convergence(*ended, time.perf_counter() - begin),
+        convergence=convergence,
     )
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from qsmprep.numerics.jit import jit, prange
+from qsmprep.numerics.units import TWO_PI
 
-PERIOD = 2 * np.pi
 TOLERANCE = 0.1  # rad; noise and rounding move the extremes of wrapped phase by less than this
 LARGEST_UNWRAPPED = 1000.0  # rad; a head stays far below, and a field in Hz or raw integers soon exceed it
 COVERED = 0.97  # share of an integer period that must be in use before the period is believed without other evidence
@@ -57,7 +57,7 @@ class _Survey:
     def is_radians(self) -> bool:
         """Whether some echo spans one period of 2 pi around zero or from zero on."""
         near_zero = self.low > -LARGEST_UNWRAPPED and self.high < LARGEST_UNWRAPPED
-        periods = [abs(high - low - PERIOD) <= TOLERANCE for low, high in zip(self.lows, self.highs, strict=True)]
+        periods = [abs(high - low - TWO_PI) <= TOLERANCE for low, high in zip(self.lows, self.highs, strict=True)]
         return near_zero and not self.whole and any(periods)
 
     def words(self) -> str:
@@ -159,7 +159,7 @@ def _choose_rule(values, raw, survey, raw_survey, units, manufacturer, slope) ->
 def _radians(survey, raw_survey, declared) -> _Rule | None:
     """Numbers of which at least one echo spans 2 pi: as scaled, or as stored if only those do."""
     if survey.is_radians():
-        if survey.span <= PERIOD + TOLERANCE:
+        if survey.span <= TWO_PI + TOLERANCE:
             return _Rule(1, 0, "radians already: one period of 2 pi, kept")
         wide = f"Some phase lies outside one period ({survey.low:.4g} to {survey.high:.4g} rad) and was wrapped."
         return _Rule(1, 0, "radians already: an echo spans 2 pi, the rest was wrapped", (wide,))
@@ -174,9 +174,9 @@ def _radians(survey, raw_survey, declared) -> _Rule | None:
 
 def _declared_radians(survey, declared) -> _Rule | None:
     """What `Units: rad` promises, where the range allows it: never stretched, only wrapped."""
-    almost = 0.9 * PERIOD <= survey.span <= PERIOD + TOLERANCE and max(-survey.low, survey.high) <= np.pi + TOLERANCE
+    almost = 0.9 * TWO_PI <= survey.span <= TWO_PI + TOLERANCE and max(-survey.low, survey.high) <= np.pi + TOLERANCE
     if declared and survey.span <= LARGEST_UNWRAPPED and max(-survey.low, survey.high) <= LARGEST_UNWRAPPED:
-        if survey.span > PERIOD + TOLERANCE:
+        if survey.span > TWO_PI + TOLERANCE:
             return _Rule(1, 0, "radians as declared: unwrapped phase, wrapped again")
         note = f"Phase spans only {survey.span:.3g} rad: it never wraps, so that its scaling rests on Units alone."
         return _Rule(1, 0, "radians as declared: less than one period, kept", () if almost else (note,))
@@ -192,7 +192,7 @@ def _header_slope(survey, raw_survey, slope) -> _Rule | None:
         return None
     period = 4095.5 * abs(slope)
     for unit, factor in (("radians", 1.0), ("milliradians", 1e-3)):
-        if abs(period * factor - PERIOD) <= 0.02 and abs(survey.low + survey.high) * factor / 2 < PERIOD:
+        if abs(period * factor - TWO_PI) <= 0.02 and abs(survey.low + survey.high) * factor / 2 < TWO_PI:
             return _Rule(factor, 0, f"{unit} by the header: its slope maps 12-bit integers to one period")
     return None
 
@@ -200,7 +200,7 @@ def _header_slope(survey, raw_survey, slope) -> _Rule | None:
 def _known_period(survey, manufacturer, from_raw=False) -> _Rule | None:
     """Integers that fill a period known from the vendors, or a power of two."""
     low, high, span = survey.low, survey.high, survey.span
-    if max(-low, high) <= 3200 and abs(span - 1000 * PERIOD) <= 1000 * TOLERANCE:
+    if max(-low, high) <= 3200 and abs(span - 1000 * TWO_PI) <= 1000 * TOLERANCE:
         return _Rule(1e-3, 0, "milliradians: phase = value / 1000", from_raw=from_raw)
     if not survey.whole:
         return None
@@ -221,14 +221,14 @@ def _known_period(survey, manufacturer, from_raw=False) -> _Rule | None:
 def _integers(period, from_raw, centred=False, warnings=()) -> _Rule:
     if centred:
         words = f"integers centred on 0: phase = pi value / {period // 2}"
-        return _Rule(PERIOD / period, 0, words, warnings, from_raw)
+        return _Rule(TWO_PI / period, 0, words, warnings, from_raw)
     words = f"integers from 0: phase = 2 pi value / {period} - pi"
-    return _Rule(PERIOD / period, -np.pi, words, warnings, from_raw)
+    return _Rule(TWO_PI / period, -np.pi, words, warnings, from_raw)
 
 
 def _philips(from_raw, warnings=()) -> _Rule:
     words = "Philips integers from 0: phase = 2 pi value / 4094 - pi"
-    return _Rule(PERIOD / 4094, -np.pi, words, warnings, from_raw)
+    return _Rule(TWO_PI / 4094, -np.pi, words, warnings, from_raw)
 
 
 def _partial_vendor_range(survey, raw_survey, manufacturer, slope) -> _Rule | None:
@@ -264,7 +264,7 @@ def _seen_to_wrap(images, survey, from_raw=False) -> _Rule | None:
     # n whole numbers stand for a period of n steps, a continuous range for its own length.
     period = survey.span + (1 if survey.whole else 0)
     words = f"unknown unit: {survey.low:.6g} to {survey.high:.6g} taken as one period"
-    return _Rule(PERIOD / period, -np.pi - PERIOD / period * survey.low, words, (note,), from_raw)
+    return _Rule(TWO_PI / period, -np.pi - TWO_PI / period * survey.low, words, (note,), from_raw)
 
 
 def wraps_at_ends(images: np.ndarray | Sequence[np.ndarray], low: float, high: float) -> bool:
@@ -390,5 +390,5 @@ def _scale_and_wrap(x, factor, offset, out):
         if not np.isfinite(v):
             v = 0.0
         elif abs(v) > 3.1415928:  # float32 pi lies above pi: leave what is wrapped as it is
-            v -= 2 * np.pi * np.rint(v / (2 * np.pi))
+            v -= TWO_PI * np.rint(v / TWO_PI)
         out[i] = v

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from qsmprep.numerics.jit import jit, prange
+from qsmprep.numerics.units import TWO_PI
 from qsmprep.numerics.volume import bounding_box
 
-_TWO_PI = np.float32(2 * np.pi)
-_FULL_BLOCKS = 200  # enough to tell nine coefficients
+FULL_BLOCKS = 200  # enough to tell nine coefficients
 
 
 def smooth_phase(
@@ -78,7 +78,7 @@ def _fit_trend(blocks, factors):
     x, y, z = np.meshgrid(*centres, indexing="ij")
     terms = (x, y, z, x * x, y * y, z * z, x * y, x * z, y * z)
     full = blocks[2] == blocks[2].max()  # a block that the mask cuts has its centre elsewhere
-    phasors *= full if np.count_nonzero(full) >= _FULL_BLOCKS else 1
+    phasors *= full if np.count_nonzero(full) >= FULL_BLOCKS else 1
     normal, right = np.zeros((9, 9)), np.zeros(9)
     for axis in range(3):
         low = tuple(slice(0, -1) if a == axis else slice(None) for a in range(3))
@@ -171,4 +171,4 @@ def _angles(parts, lower, upper, fraction, coefficients, centre, angle):
                     continue
                 trend = _polynomial(coefficients, i - centre[0], j - centre[1], k - centre[2])
                 whole = np.arctan2(imaginary, real) + trend
-                angle[i, j, k] = whole - _TWO_PI * np.rint(whole / _TWO_PI)
+                angle[i, j, k] = whole - np.float32(TWO_PI) * np.rint(whole / np.float32(TWO_PI))

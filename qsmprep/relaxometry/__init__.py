@@ -9,6 +9,9 @@ import numpy as np
 
 from qsmprep.numerics.jit import jit, prange
 from qsmprep.numerics.units import check_echo_times
+from qsmprep.rooms import make_room
+
+make_room(__name__, dictionary_match="dictionary")
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ def flat_magnitude(magnitude: np.ndarray, mask: np.ndarray | None, times: np.nda
 def fitted(
     magnitude: np.ndarray,
     mask: np.ndarray | None,
-    times: np.ndarray,
+    echo_times_s: Sequence[float],
     fit: Callable[..., None],
     *arguments: float,
 ) -> Relaxation:
@@ -92,10 +95,17 @@ def fitted(
 
     Parameters
     ----------
-    magnitude, mask, times : as the methods take them.
+    magnitude, mask, echo_times_s : as the methods take them.
     fit : fit(echoes, inside, times, lowest, highest, *arguments, r2star, t2star, s0, valid), the last four to fill.
     arguments : what else the loop takes.
+
+    Raises
+    ------
+    ValueError : for one echo, echo times in milliseconds, shapes that differ or an empty mask.
     """
+    times = check_echo_times(echo_times_s)
+    if len(times) < 2:
+        raise ValueError("A relaxation rate needs at least two echoes; there is one.")
     echoes, inside = flat_magnitude(magnitude, mask, times)
     r2star, t2star, s0, misfit = np.zeros((4, inside.size), np.float32)
     valid = np.zeros(inside.size, bool)

@@ -48,6 +48,13 @@ def arlo(
     References
     ----------
     Pei et al. 2015, doi:10.1002/mrm.25137.
+
+    Examples
+    --------
+    >>> times = np.array([0.005, 0.010, 0.015, 0.020])
+    >>> magnitude = 100 * np.exp(-40 * times)[:, None, None, None] * np.ones((2, 2, 2))
+    >>> round(float(arlo(magnitude, echo_times_s=times).r2star[0, 0, 0]), 1)
+    40.0
     """
     times = check_echo_times(echo_times_s)
     if not arlo_applies(times):
@@ -55,7 +62,7 @@ def arlo(
             f"ARLO needs three or more equally spaced echoes; these are at {(times * 1e3).round(3).tolist()} ms. Use "
             "the log-linear fit."
         )
-    return fitted(magnitude, mask, times, _arlo)
+    return fitted(magnitude, mask, echo_times_s, _arlo)
 
 
 @jit(parallel=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from qsmprep.numerics.jit import jit, prange
+from qsmprep.numerics.progress import Progress, part
 from qsmprep.numerics.units import check_echo_times
 from qsmprep.options import check_options, option
 from qsmprep.relaxometry import SpinEchoRelaxation, flat_magnitude
@@ -88,7 +89,7 @@ def dictionary_match(
     voxel_size_mm: tuple[float, float, float],
     acquired_in_2d: bool = False,
     options: DictionaryOptions = DictionaryOptions(),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> SpinEchoRelaxation:
     """R2 and B1 of a multi-echo spin echo scan, stimulated echoes included.
 
@@ -118,6 +119,17 @@ def dictionary_match(
     References
     ----------
     McPhee and Wilman 2015; Lebel and Wilman 2010.
+
+    Examples
+    --------
+    Six echoes of a T2 of 80 ms whose pulses turn by 0.8 times what they should:
+
+    >>> times = 0.015 * np.arange(1, 7)
+    >>> train = echo_train([0.080], [1.0], [0.8], echo_spacing_s=0.015, n_echoes=6)[0]
+    >>> magnitude = train[:, None, None, None] * np.ones((3, 3, 3))
+    >>> found = dictionary_match(magnitude, echo_times_s=times, voxel_size_mm=(1, 1, 1))
+    >>> round(float(found.r2[1, 1, 1]), 1), round(float(found.b1[1, 1, 1]), 2)
+    (12.5, 0.8)
     """
     check_options(options)
     times = check_echo_times(echo_times_s)
@@ -136,11 +148,11 @@ def dictionary_match(
     shape = magnitude.shape[1:]
     passes = 2 if fit_b1 and options.b1_smoothing > 0 else 1
     free = np.full(inside.size, -1, np.int16)
-    matched = match(echoes, inside, free, dictionary, _part(progress, 0, passes))
+    matched = match(echoes, inside, free, dictionary, part(progress, 0, passes))
     if passes == 2:
         b1 = smoothed_b1(dictionary.b1[matched[1]], echoes, inside, shape, voxel_size_mm, options.b1_smoothing)
         held = np.rint((b1 - dictionary.b1[0]) / B1_STEP).clip(0, dictionary.b1.size - 1).astype(np.int16)
-        matched = match(echoes, inside, held, dictionary, _part(progress, 1, passes))
+        matched = match(echoes, inside, held, dictionary, part(progress, 1, passes))
     r2, index, misfit, valid = matched
     b1 = (dictionary.b1[index] * inside).astype(np.float32).reshape(shape) if fit_b1 else None
     return SpinEchoRelaxation(r2.reshape(shape), b1, valid.reshape(shape), misfit.reshape(shape))
@@ -172,7 +184,7 @@ def match(
     inside: np.ndarray,
     held_b1: np.ndarray,
     dictionary: Dictionary,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Best train of every voxel.
 
@@ -192,13 +204,13 @@ def match(
     r2, misfit = np.zeros((2, n), np.float32)
     index, valid = np.zeros(n, np.int16), np.zeros(n, bool)
     for start in range(0, n, CHUNK):
-        part = slice(start, min(start + CHUNK, n))
+        chunk = slice(start, min(start + CHUNK, n))
         _match(
-            np.ascontiguousarray(echoes[:, part].T), inside[part], held_b1[part], dictionary.atoms, dictionary.log_t2,
-            T2_STRIDE, B1_STRIDE, r2[part], index[part], misfit[part], valid[part],
+            np.ascontiguousarray(echoes[:, chunk].T), inside[chunk], held_b1[chunk], dictionary.atoms,
+            dictionary.log_t2, T2_STRIDE, B1_STRIDE, r2[chunk], index[chunk], misfit[chunk], valid[chunk],
         )  # fmt: skip
         if progress is not None:
-            progress(part.stop, n)
+            progress(chunk.stop, n)
     return r2, index, misfit, valid
 
 
@@ -220,11 +232,6 @@ def smoothed_b1(
     bottom = gaussian_filter(energy.reshape(shape), sigma, truncate=3)
     known = bottom > 0
     return np.where(known, top / np.where(known, bottom, 1), b1.reshape(shape)).ravel()
-
-
-def _part(progress: Callable[[int, int], None] | None, number: int, of: int) -> Callable[[int, int], None] | None:
-    """The progress callback of one of several passes over the voxels."""
-    return None if progress is None else lambda done, total: progress(number * total + done, of * total)
 
 
 @jit(fastmath=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qsmprep.numerics.jit import jit, prange
+from qsmprep.numerics.units import TWO_PI
 
 LOBES = 2  # zero crossings of the windowed sinc pulse on either side
 POSITIONS = 15  # across half a slice, the profile being symmetric
@@ -52,7 +53,7 @@ def _pulse_spectrum(position: np.ndarray) -> np.ndarray:
     """Flip angle over its value at the centre, at positions in slice thicknesses."""
     time = np.linspace(-1, 1, 401)
     pulse = np.sinc(LOBES * time) * (0.54 + 0.46 * np.cos(np.pi * time))
-    spectrum = np.cos(2 * np.pi * np.outer(position * LOBES, time)) @ pulse
+    spectrum = np.cos(TWO_PI * np.outer(position * LOBES, time)) @ pulse
     return spectrum / pulse.sum()
 
 

@@ -43,6 +43,13 @@ def monoexponential(
     Raises
     ------
     ValueError : for one echo, echo times in milliseconds, shapes that differ or an empty mask.
+
+    Examples
+    --------
+    >>> times = np.array([0.015, 0.030, 0.045, 0.060])
+    >>> magnitude = 100 * np.exp(-12 * times)[:, None, None, None] * np.ones((2, 2, 2))
+    >>> round(float(monoexponential(magnitude, echo_times_s=times).r2[0, 0, 0]), 1)
+    12.0
     """
     times = check_echo_times(echo_times_s)
     first = 1 if len(times) > 2 else 0

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from qsmprep.numerics.jit import jit, prange
-from qsmprep.numerics.units import check_echo_times
 from qsmprep.options import check_options, option
 from qsmprep.relaxometry import Relaxation, fitted
 
@@ -54,13 +53,17 @@ def nlls(
     References
     ----------
     Gudbjartsson 1995 (noise of magnitude images).
+
+    Examples
+    --------
+    >>> times = np.array([0.005, 0.010, 0.015, 0.020])
+    >>> magnitude = 100 * np.exp(-40 * times)[:, None, None, None] * np.ones((2, 2, 2))
+    >>> round(float(nlls(magnitude, echo_times_s=times).r2star[0, 0, 0]), 1)
+    40.0
     """
     check_options(options)
-    times = check_echo_times(echo_times_s)
-    if len(times) < 2:
-        raise ValueError("A relaxation rate needs at least two echoes; there is one.")
     floor = noise_deviation(magnitude[-1], mask) if options.rician_floor and magnitude.ndim == 4 else 0.0
-    return fitted(magnitude, mask, times, _nlls, floor, options.max_iterations, options.tolerance)
+    return fitted(magnitude, mask, echo_times_s, _nlls, floor, options.max_iterations, options.tolerance)
 
 
 def noise_deviation(image: np.ndarray, mask: np.ndarray | None = None) -> float:

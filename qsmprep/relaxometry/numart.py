@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from qsmprep.numerics.jit import jit, prange
-from qsmprep.numerics.units import check_echo_times
 from qsmprep.relaxometry import Relaxation, fitted
 
 
@@ -46,11 +45,15 @@ def numart(
     References
     ----------
     Hagberg 2002.
+
+    Examples
+    --------
+    >>> times = np.array([0.005, 0.010, 0.015, 0.020])
+    >>> magnitude = 100 * np.exp(-40 * times)[:, None, None, None] * np.ones((2, 2, 2))
+    >>> round(float(numart(magnitude, echo_times_s=times).r2star[0, 0, 0]), 1)
+    39.9
     """
-    times = check_echo_times(echo_times_s)
-    if len(times) < 2:
-        raise ValueError("A relaxation rate needs at least two echoes; there is one.")
-    return fitted(magnitude, mask, times, _numart)
+    return fitted(magnitude, mask, echo_times_s, _numart)
 
 
 @jit(parallel=True)

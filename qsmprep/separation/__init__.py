@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from qsmprep.numerics.convergence import Convergence
+from qsmprep.rooms import make_room
+
+make_room(__name__, chisepnet_r2p="chisepnet", chisepnet_r2s="chisepnet")
 
 
 @dataclass(frozen=True)

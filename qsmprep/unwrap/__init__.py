@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qsmprep.rooms import make_room
+
+make_room(__name__)
+
 
 @dataclass(frozen=True)
 class Unwrapping:

@@ -13,9 +13,8 @@ from __future__ import annotations
 import numpy as np
 
 from qsmprep.numerics.jit import jit
+from qsmprep.numerics.units import TWO_PI
 from qsmprep.unwrap.growing import LAST_LABEL, OUTSIDE, correct_seed, steps_of
-
-_TWO_PI = 2 * np.pi
 
 
 def unwrap_by_forest(
@@ -93,7 +92,7 @@ def _join(phase, edges, steps, members, tree):
         if root == other_root:
             continue
         difference = np.float64(phase[other]) - phase[one]
-        shift = np.int32(turns - other_turns - np.int32(np.rint(difference / _TWO_PI)))
+        shift = np.int32(turns - other_turns - np.int32(np.rint(difference / TWO_PI)))
         if tree[root, 0] > tree[other_root, 0]:  # the smaller tree joins the larger
             root, other_root, shift = other_root, root, -shift
         tree[root, 0] += tree[other_root, 0]
@@ -156,7 +155,7 @@ def _settle(phase, inside, tree, labels):
             turns += tree[root, 1]
             labels[voxel] = labels[root]
             if turns != 0:
-                phase[voxel] += _TWO_PI * turns
+                phase[voxel] += TWO_PI * turns
 
 
 @jit()

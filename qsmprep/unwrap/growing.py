@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from qsmprep.numerics.jit import jit
+from qsmprep.numerics.units import TWO_PI
 
 OUTSIDE = np.uint8(255)
 LAST_LABEL = 254
@@ -21,7 +22,6 @@ _BINS = 256
 _BLOCK = 32
 _FREE, _UNUSED = _BINS, _BINS + 1
 _WORST_SEED = 3 * 255
-_TWO_PI = 2 * np.pi
 
 
 def grow(
@@ -95,7 +95,7 @@ def _grow_from_seeds(phase, second, times, state, steps, max_seeds, wrap_additio
     seed = _best_seed(state)
     while seed >= 0:
         if _push_edges(seed, state, steps, tops, before, edges) < _BINS:
-            phase[seed] += _TWO_PI * correct_seed(phase, second, times, seed)
+            phase[seed] += TWO_PI * correct_seed(phase, second, times, seed)
             regions += 1
             # Parts beyond the last label share it; nothing touches them, so that merging leaves them alone.
             state[seed, 3] = min(regions, LAST_LABEL)
@@ -153,9 +153,9 @@ def _drain(phase, state, steps, tops, before, edges, wrap_addition, threshold, w
         slope = np.float32(0)
         if wrap_addition > 0 and first >= 0 and state[first, axis] > 0 and state[behind, 3] == label:
             slope = min(max(phase[old] - phase[behind], -wrap_addition), wrap_addition)
-        turns = np.rint((np.float64(phase[new]) - phase[old] - slope) / _TWO_PI)
+        turns = np.rint((np.float64(phase[new]) - phase[old] - slope) / TWO_PI)
         if turns != 0:
-            phase[new] -= _TWO_PI * turns
+            phase[new] -= TWO_PI * turns
         state[new, 3] = label
         waiting -= 1
         lowest = min(lowest, _push_edges(new, state, steps, tops, before, edges))
@@ -275,12 +275,12 @@ def _seed_threshold(seed, state):
 def correct_seed(phase, second, times, seed):
     """Turns to add to a seed: those under which two echoes show the same frequency; one echo: wrap to [-pi, pi]."""
     if second.size == 0 or not np.isfinite(second[seed]):
-        return -np.int64(np.rint(phase[seed] / _TWO_PI))
+        return -np.int64(np.rint(phase[seed] / TWO_PI))
     best, chosen = np.inf, 0
     for turns in range(-2, 3):
         for second_turns in range(-1, 2):
-            one = (phase[seed] + _TWO_PI * turns) / times[0]
-            other = (second[seed] + _TWO_PI * second_turns) / times[1]
+            one = (phase[seed] + TWO_PI * turns) / times[0]
+            other = (second[seed] + TWO_PI * second_turns) / times[1]
             # Of equally good periods the smallest wins (every pair is as good when TE2 = 2 TE1).
             distance = abs(one - other) + (abs(turns) + abs(second_turns)) / 100
             if distance < best:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +9,13 @@ import numpy as np
 from qsmprep.numerics.fourier import irfftn, rfftn
 from qsmprep.numerics.jit import jit, prange
 from qsmprep.numerics.operators import laplacian_spectrum
+from qsmprep.numerics.progress import Progress
 from qsmprep.numerics.threads import thread_count
+from qsmprep.numerics.units import TWO_PI
 from qsmprep.options import check_options, option
+from qsmprep.scan import Scan
 from qsmprep.unwrap import Unwrapping
 from qsmprep.unwrap.quality import voxel_quality
-
-_TWO_PI = np.float32(2 * np.pi)
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,11 @@ class LaplacianOptions:
 def laplacian(
     phase: np.ndarray,
     *,
-    voxel_size_mm: tuple[float, float, float],
+    scan: Scan,
     mask: np.ndarray | None = None,
-    echo_times_s: np.ndarray | None = None,
     magnitude: np.ndarray | None = None,
     options: LaplacianOptions = LaplacianOptions(),
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
 ) -> Unwrapping:
     """Unwrap every echo by the Poisson equation of its wrapped phase steps.
 
@@ -52,9 +51,10 @@ def laplacian(
     Parameters
     ----------
     phase : (n_echo, n0, n1, n2) or (n0, n1, n2), rad. Voxels that are not finite become 0.
+    scan : its voxel size; echo times, where known, serve the quality map alone.
     mask : (n0, n1, n2) bool; by default the whole volume.
-    echo_times_s, magnitude : used for the quality map alone.
-    progress : called with the fraction done, 0 to 1.
+    magnitude : shape of `phase`; used for the quality map alone.
+    progress : called as progress(echoes done, echoes).
 
     Returns
     -------
@@ -68,6 +68,15 @@ def laplacian(
     References
     ----------
     Schofield & Zhu 2003, Opt Lett 28:1194.
+
+    Examples
+    --------
+    A smooth phase of several turns comes back, but for a constant:
+
+    >>> truth = (12 * np.linspace(-1, 1, 24) ** 2)[:, None, None] + np.zeros((24, 4, 4))
+    >>> found = laplacian(np.angle(np.exp(1j * truth)), scan=Scan((1, 1, 1)))
+    >>> round(float(np.ptp(found.phase - truth)), 3)
+    0.0
     """
     check_options(options)
     echoes = phase[None] if phase.ndim == 3 else phase
@@ -81,11 +90,11 @@ def laplacian(
         valid = np.ascontiguousarray(mask & np.isfinite(wrapped))
         if not valid.any():
             raise ValueError("The mask is empty: no voxel with finite phase to unwrap.")
-        unwrapped[number] = _unwrap(wrapped, valid, voxel_size_mm, options)
+        unwrapped[number] = _unwrap(wrapped, valid, scan.voxel_size_mm, options)
         isolated += int(np.count_nonzero(mask) - np.count_nonzero(valid))
-        if progress:
-            progress((number + 1) / len(echoes))
-    quality = _quality(echoes, magnitude, echo_times_s, mask)
+        if progress is not None:
+            progress(number + 1, len(echoes))
+    quality = _quality(echoes, magnitude, scan.echo_times_s, mask)
     return Unwrapping(unwrapped.reshape(phase.shape), quality, isolated)
 
 
@@ -99,7 +108,7 @@ def _unwrap(wrapped, valid, voxel_size_mm, options):
     smooth += np.float32(constant)
     if options.congruent:
         with np.errstate(invalid="ignore"):
-            smooth = wrapped + _TWO_PI * np.rint((smooth - wrapped) / _TWO_PI)
+            smooth = wrapped + np.float32(TWO_PI) * np.rint((smooth - wrapped) / np.float32(TWO_PI))
     return np.where(valid, smooth, np.float32(0))
 
 
@@ -131,7 +140,7 @@ def _quality(echoes, magnitude, echo_times_s, mask):
         strength = magnitude if magnitude.ndim == 3 else magnitude[0]
         strength = np.nan_to_num(np.maximum(strength, 0), posinf=0).astype(np.float32)
     second, ratio = None, 1.0
-    if echo_times_s is not None and len(echoes) > 1:
+    if echo_times_s and len(echoes) > 1:
         second, ratio = np.ascontiguousarray(echoes[1], np.float32), echo_times_s[0] / echo_times_s[1]
     return voxel_quality(first, mask=mask, second_phase=second, time_ratio=ratio, magnitude=strength)
 
@@ -159,4 +168,4 @@ def _source(phase, valid, scales, periodic, source):
 
 @jit()
 def _wrap(x):
-    return x - _TWO_PI * np.rint(x / _TWO_PI)
+    return x - np.float32(TWO_PI) * np.rint(x / np.float32(TWO_PI))

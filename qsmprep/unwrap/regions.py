@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from qsmprep.numerics.jit import jit, prange
+from qsmprep.numerics.units import TWO_PI
 from qsmprep.unwrap.growing import LAST_LABEL, OUTSIDE
 
-_TWO_PI = 2 * np.pi
 _MOST_TURNS = 512
 
 
@@ -52,9 +52,9 @@ def merge_regions(phase: np.ndarray, labels: np.ndarray, costs: np.ndarray, regi
             if strength[strongest] == 0:
                 break
             region = candidates[strongest]
-            shifts = turns[np.array(group) + 1] * _TWO_PI
+            shifts = turns[np.array(group) + 1] * TWO_PI
             jump = np.sum(jumps[group, region] + shifts * strengths[group, region]) / strength[strongest]
-            turns[region + 1] = round(jump / _TWO_PI)
+            turns[region + 1] = round(jump / TWO_PI)
             new_label[region + 1] = start + 1
             group.append(region)
             waiting.remove(region)
@@ -96,7 +96,7 @@ def _median_turns(phase, labels):
     for voxel in range(phase.size):
         label = labels[voxel]
         if 0 < label <= LAST_LABEL and np.isfinite(phase[voxel]):
-            turns = np.rint(phase[voxel] / _TWO_PI)
+            turns = np.rint(phase[voxel] / TWO_PI)
             counts[label, np.int64(min(max(turns, -_MOST_TURNS), _MOST_TURNS)) + _MOST_TURNS] += 1
     medians = np.zeros(256, np.int64)
     for label in range(256):
@@ -114,4 +114,4 @@ def _median_turns(phase, labels):
 def _add_turns(phase, labels, turns):
     for voxel in prange(phase.size):
         if turns[labels[voxel]] != 0:
-            phase[voxel] += _TWO_PI * turns[labels[voxel]]
+            phase[voxel] += TWO_PI * turns[labels[voxel]]

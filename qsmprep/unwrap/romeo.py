@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from qsmprep.numerics.jit import jit, prange
-from qsmprep.numerics.units import check_echo_times
+from qsmprep.numerics.progress import Progress
+from qsmprep.numerics.units import TWO_PI
 from qsmprep.numerics.volume import bounding_box
 from qsmprep.options import check_options, option
+from qsmprep.scan import Scan
 from qsmprep.unwrap import Unwrapping, growing, regions
 from qsmprep.unwrap.forest import unwrap_by_forest
 from qsmprep.unwrap.quality import quality_of_edges
 from qsmprep.unwrap.weights import PRESETS, edge_costs
-
-_TWO_PI = 2 * np.pi
 
 
 @dataclass(frozen=True)
@@ -52,11 +51,11 @@ class RomeoOptions:
 def romeo(
     phase: np.ndarray,
     *,
-    echo_times_s: np.ndarray,
+    scan: Scan,
     magnitude: np.ndarray | None = None,
     mask: np.ndarray | None = None,
     options: RomeoOptions = RomeoOptions(),
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
 ) -> Unwrapping:
     """Unwrap phase images by ROMEO.
 
@@ -67,10 +66,10 @@ def romeo(
     Parameters
     ----------
     phase : (n_echo, n0, n1, n2) or (n0, n1, n2) float32, rad. Voxels that are not finite stay isolated and become 0.
-    echo_times_s : (n_echo,) in s, ascending.
+    scan : one echo time an echo.
     magnitude : shape of `phase`; NaN counts as 0.
     mask : (n0, n1, n2) bool; by default the whole volume.
-    progress : called with the fraction done, 0 to 1.
+    progress : called as progress(echoes done, echoes).
 
     Returns
     -------
@@ -84,14 +83,25 @@ def romeo(
     References
     ----------
     Dymerska et al. 2021, Magn Reson Med 85:2294.
+
+    Examples
+    --------
+    Two echoes whose phase spans several turns:
+
+    >>> scan = Scan((1, 1, 1), echo_times_s=(0.005, 0.010))
+    >>> truth = np.linspace(-8, 8, 24)[:, None, None] + np.zeros((2, 24, 4, 4))
+    >>> truth[1] *= 2
+    >>> found = romeo(np.angle(np.exp(1j * truth)).astype(np.float32), scan=scan)
+    >>> round(float(np.abs(found.phase - truth).max()), 3), found.isolated_voxels
+    (0.0, 0)
     """
     check_options(options)
-    times = check_echo_times(echo_times_s)
+    times = scan.known_echo_times_s
     echoes = phase[None] if phase.ndim == 3 else phase
     strengths = magnitude[None] if magnitude is not None and magnitude.ndim == 3 else magnitude
     mask = np.ones(echoes.shape[1:], bool) if mask is None else np.asarray(mask, bool)
     _check_input(echoes, times, strengths, mask, options)
-    report = progress or (lambda fraction: None)
+    report = progress or (lambda done, total: None)
 
     box = bounding_box(mask)
     inside = np.ascontiguousarray(mask[box])
@@ -146,14 +156,14 @@ def _template(stack, options, report):
     count, template = len(stack.times), options.template_echo - 1
     volume, costs, labels, parts = _unwrap_in_space(stack, template, options)
     if options.correct_global:
-        volume -= np.float32(_TWO_PI * _global_turns(stack, template, volume))
+        volume -= np.float32(TWO_PI * _global_turns(stack, template, volume))
     _store(stack, template, volume)
-    report(1 / count)
+    report(1, count)
     outwards = [*range(template - 1, -1, -1), *range(template + 1, count)]
     for number, echo in enumerate(outwards):
         neighbour = echo + 1 if echo < template else echo - 1
         _follow_in_time(stack, echo, neighbour, costs, options)
-        report((number + 2) / count)
+        report(number + 2, count)
     isolated = int(np.count_nonzero(labels == 0))
     return quality_of_edges(costs, stack.inside), isolated, parts
 
@@ -165,15 +175,15 @@ def _individual(stack, options, report):
     for echo in range(count):
         volume, costs, labels, found = _unwrap_in_space(stack, echo, options)
         if options.correct_global:
-            volume -= np.float32(_TWO_PI * regions.median_turns(volume, stack.inside))
+            volume -= np.float32(TWO_PI * regions.median_turns(volume, stack.inside))
             if previous is not None:
                 predicted = previous * np.float32(stack.times[echo] / stack.times[echo - 1])
-                volume += np.float32(_TWO_PI * regions.median_turns(predicted - volume, stack.inside))
+                volume += np.float32(TWO_PI * regions.median_turns(predicted - volume, stack.inside))
         _store(stack, echo, volume)
         quality += quality_of_edges(costs, stack.inside) / np.float32(count)
         isolated += int(np.count_nonzero(labels == 0))
         parts, previous = max(parts, found), volume
-        report((echo + 1) / count)
+        report(echo + 1, count)
     return quality, isolated, parts
 
 
@@ -233,7 +243,7 @@ def _global_turns(stack, template, volume):
     usable = np.isfinite(second)
     if not usable.any():
         return median
-    misfit = [np.mean(1 - np.cos((first - _TWO_PI * k) * ratio - second), where=usable) for k in candidates]
+    misfit = [np.mean(1 - np.cos((first - TWO_PI * k) * ratio - second), where=usable) for k in candidates]
     # Within 2 % of the full range the fits are as good, and the candidate nearest to the median wins.
     return int(candidates[np.argmax(np.array(misfit) <= np.min(misfit) + 0.04)])
 
@@ -276,8 +286,8 @@ def _masked_copy(volume, inside, out):
 @jit(parallel=True)
 def _nearest_period(wrapped, predicted, out):
     for voxel in prange(wrapped.size):
-        turns = np.rint((np.float64(wrapped[voxel]) - predicted[voxel]) / _TWO_PI)
-        out[voxel] = wrapped[voxel] - _TWO_PI * turns
+        turns = np.rint((np.float64(wrapped[voxel]) - predicted[voxel]) / TWO_PI)
+        out[voxel] = wrapped[voxel] - TWO_PI * turns
 
 
 @jit(parallel=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from qsmprep.numerics.jit import jit, prange
+from qsmprep.numerics.units import TWO_PI
 
 PRESETS = ("romeo", "romeo2", "romeo3", "romeo4", "romeo6", "bestpath")
 _TERMS = {
@@ -18,7 +19,6 @@ _TERMS = {
     "romeo6": (1, 2, 3, 4, 5, 6),
 }
 _QUANTILE_SAMPLE = 100_000
-_TWO_PI = np.float32(2 * np.pi)
 _BESTPATH_SCALE = np.float32(10)
 
 
@@ -139,7 +139,7 @@ def _romeo_costs(phase, second, magnitude, mask, terms, ratio, half_bright, cost
 
 @jit()
 def _wrap(x):
-    return x - _TWO_PI * np.rint(x / _TWO_PI)
+    return x - np.float32(TWO_PI) * np.rint(x / np.float32(TWO_PI))
 
 
 @jit()

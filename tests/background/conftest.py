@@ -8,6 +8,7 @@ import pytest
 
 from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import irfftn, rfftn
+from qsmprep.scan import Scan
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,10 @@ class Head:
     tissue: np.ndarray
     voxel_size_mm: tuple[float, float, float]
     b0_direction: tuple[float, float, float]
+
+    @property
+    def scan(self):
+        return Scan(self.voxel_size_mm, self.b0_direction)
 
 
 def field_of(chi, voxel_size_mm, b0_direction):

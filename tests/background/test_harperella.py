@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_erosion
 
-from qsmprep.background.harperella import HarperellaOptions, SphericalMeans, harperella, known_laplacian
+from qsmprep.background.harperella import HarperellaOptions, SphericalMeans, harperella
+from qsmprep.background.known_laplacian import known_laplacian
 from qsmprep.numerics.operators import sphere_kernel
+from qsmprep.scan import Scan
 
 OBLIQUE = (0.3, -0.2, 0.933)
 GEOMETRIES = [(24.0,), (24.0, (1.0, 1.2, 2.0), OBLIQUE)]
@@ -16,7 +18,7 @@ def rms(values):
 
 
 def run(field, head, **rest):
-    return harperella(field, head.mask, voxel_size_mm=head.voxel_size_mm, **rest)
+    return harperella(field, head.mask, scan=head.scan, **rest)
 
 
 def columns(operator, shape):
@@ -93,7 +95,7 @@ def test_exterior_laplacian_is_the_least_squares_solution():
     mask[1:7, 0:6, 1:8] = True
     field = rng.standard_normal(mask.shape).astype(np.float32)
     options = HarperellaOptions(radius=1.0, padding_mm=2.0, peel_mm=0, tolerance=1e-6, max_iterations=2000)
-    result = harperella(field, mask, voxel_size_mm=(1, 1, 1), options=options)
+    result = harperella(field, mask, scan=Scan((1, 1, 1)), options=options)
     given = {"echo_spacing_s": None, "peel_mm": 0, "padding_mm": 2.0, "device": "cpu"}
     known = known_laplacian(field, mask, (1, 1, 1), **given)
     shape = known.frame.padded_shape
@@ -139,7 +141,7 @@ def test_history_falls_to_the_tolerance_and_the_cap_is_reported(make_head):
 
 def test_what_cannot_work_is_said_clearly():
     field, mask = np.zeros((9, 9, 9), np.float32), np.ones((9, 9, 9), bool)
-    size = {"voxel_size_mm": (1.0, 1.0, 1.0)}
+    size = {"scan": Scan((1.0, 1.0, 1.0))}
     with pytest.raises(ValueError, match="mask is empty"):
         harperella(field, ~mask, **size)
     with pytest.raises(ValueError, match="too thin"):

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_erosion
 
-from qsmprep.background.harperella import known_laplacian
 from qsmprep.background.iharperella import IharperellaOptions, InnerField, iharperella
+from qsmprep.background.known_laplacian import known_laplacian
+from qsmprep.scan import Scan
 
 OBLIQUE = (0.3, -0.2, 0.933)
 GEOMETRIES = [(24.0,), (24.0, (1.0, 1.2, 2.0), OBLIQUE)]
@@ -18,7 +19,7 @@ def rms(values):
 
 
 def run(field, head, **rest):
-    return iharperella(field, head.mask, voxel_size_mm=head.voxel_size_mm, **rest)
+    return iharperella(field, head.mask, scan=head.scan, **rest)
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)
@@ -87,7 +88,7 @@ def test_result_is_the_field_without_its_projection_onto_harmonic_functions():
     dense = start + matrix @ np.linalg.lstsq(matrix, -start, rcond=1e-12)[0]
     assert rms(dense - expected) < 1e-3 * rms(expected)
     # The iteration comes close from above, ever slower, as it meets ever fainter functions.
-    found = [iharperella(field, mask, voxel_size_mm=voxel, options=IharperellaOptions(tolerance=0, max_iterations=n,
+    found = [iharperella(field, mask, scan=Scan(voxel), options=IharperellaOptions(tolerance=0, max_iterations=n,
         padding_mm=3.0)).tissue_field[inside] for n in (5, 50, 300)]  # fmt: skip
     assert rms(expected) * 0.999 < rms(found[2]) < rms(found[1]) < rms(found[0])
     assert rms(found[2]) < 1.1 * rms(expected)
@@ -128,7 +129,7 @@ def test_history_falls_to_the_tolerance_and_the_cap_is_reported(make_head):
 
 def test_what_cannot_work_is_said_clearly():
     field, mask = np.zeros((9, 9, 9), np.float32), np.ones((9, 9, 9), bool)
-    size = {"voxel_size_mm": (1.0, 1.0, 1.0)}
+    size = {"scan": Scan((1.0, 1.0, 1.0))}
     with pytest.raises(ValueError, match="mask is empty"):
         iharperella(field, ~mask, **size)
     with pytest.raises(ValueError, match="too thin"):

@@ -5,6 +5,7 @@ import pytest
 
 from qsmprep.background.ismv import IsmvOptions, ismv
 from qsmprep.background.spheres import Ball, largest_sphere
+from qsmprep.scan import Scan
 
 ANISOTROPIC = {"voxel_size_mm": (1.0, 1.2, 2.0), "b0_direction": (0.3, -0.2, 0.933)}
 NARROW = IsmvOptions(radius=2.0)
@@ -15,7 +16,7 @@ def rms(values):
 
 
 def run(field, head, **rest):
-    return ismv(field, head.mask, voxel_size_mm=head.voxel_size_mm, **rest)
+    return ismv(field, head.mask, scan=head.scan, **rest)
 
 
 @pytest.mark.parametrize("options", [IsmvOptions(), NARROW])
@@ -61,7 +62,7 @@ def test_the_limit_is_the_dense_solution_that_continues_the_rim(voxel):
             matrix[row, column] -= weights[tuple(place)]
     expected = field - np.linalg.solve(matrix, known).reshape(shape)
     options = IsmvOptions(radius=radius, tolerance=1e-6)
-    result = ismv(field, mask, voxel_size_mm=voxel, options=options)
+    result = ismv(field, mask, scan=Scan(voxel), options=options)
     assert result.convergence.converged
     assert np.array_equal(np.argwhere(result.mask), centres)
     assert np.allclose(result.tissue_field[result.mask], expected[result.mask], atol=1e-4)
@@ -86,7 +87,7 @@ def test_history_falls_to_the_tolerance_and_every_iteration_is_told(make_head):
 
 def test_odd_sizes_constant_fields_and_a_mask_that_fills_the_volume():
     mask = np.ones((9, 11, 13), bool)
-    result = ismv(np.full(mask.shape, 5, np.float32), mask, voxel_size_mm=(1, 1, 1), options=NARROW)
+    result = ismv(np.full(mask.shape, 5, np.float32), mask, scan=Scan((1, 1, 1)), options=NARROW)
     assert result.mask.sum() == 5 * 7 * 9
     assert not result.tissue_field.any() and result.convergence.converged
 
@@ -94,12 +95,12 @@ def test_odd_sizes_constant_fields_and_a_mask_that_fills_the_volume():
 def test_what_cannot_work_is_said_clearly():
     field, mask = np.zeros((9, 9, 9), np.float32), np.ones((9, 9, 9), bool)
     with pytest.raises(ValueError, match="mask is empty"):
-        ismv(field, ~mask, voxel_size_mm=(1, 1, 1))
+        ismv(field, ~mask, scan=Scan((1, 1, 1)))
     with pytest.raises(ValueError, match=r"iSMV: no ball of radius 12 mm .* largest radius that fits is 9\.99 mm"):
-        ismv(field, mask, voxel_size_mm=(2, 2, 2), options=IsmvOptions(radius=12))
+        ismv(field, mask, scan=Scan((2, 2, 2)), options=IsmvOptions(radius=12))
     with pytest.raises(ValueError, match="is flat"):
-        ismv(field, mask, voxel_size_mm=(1, 1, 3), options=NARROW)
+        ismv(field, mask, scan=Scan((1, 1, 3)), options=NARROW)
     with pytest.raises(ValueError, match="tolerance"):
-        ismv(field, mask, voxel_size_mm=(1, 1, 1), options=IsmvOptions(tolerance=-1))
-    with pytest.raises(ValueError, match="three positive lengths"):
-        ismv(field, mask, voxel_size_mm=(1, 1, -1))
+        ismv(field, mask, scan=Scan((1, 1, 1)), options=IsmvOptions(tolerance=-1))
+    with pytest.raises(ValueError, match="three positive numbers"):
+        ismv(field, mask, scan=Scan((1, 1, -1)))

@@ -10,6 +10,7 @@ from qsmprep.background.lbv import LbvOptions, lbv
 from qsmprep.background.multigrid import InteriorLaplacian, interior, peeled, with_border, without_border
 from qsmprep.background.polynomial import subtract_polynomial
 from qsmprep.numerics.threads import use_threads
+from qsmprep.scan import Scan
 
 OBLIQUE = (0.3, -0.2, 0.933)
 VOXELS = [(1.0, 1.0, 1.0), (1.0, 1.2, 2.0), (3.0, 1.0, 1.0)]
@@ -20,7 +21,7 @@ def rms(values):
 
 
 def run(field, head, **rest):
-    return lbv(field, head.mask, voxel_size_mm=head.voxel_size_mm, **rest)
+    return lbv(field, head.mask, scan=head.scan, **rest)
 
 
 def ragged_mask(shape, seed=0):
@@ -58,7 +59,7 @@ def test_result_equals_a_direct_solution_on_a_ragged_disconnected_mask(voxel_siz
     mask = ragged_mask((17, 15, 14))
     field = np.random.default_rng(1).standard_normal(mask.shape).astype(np.float32)
     expected, inside = solved_directly(field.astype(float), mask, voxel_size_mm)
-    result = lbv(field, mask, voxel_size_mm=voxel_size_mm, options=LbvOptions(peel_mm=0, tolerance=1e-6))
+    result = lbv(field, mask, scan=Scan(voxel_size_mm), options=LbvOptions(peel_mm=0, tolerance=1e-6))
     assert np.array_equal(result.mask, inside)
     assert np.allclose(result.tissue_field, expected, atol=1e-5)
 
@@ -69,7 +70,7 @@ def test_each_part_of_a_disconnected_mask_is_solved_by_itself():
     field = np.random.default_rng(0).standard_normal(mask.shape).astype(np.float32)
     left = mask.copy()
     left[15:] = False
-    given = {"voxel_size_mm": (1.0, 1.0, 1.5), "options": LbvOptions(tolerance=1e-6, peel_mm=1)}
+    given = {"scan": Scan((1.0, 1.0, 1.5)), "options": LbvOptions(tolerance=1e-6, peel_mm=1)}
     both, one = lbv(field, mask, **given), lbv(field, left, **given)
     assert np.allclose(both.tissue_field[:15], one.tissue_field[:15], atol=1e-5)
     assert both.mask[15:].any()
@@ -109,7 +110,7 @@ def test_returned_mask_is_the_interior_of_the_peeled_mask(peel):
     mask = ragged_mask((26, 24, 22))
     field = np.random.default_rng(0).standard_normal(mask.shape).astype(np.float32)
     mask[:, 12, :] = mask[0:3] = True
-    result = lbv(field, mask, voxel_size_mm=(1, 1, 1), options=LbvOptions(peel_mm=peel))
+    result = lbv(field, mask, scan=Scan((1, 1, 1)), options=LbvOptions(peel_mm=peel))
     assert np.array_equal(result.mask, binary_erosion(mask, iterations=peel + 1))
 
 
@@ -141,7 +142,7 @@ def test_a_finer_grid_needs_no_more_iterations(voxel_size_mm):
         x, y, z = np.meshgrid(*(np.linspace(-1, 1, size),) * 3, indexing="ij")
         mask = x**2 + y**2 + z**2 < 1
         field = np.random.default_rng(0).standard_normal(mask.shape).astype(np.float32)
-        result = lbv(field, mask, voxel_size_mm=voxel_size_mm, options=LbvOptions(tolerance=1e-5))
+        result = lbv(field, mask, scan=Scan(voxel_size_mm), options=LbvOptions(tolerance=1e-5))
         assert result.convergence.converged and result.convergence.iterations <= 8
 
 
@@ -185,7 +186,7 @@ def test_polynomial_of_the_order_asked_for_is_taken_out(make_head):
 
 def test_what_cannot_work_is_said_clearly():
     field, mask = np.zeros((9, 9, 9), np.float32), np.ones((9, 9, 9), bool)
-    size = {"voxel_size_mm": (1.0, 1.0, 1.0)}
+    size = {"scan": Scan((1.0, 1.0, 1.0))}
     with pytest.raises(ValueError, match="mask is empty"):
         lbv(field, ~mask, **size)
     with pytest.raises(ValueError, match="too thin"):

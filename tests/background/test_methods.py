@@ -7,6 +7,7 @@ import pytest
 
 from qsmprep import registry
 from qsmprep.numerics.threads import use_threads
+from qsmprep.scan import Scan
 
 # Networks are looked at in tests/nets.
 METHODS = tuple(m.name for m in registry.METHODS if m.stage == "background" and not m.needs_network())
@@ -18,8 +19,7 @@ def run(name, field, head, **changes):
     options = method.options_type()()
     if "max_iterations" in {f.name for f in fields(options)}:
         options = replace(options, max_iterations=FEW)
-    inputs = dict(mask=head.mask, voxel_size_mm=head.voxel_size_mm, b0_direction=head.b0_direction) | changes
-    return method.run(options, total_field=field, **inputs)
+    return method.run(options, **dict(total_field=field, mask=head.mask, scan=head.scan) | changes)
 
 
 @pytest.fixture
@@ -54,8 +54,7 @@ def test_order_of_the_axes_does_not_matter(name, head):
     field, axes = head.background + head.tissue, (2, 0, 1)
     turned = {
         "mask": head.mask.transpose(axes),
-        "voxel_size_mm": tuple(head.voxel_size_mm[a] for a in axes),
-        "b0_direction": tuple(head.b0_direction[a] for a in axes),
+        "scan": Scan(*(tuple(edges[a] for a in axes) for edges in (head.voxel_size_mm, head.b0_direction))),
     }
     expected = run(name, field, head)
     result = run(name, field.transpose(axes), head, **turned)

@@ -6,13 +6,14 @@ import pytest
 from qsmprep.background.pdf import ExteriorDipoles, PdfOptions, pdf
 from qsmprep.numerics.dipole import KINDS, dipole_kernel
 from qsmprep.numerics.shim import harmonic_shim
+from qsmprep.scan import Scan
 
 OBLIQUE = (0.3, -0.2, 0.933)
 GEOMETRIES = [(24.0,), (24.0, (1.0, 1.2, 2.0), OBLIQUE)]
 
 
 def run(field, head, **rest):
-    return pdf(field, head.mask, voxel_size_mm=head.voxel_size_mm, b0_direction=head.b0_direction, **rest)
+    return pdf(field, head.mask, scan=head.scan, **rest)
 
 
 def rms(values):
@@ -122,13 +123,13 @@ def test_unit_of_the_input_is_the_unit_of_the_output(make_head):
 
 def test_a_mask_that_fills_the_volume_still_finds_room_for_sources():
     field = np.random.default_rng(0).standard_normal((12, 13, 14)).astype(np.float32)
-    result = pdf(field, np.ones(field.shape, bool), voxel_size_mm=(1, 1, 1), b0_direction=(0, 0, 1))
+    result = pdf(field, np.ones(field.shape, bool), scan=Scan((1, 1, 1), (0, 0, 1)))
     assert np.isfinite(result.tissue_field).all()
 
 
 def test_what_cannot_work_is_said_clearly():
     field, mask = np.zeros((8, 8, 8), np.float32), np.ones((8, 8, 8), bool)
-    given = {"voxel_size_mm": (1, 1, 1), "b0_direction": (0, 0, 1)}
+    given = {"scan": Scan((1, 1, 1), (0, 0, 1))}
     with pytest.raises(ValueError, match="mask is empty"):
         pdf(field, ~mask, **given)
     with pytest.raises(ValueError, match="one shape"):
@@ -137,5 +138,5 @@ def test_what_cannot_work_is_said_clearly():
         pdf(field, mask, noise=field, **given)
     with pytest.raises(ValueError, match="not finite"):
         pdf(np.full((8, 8, 8), np.inf), mask, **given)
-    with pytest.raises(ValueError, match="b0_direction"):
-        pdf(field, mask, voxel_size_mm=(1, 1, 1), b0_direction=(0, 0, 0))
+    with pytest.raises(ValueError, match="direction"):
+        pdf(field, mask, scan=Scan((1, 1, 1), (0, 0, 0)))

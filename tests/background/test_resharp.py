@@ -5,6 +5,7 @@ import pytest
 
 from qsmprep.background.resharp import FilteredTissue, ResharpOptions, resharp
 from qsmprep.background.spheres import Ball, largest_sphere
+from qsmprep.scan import Scan
 
 ANISOTROPIC = {"voxel_size_mm": (1.0, 1.2, 2.0), "b0_direction": (0.3, -0.2, 0.933)}
 ACCURATE = ResharpOptions(tolerance=1e-4, max_iterations=200)
@@ -15,7 +16,7 @@ def rms(values):
 
 
 def run(field, head, **rest):
-    return resharp(field, head.mask, voxel_size_mm=head.voxel_size_mm, **rest)
+    return resharp(field, head.mask, scan=head.scan, **rest)
 
 
 def test_background_of_air_leaves_less_than_half_a_percent(make_head):
@@ -83,7 +84,7 @@ def test_result_is_the_dense_least_squares_solution(voxel, regularisation):
     normal = matrix.T @ matrix + regularisation * np.eye(mask.size)
     expected = np.linalg.solve(normal, matrix.T @ (matrix @ field.ravel().astype(np.float64))).reshape(shape)
     options = ResharpOptions(radius=radius, regularisation=regularisation, tolerance=1e-6, max_iterations=500)
-    result = resharp(field, mask, voxel_size_mm=voxel, options=options)
+    result = resharp(field, mask, scan=Scan(voxel), options=options)
     assert result.convergence.converged
     assert np.array_equal(np.argwhere(result.mask), centres)
     assert np.allclose(result.tissue_field[result.mask], expected[result.mask], atol=2e-4 * np.abs(expected).max())
@@ -119,19 +120,19 @@ def test_unit_of_the_input_is_the_unit_of_the_output(make_head):
 def test_zero_and_constant_fields_give_zero():
     mask = np.ones((13, 14, 15), bool)
     for value in (0, 7):
-        result = resharp(np.full(mask.shape, value, np.float32), mask, voxel_size_mm=(1, 1, 1))
+        result = resharp(np.full(mask.shape, value, np.float32), mask, scan=Scan((1, 1, 1)))
         assert not result.tissue_field.any() and result.convergence.converged
 
 
 def test_what_cannot_work_is_said_clearly():
     field, mask = np.zeros((13, 13, 13), np.float32), np.ones((13, 13, 13), bool)
-    size = {"voxel_size_mm": (1.0, 1.0, 1.0)}
+    size = {"scan": Scan((1.0, 1.0, 1.0))}
     with pytest.raises(ValueError, match="mask is empty"):
         resharp(field, ~mask, **size)
     with pytest.raises(ValueError, match=r"RESHARP: no ball of radius 9 mm .* largest radius that fits is 6\.99 mm"):
         resharp(field, mask, **size, options=ResharpOptions(radius=9))
     with pytest.raises(ValueError, match="is flat"):
-        resharp(field, mask, voxel_size_mm=(1, 1, 7))
+        resharp(field, mask, scan=Scan((1, 1, 7)))
     with pytest.raises(ValueError, match="regularisation"):
         resharp(field, mask, **size, options=ResharpOptions(regularisation=-1e-3))
     with pytest.raises(ValueError, match="one shape"):

@@ -7,6 +7,7 @@ from scipy.ndimage import distance_transform_edt
 from qsmprep.background.sharp import SharpOptions, sharp
 from qsmprep.background.spheres import Ball, ball_weights
 from qsmprep.numerics.fourier import irfftn, rfftn
+from qsmprep.scan import Scan
 
 ANISOTROPIC = {"voxel_size_mm": (1.0, 1.2, 2.0), "b0_direction": (0.3, -0.2, 0.933)}
 VOXELS = [(1.0, 1.0, 1.0), (1.0, 1.2, 2.0)]
@@ -18,7 +19,7 @@ def rms(values):
 
 def test_background_of_air_leaves_less_than_half_a_percent(make_head):
     head = make_head(38.0)
-    result = sharp(head.background, head.mask, voxel_size_mm=head.voxel_size_mm)
+    result = sharp(head.background, head.mask, scan=head.scan)
     assert result.tissue_field[result.mask].std() < 5e-3 * head.background[result.mask].std()
 
 
@@ -26,14 +27,14 @@ def test_background_of_air_leaves_less_than_half_a_percent(make_head):
 def test_field_of_inner_sources_is_kept(make_head, threshold, lost):
     head = make_head(38.0)
     options = SharpOptions(threshold=threshold)
-    result = sharp(head.tissue, head.mask, voxel_size_mm=head.voxel_size_mm, options=options)
+    result = sharp(head.tissue, head.mask, scan=head.scan, options=options)
     difference = (result.tissue_field - head.tissue)[result.mask]
     assert rms(difference) < lost * rms(head.tissue[result.mask])
 
 
 def test_anisotropic_voxels_and_oblique_b0(make_head):
     head = make_head(24.0, **ANISOTROPIC)
-    background, tissue = (sharp(f, head.mask, voxel_size_mm=head.voxel_size_mm) for f in (head.background, head.tissue))
+    background, tissue = (sharp(f, head.mask, scan=head.scan) for f in (head.background, head.tissue))
     valid = tissue.mask
     assert background.tissue_field[valid].std() < 0.02 * head.background[valid].std()
     assert rms((tissue.tissue_field - head.tissue)[valid]) < 0.1 * rms(head.tissue[valid])
@@ -43,7 +44,7 @@ def test_anisotropic_voxels_and_oblique_b0(make_head):
 def test_harmonic_polynomials_vanish_whatever_the_shape_of_the_voxel(make_head, harmonic_polynomials, voxel_size_mm):
     head = make_head(24.0, voxel_size_mm, ANISOTROPIC["b0_direction"] if voxel_size_mm[2] == 2 else (0.0, 0.0, 1.0))
     for name, field in harmonic_polynomials(head.mask.shape, voxel_size_mm).items():
-        result = sharp(field, head.mask, voxel_size_mm=voxel_size_mm)
+        result = sharp(field, head.mask, scan=Scan(voxel_size_mm))
         assert np.abs(result.tissue_field).max() < 1e-4 * np.abs(field[head.mask]).max(), name
 
 
@@ -83,7 +84,7 @@ def test_returned_mask_is_the_erosion_by_the_sphere():
     mask = np.ones((21, 22, 23), bool)  # touches the volume's border on every side
     mask[tuple(rng.integers(0, 21, (3, 12)))] = False
     field, voxel = rng.standard_normal(mask.shape).astype(np.float32), (1.0, 1.5, 2.0)
-    result = sharp(field, mask, voxel_size_mm=voxel, options=SharpOptions(radius=3.0))
+    result = sharp(field, mask, scan=Scan(voxel), options=SharpOptions(radius=3.0))
     distance = distance_transform_edt(np.pad(mask, 1), sampling=voxel)[1:-1, 1:-1, 1:-1]
     assert np.array_equal(result.mask, distance > 3 * (1 + 1e-6))
     assert (result.tissue_field[~result.mask] == 0).all()
@@ -91,22 +92,22 @@ def test_returned_mask_is_the_erosion_by_the_sphere():
 
 def test_unit_of_the_input_is_the_unit_of_the_output_and_one_step_is_told(make_head):
     head, seen = make_head(24.0), []
-    ppm = sharp(head.tissue, head.mask, voxel_size_mm=head.voxel_size_mm, progress=lambda *step: seen.append(step))
-    hz = sharp(123.25 * head.tissue, head.mask, voxel_size_mm=head.voxel_size_mm).tissue_field
+    ppm = sharp(head.tissue, head.mask, scan=head.scan, progress=lambda *step: seen.append(step))
+    hz = sharp(123.25 * head.tissue, head.mask, scan=head.scan).tissue_field
     assert np.allclose(hz, 123.25 * ppm.tissue_field, atol=1e-4 * np.abs(hz).max())
     assert seen == [(1, 1)] and ppm.convergence.iterations == 1 and ppm.convergence.converged
 
 
 def test_odd_sizes_and_a_mask_that_fills_the_volume():
     field = np.random.default_rng(0).standard_normal((13, 15, 17)).astype(np.float32)
-    result = sharp(field, np.ones(field.shape, bool), voxel_size_mm=(1, 1, 1), options=SharpOptions(radius=3))
+    result = sharp(field, np.ones(field.shape, bool), scan=Scan((1, 1, 1)), options=SharpOptions(radius=3))
     assert result.mask.sum() == 7 * 9 * 11 and np.isfinite(result.tissue_field).all()
 
 
 def test_what_cannot_work_is_said_clearly():
     field, mask, thin = np.zeros((13, 13, 13), np.float32), np.ones((13, 13, 13), bool), np.zeros((13, 13, 13), bool)
     thin[:, :, 4] = True
-    size = {"voxel_size_mm": (1.0, 1.0, 1.0)}
+    size = {"scan": Scan((1.0, 1.0, 1.0))}
     with pytest.raises(ValueError, match="mask is empty"):
         sharp(field, ~mask, **size)
     with pytest.raises(ValueError, match="thinner than a ball"):
@@ -115,9 +116,9 @@ def test_what_cannot_work_is_said_clearly():
         sharp(field, mask, **size, options=SharpOptions(radius=8))
     assert sharp(field, mask, **size, options=SharpOptions(radius=6.99)).mask.sum() == 1
     with pytest.raises(ValueError, match="is flat, the longest voxel edge being 3 mm"):
-        sharp(field, mask, voxel_size_mm=(1, 1, 3), options=SharpOptions(radius=2))
-    with pytest.raises(ValueError, match="three positive lengths"):
-        sharp(field, mask, voxel_size_mm=(1, 1, 0))
+        sharp(field, mask, scan=Scan((1, 1, 3)), options=SharpOptions(radius=2))
+    with pytest.raises(ValueError, match="three positive numbers"):
+        sharp(field, mask, scan=Scan((1, 1, 0)))
     with pytest.raises(ValueError, match="one shape"):
         sharp(field, mask[1:], **size)
     with pytest.raises(ValueError, match="not finite"):

@@ -6,12 +6,13 @@ import pytest
 from qsmprep.background.smv import SmvOptions, smv
 from qsmprep.numerics.fourier import irfftn, rfftn
 from qsmprep.numerics.operators import sphere_kernel
+from qsmprep.scan import Scan
 
 ANISOTROPIC = {"voxel_size_mm": (1.0, 1.2, 2.0), "b0_direction": (0.3, -0.2, 0.933)}
 
 
 def run(field, head, **rest):
-    return smv(field, head.mask, voxel_size_mm=head.voxel_size_mm, **rest)
+    return smv(field, head.mask, scan=head.scan, **rest)
 
 
 def test_background_of_air_leaves_less_than_half_a_percent(make_head):
@@ -48,17 +49,17 @@ def test_values_outside_the_mask_do_not_matter_and_one_step_is_told(make_head):
 
 def test_odd_sizes_and_a_mask_that_fills_the_volume():
     field = np.random.default_rng(0).standard_normal((11, 13, 17)).astype(np.float32)
-    result = smv(field, np.ones(field.shape, bool), voxel_size_mm=(1, 1, 1))
+    result = smv(field, np.ones(field.shape, bool), scan=Scan((1, 1, 1)))
     assert result.mask.sum() == 1 * 3 * 7 and np.isfinite(result.tissue_field).all()
 
 
 def test_what_cannot_work_is_said_clearly():
     field, mask = np.zeros((9, 9, 9), np.float32), np.ones((9, 9, 9), bool)
     with pytest.raises(ValueError, match="mask is empty"):
-        smv(field, ~mask, voxel_size_mm=(1, 1, 1))
+        smv(field, ~mask, scan=Scan((1, 1, 1)))
     with pytest.raises(ValueError, match=r"SMV: no ball of radius 5 mm .* largest radius that fits is 4\.99 mm"):
-        smv(field, mask, voxel_size_mm=(1, 1, 1))
+        smv(field, mask, scan=Scan((1, 1, 1)))
     with pytest.raises(ValueError, match="is flat"):
-        smv(field, mask, voxel_size_mm=(1, 1, 6))
+        smv(field, mask, scan=Scan((1, 1, 6)))
     with pytest.raises(ValueError, match="radius"):
-        smv(field, mask, voxel_size_mm=(1, 1, 1), options=SmvOptions(radius=-5))
+        smv(field, mask, scan=Scan((1, 1, 1)), options=SmvOptions(radius=-5))

@@ -8,6 +8,7 @@ from qsmprep.background.vsharp import VsharpOptions, vsharp
 from qsmprep.numerics.fourier import irfftn, rfftn
 from qsmprep.numerics.operators import sphere_kernel
 from qsmprep.numerics.volume import frame_around
+from qsmprep.scan import Scan
 
 ANISOTROPIC = {"voxel_size_mm": (1.0, 1.2, 2.0), "b0_direction": (0.3, -0.2, 0.933)}
 
@@ -18,13 +19,13 @@ def rms(values):
 
 def test_background_of_air_leaves_less_than_half_a_percent(make_head):
     head = make_head(38.0)
-    result = vsharp(head.background, head.mask, voxel_size_mm=head.voxel_size_mm)
+    result = vsharp(head.background, head.mask, scan=head.scan)
     assert result.tissue_field[result.mask].std() < 5e-3 * head.background[result.mask].std()
 
 
 def test_field_of_inner_sources_is_kept_within_five_percent(make_head):
     head = make_head(38.0)
-    result = vsharp(head.tissue, head.mask, voxel_size_mm=head.voxel_size_mm)
+    result = vsharp(head.tissue, head.mask, scan=head.scan)
     difference = (result.tissue_field - head.tissue)[result.mask]
     assert rms(difference) < 0.05 * rms(head.tissue[result.mask])
 
@@ -32,8 +33,8 @@ def test_field_of_inner_sources_is_kept_within_five_percent(make_head):
 def test_anisotropic_voxels_and_oblique_b0(make_head):
     head = make_head(24.0, **ANISOTROPIC)
     options = VsharpOptions(max_radius=8)
-    background = vsharp(head.background, head.mask, voxel_size_mm=head.voxel_size_mm, options=options)
-    tissue = vsharp(head.tissue, head.mask, voxel_size_mm=head.voxel_size_mm, options=options)
+    background = vsharp(head.background, head.mask, scan=head.scan, options=options)
+    tissue = vsharp(head.tissue, head.mask, scan=head.scan, options=options)
     valid = tissue.mask
     assert background.tissue_field[valid].std() < 0.02 * head.background[valid].std()
     assert rms((tissue.tissue_field - head.tissue)[valid]) < 0.05 * rms(head.tissue[valid])
@@ -45,7 +46,7 @@ def test_harmonic_polynomials_vanish(make_head, harmonic_polynomials, voxel_size
     for name, field in harmonic_polynomials(head.mask.shape, voxel_size_mm).items():
         # A ball of voxels is rounder for cubic voxels; up to degree 1 and mixed terms any ball is exact.
         left = 1e-5 if name in ("1", "x", "y", "z", "xy", "xyz") else 2e-2
-        result = vsharp(field, head.mask, voxel_size_mm=voxel_size_mm)
+        result = vsharp(field, head.mask, scan=Scan(voxel_size_mm))
         assert np.abs(result.tissue_field).max() < left * np.abs(field[head.mask]).max(), name
 
 
@@ -64,7 +65,7 @@ def test_result_equals_convolutions_for_every_radius(make_head):
         done |= new
     inverse = np.divide(1, 1 - kernels[0], out=np.zeros_like(kernels[0]), where=np.abs(1 - kernels[0]) >= 0.05)
     expected = irfftn(rfftn(filtered) * inverse, padded.shape) * done
-    result = vsharp(field, head.mask, voxel_size_mm=voxel, options=options)
+    result = vsharp(field, head.mask, scan=Scan(voxel), options=options)
     assert np.array_equal(result.mask, frame.restore(done))
     assert np.allclose(result.tissue_field, frame.restore(expected), atol=1e-5 * np.abs(expected).max())
 
@@ -76,7 +77,7 @@ def test_returned_mask_is_the_erosion_by_the_smallest_sphere(voxel_size_mm, radi
     mask[tuple(rng.integers(0, 21, (3, 12)))] = False
     field = rng.standard_normal(mask.shape).astype(np.float32)
     options = VsharpOptions(max_radius=4, min_radius=radius, radius_unit="mm")
-    result = vsharp(field, mask, voxel_size_mm=voxel_size_mm, options=options)
+    result = vsharp(field, mask, scan=Scan(voxel_size_mm), options=options)
     distance = distance_transform_edt(np.pad(mask, 1), sampling=voxel_size_mm)[1:-1, 1:-1, 1:-1]
     assert np.array_equal(result.mask, distance > radius * (1 + 1e-6))
     assert (result.tissue_field[~result.mask] == 0).all()
@@ -84,21 +85,21 @@ def test_returned_mask_is_the_erosion_by_the_smallest_sphere(voxel_size_mm, radi
 
 def test_unit_of_the_input_is_the_unit_of_the_output(make_head):
     head = make_head(24.0)
-    ppm = vsharp(head.background, head.mask, voxel_size_mm=head.voxel_size_mm).tissue_field
-    hz = vsharp(123.25 * head.background, head.mask, voxel_size_mm=head.voxel_size_mm).tissue_field
+    ppm = vsharp(head.background, head.mask, scan=head.scan).tissue_field
+    hz = vsharp(123.25 * head.background, head.mask, scan=head.scan).tissue_field
     assert np.allclose(hz, 123.25 * ppm, atol=1e-4 * 123.25 * np.abs(head.background[head.mask]).max())
 
 
 def test_progress_ends_at_its_total(make_head):
     head, seen = make_head(24.0), []
-    vsharp(head.tissue, head.mask, voxel_size_mm=head.voxel_size_mm, progress=lambda *step: seen.append(step))
+    vsharp(head.tissue, head.mask, scan=head.scan, progress=lambda *step: seen.append(step))
     assert seen[-1][0] == seen[-1][1]
 
 
 def test_what_cannot_work_is_said_clearly():
     field, mask, thin = np.zeros((9, 9, 9), np.float32), np.ones((9, 9, 9), bool), np.zeros((9, 9, 9), bool)
     thin[:, :, 4] = True
-    size = {"voxel_size_mm": (1.0, 1.0, 1.0)}
+    size = {"scan": Scan((1.0, 1.0, 1.0))}
     with pytest.raises(ValueError, match="mask is empty"):
         vsharp(field, np.zeros_like(mask), **size)
     with pytest.raises(ValueError, match="too thin"):

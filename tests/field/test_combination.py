@@ -5,11 +5,17 @@ from qsmprep.field.linear import linear_field
 from qsmprep.field.nonlinear import NonlinearFieldOptions, increment_to_field, nonlinear_field
 from qsmprep.field.weighted import WeightedFieldOptions, weighted_field
 from qsmprep.numerics.threads import use_threads
+from qsmprep.scan import Scan
 
 EQUAL = np.array([0.005, 0.011, 0.017, 0.023, 0.029])
 UNEQUAL = np.array([0.004, 0.009, 0.016, 0.021])
 SHAPE = (24, 25, 26)
 WEIGHTINGS = ("phase-snr", "phase-variance", "uniform", "echo-time", "magnitude", "simulated-magnitude")
+
+
+def at(times):
+    """A scan of 1 mm voxels with those echo times."""
+    return Scan((1, 1, 1), echo_times_s=times)
 
 
 def echoes(times, field, *, r2star=25.0, noise=0.0, offset=0.0, amplitude=100.0):
@@ -37,7 +43,7 @@ def test_weighted_field_is_unbiased_and_its_noise_is_what_repetition_shows(field
     signal = echoes(EQUAL, field, noise=sigma)
     found = weighted_field(
         unwrapped(signal, EQUAL, field),
-        echo_times_s=EQUAL,
+        scan=at(EQUAL),
         magnitude=np.abs(signal),
         options=WeightedFieldOptions(weighting=weighting),
     )
@@ -51,7 +57,7 @@ def test_phase_variance_is_the_least_noisy_weighting(field):
     noise = {
         name: weighted_field(
             unwrapped(signal, EQUAL, field),
-            echo_times_s=EQUAL,
+            scan=at(EQUAL),
             magnitude=np.abs(signal),
             options=WeightedFieldOptions(weighting=name),
         ).noise_hz.mean()
@@ -62,7 +68,7 @@ def test_phase_variance_is_the_least_noisy_weighting(field):
 
 def test_one_echo_gives_phase_over_echo_time(field):
     time = np.array([0.02])
-    found = weighted_field(2 * np.pi * field[None] * 0.02, echo_times_s=time, magnitude=np.full((1, *SHAPE), 50.0))
+    found = weighted_field(2 * np.pi * field[None] * 0.02, scan=at(time), magnitude=np.full((1, *SHAPE), 50.0))
     np.testing.assert_allclose(found.field_hz, field, rtol=1e-5, atol=1e-4)
     np.testing.assert_allclose(found.noise_hz, 1 / (50 * 2 * np.pi * 0.02), rtol=1e-5)
 
@@ -70,8 +76,8 @@ def test_one_echo_gives_phase_over_echo_time(field):
 def test_phase_without_magnitude(field):
     phase = 2 * np.pi * field * EQUAL.reshape(-1, 1, 1, 1)
     with pytest.raises(ValueError, match="simulated-magnitude"):
-        weighted_field(phase, echo_times_s=EQUAL)
-    found = weighted_field(phase, echo_times_s=EQUAL, options=WeightedFieldOptions(weighting="simulated-magnitude"))
+        weighted_field(phase, scan=at(EQUAL))
+    found = weighted_field(phase, scan=at(EQUAL), options=WeightedFieldOptions(weighting="simulated-magnitude"))
     np.testing.assert_allclose(found.field_hz, field, rtol=1e-5, atol=1e-3)
 
 
@@ -79,13 +85,13 @@ def test_linear_fit_ignores_a_phase_offset_and_knows_its_noise(field):
     sigma, offset = 2.0, 1.3
     signal = echoes(UNEQUAL, field, noise=sigma, offset=offset)
     found = linear_field(
-        unwrapped(signal, UNEQUAL, field, offset), echo_times_s=UNEQUAL, magnitude=np.abs(signal).astype(np.float32)
+        unwrapped(signal, UNEQUAL, field, offset), scan=at(UNEQUAL), magnitude=np.abs(signal).astype(np.float32)
     )
     error = found.field_hz - field
     assert abs(error.mean()) < 4 * error.std() / np.sqrt(error.size)
     assert np.sqrt(np.mean(found.noise_hz**2)) * sigma == pytest.approx(error.std(), rel=0.1)
     with pytest.raises(ValueError, match="two echoes"):
-        linear_field(field[None], echo_times_s=[0.005])
+        linear_field(field[None], scan=at([0.005]))
 
 
 @pytest.mark.parametrize(("times", "strongest"), [(EQUAL, 80), (UNEQUAL, 250), (EQUAL[:2], 80)])
@@ -93,7 +99,7 @@ def test_complex_fit_recovers_the_field_in_noise_and_knows_it(times, strongest):
     field = np.random.default_rng(2).uniform(-strongest, strongest, SHAPE)
     sigma = 2.0
     signal = echoes(times, field, noise=sigma, offset=0.8)
-    fit = nonlinear_field(np.angle(signal), np.abs(signal), echo_times_s=times)
+    fit = nonlinear_field(np.angle(signal), np.abs(signal), scan=at(times))
     spacing = times[1] - times[0]
     assert fit.convergence.converged
     assert fit.unfinished == 0
@@ -110,9 +116,9 @@ def test_complex_fit_recovers_the_field_in_noise_and_knows_it(times, strongest):
 def test_complex_and_linear_fit_agree_without_noise(times):
     field = np.linspace(-70, 70, 8 * 9 * 10).reshape(8, 9, 10)
     signal = echoes(times, field, offset=-0.9)
-    fit = nonlinear_field(np.angle(signal), np.abs(signal), echo_times_s=times)
+    fit = nonlinear_field(np.angle(signal), np.abs(signal), scan=at(times))
     complex_field = increment_to_field(fit.increment_rad, fit)
-    line = linear_field(unwrapped(signal, times, field, -0.9), echo_times_s=times, magnitude=np.abs(signal))
+    line = linear_field(unwrapped(signal, times, field, -0.9), scan=at(times), magnitude=np.abs(signal))
     np.testing.assert_allclose(complex_field.field_hz, line.field_hz, atol=1e-3)
     np.testing.assert_allclose(complex_field.noise_hz, line.noise_hz, rtol=1e-4)
     assert complex_field.residual.max() < 1e-9
@@ -120,7 +126,7 @@ def test_complex_and_linear_fit_agree_without_noise(times):
 
 def test_complex_fit_of_one_echo_is_its_phase(field):
     phase = np.angle(np.exp(2j * np.pi * field * 0.01))[None]
-    fit = nonlinear_field(phase, np.full(phase.shape, 20.0), echo_times_s=[0.01])
+    fit = nonlinear_field(phase, np.full(phase.shape, 20.0), scan=at([0.01]))
     np.testing.assert_allclose(fit.increment_rad, phase[0], atol=1e-6)
     np.testing.assert_allclose(fit.noise_rad, 1 / 20, rtol=1e-6)
     assert fit.spacing_s == 0.01
@@ -129,7 +135,7 @@ def test_complex_fit_of_one_echo_is_its_phase(field):
 def test_relative_residual_of_the_complex_fit_is_the_noise_energy(field):
     sigma = 4.0
     signal = echoes(EQUAL, field / 2, noise=sigma, r2star=0)
-    fit = nonlinear_field(np.angle(signal), np.abs(signal), echo_times_s=EQUAL)
+    fit = nonlinear_field(np.angle(signal), np.abs(signal), scan=at(EQUAL))
     # Only the phase is fitted: of the 5 noisy angles 2 are spent on offset and slope.
     assert fit.residual.mean() == pytest.approx(3 * sigma**2 / (5 * 100**2), rel=0.1)
 
@@ -145,7 +151,7 @@ def test_bad_voxels_stay_out_and_bad_units_are_refused(field, method):
     def run(mask=mask, times=EQUAL, phase=phase, magnitude=magnitude):
         named = (phase, magnitude) if method is nonlinear_field else (phase,)
         extra = {} if method is nonlinear_field else {"magnitude": magnitude}
-        found = method(*named, echo_times_s=times, mask=mask, **extra)
+        found = method(*named, scan=at(times), mask=mask, **extra)
         return (found.increment_rad, found.noise_rad) if method is nonlinear_field else (found.field_hz, found.noise_hz)
 
     for image in run():
@@ -172,9 +178,9 @@ def test_same_bits_whatever_the_number_of_threads(field, method):
     def run(threads):
         with use_threads(threads):
             if method is nonlinear_field:
-                fit = method(np.angle(signal), np.abs(signal), echo_times_s=EQUAL)
+                fit = method(np.angle(signal), np.abs(signal), scan=at(EQUAL))
                 return fit.increment_rad, fit.noise_rad, fit.convergence.history
-            found = method(np.angle(signal), echo_times_s=EQUAL, magnitude=np.abs(signal))
+            found = method(np.angle(signal), scan=at(EQUAL), magnitude=np.abs(signal))
             return found.field_hz, found.noise_hz
 
     for one, two in zip(run(1), run(2), strict=True):
@@ -185,16 +191,16 @@ def test_same_bits_whatever_the_number_of_threads(field, method):
 def test_the_unit_of_the_magnitude_does_not_matter(field, scale):
     signal = echoes(EQUAL, field / 2, noise=5.0)
     phase, magnitude = np.angle(signal), np.abs(signal)
-    fits = [nonlinear_field(phase, m, echo_times_s=EQUAL) for m in (magnitude, scale * magnitude)]
+    fits = [nonlinear_field(phase, m, scan=at(EQUAL)) for m in (magnitude, scale * magnitude)]
     np.testing.assert_allclose(fits[1].increment_rad, fits[0].increment_rad, atol=1e-4)
     np.testing.assert_allclose(fits[1].noise_rad * scale, fits[0].noise_rad, rtol=1e-4)
-    means = [weighted_field(phase, echo_times_s=EQUAL, magnitude=m) for m in (magnitude, scale * magnitude)]
+    means = [weighted_field(phase, scan=at(EQUAL), magnitude=m) for m in (magnitude, scale * magnitude)]
     np.testing.assert_allclose(means[1].field_hz, means[0].field_hz, atol=1e-3)
     np.testing.assert_allclose(means[1].noise_hz * scale, means[0].noise_hz, rtol=1e-4)
 
 
 def test_options_outside_their_range_are_refused(field):
     with pytest.raises(ValueError, match="weighting"):
-        weighted_field(field[None], echo_times_s=[0.01], options=WeightedFieldOptions(weighting="best"))
+        weighted_field(field[None], scan=at([0.01]), options=WeightedFieldOptions(weighting="best"))
     with pytest.raises(ValueError, match="max_iterations"):
-        nonlinear_field(field[None], field[None], echo_times_s=[0.01], options=NonlinearFieldOptions(max_iterations=0))
+        nonlinear_field(field[None], field[None], scan=at([0.01]), options=NonlinearFieldOptions(max_iterations=0))

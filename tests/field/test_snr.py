@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from qsmprep.field.snr import peak_snr
+from qsmprep.scan import Scan
 
 SHAPE = (40, 36, 30)
 
@@ -69,7 +70,7 @@ def test_in_a_simulated_head_it_is_right_or_somewhat_low(snr):
     head = simulate_head(SimulationOptions(voxel_size="4", peak_snr=snr))
     turns = 2 * np.pi * head.total_field_hz * np.asarray(head.echo_times_s)[:, None, None, None]
     unwrapped = turns + np.angle(np.exp(1j * (head.phase - head.phase_offset - turns)))
-    found = weighted_field(unwrapped.astype(np.float32), echo_times_s=head.echo_times_s, magnitude=head.magnitude,
-                           mask=head.brain_mask)  # fmt: skip
+    found = weighted_field(unwrapped.astype(np.float32), scan=Scan(head.voxel_size_mm, echo_times_s=head.echo_times_s),
+                           magnitude=head.magnitude, mask=head.brain_mask)  # fmt: skip
     ratio = peak_snr(found.field_hz, found.noise_hz, head.magnitude[0], head.brain_mask)
     assert 0.75 * snr < ratio < 1.15 * snr

@@ -13,6 +13,7 @@ from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.shim import harmonic_shim
 from qsmprep.numerics.threads import use_threads
 from qsmprep.phantom.forward import DipoleField
+from qsmprep.scan import Scan
 
 OPTIONS = TfiOptions(padding_mm=10.0, max_iterations=120)
 
@@ -77,7 +78,7 @@ def test_sources_outside_leave_no_susceptibility_inside(head, phase):
 
 def test_whole_mask_is_mapped_more_accurately_than_after_background_removal(head, phase, total):
     result = run(head, phase, total)
-    tissue = pdf(total, head.mask, **head.geometry).tissue_field
+    tissue = pdf(total, head.mask, scan=Scan(**head.geometry)).tissue_field
     two_steps = medi(tissue, head.mask, magnitude=head.magnitude, **head.geometry, **phase,
                      options=MediOptions(smv_radius=0.0))  # fmt: skip
     assert np.array_equal(result.mask, head.mask) and result.convergence.converged

@@ -11,6 +11,7 @@ from qsmprep.masking.bet import BetOptions, bet, brain_image
 from qsmprep.masking.morphology import fill_holes, largest_component
 from qsmprep.masking.surface import tessellated_sphere, winding_numbers
 from qsmprep.options import check_options
+from qsmprep.scan import Scan
 
 DATA = Path(os.environ.get("QSMPREP_TEST_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
 
@@ -41,7 +42,7 @@ def simple_head(voxel=(3.0, 3.0, 3.0)):
 
 @lru_cache
 def mask_of_simple_head():
-    return bet(simple_head()[0], voxel_size_mm=(3, 3, 3))
+    return bet(simple_head()[0], scan=Scan((3, 3, 3)))
 
 
 def real_file(*names):
@@ -60,24 +61,24 @@ def test_it_finds_the_brain_as_one_piece_without_holes():
 
 def test_voxel_size_does_not_matter():
     image, brain = simple_head((2.0, 3.0, 4.5))
-    mask = bet(image, voxel_size_mm=(2, 3, 4.5))
+    mask = bet(image, scan=Scan((2, 3, 4.5)))
     assert dice(mask, brain) > 0.95
     litres = mask.sum() * 27, mask_of_simple_head().sum() * 27
     assert litres[0] == pytest.approx(litres[1], rel=0.04)
 
 
 def test_axis_order_and_direction_do_not_matter():
-    turned = bet(simple_head()[0].transpose(2, 0, 1)[::-1, :, ::-1], voxel_size_mm=(3, 3, 3))
+    turned = bet(simple_head()[0].transpose(2, 0, 1)[::-1, :, ::-1], scan=Scan((3, 3, 3)))
     assert dice(turned[::-1, :, ::-1].transpose(1, 2, 0), mask_of_simple_head()) > 0.99
 
 
 def test_intensity_scale_does_not_matter():
     scaled = (simple_head()[0] * 2**20).astype(np.int64)
-    assert dice(bet(scaled, voxel_size_mm=(3, 3, 3)), mask_of_simple_head()) > 0.999
+    assert dice(bet(scaled, scan=Scan((3, 3, 3))), mask_of_simple_head()) > 0.999
 
 
 def test_same_input_gives_the_same_mask():
-    assert np.array_equal(bet(simple_head()[0], voxel_size_mm=(3, 3, 3)), mask_of_simple_head())
+    assert np.array_equal(bet(simple_head()[0], scan=Scan((3, 3, 3))), mask_of_simple_head())
 
 
 def test_values_that_are_not_finite_do_no_harm():
@@ -85,12 +86,12 @@ def test_values_that_are_not_finite_do_no_harm():
     image[:5] = np.nan
     image[-5:] = np.inf
     image[30, 36, 60] = -np.inf
-    assert dice(bet(image, voxel_size_mm=(3, 3, 3)), mask_of_simple_head()) > 0.99
+    assert dice(bet(image, scan=Scan((3, 3, 3))), mask_of_simple_head()) > 0.99
 
 
 def test_a_smaller_fraction_gives_a_larger_brain():
     volumes = [
-        bet(simple_head()[0], voxel_size_mm=(3, 3, 3), options=BetOptions(fractional_intensity=f)).sum()
+        bet(simple_head()[0], scan=Scan((3, 3, 3)), options=BetOptions(fractional_intensity=f)).sum()
         for f in (0.1, 0.5, 0.9)
     ]
     assert volumes[0] > volumes[1] > volumes[2] > 0
@@ -101,7 +102,7 @@ def test_a_vertical_gradient_follows_the_superior_direction(axis):
     image = np.swapaxes(simple_head()[0], axis, 2)
     direction = np.eye(3)[axis]
     options = BetOptions(vertical_gradient=0.3)
-    mask = bet(image, voxel_size_mm=(3, 3, 3), superior_direction=direction, options=options)
+    mask = bet(image, scan=Scan((3, 3, 3)), superior_direction=direction, options=options)
     mask = np.swapaxes(mask, axis, 2)
     middle = mask.shape[2] // 2
     plain = mask_of_simple_head()
@@ -112,7 +113,7 @@ def test_a_vertical_gradient_follows_the_superior_direction(axis):
 def test_a_head_cut_by_the_field_of_view_keeps_its_brain():
     image, brain = simple_head()
     slab = slice(25, 52)
-    mask = bet(np.ascontiguousarray(image[..., slab]), voxel_size_mm=(3, 3, 3))
+    mask = bet(np.ascontiguousarray(image[..., slab]), scan=Scan((3, 3, 3)))
     assert dice(mask, brain[..., slab]) > 0.95
 
 
@@ -122,7 +123,7 @@ def test_a_head_cut_by_the_field_of_view_keeps_its_brain():
 )
 def test_an_image_without_a_head_is_named(image, message):
     with pytest.raises(ValueError, match=message):
-        bet(image, voxel_size_mm=(1, 1, 1))
+        bet(image, scan=Scan((1, 1, 1)))
 
 
 def test_options_out_of_range_are_named():
@@ -171,7 +172,7 @@ def test_the_real_head_agrees_with_the_reference_mask(image):
     echoes = [nibabel.load(folder / f"sub-01_acq-epi_echo-{echo}_part-mag_MEGRE.nii.gz") for echo in (1, 2, 3)]
     options = BetOptions(image=image)
     magnitude = brain_image(np.stack([echo.get_fdata(dtype=np.float32) for echo in echoes]), options=options)
-    mask = bet(magnitude, voxel_size_mm=echoes[0].header.get_zooms()[:3], options=options)
+    mask = bet(magnitude, scan=Scan(echoes[0].header.get_zooms()[:3]), options=options)
     assert dice(mask, reference) >= 0.93
 
 
@@ -180,7 +181,7 @@ def test_orbits_and_neck_of_a_real_head_stay_outside():
     folder = real_file("dicom-philips", "reference-nifti")
     image = nibabel.load(folder / "2001_WIP_fcMRI_Field_Mapping_cl_e1.nii.gz")
     voxel = image.header.get_zooms()[:3]
-    mask = bet(image.get_fdata(dtype=np.float32), voxel_size_mm=voxel)
+    mask = bet(image.get_fdata(dtype=np.float32), scan=Scan(voxel))
     assert 1.3e6 < mask.sum() * np.prod(voxel) < 1.75e6
 
 
@@ -189,6 +190,6 @@ def test_the_simulated_head_gives_its_brain():
     from qsmprep.phantom.options import SimulationOptions
 
     head = simulate_head(SimulationOptions(voxel_size="2.5,2.5,3", tilt_x=20, peak_snr=40))
-    mask = bet(brain_image(head.magnitude), voxel_size_mm=head.voxel_size_mm)
+    mask = bet(brain_image(head.magnitude), scan=Scan(head.voxel_size_mm))
     assert dice(mask, head.brain_mask) > 0.96
     assert mask[head.brain_mask].mean() > 0.99

@@ -17,6 +17,7 @@ from qsmprep.nets.unet import UnetSpec
 from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import irfftn, rfftn
 from qsmprep.numerics.threads import use_threads
+from qsmprep.scan import Scan
 
 STRAIGHT = {"voxel_size_mm": (1.0, 1.0, 1.0), "b0_direction": (0.0, 0.0, 1.0)}
 
@@ -152,7 +153,7 @@ def test_truncated_division_enters_as_the_second_channel(linear_network, scan):
 
 def test_vsharp_and_its_truncated_division_enter_as_channels_of_a_total_field(linear_network, scan):
     field, mask = scan
-    valid = vsharp(field, mask, voxel_size_mm=STRAIGHT["voxel_size_mm"])
+    valid = vsharp(field, mask, scan=Scan(STRAIGHT["voxel_size_mm"]))
     inputs = {"total-field": 0.0, "v-sharp": 1.0}
     network = linear_network("background", inputs, ("tissue-field",), voxel_size_mm=1.0)
     found = predict(network, {"total-field": field}, mask, **STRAIGHT).maps["tissue-field"]

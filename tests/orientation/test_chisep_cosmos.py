@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from qsmprep.orientation.chisep_cosmos import chisep_cosmos
+from qsmprep.orientation.inputs import Orientations
 from qsmprep.phantom.head import simulate_head
 from qsmprep.phantom.options import SimulationOptions
 from qsmprep.separation import Constants
@@ -17,11 +18,11 @@ def heads():
 
 def solve(heads, **more):
     head = heads[0]
-    return chisep_cosmos(
-        np.stack([h.local_field_hz / h.centre_frequency_mhz for h in heads]), head.brain_mask,
-        r2primes=np.stack([h.r2prime for h in heads]), constants=Constants(114.0, 114.0),
-        voxel_size_mm=head.voxel_size_mm, b0_directions=np.array([h.b0_direction for h in heads]), **more,
-    )  # fmt: skip
+    fields = np.stack([h.local_field_hz / h.centre_frequency_mhz for h in heads])
+    directions = np.array([h.b0_direction for h in heads])
+    given = Orientations(fields, head.brain_mask, head.voxel_size_mm, directions)
+    r2primes = np.stack([h.r2prime for h in heads])
+    return chisep_cosmos(given, r2primes=r2primes, constants=Constants(114.0, 114.0), **more)
 
 
 def test_both_sources_come_back_without_regularisation(heads):

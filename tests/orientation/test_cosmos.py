@@ -7,6 +7,7 @@ from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import irfftn, rfftn
 from qsmprep.orientation.cosmos import CosmosOptions, cosmos
 from qsmprep.orientation.directions import cosmos_condition
+from qsmprep.orientation.inputs import Orientations
 
 SHAPE, VOXEL = (15, 16, 18), (1.0, 1.2, 0.9)
 DIRECTIONS = np.array([(0, 0, 1), (0, 0.5, 0.87), (-0.6, 0, 0.8), (0.3, -0.5, 0.8)])
@@ -26,8 +27,8 @@ def chi():
     return image - image.mean()
 
 
-def solve(fields, mask=EVERYWHERE, directions=DIRECTIONS, **keywords):
-    return cosmos(fields, mask, voxel_size_mm=VOXEL, b0_directions=directions, **keywords)
+def solve(fields, mask=EVERYWHERE, directions=DIRECTIONS, weights=None, **keywords):
+    return cosmos(Orientations(fields, mask, VOXEL, directions, weights), **keywords)
 
 
 def test_the_truth_comes_back_without_a_regulariser(chi):
@@ -58,7 +59,7 @@ def test_weighted_solution_is_the_dense_least_squares():
         fields_of_unit = [np.fft.irfftn(spectrum * k, shape, axes=(0, 1, 2)) for k in kernels]
         columns.append((np.stack(fields_of_unit) * weights / weights.max()).ravel())
     dense = np.linalg.lstsq(np.array(columns).T, (fields * weights / weights.max()).ravel(), rcond=None)[0]
-    result = cosmos(fields, np.ones(shape, bool), voxel_size_mm=voxel, b0_directions=DIRECTIONS, weights=weights,
+    result = cosmos(Orientations(fields, np.ones(shape, bool), voxel, DIRECTIONS, weights),
                     options=CosmosOptions(padding=0, tolerance=1e-7, max_iterations=500))  # fmt: skip
     found, dense = result.chi_ppm.ravel() - result.chi_ppm.mean(), dense - dense.mean()
     assert np.linalg.norm(found - dense) < 2e-3 * np.linalg.norm(dense)

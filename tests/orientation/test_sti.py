@@ -6,6 +6,7 @@ import pytest
 from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import irfftn, rfftn
 from qsmprep.orientation.directions import PAIRS
+from qsmprep.orientation.inputs import Orientations
 from qsmprep.orientation.sti import StiOptions, sti, tensor_field, unit_frequencies
 
 SHAPE, VOXEL = (15, 9, 15), (1.0, 1.2, 0.9)  # odd sizes: no Nyquist index
@@ -20,8 +21,8 @@ def forward(tensor, directions=DIRECTIONS, shape=SHAPE, voxel=VOXEL):
     return np.stack([irfftn(tensor_field(spectra, b, k), shape) for b in directions])
 
 
-def solve(fields, mask=EVERYWHERE, directions=DIRECTIONS, options=PLAIN, **keywords):
-    return sti(fields, mask, voxel_size_mm=VOXEL, b0_directions=directions, options=options, **keywords)
+def solve(fields, mask=EVERYWHERE, directions=DIRECTIONS, weights=None, options=PLAIN, **keywords):
+    return sti(Orientations(fields, mask, VOXEL, directions, weights), options=options, **keywords)
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ def test_the_closed_form_is_the_dense_least_squares():
     columns = [forward(unit, shape=shape, voxel=voxel).ravel()
                for unit in np.eye(270, dtype=np.float32).reshape(270, 6, *shape)]  # fmt: skip
     dense = np.linalg.lstsq(np.array(columns, float).T, fields.ravel().astype(float), rcond=1e-5)[0].reshape(6, *shape)
-    found = sti(fields, np.ones(shape, bool), voxel_size_mm=voxel, b0_directions=DIRECTIONS, options=PLAIN).tensor_ppm
+    found = sti(Orientations(fields, np.ones(shape, bool), voxel, DIRECTIONS), options=PLAIN).tensor_ppm
     assert np.linalg.norm(found - dense) < 1e-3 * np.linalg.norm(dense)
 
 
@@ -102,7 +103,7 @@ def test_model_and_its_adjoint_agree():
                         for unit in np.eye(270, dtype=np.float32).reshape(270, 6, *shape)]).T  # fmt: skip
     scale = np.repeat([1, 1, 1, np.sqrt(0.5), np.sqrt(0.5), np.sqrt(0.5)], 45)
     steepest = (columns * scale).T @ (fields * weights).ravel() * scale
-    found = sti(fields, np.ones(shape, bool), voxel_size_mm=voxel, b0_directions=DIRECTIONS, weights=weights,
+    found = sti(Orientations(fields, np.ones(shape, bool), voxel, DIRECTIONS, weights),
                 options=StiOptions(padding=0, max_iterations=1)).tensor_ppm.ravel()  # fmt: skip
     assert found @ steepest / np.linalg.norm(found) / np.linalg.norm(steepest) == pytest.approx(1, abs=1e-5)
 

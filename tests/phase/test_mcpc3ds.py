@@ -5,6 +5,7 @@ import pytest
 
 from qsmprep.phase.mcpc3ds import Mcpc3dsOptions, bipolar_artefact, mcpc3ds, subtract_bipolar
 from qsmprep.phase.smoothing import smooth_phase
+from qsmprep.scan import Scan
 
 TWO_PI = 2 * np.pi
 SHAPE, VOXEL = (45, 50, 41), (2.0, 2.0, 2.5)
@@ -37,7 +38,7 @@ DEFAULT = Mcpc3dsOptions()
 def estimate(offset, options=DEFAULT, **simulation):
     phase, magnitude, mask, field = simulated(offset, **simulation)
     times = simulation.get("times", TIMES)
-    result = mcpc3ds(phase, magnitude, echo_times_s=times, voxel_size_mm=VOXEL, mask=mask, options=options)
+    result = mcpc3ds(phase, magnitude, scan=Scan(VOXEL, echo_times_s=times), mask=mask, options=options)
     return result, mask, field
 
 
@@ -88,7 +89,7 @@ def test_every_echo_keeps_only_what_evolves():
 def test_without_a_mask_the_magnitude_gives_one():
     phase, magnitude, mask, _ = simulated(0.7)
     noisy = magnitude + np.random.default_rng(0).rayleigh(1.0, magnitude.shape).astype(np.float32)
-    result = mcpc3ds(phase, noisy, echo_times_s=TIMES, voxel_size_mm=VOXEL)
+    result = mcpc3ds(phase, noisy, scan=Scan(VOXEL, echo_times_s=TIMES))
     assert spread(result.offset - 0.7, mask) < 2e-3
 
 
@@ -105,16 +106,16 @@ def test_a_scalp_behind_noise_does_not_spoil_the_rim_of_the_brain():
     rng = np.random.default_rng(0)
     signal = signal + rng.normal(0, 2, signal.shape) + 1j * rng.normal(0, 2, signal.shape)
     magnitude, phase = np.abs(signal).astype(np.float32), np.angle(signal).astype(np.float32)
-    result = mcpc3ds(phase, magnitude, echo_times_s=TIMES, voxel_size_mm=VOXEL, mask=depth < 1.3)
+    result = mcpc3ds(phase, magnitude, scan=Scan(VOXEL, echo_times_s=TIMES), mask=depth < 1.3)
     assert spread(result.offset - offset, brain) < 0.05
     assert result.left_out_voxels > 0.5 * np.count_nonzero((depth < 1.3) & ~brain)
 
 
 def test_nan_stays_out_and_is_counted():
     phase, magnitude, mask, _ = simulated(0.7)
-    clean = mcpc3ds(phase, magnitude, echo_times_s=TIMES, voxel_size_mm=VOXEL, mask=mask)
+    clean = mcpc3ds(phase, magnitude, scan=Scan(VOXEL, echo_times_s=TIMES), mask=mask)
     phase[:, 22, 25, 20] = np.nan
-    result = mcpc3ds(phase, magnitude, echo_times_s=TIMES, voxel_size_mm=VOXEL, mask=mask)
+    result = mcpc3ds(phase, magnitude, scan=Scan(VOXEL, echo_times_s=TIMES), mask=mask)
     assert np.isfinite(result.phase).all()
     assert np.isfinite(result.offset).all()
     assert result.left_out_voxels > clean.left_out_voxels
@@ -159,7 +160,7 @@ def test_bipolar_readout_is_corrected(times):
 def test_bad_input_is_named(echoes, times, options, message):
     phase = np.zeros((echoes, 4, 4, 4), np.float32)
     with pytest.raises(ValueError, match=message):
-        mcpc3ds(phase, phase + 1, echo_times_s=times, voxel_size_mm=VOXEL, options=options)
+        mcpc3ds(phase, phase + 1, scan=Scan(VOXEL, echo_times_s=times), options=options)
 
 
 def test_smoothing_does_not_see_wraps():

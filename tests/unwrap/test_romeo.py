@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from qsmprep.scan import Scan
 from qsmprep.unwrap import growing, regions
 from qsmprep.unwrap.forest import unwrap_by_forest
 from qsmprep.unwrap.romeo import RomeoOptions, romeo
@@ -11,6 +12,11 @@ from qsmprep.unwrap.weights import PRESETS, active_terms, edge_costs
 TWO_PI = 2 * np.pi
 SHAPE = (31, 34, 27)
 TIMES = np.array([0.004, 0.0095, 0.013])  # ratios that are no integers
+
+
+def at(times):
+    """A scan of 1 mm voxels with those echo times."""
+    return Scan((1, 1, 1), echo_times_s=times)
 
 
 def wrap(phase):
@@ -36,7 +42,7 @@ def turns(unwrapped, truth, mask=None):
 
 def test_quadratic_phase_of_ten_turns_is_restored_exactly(quadratic):
     assert np.ptp(quadratic[0]) / TWO_PI > 10
-    result = romeo(wrap(quadratic), echo_times_s=TIMES)
+    result = romeo(wrap(quadratic), scan=at(TIMES))
     np.testing.assert_allclose(result.phase, quadratic, atol=1e-4)
     assert (result.isolated_voxels, result.regions) == (0, 1)
     assert result.phase.dtype == result.quality.dtype == np.float32
@@ -47,7 +53,7 @@ def test_quadratic_phase_of_ten_turns_is_restored_exactly(quadratic):
 def test_every_preset_and_tree_restores_smooth_phase(quadratic, preset, tree):
     magnitude = np.full_like(quadratic, 100)
     options = RomeoOptions(weights=preset, tree=tree)
-    result = romeo(wrap(quadratic), echo_times_s=TIMES, magnitude=magnitude, options=options)
+    result = romeo(wrap(quadratic), scan=at(TIMES), magnitude=magnitude, options=options)
     np.testing.assert_allclose(result.phase, quadratic, atol=1e-4)
     assert 0 <= result.quality.min() <= result.quality.max() <= 1
 
@@ -55,12 +61,12 @@ def test_every_preset_and_tree_restores_smooth_phase(quadratic, preset, tree):
 @pytest.mark.parametrize("template", [1, 2])
 def test_any_template_echo_gives_the_same_phase(quadratic, template):
     gentle = quadratic / 3
-    result = romeo(wrap(gentle), echo_times_s=TIMES, options=RomeoOptions(template_echo=template))
+    result = romeo(wrap(gentle), scan=at(TIMES), options=RomeoOptions(template_echo=template))
     np.testing.assert_allclose(result.phase, gentle, atol=1e-4)
 
 
 def test_single_image_is_restored_up_to_whole_turns(quadratic):
-    result = romeo(wrap(quadratic[0]), echo_times_s=TIMES[:1])
+    result = romeo(wrap(quadratic[0]), scan=at(TIMES[:1]))
     assert result.phase.shape == SHAPE
     offset = turns(result.phase, quadratic[0])
     assert np.ptp(offset) == 0
@@ -70,7 +76,7 @@ def test_single_image_is_restored_up_to_whole_turns(quadratic):
 def test_result_differs_from_the_input_by_whole_turns_in_noise_too():
     noise = np.random.default_rng(0).uniform(-np.pi, np.pi, (3, 12, 13, 14)).astype(np.float32)
     for options in (RomeoOptions(), RomeoOptions(individual=True), RomeoOptions(temporal_uncertain=0.5)):
-        result = romeo(noise, echo_times_s=TIMES, options=options)
+        result = romeo(noise, scan=at(TIMES), options=options)
         whole = (result.phase - noise) / TWO_PI
         np.testing.assert_allclose(whole, np.rint(whole), atol=1e-5)
 
@@ -78,7 +84,7 @@ def test_result_differs_from_the_input_by_whole_turns_in_noise_too():
 def test_individual_mode_unwraps_echoes_with_phase_offsets(quadratic):
     x, y, _ = coordinates()
     gentle = quadratic / 4 + 2 * (x + y**2)  # an offset the echo times know nothing of
-    result = romeo(wrap(gentle), echo_times_s=TIMES, options=RomeoOptions(individual=True))
+    result = romeo(wrap(gentle), scan=at(TIMES), options=RomeoOptions(individual=True))
     for unwrapped, truth in zip(result.phase, gentle, strict=True):
         assert np.ptp(turns(unwrapped, truth)) == 0
 
@@ -89,7 +95,7 @@ def test_two_separate_objects_are_both_unwrapped(quadratic):
     phase = wrap(quadratic)
     phase[:, ~mask] = 0
     for tree in ("grown", "sorted"):
-        result = romeo(phase, echo_times_s=TIMES, mask=mask, options=RomeoOptions(tree=tree))
+        result = romeo(phase, scan=at(TIMES), mask=mask, options=RomeoOptions(tree=tree))
         assert (result.regions, result.isolated_voxels) == (2, 0)
         for side in (x > 0.3, x < -0.3):
             assert np.ptp(turns(result.phase[0], quadratic[0], side)) == 0
@@ -102,7 +108,7 @@ def test_object_of_pure_noise_does_not_corrupt_its_neighbour(quadratic):
     good = x < 0.2
     phase, magnitude = np.where(good, wrap(quadratic), noise), np.where(good, 100.0, 3.0) + 0 * quadratic
     for tree in ("grown", "sorted"):
-        result = romeo(phase, echo_times_s=TIMES, magnitude=magnitude, options=RomeoOptions(tree=tree))
+        result = romeo(phase, scan=at(TIMES), magnitude=magnitude, options=RomeoOptions(tree=tree))
         assert np.ptp(turns(result.phase[0], quadratic[0], good)) == 0
         assert result.quality[x < 0.1].mean() > 3 * result.quality[x > 0.3].mean()
 
@@ -114,7 +120,7 @@ def test_nan_and_zero_magnitude_do_no_harm(quadratic):
     magnitude[:, 20:22, 20, 20] = 0
     magnitude[0, 3, 3, 3] = np.nan
     for preset in PRESETS:
-        result = romeo(phase, echo_times_s=TIMES, magnitude=magnitude, options=RomeoOptions(weights=preset))
+        result = romeo(phase, scan=at(TIMES), magnitude=magnitude, options=RomeoOptions(weights=preset))
         assert np.isfinite(result.phase).all()
         assert np.isfinite(result.quality).all()
         assert result.isolated_voxels >= 1
@@ -128,7 +134,7 @@ def test_isolated_voxels_keep_their_value_and_are_counted(quadratic):
     mask[5:15, 5:15, 5:15] = True
     mask[25, 25, 25] = mask[28, 30, 20] = True
     phase = wrap(quadratic)
-    result = romeo(phase, echo_times_s=TIMES, mask=mask, options=RomeoOptions(correct_global=False))
+    result = romeo(phase, scan=at(TIMES), mask=mask, options=RomeoOptions(correct_global=False))
     assert result.isolated_voxels == 2
     assert result.phase[0, 25, 25, 25] == phase[0, 25, 25, 25]
 
@@ -137,7 +143,7 @@ def test_global_turns_follow_the_echoes_not_the_median():
     # A field whose first echo truly stands one turn away from zero everywhere.
     x, _, _ = coordinates()
     truth = np.stack([(TWO_PI * 1.1 + x) * t / TIMES[0] for t in TIMES]).astype(np.float32)
-    result = romeo(wrap(truth), echo_times_s=TIMES)
+    result = romeo(wrap(truth), scan=at(TIMES))
     np.testing.assert_allclose(result.phase, truth, atol=1e-4)
 
 
@@ -145,7 +151,7 @@ def test_merged_regions_meet_without_a_jump(quadratic):
     options = RomeoOptions(max_seeds=40, merge_regions=True, correct_regions=True)
     rng = np.random.default_rng(2)
     noisy = quadratic / 3 + 0.4 * rng.standard_normal(quadratic.shape).astype(np.float32)
-    result = romeo(wrap(noisy[0]), echo_times_s=TIMES[:1], options=options)
+    result = romeo(wrap(noisy[0]), scan=at(TIMES[:1]), options=options)
     assert result.regions == 1
     assert np.ptp(turns(result.phase, noisy[0])) == 0
 
@@ -166,8 +172,8 @@ def test_wrap_addition_allows_steps_above_pi_along_a_slope():
     ramp = np.zeros((40, 3, 3), np.float32)
     slopes = np.linspace(0.2, 3.9, 39)
     ramp[1:] = np.cumsum(slopes)[:, None, None]
-    plain = romeo(wrap(ramp), echo_times_s=[0.01])
-    steep = romeo(wrap(ramp), echo_times_s=[0.01], options=RomeoOptions(wrap_addition=1.5, weights="romeo2"))
+    plain = romeo(wrap(ramp), scan=at([0.01]))
+    steep = romeo(wrap(ramp), scan=at([0.01]), options=RomeoOptions(wrap_addition=1.5, weights="romeo2"))
     assert np.ptp(turns(plain.phase, ramp)) > 0
     assert np.ptp(turns(steep.phase, ramp)) == 0
 
@@ -179,8 +185,8 @@ def test_uncertain_voxels_are_unwrapped_in_space():
     shifted = truth.copy()
     shifted[0, vein] += 2.5  # the first echo misleads the others: its prediction for echo 3 is off by more than pi
     phase = wrap(shifted)
-    plain = romeo(phase, echo_times_s=TIMES)
-    careful = romeo(phase, echo_times_s=TIMES, options=RomeoOptions(temporal_uncertain=0.5))
+    plain = romeo(phase, scan=at(TIMES))
+    careful = romeo(phase, scan=at(TIMES), options=RomeoOptions(temporal_uncertain=0.5))
     wrong = [np.count_nonzero(turns(result.phase[2], truth[2])) for result in (plain, careful)]
     assert wrong[0] > 0.5 * np.count_nonzero(vein)
     assert wrong[1] == 0
@@ -222,7 +228,7 @@ def test_same_bits_for_any_number_of_threads(quadratic):
     results = []
     for count in (1, 2):
         with use_threads(count):
-            results.append(romeo(wrap(quadratic), echo_times_s=TIMES, magnitude=magnitude))
+            results.append(romeo(wrap(quadratic), scan=at(TIMES), magnitude=magnitude))
     np.testing.assert_array_equal(results[0].phase, results[1].phase)
     np.testing.assert_array_equal(results[0].quality, results[1].quality)
 
@@ -231,8 +237,8 @@ def test_same_bits_for_any_number_of_threads(quadratic):
     ("change", "message"),
     [
         ({"mask": np.zeros(SHAPE, bool)}, "empty"),
-        ({"echo_times_s": TIMES[:2]}, "echo times"),
-        ({"echo_times_s": 1e3 * TIMES}, "milliseconds"),
+        ({"scan": TIMES[:2]}, "echo times"),
+        ({"scan": 1e3 * TIMES}, "milliseconds"),
         ({"options": RomeoOptions(template_echo=4)}, "Template echo 4"),
         ({"options": RomeoOptions(weights="best")}, "choose one of"),
         ({"options": RomeoOptions(tree="sorted", max_seeds=2)}, "one seed"),
@@ -241,4 +247,4 @@ def test_same_bits_for_any_number_of_threads(quadratic):
 )
 def test_bad_input_is_named(quadratic, change, message):
     with pytest.raises(ValueError, match=message):
-        romeo(wrap(quadratic), **{"echo_times_s": TIMES, **change})
+        romeo(wrap(quadratic), **{**change, "scan": at(change.get("scan", TIMES))})

@@ -16,6 +16,7 @@ import pytest
 
 from qsmprep.masking.morphology import largest_component
 from qsmprep.masking.robust import robust_mask
+from qsmprep.scan import Scan
 from qsmprep.unwrap.romeo import RomeoOptions, romeo
 
 nib = pytest.importorskip("nibabel")
@@ -93,7 +94,7 @@ def test_in_vivo_head_agrees(tmp_path, weights, where):
     mask = largest_component(brain() if where == "brain" else robust_mask(magnitude[0]))
     expected, _ = reference(tmp_path, phase, magnitude, times, mask, "-w", weights)
     options = RomeoOptions(weights=weights, correct_global=False, temporal_uncertain=0.0)
-    result = romeo(phase, echo_times_s=times, magnitude=magnitude, mask=mask, options=options)
+    result = romeo(phase, scan=Scan((1, 1, 1), echo_times_s=times), magnitude=magnitude, mask=mask, options=options)
     shares = share_of_jumps(result.phase, expected, mask)
     print(f"in vivo, {where}, {weights}: share of voxels with another number of turns, by echo: {shares}")
     assert max(shares) < ALLOWED
@@ -109,7 +110,7 @@ def test_patch_agrees(tmp_path, weights, individual):
     mode = ["-i"] if individual else []
     expected, quality = reference(tmp_path, phase, magnitude, times, mask, "-w", weights, *mode)
     options = RomeoOptions(weights=weights, correct_global=False, individual=individual, temporal_uncertain=0.0)
-    result = romeo(phase, echo_times_s=times, magnitude=magnitude, mask=mask, options=options)
+    result = romeo(phase, scan=Scan((1, 1, 1), echo_times_s=times), magnitude=magnitude, mask=mask, options=options)
     shares = share_of_jumps(result.phase, expected, mask)
     print(f"patch, {weights}, individual={individual}: {shares}")
     assert max(shares) < ALLOWED
@@ -124,6 +125,6 @@ def test_phase_with_nan_is_unwrapped():
     phase = np.moveaxis(np.asarray(image.dataobj), -1, 0).astype(np.float32)
     missing = np.isnan(phase).any(axis=0)
     assert missing.any()
-    result = romeo(phase, echo_times_s=[0.004, 0.008], options=RomeoOptions(individual=True))
+    result = romeo(phase, scan=Scan((1, 1, 1), echo_times_s=[0.004, 0.008]), options=RomeoOptions(individual=True))
     assert np.isfinite(result.phase).all()
     assert result.isolated_voxels >= np.isnan(phase).sum()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from qsmprep.background.vsharp import vsharp
+from qsmprep.scan import Scan
 
 
 def vsharp_channel(
@@ -26,5 +27,5 @@ def vsharp_channel(
     ------
     ValueError : an empty mask, or one in which no sphere fits.
     """
-    found = vsharp(np.where(mask, field_ppm, 0), mask, voxel_size_mm=voxel_size_mm)
+    found = vsharp(np.where(mask, field_ppm, 0), mask, scan=Scan(voxel_size_mm))
     return found.tissue_field.astype(np.float32), found.mask
