@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from nipype.interfaces.base import File, isdefined, traits
 
-from qsmprep.field.nonlinear import increment_to_field
+from qsmprep.field.nonlinear import increment_to_field, increment_to_hz
 from qsmprep.field.snr import peak_snr
 from qsmprep.field.weights import WeightOptions, data_weights, relative_residual
 from qsmprep.interfaces.images import as_echoes, read_grid, read_mask, read_volume, scan_of, write_volume
@@ -114,7 +114,7 @@ class FieldOfFit(Step):
     source_modules = ("qsmprep.field",)
 
     def _compute(self, folder: Path) -> Record:
-        field = read_volume(self.inputs.phase) / np.float32(2 * np.pi * self.inputs.echo_spacing)
+        field = increment_to_hz(read_volume(self.inputs.phase), self.inputs.echo_spacing)
         grid = read_grid(self.inputs.phase)
         self._results["field"] = write_volume(folder / "total_field.nii", field, grid)
         self._results["noise"] = self.inputs.noise

@@ -11,7 +11,19 @@ ROOT = Path(__file__).parents[1]
 STEPS = ("phase", "unwrap", "field", "masking", "background", "inversion", "orientation", "relaxometry",
          "separation", "nets", "analysis", "quality")  # fmt: skip
 NUMERICS = ("numerics", "options", "scan", "findings", "rooms")
-AROUND = ("bids", "engine", "report", "phantom", "training", "registry", "settings", "stages", "data", "weights")
+AROUND = (
+    "bids",
+    "engine",
+    "report",
+    "phantom",
+    "training",
+    "registry",
+    "settings",
+    "stages",
+    "pipeline",
+    "data",
+    "weights",
+)
 FORBIDDEN_IN_STEPS = ("nipype", "bids", "nibabel", "pathlib", "os", "matplotlib", "rich", "argparse")
 
 

@@ -127,8 +127,14 @@ def nonlinear_field(
 def increment_to_field(unwrapped_increment: np.ndarray, fit: PhaseIncrement) -> FieldMap:
     """Field map of a fit whose increment (rad) has been unwrapped in space: field = increment / (2 pi spacing)."""
     per_second = np.float32(1 / (TWO_PI * fit.spacing_s))
-    field = np.asarray(unwrapped_increment, np.float32) * per_second
+    field = increment_to_hz(unwrapped_increment, fit.spacing_s)
     return FieldMap(field, fit.noise_rad * per_second, fit.residual, fit.convergence)
+
+
+def increment_to_hz(unwrapped_increment: np.ndarray, spacing_s: float) -> np.ndarray:
+    """Field in Hz, float32, whose phase grows by an increment in rad over a time in s."""
+    field: np.ndarray = np.asarray(unwrapped_increment, np.float32) / np.float32(TWO_PI * spacing_s)
+    return field
 
 
 def _single_echo(phase, magnitude, inside, increment, noise):
