@@ -40,6 +40,7 @@ from qsmprep.cli.warmup import usable
 from qsmprep.phantom.dataset import simulate
 from qsmprep.phantom.head import SimulatedHead, simulate_head
 from qsmprep.phantom.options import SimulationOptions
+from qsmprep.scan import Scan
 from qsmprep.separation.constants import RelaxometricOptions, constants_at
 from qsmprep.separation.offset import offset_by_signs
 from qsmprep.settings import build
@@ -104,7 +105,7 @@ def inversions(heads: dict[str, SimulationOptions], folder: Path, table: Results
         wanted = [(n, a) for n, a in wanted if not table.has(part="inversion", head=label, method=n, setting=a)]
         head = simulate_head(options) if wanted else None
         for name, adapt in wanted:
-            found, seconds = invert(name, inversion_inputs(head), adapt)
+            found, seconds = invert(name, inversion_inputs(head) | {"scan": head.scan}, adapt)
             table.add(part="inversion", head=label, method=name, setting=adapt, error=error(found, head),
                       slope=lesion_slopes(found.chi_ppm, head), seconds=seconds)  # fmt: skip
 
@@ -185,7 +186,7 @@ def backgrounds(heads: dict[str, SimulationOptions], folder: Path, table: Result
             method, chosen = registry.find("background", name), build({}).options_of("background", name)
             given = background_inputs(head) | network_inputs(method, chosen)
             given["centre_frequency_mhz"] = head.centre_frequency_mhz
-            given["scan"] = stored_scan(given)
+            given["scan"] = head.scan
             begin = time.perf_counter()
             found = method.run(chosen, **{key: given[key] for key in given if key in method.inputs()})
             seconds = time.perf_counter() - begin
@@ -231,7 +232,7 @@ def separations(heads: dict[str, SimulationOptions], folder: Path, table: Result
 def _separation_inputs(head: SimulatedHead) -> dict:
     constants = constants_at(RelaxometricOptions(), head.field_strength_t)
     given = inversion_inputs(head) | {"constants": constants, "r2prime": head.r2prime}
-    given["centre_frequency_mhz"] = head.centre_frequency_mhz
+    given |= {"centre_frequency_mhz": head.centre_frequency_mhz, "scan": head.scan}
     invert_by = registry.find("inversion", "fansi")
     chi = invert_by.run(build({}).options_of("inversion", "fansi"), **given).chi_ppm
     mask = head.brain_mask
@@ -246,10 +247,7 @@ def _r2primenet(head: SimulatedHead, table: Results, label: str) -> np.ndarray:
 
     network = load_network(find_weights(R2primenetOptions().weights))
     begin = time.perf_counter()
-    found = r2primenet(
-        head.r2star, head.brain_mask, network=network, voxel_size_mm=head.voxel_size_mm,
-        b0_direction=head.b0_direction, centre_frequency_mhz=head.centre_frequency_mhz,
-    )  # fmt: skip
+    found = r2primenet(head.r2star, head.brain_mask, network=network, scan=head.scan)
     seconds, mask = time.perf_counter() - begin, head.brain_mask
     wrong = 100 * np.linalg.norm((found.r2prime - head.r2prime)[mask]) / np.linalg.norm(head.r2prime[mask])
     table.add(part="r2prime", head=label, method="r2primenet", error=float(wrong), seconds=seconds)
@@ -265,7 +263,7 @@ def generalisation(heads: dict[str, SimulationOptions], folder: Path, table: Res
         wanted = [(n, a) for n, a in wanted if not table.has(part="general", head=setting, method=n, setting=a)]
         head = simulate_head(options) if wanted else None
         for name, adapt in wanted:
-            inputs = inversion_inputs(head)
+            inputs = inversion_inputs(head) | {"scan": head.scan}
             inputs["field_ppm"] = np.float32(scale) * inputs["field_ppm"]
             if snr:
                 inputs["field_ppm"] = inputs["field_ppm"] + _noise_ppm(head, snr)
@@ -327,8 +325,8 @@ def _full_width(file: str, patch: int) -> tuple[float, float]:
         field, mask = stored["field"], stored["mask"]
     begin = time.perf_counter()
     _, memory = peak_memory_mb(
-        lambda: predict(network, {"tissue-field": field}, mask, voxel_size_mm=(1.0, 1.0, 1.0),
-                        b0_direction=(0.0, 0.0, 1.0), options=InferenceOptions(precision="auto", patch=patch))
+        lambda: predict(network, {"tissue-field": field}, mask, scan=Scan((1.0, 1.0, 1.0)),
+                        options=InferenceOptions(precision="auto", patch=patch))
     )  # fmt: skip
     return time.perf_counter() - begin, memory
 

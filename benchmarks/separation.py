@@ -128,6 +128,7 @@ def isolated(head: SimulatedHead) -> list[Row]:
     constants = constants_at(RelaxometricOptions(), head.field_strength_t)
     given = {
         "field_ppm": field, "mask": mask, "constants": constants, "r2prime": head.r2prime, "r2star": head.r2star,
+        "scan": head.scan,
         "voxel_size_mm": head.voxel_size_mm, "b0_direction": head.b0_direction,
         "centre_frequency_mhz": head.centre_frequency_mhz, "echo_times_s": head.echo_times_s,
         "magnitude": np.sqrt(np.einsum("exyz,exyz->xyz", head.magnitude, head.magnitude)),

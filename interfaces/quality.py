@@ -17,9 +17,9 @@ from nipype.interfaces.base import (
 )
 
 from qsmprep.bids.outputs import quality_path, write_json
-from qsmprep.interfaces.images import as_echoes, read_grid, read_mask, read_volume
+from qsmprep.interfaces.images import as_echoes, read_grid, read_mask, read_volume, scan_of
 from qsmprep.interfaces.step import Record, Step, StepInputSpec, StepOutputSpec, snr_of
-from qsmprep.quality.assessment import Images, Scan, assess, document
+from qsmprep.quality.assessment import Images, assess, document
 
 MASKS = ("brain_mask", "reliable_mask", "background_mask", "qsm_mask")
 VOLUMES = ("unwrapped", "total_field_hz", "noise_hz", "tissue_field_hz", "chi_ppm", "r2star")
@@ -70,7 +70,7 @@ class AssessQuality(Step):
         images |= {name: as_echoes(images[name]) for name in ECHOES if name in images}
         if isdefined(inputs.input_phase):
             images["input_phase"] = _first_echo(inputs.input_phase)
-        quality = assess(Images(**images), self._scan(grid))
+        quality = assess(Images(**images), scan_of(grid, inputs), **self._known())
         record = Record(self.stage, "numbers", "comparing quality numbers with their limits", ["qsmconsensus2024"])
         record.facts["verdict"] = quality.verdict
         record.warnings = [f"{flag.message} {flag.remedy}" for flag in quality.flags]
@@ -79,7 +79,8 @@ class AssessQuality(Step):
         self._results["out_file"] = str(path)
         return record
 
-    def _scan(self, grid) -> Scan:
+    def _known(self) -> dict[str, float]:
+        """What earlier steps told, by the names that `assess` has for it."""
         records = self._records_before()
         reference = next((record["facts"] for record in records if record["stage"] == "reference"), {})
         known = {
@@ -87,13 +88,7 @@ class AssessQuality(Step):
             "reference_mean_ppm": reference.get("mean before subtraction (ppm)"),
             "reference_sd_ppm": reference.get("standard deviation (ppm)"),
         }
-        return Scan(
-            voxel_size_mm=grid.voxel_size_mm,
-            echo_times_s=tuple(self.inputs.echo_times or ()),
-            b0_direction=tuple(self.inputs.b0_direction or grid.b0_direction),
-            centre_frequency_mhz=self.inputs.centre_frequency,
-            **{name: value for name, value in known.items() if value is not None},
-        )
+        return {name: value for name, value in known.items() if value is not None}
 
 
 class SaveQualityInputSpec(BaseInterfaceInputSpec):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from nipype.interfaces.base import File, InputMultiPath, isdefined, traits
 
-from qsmprep.interfaces.images import as_echoes, read_grid, read_mask, read_stored, read_volume, write_volume
+from qsmprep.interfaces.images import as_echoes, read_grid, read_mask, read_stored, read_volume, scan_of, write_volume
 from qsmprep.interfaces.step import (
     MethodInputSpec,
     MethodStep,
@@ -257,8 +257,7 @@ class MapR2prime(Step):
         inputs, grid = self.inputs, read_grid(self.inputs.r2star)
         network = loaded_network(inputs.network, record, inputs.device)
         found = r2primenet(
-            read_volume(inputs.r2star), mask, network=network, voxel_size_mm=grid.voxel_size_mm,
-            b0_direction=grid.b0_direction, centre_frequency_mhz=inputs.centre_frequency,
+            read_volume(inputs.r2star), mask, network=network, scan=scan_of(grid, inputs),
             options=R2primenetOptions(weights=options.weights), memory_gb=inputs.memory_gb, device=inputs.device,
         )  # fmt: skip
         record.facts |= dict(found.facts)

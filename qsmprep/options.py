@@ -63,7 +63,7 @@ def what_is_allowed(facts: Mapping[str, Any], value: Any) -> str:
 
 def option_type(options_class: type[Any], name: str) -> type[Any]:
     """The plain type (bool, int, float or str) of a field; an optional field gives the type beside None."""
-    annotation: type = typing.get_type_hints(options_class)[name]
+    annotation = typing.get_type_hints(options_class)[name]
     if isinstance(annotation, types.UnionType):
         annotation = next(part for part in typing.get_args(annotation) if part is not type(None))
     plain: type[Any] = annotation

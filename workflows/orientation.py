@@ -165,7 +165,7 @@ def _reference(workflow: Workflow, join: Node, output: str, method: str, plan: O
 def _save(workflow: Workflow, source: Node, output: str, key: str, plan: OrientationPlan) -> None:
     """Write one map; its parents are the fields, masks and magnitudes of all runs."""
     first = plan.runs[0]
-    parents = ("qsm_mask",) if key.endswith("_mask") else ("local_field", "qsm_mask", "magnitude")
+    parents: tuple[str, ...] = ("qsm_mask",) if key.endswith("_mask") else ("local_field", "qsm_mask", "magnitude")
     parents += ("r2star",) if key in SOURCES else ()
     sources = [f"bids::{output_path(parent, run.prefix).as_posix()}" for run in plan.runs for parent in parents]
     save = SaveOutput(

@@ -16,6 +16,7 @@ from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import irfftn, rfftn
 from qsmprep.numerics.operators import gradient
 from qsmprep.numerics.volume import frame_around
+from qsmprep.scan import Scan
 
 NORMS = ("l1", "l2", "image")
 FINE = 1000  # points of the interpolated curve
@@ -28,8 +29,7 @@ def data_misfit(
     field_ppm: np.ndarray,
     mask: np.ndarray,
     *,
-    voxel_size_mm: tuple[float, float, float],
-    b0_direction: tuple[float, float, float],
+    scan: Scan,
     weights: np.ndarray | None = None,
     padding: int = 16,
 ) -> float:
@@ -40,14 +40,13 @@ def data_misfit(
     chi_ppm : (n0, n1, n2) susceptibility in ppm, 0 outside the mask.
     field_ppm : (n0, n1, n2) tissue field in ppm.
     mask : (n0, n1, n2) where both are valid.
-    voxel_size_mm : edge lengths in mm.
-    b0_direction : direction of B0 in voxel axes.
+    scan : voxel size and direction of B0.
     weights : (n0, n1, n2) data weights w >= 0; None: 1.
     padding : zeros added to each axis before the transform.
     """
     inside = (np.asarray(mask) > 0) & np.isfinite(field_ppm)
     frame = frame_around(inside, padding=padding)
-    kernel = dipole_kernel(frame.padded_shape, voxel_size_mm, b0_direction)
+    kernel = dipole_kernel(frame.padded_shape, scan.voxel_size_mm, scan.b0_direction)
     spectrum = rfftn(frame.crop(np.where(inside, chi_ppm, 0).astype(np.float32)))
     found = frame.restore(irfftn(spectrum * kernel, frame.padded_shape))
     residual = (found[inside] - field_ppm[inside]).astype(np.float64)

@@ -9,7 +9,7 @@ import numpy as np
 HISTOGRAM_BINS = 256
 
 
-class Line(NamedTuple):
+class FittedLine(NamedTuple):
     """The line recon = slope * truth + offset through voxels.
 
     Attributes
@@ -38,7 +38,7 @@ def demeaned_rmse(recon: np.ndarray, truth: np.ndarray) -> float:
     return rmse(recon - recon.mean(), truth - truth.mean())
 
 
-def detrend(recon: np.ndarray, truth: np.ndarray) -> Line:
+def detrend(recon: np.ndarray, truth: np.ndarray) -> FittedLine:
     """Least-squares line of the reconstruction on the truth, and the error that is left when it is undone.
 
     Undoing a damped map's line also amplifies its error, so the result may exceed `demeaned_rmse`. The first version of
@@ -48,7 +48,7 @@ def detrend(recon: np.ndarray, truth: np.ndarray) -> Line:
     power = float((t * t).sum())
     slope = float((x * t).sum()) / power if power > 0 else float("nan")
     residual = x - slope * t
-    return Line(slope, residual, _ratio(residual, slope * t))
+    return FittedLine(slope, residual, _ratio(residual, slope * t))
 
 
 def correlation(recon: np.ndarray, truth: np.ndarray) -> float:

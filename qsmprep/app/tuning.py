@@ -143,8 +143,9 @@ def try_values(
     """Invert with each value, and measure. Yields a Candidate each and tells of it."""
     from qsmprep.analysis.curve import data_misfit, penalty
     from qsmprep.analysis.voxelwise import demeaned_rmse
+    from qsmprep.scan import Scan
 
-    grid = {"voxel_size_mm": inputs["voxel_size_mm"]}
+    scan = Scan(inputs["voxel_size_mm"], inputs["b0_direction"])
     weights = inputs.get("weights", inputs.get("magnitude")) if "weights" in method.inputs() else None
     for number, value in enumerate(values, 1):
         options = dataclasses.replace(base, **{option: value}, **followers(method.name, base, option, value))
@@ -152,10 +153,8 @@ def try_values(
         result = method.run(options, device=device, **inputs)
         inside, end = result.mask, result.convergence
         error = float("nan") if truth is None else demeaned_rmse(result.chi_ppm[inside], truth[inside])
-        misfit = data_misfit(
-            result.chi_ppm, inputs["field_ppm"], inside, b0_direction=inputs["b0_direction"], weights=weights, **grid
-        )
-        size = penalty(result.chi_ppm, inside, norm=norm_of(method.name), **grid)
+        misfit = data_misfit(result.chi_ppm, inputs["field_ppm"], inside, scan=scan, weights=weights)
+        size = penalty(result.chi_ppm, inside, voxel_size_mm=scan.voxel_size_mm, norm=norm_of(method.name))
         told = "" if truth is None else f", error {error:.4g} %"
         print(f"[{number}/{len(values)}] {option} {value:.4g}: misfit {misfit:.4g}, penalty {size:.4g}{told}, "
               f"{end.iterations} iterations, {end.seconds:.1f} s", flush=True)  # fmt: skip

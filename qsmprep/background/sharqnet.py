@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from qsmprep.background import BackgroundRemoval, check_background_input
+from qsmprep.background.vsharp_channel import vsharp_channel
 from qsmprep.nets.inference_options import InferenceOptions, weights_option
 from qsmprep.nets.role import Role
+from qsmprep.numerics.progress import Progress
+from qsmprep.scan import Scan
 
 if TYPE_CHECKING:
     from qsmprep.nets.network import Network
@@ -29,12 +31,10 @@ def sharqnet(
     mask: np.ndarray,
     *,
     network: Network,
-    voxel_size_mm: tuple[float, float, float],
-    b0_direction: tuple[float, float, float],
-    centre_frequency_mhz: float,
+    scan: Scan,
     options: SharqnetOptions = SharqnetOptions(),
     memory_gb: float = 0.0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     device: str = "cpu",
 ) -> BackgroundRemoval:
     """Tissue field by a network that learned to tell it from backgrounds.
@@ -44,9 +44,7 @@ def sharqnet(
     total_field : (n0, n1, n2) unwrapped field in Hz; its offset does not matter.
     mask : (n0, n1, n2) where it can be trusted.
     network : a U-net from the total to the tissue field, which works in ppm.
-    voxel_size_mm : edge lengths in mm.
-    b0_direction : direction of B0 in voxel axes.
-    centre_frequency_mhz : of the scanner, what makes ppm of Hz.
+    scan : with its centre frequency, which makes ppm of Hz.
     options : weights, grid, precision and patches.
     memory_gb : that may be taken, in GiB; 0: no limit.
     progress : called as progress(done, total).
@@ -59,7 +57,7 @@ def sharqnet(
     Raises
     ------
     ValueError : a network for another task, an empty mask, shapes that differ, a field that is not finite in the mask
-        or too strong to be in Hz.
+        or too strong to be in Hz, a scan whose centre frequency is not known.
 
     References
     ----------
@@ -68,13 +66,11 @@ def sharqnet(
     from qsmprep.nets.inference import predict
 
     options.role.check(network.spec, "sharqnet")
-    if not centre_frequency_mhz > 0:
-        raise ValueError(f"The centre frequency must be positive; got {centre_frequency_mhz!r} MHz.")
     total_field, inside = check_background_input(total_field, mask)
-    frequency = np.float32(centre_frequency_mhz)
+    frequency = np.float32(scan.frequency_mhz)
     found = predict(
-        network, {"total-field": np.where(inside, total_field, 0) / frequency}, inside, voxel_size_mm=voxel_size_mm,
-        b0_direction=b0_direction, options=options, memory_gb=memory_gb, progress=progress, device=device,
+        network, {"total-field": np.where(inside, total_field, 0) / frequency}, inside, scan=scan, options=options,
+        vsharp=vsharp_channel, memory_gb=memory_gb, progress=progress, device=device,
     )  # fmt: skip
     tissue = found.maps["tissue-field"] * frequency
     return BackgroundRemoval(tissue, inside, None, found.warnings, found.facts)

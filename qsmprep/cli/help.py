@@ -26,7 +26,6 @@ OFTEN_USED = (
     "--roi",
 )
 ALL = "all"
-# What the words mean that a stage takes beside its methods.
 EPILOG = "Every flag may be written with - or _. Exit status: 0 every run succeeded, 1 something failed, 2 wrong usage."
 SWITCHES = "--[no-]x stands for two flags, --x and --no-x."
 
@@ -87,6 +86,7 @@ class TopicParser(Parser):
         flags = [self._option_string_actions[flag] for flag in OFTEN_USED]
         _add_section(layout, "Often used options of single steps", flags)
         topics = {
+            "--help pipeline": "methods of each preset",
             "--help STAGE": f"methods of a stage: {', '.join(registry.stages())}",
             "--help METHOD": "options of a method, such as fansi",
             "--help STEP": f"options of a step: {', '.join(settings.SECTIONS)}",
@@ -104,11 +104,11 @@ class TopicParser(Parser):
         ValueError : there is no such topic; the message names near ones.
         """
         names = self.find_topics(word)
-        layout = self._begin() if word == ALL else self._get_formatter()
+        layout = self._begin() if len(names) == len(self.topics) else self._get_formatter()
         for name in names:
             topic = self.topics[name]
             _add_section(layout, topic.title, [*topic.actions, *_rows(topic.words)])
-        if word != ALL and set(names) & set(registry.stages()):
+        if len(names) < len(self.topics) and set(names) & set(registry.stages()):
             layout.add_text(f"`{self.prog} --help METHOD` lists the options of a method.")
         if any(
             isinstance(action, argparse.BooleanOptionalAction) for name in names for action in self.topics[name].actions

@@ -193,8 +193,8 @@ def _document(given: argparse.Namespace) -> dict[str, Any]:
                 section[method.name] = options
         if section:
             document[stage] = section
-    for step, section in settings.SECTIONS.items():
-        options = given_options(given, settings.step_options_type(step), section.flag_prefix)
+    for step, row in settings.SECTIONS.items():
+        options = given_options(given, settings.step_options_type(step), row.flag_prefix)
         if options:
             document[step] = options
     return document

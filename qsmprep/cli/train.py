@@ -72,7 +72,7 @@ def _train(arguments: argparse.Namespace) -> int:
             recipe.training.steps, arguments.quiet,
             lambda tell: train(
                 recipe, heads, checks, arguments.out, resume=arguments.resume, device=device,
-                until=arguments.stop_after, progress=tell,
+                until=arguments.stop_after, tell=tell,
             ),
         )  # fmt: skip
     if state.step < recipe.training.steps:

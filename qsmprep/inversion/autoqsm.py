@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from qsmprep.background.vsharp_channel import vsharp_channel
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.network_inversion import invert_by_network
 from qsmprep.nets.inference_options import InferenceOptions, weights_option
 from qsmprep.nets.role import Role
+from qsmprep.numerics.progress import Progress
+from qsmprep.scan import Scan
 
 if TYPE_CHECKING:
     from qsmprep.nets.network import Network
@@ -30,11 +32,10 @@ def autoqsm(
     total_mask: np.ndarray,
     *,
     network: Network,
-    voxel_size_mm: tuple[float, float, float],
-    b0_direction: tuple[float, float, float],
+    scan: Scan,
     options: AutoqsmOptions = AutoqsmOptions(),
     memory_gb: float = 0.0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     device: str = "cpu",
 ) -> Inversion:
     """Susceptibility from the total field, the background left to the network.
@@ -44,8 +45,7 @@ def autoqsm(
     total_field_ppm : (n0, n1, n2) unwrapped total field in ppm; its offset does not matter.
     total_mask : (n0, n1, n2) where it is valid.
     network : a U-net from the total field to susceptibility.
-    voxel_size_mm : edge lengths in mm.
-    b0_direction : direction of B0 in voxel axes.
+    scan : voxel size and direction of B0.
     options : weights, grid, precision and patches.
     memory_gb : that may be taken, in GiB; 0: no limit.
     progress : called as progress(done, total).
@@ -64,6 +64,6 @@ def autoqsm(
     Wei 2019.
     """
     return invert_by_network(
-        network, "autoqsm", {"total-field": total_field_ppm}, total_mask, voxel_size_mm=voxel_size_mm,
-        b0_direction=b0_direction, options=options, memory_gb=memory_gb, progress=progress, device=device,
+        network, "autoqsm", {"total-field": total_field_ppm}, total_mask, scan=scan, options=options,
+        vsharp=vsharp_channel, memory_gb=memory_gb, progress=progress, device=device,
     )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -12,6 +11,8 @@ from qsmprep.inversion import Inversion
 from qsmprep.inversion.network_inversion import invert_by_network
 from qsmprep.nets.inference_options import InferenceOptions, weights_option
 from qsmprep.nets.role import Role
+from qsmprep.numerics.progress import Progress
+from qsmprep.scan import Scan
 
 if TYPE_CHECKING:
     from qsmprep.nets.network import Network
@@ -30,11 +31,10 @@ def lpcnn(
     mask: np.ndarray,
     *,
     network: Network,
-    voxel_size_mm: tuple[float, float, float],
-    b0_direction: tuple[float, float, float],
+    scan: Scan,
     options: LpcnnOptions = LpcnnOptions(),
     memory_gb: float = 0.0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     device: str = "cpu",
 ) -> Inversion:
     """Susceptibility by gradient steps on the misfit inside the mask, each followed by one and the same network.
@@ -47,8 +47,7 @@ def lpcnn(
     field_ppm : (n0, n1, n2) tissue field in ppm.
     mask : (n0, n1, n2) where the field is valid.
     network : an unrolled network of the kind "lpcnn".
-    voxel_size_mm : edge lengths in mm.
-    b0_direction : direction of B0 in voxel axes.
+    scan : voxel size and direction of B0.
     options : weights, grid and precision.
     memory_gb : not used: the data term needs the whole volume.
     progress : called as progress(done, total).
@@ -67,6 +66,6 @@ def lpcnn(
     Lai 2020.
     """
     return invert_by_network(
-        network, "lpcnn", {"tissue-field": field_ppm}, mask, voxel_size_mm=voxel_size_mm, b0_direction=b0_direction,
-        options=options, memory_gb=memory_gb, progress=progress, device=device,
+        network, "lpcnn", {"tissue-field": field_ppm}, mask, scan=scan, options=options, memory_gb=memory_gb,
+        progress=progress, device=device,
     )  # fmt: skip

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from qsmprep.inversion import Inversion
-from qsmprep.inversion.inputs import checked_image
-from qsmprep.inversion.network_adaptation import AdaptingOptions, adapter_for
+from qsmprep.inversion.network_adaptation import AdaptingOptions, adapter_for, phase_term
 from qsmprep.inversion.network_inversion import invert_by_network
 from qsmprep.nets.inference_options import weights_option
 from qsmprep.nets.role import Role
+from qsmprep.numerics.progress import Progress
+from qsmprep.scan import Scan
 
 if TYPE_CHECKING:
     from qsmprep.nets.network import Network
@@ -27,20 +28,18 @@ class ModlOptions(AdaptingOptions):
     weights: str = weights_option("modl-qsm")
 
 
+# More than 8 parameters: a keyword for each thing that the pipeline can hand to a method.
 def modl(
     field_ppm: np.ndarray,
     mask: np.ndarray,
     *,
     network: Network,
-    voxel_size_mm: tuple[float, float, float],
-    b0_direction: tuple[float, float, float],
-    centre_frequency_mhz: float | None = None,
-    echo_times_s: np.ndarray | None = None,
+    scan: Scan,
     weights: np.ndarray | None = None,
     synthetic: Iterator[tuple[Any, Any, Any]] | None = None,
     options: ModlOptions = ModlOptions(),
     memory_gb: float = 0.0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     device: str = "cpu",
 ) -> Inversion:
     """Susceptibility along B0 by steps on the data term, each followed by a network.
@@ -52,10 +51,8 @@ def modl(
     field_ppm : (n0, n1, n2) tissue field in ppm.
     mask : (n0, n1, n2) where the field is valid.
     network : an unrolled network of the kind "modl".
-    voxel_size_mm : edge lengths in mm.
-    b0_direction : direction of B0 in voxel axes.
-    centre_frequency_mhz, echo_times_s, weights : of the data term of adaptation; the weights are (n0, n1, n2), >= 0,
-        None for the mask.
+    scan : voxel size and direction of B0; adaptation needs the centre frequency and the echo times too.
+    weights : (n0, n1, n2) data weights >= 0 of the adaptation; None: the mask.
     synthetic : simulated pairs (inputs, labels, mask) for the adaptation by DANN.
     options : weights, grid and precision.
     memory_gb : not used: the data term needs the whole volume.
@@ -74,12 +71,9 @@ def modl(
     ----------
     Feng 2021.
     """
-    adapt = adapter_for(
-        options, centre_frequency_mhz=centre_frequency_mhz, echo_times_s=echo_times_s, synthetic=synthetic,
-        device=device, progress=progress,
-    )  # fmt: skip
-    given = checked_image(weights, np.asarray(mask) > 0, "The data weights") if adapt else None
+    adapt = adapter_for(options, synthetic=synthetic, device=device, progress=progress)
+    term = phase_term(scan, weights, mask) if adapt else None
     return invert_by_network(
-        network, "modl", {"tissue-field": field_ppm}, mask, voxel_size_mm=voxel_size_mm, b0_direction=b0_direction,
-        options=options, weights=given, adapt=adapt, memory_gb=memory_gb, progress=progress, device=device,
+        network, "modl", {"tissue-field": field_ppm}, mask, scan=scan, options=options, term=term, adapt=adapt,
+        memory_gb=memory_gb, progress=progress, device=device,
     )  # fmt: skip

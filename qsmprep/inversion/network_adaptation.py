@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qsmprep.inversion.inputs import radians_per_ppm
+from qsmprep.inversion.inputs import checked_image, radians_per_ppm
 from qsmprep.nets.adaptation.options import METHODS, AdaptOptions
 from qsmprep.nets.inference_options import InferenceOptions
+from qsmprep.nets.seen import PhaseTerm, Seen
+from qsmprep.numerics.progress import Progress
 from qsmprep.options import option
+from qsmprep.scan import Scan
 
 if TYPE_CHECKING:
     from qsmprep.nets.adaptation import Adapted
-    from qsmprep.nets.inference import Seen
     from qsmprep.nets.network import Network
 
 DEFAULTS = AdaptOptions()
@@ -64,8 +66,6 @@ class Adapter:
     Parameters
     ----------
     options : of the adaptation.
-    centre_frequency_mhz : of the scanner.
-    echo_times_s : (n_echo,) ascending; the phase of the data term is that of one echo spacing.
     synthetic : pairs for DANN.
     device : "cpu", or a torch device.
     progress : called as progress(iteration, iterations).
@@ -74,14 +74,11 @@ class Adapter:
     def __init__(
         self,
         options: AdaptOptions,
-        centre_frequency_mhz: float,
-        echo_times_s: np.ndarray,
         synthetic: Iterator[tuple[Any, Any, Any]] | None,
         device: str,
-        progress: Callable[[int, int], None] | None,
+        progress: Progress | None,
     ):
         self.options, self.synthetic, self.device, self.progress = options, synthetic, device, progress
-        self.radians = radians_per_ppm(centre_frequency_mhz, echo_times_s)
         self.outcome: Adapted | None = None
 
     def __call__(self, network: Network, seen: Seen) -> Network:
@@ -89,30 +86,28 @@ class Adapter:
         from qsmprep.nets.adaptation import adapt
 
         self.outcome = adapt(
-            network, seen.inputs_ppm, seen.mask, weights=seen.weights, radians_per_ppm=self.radians,
-            voxel_size_mm=seen.voxel_size_mm, b0_direction=seen.b0_direction, options=self.options,
-            synthetic=self.synthetic, device=self.device, progress=self.progress,
-        )  # fmt: skip
+            network, seen, options=self.options, synthetic=self.synthetic, device=self.device, progress=self.progress
+        )
         return self.outcome.network
 
 
 def adapter_for(
     options: AdaptingOptions,
     *,
-    centre_frequency_mhz: float | None,
-    echo_times_s: np.ndarray | None,
     synthetic: Iterator[tuple[Any, Any, Any]] | None,
     device: str,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
 ) -> Adapter | None:
-    """What adapts the network, or None where the options ask for none.
+    """What adapts the network, or None where the options ask for none."""
+    return None if options.adapt == "none" else Adapter(options.adaptation(), synthetic, device, progress)
+
+
+def phase_term(scan: Scan, weights: np.ndarray | None, mask: np.ndarray) -> PhaseTerm:
+    """The data term of an adaptation: data weights (n0, n1, n2) or None, and the phase of one echo spacing.
 
     Raises
     ------
-    ValueError : no centre frequency or echo times, or no simulated pairs for DANN.
+    ValueError : a scan whose centre frequency or echo times are not known, weights below 0 or of another shape.
     """
-    if options.adapt == "none":
-        return None
-    if centre_frequency_mhz is None or echo_times_s is None:
-        raise ValueError("Adaptation to the case needs the centre frequency and the echo times.")
-    return Adapter(options.adaptation(), centre_frequency_mhz, echo_times_s, synthetic, device, progress)
+    radians = radians_per_ppm(scan.frequency_mhz, scan.known_echo_times_s)
+    return PhaseTerm(checked_image(weights, np.asarray(mask) > 0, "The data weights"), radians)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,27 +12,31 @@ import numpy as np
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.inputs import checked_field
 from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.progress import Progress
+from qsmprep.scan import Scan
 
 if TYPE_CHECKING:
     from qsmprep.inversion.network_adaptation import Adapter
+    from qsmprep.nets.inference import FieldFilter
     from qsmprep.nets.inference_options import InferenceOptions
     from qsmprep.nets.network import Network
+    from qsmprep.nets.seen import PhaseTerm
 
 
+# More than 8 parameters: those of `predict`, and the name of the method for its messages.
 def invert_by_network(
     network: Network,
     method: str,
     fields_ppm: Mapping[str, np.ndarray],
     mask: np.ndarray,
     *,
-    voxel_size_mm: tuple[float, float, float],
-    b0_direction: tuple[float, float, float],
+    scan: Scan,
     options: InferenceOptions,
-    weights: np.ndarray | None = None,
-    radians: float | None = None,
+    term: PhaseTerm | None = None,
     adapt: Adapter | None = None,
+    vsharp: FieldFilter | None = None,
     memory_gb: float = 0.0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     device: str = "cpu",
 ) -> Inversion:
     """Susceptibility by a network: its first output, whatever others it has.
@@ -43,11 +47,11 @@ def invert_by_network(
     method : name of the method, for messages.
     fields_ppm : quantity -> (n0, n1, n2) in ppm.
     mask : (n0, n1, n2) where they are valid.
-    voxel_size_mm : edge lengths in mm.
-    b0_direction : direction of B0 in voxel axes.
+    scan : voxel size and direction of B0.
     options : InferenceOptions of the method.
-    weights, radians : of a non-linear data term, for networks that have one.
+    term : of a non-linear data term, for networks that have one and for adaptation.
     adapt : what adapts the network to the scan, if anything shall.
+    vsharp : makes the tissue field that networks of the total field are shown.
     memory_gb : that may be taken, in GiB; 0: no limit.
     progress : called as progress(done, total).
     device : "cpu", or a torch device.
@@ -67,8 +71,8 @@ def invert_by_network(
     checked = {quantity: checked_field(field, mask)[0] for quantity, field in fields_ppm.items()}
     inside = np.asarray(mask) > 0
     found = predict(
-        network, checked, inside, voxel_size_mm=voxel_size_mm, b0_direction=b0_direction, options=options,
-        weights=weights, radians=radians, adapt=adapt, memory_gb=memory_gb, progress=progress, device=device,
+        network, checked, inside, scan=scan, options=options, term=term, adapt=adapt, vsharp=vsharp,
+        memory_gb=memory_gb, progress=progress, device=device,
     )  # fmt: skip
     chi, *others = found.maps.items()
     facts = found.facts + tuple(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -13,6 +12,9 @@ from qsmprep.inversion.inputs import checked_image, radians_per_ppm, unit_weight
 from qsmprep.inversion.network_inversion import invert_by_network
 from qsmprep.nets.inference_options import InferenceOptions, weights_option
 from qsmprep.nets.role import Role
+from qsmprep.nets.seen import PhaseTerm
+from qsmprep.numerics.progress import Progress
+from qsmprep.scan import Scan
 
 if TYPE_CHECKING:
     from qsmprep.nets.network import Network
@@ -26,20 +28,18 @@ class VandiOptions(InferenceOptions):
     weights: str = weights_option("vandi")
 
 
+# More than 8 parameters: a keyword for each thing that the pipeline can hand to a method.
 def vandi(
     field_ppm: np.ndarray,
     mask: np.ndarray,
     *,
     network: Network,
-    voxel_size_mm: tuple[float, float, float],
-    b0_direction: tuple[float, float, float],
-    centre_frequency_mhz: float,
-    echo_times_s: np.ndarray,
+    scan: Scan,
     weights: np.ndarray | None = None,
     magnitude: np.ndarray | None = None,
     options: VandiOptions = VandiOptions(),
     memory_gb: float = 0.0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     device: str = "cpu",
 ) -> Inversion:
     """Susceptibility by steps on a non-linear data term, each followed by a network of its own.
@@ -49,10 +49,7 @@ def vandi(
     field_ppm : (n0, n1, n2) tissue field in ppm.
     mask : (n0, n1, n2) where the field is valid.
     network : an unrolled network of the kind "vandi".
-    voxel_size_mm : edge lengths in mm.
-    b0_direction : direction of B0 in voxel axes.
-    centre_frequency_mhz : of the scanner.
-    echo_times_s : (n_echo,) ascending; the phase of the data term is that of one echo spacing.
+    scan : with centre frequency and echo times: the phase of the data term is that of one echo spacing.
     weights : (n0, n1, n2) data weights >= 0, scaled here to at most 1; None: the magnitude, or the mask without it.
     magnitude : (n0, n1, n2), used where `weights` is None.
     options : weights of the network, grid and precision.
@@ -67,7 +64,7 @@ def vandi(
     Raises
     ------
     ValueError : another network, a field that is not in ppm, shapes that differ, an empty mask, negative weights,
-        patches asked for.
+        patches asked for, a scan whose centre frequency or echo times are not known.
 
     References
     ----------
@@ -75,9 +72,8 @@ def vandi(
     """
     inside = np.asarray(mask) > 0
     given = checked_image(weights if weights is not None else magnitude, inside, "The data weights")
+    term = PhaseTerm(unit_weights(given, inside), radians_per_ppm(scan.frequency_mhz, scan.known_echo_times_s))
     return invert_by_network(
-        network, "vandi", {"tissue-field": field_ppm}, mask, voxel_size_mm=voxel_size_mm, b0_direction=b0_direction,
-        options=options, weights=unit_weights(given, inside),
-        radians=radians_per_ppm(centre_frequency_mhz, echo_times_s), memory_gb=memory_gb, progress=progress,
-        device=device,
+        network, "vandi", {"tissue-field": field_ppm}, mask, scan=scan, options=options, term=term, memory_gb=memory_gb,
+        progress=progress, device=device,
     )  # fmt: skip

@@ -10,19 +10,14 @@ from __future__ import annotations
 import numpy as np
 
 from qsmprep.numerics.fourier import fast_shape, frequencies, irfftn, rfftn
+from qsmprep.scan import Scan
 
 SMALLEST_KERNEL = 0.15  # of the fine grid, below which nothing is known and the network's answer stays
 LARGEST_FACTOR = 2.0  # so that noise is not blown up
 PADDING = 8  # zeros around the volume, on each side
 
 
-def compensate_lattices(
-    chi_ppm: np.ndarray,
-    *,
-    combs: tuple[int, int, int],
-    voxel_size_mm: tuple[float, float, float],
-    b0_direction: tuple[float, float, float],
-) -> np.ndarray:
+def compensate_lattices(chi_ppm: np.ndarray, *, combs: tuple[int, int, int], scan: Scan) -> np.ndarray:
     """Multiply k-space by D(k folded) / D(k), D(k) = 1/3 - (k.b)^2 / k^2, where |D(k)| is not small.
 
     Frequencies that the lattices hold are not changed, as they are not folded.
@@ -31,8 +26,7 @@ def compensate_lattices(
     ----------
     chi_ppm : (n0, n1, n2) in ppm, interleaved, 0 outside the mask.
     combs : lattices along each axis.
-    voxel_size_mm : edge lengths of the fine grid in mm.
-    b0_direction : direction of B0 in its axes.
+    scan : voxel size of the fine grid and direction of B0 in its axes.
 
     Returns
     -------
@@ -46,9 +40,9 @@ def compensate_lattices(
     inside = tuple(slice(PADDING, PADDING + n) for n in chi_ppm.shape)
     padded = np.zeros(shape, np.float32)
     padded[inside] = chi_ppm
-    fine = frequencies(shape, voxel_size_mm)
-    folded = [_folded(k, 1 / (n * h)) if n > 1 else k for k, n, h in zip(fine, combs, voxel_size_mm, strict=True)]
-    true, seen = _kernel(fine, b0_direction), _kernel(folded, b0_direction)
+    fine = frequencies(shape, scan.voxel_size_mm)
+    folded = [_folded(k, 1 / (n * h)) if n > 1 else k for k, n, h in zip(fine, combs, scan.voxel_size_mm, strict=True)]
+    true, seen = _kernel(fine, scan.b0_direction), _kernel(folded, scan.b0_direction)
     known = np.abs(true) > SMALLEST_KERNEL
     factor = np.clip(np.divide(seen, true, out=np.ones_like(seen), where=known), -LARGEST_FACTOR, LARGEST_FACTOR)
     return irfftn(rfftn(padded) * factor, shape)[inside]

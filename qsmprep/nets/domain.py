@@ -14,39 +14,32 @@ import numpy as np
 from qsmprep.nets.geometry import SAME_SIZE, SMALLEST_TILT_DEGREES, tilt_degrees
 from qsmprep.nets.spec import NetworkSpec, quantities
 from qsmprep.numerics.units import check_field_ppm
+from qsmprep.scan import Scan
 
 FIELDS = ("total-field", "tissue-field")
 DIRECTED = (*FIELDS, "tkd")  # inputs that look different when B0 has another direction
 COARSE = 1.25  # voxels so many times larger than those of the training lack detail that the network expects
 
 
-def outside_domain(
-    spec: NetworkSpec,
-    *,
-    voxel_size_mm: tuple[float, float, float],
-    b0_direction: tuple[float, float, float],
-    field_deviation_ppm: float | None = None,
-    snr: float | None = None,
-) -> tuple[str, ...]:
+def outside_domain(spec: NetworkSpec, *, scan: Scan, field_deviation_ppm: float | None = None) -> tuple[str, ...]:
     """In what respects the input of a network differs from its training data, one sentence each.
 
     Parameters
     ----------
     spec : of the network.
-    voxel_size_mm, b0_direction : of the volume that the network is given.
+    scan : geometry of the volume that the network is given.
     field_deviation_ppm : s.d. of the input field inside the mask; None: not known, or no field among the inputs.
-    snr : peak signal-to-noise ratio as defined above; None: not known.
     """
     domain, found = spec.domain, []
-    if any(abs(h - domain.voxel_size_mm) > SAME_SIZE * domain.voxel_size_mm for h in voxel_size_mm):
-        size = " x ".join(f"{h:.3g}" for h in voxel_size_mm)
+    if any(abs(h - domain.voxel_size_mm) > SAME_SIZE * domain.voxel_size_mm for h in scan.voxel_size_mm):
+        size = " x ".join(f"{h:.3g}" for h in scan.voxel_size_mm)
         found.append(f"voxels of {size} mm, trained on {domain.voxel_size_mm:g} mm in each direction")
-    tilt = tilt_degrees(b0_direction)
+    tilt = tilt_degrees(scan.b0_direction)
     if is_directed(spec) and tilt > max(domain.largest_tilt_degrees, SMALLEST_TILT_DEGREES):
         found.append(f"B0 {tilt:.0f} degrees off the third axis, trained up to {domain.largest_tilt_degrees:g}")
     if field_deviation_ppm is not None and (told := _outside(field_deviation_ppm, domain.field_deviation_ppm)):
         found.append(f"a field whose standard deviation is {field_deviation_ppm:.3g} ppm, trained on {told} ppm")
-    return tuple(_departure(spec, text) for text in found) + outside_snr(spec, snr)
+    return tuple(_departure(spec, text) for text in found)
 
 
 def outside_snr(spec: NetworkSpec, snr: float | None) -> tuple[str, ...]:

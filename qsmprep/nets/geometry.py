@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qsmprep.numerics.threads import thread_count
+from qsmprep.scan import Scan
 
 SAME_SIZE = 0.01  # relative difference of voxel edges that no network notices
 NEARLY_WHOLE = 0.05  # relative difference from a whole number of voxels that lattices may have
@@ -60,7 +61,8 @@ class NetworkGrid:
     combs : lattices along each of the ordered axes.
     resampling : of each ordered axis of a lattice; None where it stays as it is.
     turn : rotation after that, or None.
-    network_shape, voxel_size_mm, b0_direction : of what the network sees.
+    network_shape : of what the network sees.
+    scan : geometry of what the network sees.
     """
 
     shape: tuple[int, int, int]
@@ -69,8 +71,7 @@ class NetworkGrid:
     resampling: tuple[Resampling | None, Resampling | None, Resampling | None]
     turn: Turn | None
     network_shape: tuple[int, int, int]
-    voxel_size_mm: tuple[float, float, float]
-    b0_direction: tuple[float, float, float]
+    scan: Scan
 
     @property
     def lattices(self) -> tuple[tuple[int, int, int], ...]:
@@ -131,14 +132,13 @@ class NetworkGrid:
         target[...] = seen[tuple(slice(0, n) for n in target.shape)]
 
     def _lattice_voxel(self) -> tuple[float, ...]:
-        return self.turn.voxel_size_mm if self.turn else self.voxel_size_mm
+        return self.turn.voxel_size_mm if self.turn else self.scan.voxel_size_mm
 
 
 def network_grid(
     shape: tuple[int, int, int],
     *,
-    voxel_size_mm: tuple[float, float, float],
-    b0_direction: tuple[float, float, float],
+    scan: Scan,
     wanted_mm: float,
     resample: bool = True,
     rotate: bool = True,
@@ -149,8 +149,7 @@ def network_grid(
     Parameters
     ----------
     shape : of the volumes.
-    voxel_size_mm : edge lengths in mm.
-    b0_direction : direction of B0 in voxel axes; its sign does not matter.
+    scan : voxel size and direction of B0, whose sign does not matter.
     wanted_mm : edge of the cubic voxels of the training data.
     resample : whether voxels of another size are brought to that one.
     rotate : whether B0 is brought to the third axis.
@@ -161,12 +160,12 @@ def network_grid(
     The grid. Along an axis whose voxels are a whole number of times finer, two times or more, lattices are taken; along
     other axes of another size Fourier interpolation.
     """
-    b0 = np.asarray(b0_direction, float)
+    b0 = np.asarray(scan.b0_direction, float)
     b0 = b0 / np.linalg.norm(b0)
     order = _order(b0) if rotate else (0, 1, 2)
     b0 = b0[list(order)] if b0[order[2]] >= 0 or not rotate else -b0[list(order)]
     sizes = [shape[axis] for axis in order]
-    voxels = [float(voxel_size_mm[axis]) for axis in order]
+    voxels = [scan.voxel_size_mm[axis] for axis in order]
     combs = tuple(_comb(h, wanted_mm) if resample else 1 for h in voxels)
     sizes = [-(-n // s) for n, s in zip(sizes, combs, strict=True)]
     voxels = [h * s for h, s in zip(voxels, combs, strict=True)]
@@ -177,7 +176,7 @@ def network_grid(
     if rotate and tilt_degrees(b0) > max(largest_tilt_degrees, SMALLEST_TILT_DEGREES):
         turn = _turn(sizes, voxels, b0, wanted_mm if resample else min(voxels))
         sizes, voxels, b0 = turn.turned_shape, (turn.turned_voxel_mm,) * 3, np.array([0.0, 0.0, 1.0])
-    return NetworkGrid(tuple(shape), order, combs, steps, turn, sizes, voxels, tuple(float(c) for c in b0))
+    return NetworkGrid(tuple(shape), order, combs, steps, turn, sizes, Scan(voxels, tuple(b0)))
 
 
 def tilt_degrees(b0_direction: tuple[float, float, float]) -> float:

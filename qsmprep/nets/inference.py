@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from qsmprep.nets.channels.tkd import tkd_channel
 from qsmprep.nets.channels.total_field import total_field_channel
-from qsmprep.nets.channels.vsharp import vsharp_channel
 from qsmprep.nets.compensation import compensate_lattices
 from qsmprep.nets.domain import FIELDS, check_units, coarser_than_trained, is_directed, outside_domain
 from qsmprep.nets.geometry import NetworkGrid, network_grid
@@ -18,13 +17,18 @@ from qsmprep.nets.inference_options import InferenceOptions
 from qsmprep.nets.network import Network, clipped, forward
 from qsmprep.nets.patches import around_mask, blending, boxes, patch_edge
 from qsmprep.nets.precision import Precision, bounded_threads, choose_precision, exact
-from qsmprep.nets.spec import NOT_NEGATIVE, quantities
+from qsmprep.nets.seen import PhaseTerm, Seen
+from qsmprep.nets.spec import NOT_NEGATIVE, NetworkSpec, quantities
 from qsmprep.numerics.dipole import dipole_kernel
+from qsmprep.numerics.progress import Progress, part
 from qsmprep.options import check_options
+from qsmprep.scan import Scan
 
 TEST_EDGE = 64  # of the patch on which bfloat16 is tried
 SUSCEPTIBILITIES = ("chi", "chi33")  # what is a field divided by the dipole kernel
 DEFAULTS = InferenceOptions()
+# Total field in ppm, mask and scan -> tissue field in ppm, and where it is valid.
+FieldFilter = Callable[[np.ndarray, np.ndarray, Scan], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -43,41 +47,19 @@ class Prediction:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Seen:
-    """A scan, or a lattice of it, as the network sees it.
-
-    Attributes
-    ----------
-    inputs_ppm : (channels, n0, n1, n2) float32 in the order of the network's inputs, 0 outside the mask.
-    mask : (n0, n1, n2) bool.
-    voxel_size_mm, b0_direction : of this grid.
-    weights : (n0, n1, n2) of a non-linear data term, or None.
-    radians : phase of 1 ppm in that term, or None.
-    """
-
-    inputs_ppm: np.ndarray
-    mask: np.ndarray
-    voxel_size_mm: tuple[float, float, float]
-    b0_direction: tuple[float, float, float]
-    weights: np.ndarray | None = None
-    radians: float | None = None
-
-
+# More than 8 parameters: the images and their scan, what single methods add to them, and where the network runs.
 def predict(
     network: Network,
     images: Mapping[str, np.ndarray],
     mask: np.ndarray,
     *,
-    voxel_size_mm: tuple[float, float, float],
-    b0_direction: tuple[float, float, float],
+    scan: Scan,
     options: InferenceOptions = DEFAULTS,
-    weights: np.ndarray | None = None,
-    radians: float | None = None,
-    snr: float | None = None,
+    term: PhaseTerm | None = None,
     adapt: Callable[[Network, Seen], Network] | None = None,
+    vsharp: FieldFilter | None = None,
     memory_gb: float = 0.0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     device: str = "cpu",
 ) -> Prediction:
     """The maps that a network gives for a scan.
@@ -87,14 +69,11 @@ def predict(
     network : in evaluation mode or not; it is not changed but for the layout of its memory.
     images : quantity (of `spec.QUANTITIES`) -> (n0, n1, n2) in ppm; "v-sharp" and "tkd" are made here.
     mask : (n0, n1, n2) where they are valid.
-    voxel_size_mm : edge lengths in mm.
-    b0_direction : direction of B0 in voxel axes.
+    scan : voxel size and direction of B0.
     options : grid, precision and patches.
-    weights : (n0, n1, n2) of the non-linear data term of an unrolled network; None: the mask.
-    radians : phase of 1 ppm in that term; None: the network's own.
-    snr : peak signal-to-noise ratio of the scan as `qsmprep.nets.domain` defines it, to warn of one that was not
-        trained on; None: not known.
+    term : of the non-linear data term of an unrolled network, or of an adaptation; None: the network's own.
     adapt : makes of the network one adapted to this scan, called once with what the network sees first.
+    vsharp : makes the tissue field that networks of the total field are shown (`background.vsharp_channel`).
     memory_gb : that may be taken, in GiB; 0: no limit.
     progress : called as progress(done, total) after each patch of each lattice.
     device : "cpu", or a torch device.
@@ -105,44 +84,36 @@ def predict(
 
     Raises
     ------
-    ValueError : an image that the network needs is missing, shapes differ, the mask is empty, or a field is not in ppm.
+    ValueError : an image or a function that the network needs is missing, shapes differ, the mask is empty, or a field
+        is not in ppm.
     """
     check_options(options)
     spec, device = network.spec, device.removeprefix("torch:")
     given, inside = _checked(network, images, mask)
     grid = network_grid(
-        inside.shape, voxel_size_mm=voxel_size_mm, b0_direction=b0_direction, wanted_mm=spec.domain.voxel_size_mm,
-        resample=options.resampling == "auto", rotate=options.rotation == "auto" and is_directed(spec),
-        largest_tilt_degrees=spec.domain.largest_tilt_degrees,
+        inside.shape, scan=scan, wanted_mm=spec.domain.voxel_size_mm, resample=options.resampling == "auto",
+        rotate=options.rotation == "auto" and is_directed(spec), largest_tilt_degrees=spec.domain.largest_tilt_degrees,
     )  # fmt: skip
     maps = {quantity: np.zeros(inside.shape, np.float32) for quantity in quantities(spec.outputs)}
     runner = None
     with bounded_threads():
         for number, lattice in enumerate(grid.lattices):
-            seen = _seen(network, given, inside, grid, lattice, weights, radians)
+            seen = _seen(spec, given, inside, grid, lattice, term, vsharp)
             if seen.mask.any():
                 if runner is None:
                     network = adapt(network, seen) if adapt is not None else network
                     runner = _Runner.of(network, seen, options, memory_gb, device)
-                found = runner.run(seen, _part(progress, number, len(grid.lattices)))
+                found = runner.run(seen, part(progress, number, len(grid.lattices)))
                 for quantity, values in zip(maps, found, strict=True):
                     grid.back(values, maps[quantity], lattice)
     if runner is None:
         raise ValueError("No voxel of the mask is left on the network's grid: the mask is too thin.")
     compensated = spec.task == "inversion" and max(grid.combs) > 1
-    for quantity, values in maps.items():
-        if compensated and quantity in SUSCEPTIBILITIES:
-            values = compensate_lattices(
-                values, combs=grid.combs_of_axes, voxel_size_mm=voxel_size_mm, b0_direction=b0_direction
-            )
-            maps[quantity] = values
-        values[~inside] = 0
-        if grid.resampled or grid.turn:
-            maps[quantity] = _not_negative(spec, quantity, values)
+    maps = {name: _finished(name, values, grid, inside, scan if compensated else None) for name, values in maps.items()}
     words = grid.words() + ("; dipole compensation of the lattices" if compensated else "")
     facts = (("grid of the network", words), ("precision", runner.precision.words()),
              ("patches", runner.words()))  # fmt: skip
-    return Prediction(maps, facts, _warnings(network, grid, given, inside, voxel_size_mm, snr))
+    return Prediction(maps, facts, _warnings(network, grid, given, inside, scan))
 
 
 @dataclass(frozen=True)
@@ -169,11 +140,11 @@ class _Runner:
     def words(self) -> str:
         return f"edge of {self.edge} voxels, overlapping" if self.edge else "none: the whole volume at once"
 
-    def run(self, seen: Seen, progress: Callable[[int, int], None] | None) -> np.ndarray:
+    def run(self, seen: Seen, progress: Progress | None) -> np.ndarray:
         """(outputs, n0, n1, n2) in ppm on the grid of what is seen."""
         return self._whole(seen, self.precision.half, self.edge, progress)
 
-    def _whole(self, seen: Seen, half: bool, edge: int = 0, progress=None) -> np.ndarray:
+    def _whole(self, seen: Seen, half: bool, edge: int = 0, progress: Progress | None = None) -> np.ndarray:
         spec = self.network.spec
         frame = around_mask(spec, seen.mask)
         inputs = np.stack([frame.crop(channel) for channel in seen.inputs_ppm])
@@ -202,13 +173,12 @@ class _Runner:
 
     def _data_term(self, seen: Seen, frame) -> dict:
         """What an unrolled network needs besides its inputs."""
-        dipole = dipole_kernel(frame.shape, seen.voxel_size_mm, seen.b0_direction, kind="continuous")
+        dipole = dipole_kernel(frame.shape, seen.scan.voxel_size_mm, seen.scan.b0_direction, kind="continuous")
         term = {"dipole": torch.as_tensor(dipole, device=self.device)}
-        if self.network.spec.architecture.kind == "vandi":
-            if seen.weights is not None:
-                term["weights"] = self._tensor(frame.crop(seen.weights)[None])
-            if seen.radians is not None:
-                term["radians"] = seen.radians
+        if self.network.spec.has_phase_term and seen.term is not None:
+            term["radians"] = seen.term.radians
+            if seen.term.weights is not None:
+                term["weights"] = self._tensor(frame.crop(seen.term.weights)[None])
         return term
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
@@ -236,28 +206,29 @@ def _checked(network: Network, images: Mapping[str, np.ndarray], mask: np.ndarra
     return usable, inside
 
 
-def _seen(network, given, inside, grid: NetworkGrid, lattice, weights, radians) -> Seen:
+def _seen(spec: NetworkSpec, given, inside, grid: NetworkGrid, lattice, term: PhaseTerm | None, vsharp) -> Seen:
     """One lattice on the grid of the network, with all of its input channels."""
     mask = grid.there(inside, lattice) > 0.5
     images = {name: grid.there(image, lattice) * mask for name, image in given.items()}
-    geometry = {"voxel_size_mm": grid.voxel_size_mm, "b0_direction": grid.b0_direction}
-    names = quantities(network.spec.inputs)
     if mask.any():
-        images |= _derived(names, images, mask, **geometry)
-    inputs = np.stack([images.get(name, np.zeros(mask.shape, np.float32)) for name in names])
-    if weights is not None:
-        weights = np.maximum(grid.there(np.where(inside, weights, 0), lattice), 0) * mask
-    return Seen(inputs, mask, **geometry, weights=weights, radians=radians)
+        images |= _derived(spec, images, mask, grid.scan, vsharp)
+    inputs = np.stack([images.get(name, np.zeros(mask.shape, np.float32)) for name in quantities(spec.inputs)])
+    if term is not None and term.weights is not None:
+        weights = np.maximum(grid.there(np.where(inside, term.weights, 0), lattice), 0) * mask
+        term = replace(term, weights=weights)
+    return Seen(inputs, mask, grid.scan, term)
 
 
-def _derived(names, images, mask, *, voxel_size_mm, b0_direction) -> dict[str, np.ndarray]:
-    """The channels among the names that are computed of others."""
-    made, field, valid = {}, images.get("tissue-field"), mask
+def _derived(spec: NetworkSpec, images, mask, scan: Scan, vsharp: FieldFilter | None) -> dict[str, np.ndarray]:
+    """The channels of a network that are computed of others."""
+    made, field, valid, names = {}, images.get("tissue-field"), mask, quantities(spec.inputs)
     if field is None and {"v-sharp", "tkd"} & set(names):
-        field, valid = vsharp_channel(images["total-field"], mask, voxel_size_mm=voxel_size_mm)
+        if vsharp is None:
+            raise ValueError(f"The network {spec.name} is shown V-SHARP's tissue field: give a function that makes it.")
+        field, valid = vsharp(images["total-field"], mask, scan)
         made["v-sharp"] = field
     if "tkd" in names:
-        made["tkd"] = tkd_channel(field, valid, voxel_size_mm=voxel_size_mm, b0_direction=b0_direction)
+        made["tkd"] = tkd_channel(field, valid, scan=scan)
     return made
 
 
@@ -271,32 +242,26 @@ def _middle(seen: Seen, edge: int) -> Seen:
     box = tuple(box)
     if not seen.mask[box].any():
         return seen
-    weights = None if seen.weights is None else seen.weights[box]
-    return Seen(seen.inputs_ppm[(slice(None), *box)], seen.mask[box], seen.voxel_size_mm, seen.b0_direction,
-                weights, seen.radians)  # fmt: skip
+    term = seen.term
+    if term is not None and term.weights is not None:
+        term = replace(term, weights=term.weights[box])
+    return Seen(seen.inputs_ppm[(slice(None), *box)], seen.mask[box], seen.scan, term)
 
 
-def _warnings(network: Network, grid: NetworkGrid, given, inside, voxel_size_mm, snr) -> tuple[str, ...]:
+def _warnings(network: Network, grid: NetworkGrid, given, inside, scan: Scan) -> tuple[str, ...]:
     field = next((given[name] for name in FIELDS if name in given), None)
     deviation = None if field is None else float(field[inside].std(dtype=np.float64))
-    return outside_domain(
-        network.spec,
-        voxel_size_mm=grid.voxel_size_mm,
-        b0_direction=grid.b0_direction,
-        field_deviation_ppm=deviation,
-        snr=snr,
-    ) + (coarser_than_trained(network.spec, voxel_size_mm) if grid.resampled else ())
+    coarse = coarser_than_trained(network.spec, scan.voxel_size_mm) if grid.resampled else ()
+    return outside_domain(network.spec, scan=grid.scan, field_deviation_ppm=deviation) + coarse
 
 
-def _not_negative(spec, quantity: str, values: np.ndarray) -> np.ndarray:
-    return np.maximum(values, 0) if quantity in NOT_NEGATIVE else values
-
-
-def _part(progress, number: int, count: int):
-    """Progress of one of several lattices as part of the whole."""
-    if progress is None:
-        return None
-    return lambda done, total: progress(number * total + done, count * total)
+def _finished(quantity: str, values: np.ndarray, grid: NetworkGrid, inside, lattices_of: Scan | None) -> np.ndarray:
+    """A map as it is handed on: interleaved lattices compensated where their scan is given, 0 outside the mask."""
+    if lattices_of is not None and quantity in SUSCEPTIBILITIES:
+        values = compensate_lattices(values, combs=grid.combs_of_axes, scan=lattices_of)
+    values[~inside] = 0
+    interpolated = grid.resampled or grid.turn
+    return np.maximum(values, 0) if interpolated and quantity in NOT_NEGATIVE else values
 
 
 def _room_gb(device: str) -> float:

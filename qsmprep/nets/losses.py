@@ -10,11 +10,6 @@ import torch
 from qsmprep.nets.unrolled import convolve
 
 
-def mean_absolute(found: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-    """Mean of |found - label|."""
-    return (found - label).abs().mean()
-
-
 def gradient_loss(found: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
     """Mean difference of the rise to the 26 neighbours, each over its distance; voxels at the border are left out.
 
@@ -34,13 +29,6 @@ def _rise(u: torch.Tensor) -> torch.Tensor:
             there = tuple(slice(1 + s, n - 1 + s) for s, n in zip(shift, sizes, strict=True))
             total = total + torch.relu(u[(..., *there)] - middle) / math.sqrt(sum(s * s for s in shift))
     return total
-
-
-def model_loss(
-    chi_ppm: torch.Tensor, field_ppm: torch.Tensor, dipole: torch.Tensor, mask: torch.Tensor
-) -> torch.Tensor:
-    """Mean of |M (D chi - field)|, both in ppm; the kernel is that of the patch, circular as published."""
-    return (mask * (convolve(chi_ppm, dipole) - field_ppm)).abs().mean()
 
 
 def source_model_loss(

@@ -57,7 +57,7 @@ def around_mask(spec: NetworkSpec, mask: np.ndarray) -> Middle:
     sizes = tuple(s.stop - s.start + 2 * margin for s in box)
     if spec.unrolled:
         return Middle(mask.shape, box, fast_shape(sizes))
-    multiple = spec.architecture.multiple
+    multiple = spec.multiple
     return Middle(mask.shape, box, tuple(-(-n // multiple) * multiple for n in sizes))
 
 
@@ -85,7 +85,7 @@ def patch_edge(spec: NetworkSpec, shape: Sequence[int], asked: int, available_gb
             raise ValueError(f"{spec.name} knows the field of the whole head and cannot work by patches: leave patch "
                              "at 0.")  # fmt: skip
         return 0
-    multiple = spec.architecture.multiple
+    multiple = spec.multiple
     edge = -(-asked // multiple) * multiple
     if not asked:
         if available_gb <= 0 or memory_gb(spec, shape) <= available_gb:

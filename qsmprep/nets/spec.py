@@ -129,6 +129,16 @@ class NetworkSpec:
         """Whether it knows the dipole kernel, and so any direction of B0."""
         return isinstance(self.architecture, UnrolledSpec)
 
+    @property
+    def has_phase_term(self) -> bool:
+        """Whether it compares complex phases with the data, and so takes their weights and the phase of 1 ppm."""
+        return isinstance(self.architecture, UnrolledSpec) and self.architecture.kind == "vandi"
+
+    @property
+    def multiple(self) -> int:
+        """Sizes of the input must be multiples of this."""
+        return self.architecture.multiple if isinstance(self.architecture, UnetSpec) else 1
+
 
 def quantities(channels: tuple[Channel, ...]) -> tuple[str, ...]:
     """What the channels hold, in order."""

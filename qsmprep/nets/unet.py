@@ -163,11 +163,6 @@ def check_size(x: torch.Tensor, multiple: int) -> None:
         raise ValueError(f"The image has {tuple(x.shape[2:])} voxels; each axis must be a multiple of {multiple}.")
 
 
-def parameter_count(module: nn.Module) -> int:
-    """Numbers that training changes."""
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)
-
-
 def _two(channels_in: int, channels_out: int, spec: UnetSpec) -> nn.Sequential:
     return nn.Sequential(*_one(channels_in, channels_out, spec), *_one(channels_out, channels_out, spec))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +10,7 @@ from torch import nn
 NORMS = ("batch", "none")
 STARTS = ("adjoint", "division")
 DATA_TERMS = ("gradient", "proximal")
-KINDS = ("modl", "vandi", "lpcnn")
+UNROLLED_KINDS = ("modl", "vandi", "lpcnn")
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,8 @@ class UnrolledSpec:
     first_step: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"Unknown kind {self.kind!r}; choose one of {', '.join(KINDS)}.")
+        if self.kind not in UNROLLED_KINDS:
+            raise ValueError(f"Unknown kind {self.kind!r}; choose one of {', '.join(UNROLLED_KINDS)}.")
         if min(self.iterations, self.width, self.blocks) < 1:
             raise ValueError("Iterations, width and blocks must be at least one.")
         if self.data_term not in DATA_TERMS:
@@ -255,9 +254,3 @@ def modl_forward(x: torch.Tensor, dipole: torch.Tensor) -> torch.Tensor:
 def modl_adjoint(field: torch.Tensor, dipole: torch.Tensor) -> torch.Tensor:
     """Adjoint of `modl_forward`: (n, 1, ...) -> (n, 2, ...)."""
     return torch.cat((convolve(field, dipole), field.float()), dim=1)
-
-
-def stored_numbers(module: nn.Module) -> int:
-    """Numbers that a weight file holds: parameters, and statistics of the normalisation without their counters."""
-    buffers = (b.numel() for name, b in module.state_dict().items() if not name.endswith("num_batches_tracked"))
-    return int(math.fsum(buffers))

@@ -16,7 +16,7 @@ import nibabel as nib
 import numpy as np
 
 from qsmprep import __version__
-from qsmprep.bids.outputs import whole_file, write_json, write_text
+from qsmprep.bids.outputs import subject_folder, whole_file, write_json, write_text
 from qsmprep.numerics.threads import thread_count
 from qsmprep.phantom.anatomy import individual_head
 from qsmprep.phantom.grid import simulation_grid
@@ -47,7 +47,7 @@ class _File:
 def simulate(
     out: Path | str,
     options: SimulationOptions = SimulationOptions(),  # noqa: B008
-    progress: Callable[[str], None] | None = None,
+    tell: Callable[[str], None] | None = None,
     *,
     overwrite: bool = False,
 ) -> Path:
@@ -57,7 +57,7 @@ def simulate(
     ----------
     out : folder to make; the truth goes to `derivatives/truth` in it.
     options : the acquisition, how many subjects and sessions, in whose format.
-    progress : called with a line of text before each stage.
+    tell : called with a line of text before each stage.
     overwrite : replace what an earlier simulation left in `out`; any other dataset is never touched.
 
     Returns
@@ -70,7 +70,7 @@ def simulate(
     FileExistsError : `out` is not empty and may not, or must not, be overwritten.
     """
     out, options = Path(out), options.checked()
-    tell = progress or (lambda text: None)
+    tell = tell or (lambda text: None)
     for subject in range(options.subjects):
         for run in options.runs():
             simulation_grid(run, individual_head(run, subject))
@@ -87,7 +87,7 @@ def simulate(
                     subject=subject,
                     session=session,
                     run=run,
-                    progress=lambda stage, name=name: tell(f"{name}: {stage}"),
+                    tell=lambda stage, name=name: tell(f"{name}: {stage}"),
                 )
                 tell(f"{name}: files")
                 _write_scan(out, name, head, scan)
@@ -102,7 +102,7 @@ def _write_scan(out: Path, prefix: str, head: SimulatedHead, options: Simulation
     with ThreadPoolExecutor(thread_count()) as pool:
         list(pool.map(lambda file: _write(out, file, head.affine), files))
     write_text(
-        out / TRUTH / _folder(prefix) / "anat" / f"{prefix}_desc-tissue_dseg.tsv",
+        out / TRUTH / subject_folder(prefix) / "anat" / f"{prefix}_desc-tissue_dseg.tsv",
         "index\tname\n" + "".join(f"{index}\t{name}\n" for index, name in sorted(head.label_names.items())),
     )
 
@@ -151,10 +151,6 @@ def _write_dataset_files(out: Path, options: SimulationOptions) -> None:
     write_text(out / TRUTH / "README.md", README)
 
 
-def _folder(prefix: str) -> Path:
-    return Path(*(part for part in prefix.split("_") if part.startswith(("sub-", "ses-"))))
-
-
 def _gradient_echo_name(prefix: str, head: SimulatedHead, number: int, part: str) -> str:
     """BIDS calls one echo T2starw and several MEGRE."""
     if len(head.echo_times_s) == 1:
@@ -164,7 +160,7 @@ def _gradient_echo_name(prefix: str, head: SimulatedHead, number: int, part: str
 
 def _scans(prefix: str, head: SimulatedHead, options: SimulationOptions) -> Iterator[_File]:
     """The images that a scanner would have sent."""
-    folder, vendor = _folder(prefix) / "anat", options.vendor
+    folder, vendor = subject_folder(prefix) / "anat", options.vendor
     common = {
         **scanner_metadata(vendor),
         "MagneticFieldStrength": head.field_strength_t,
@@ -204,9 +200,9 @@ def _scans(prefix: str, head: SimulatedHead, options: SimulationOptions) -> Iter
 
 def _truth(prefix: str, head: SimulatedHead, parts: str) -> Iterator[_File]:
     """What is true about the head, as derivatives."""
-    root, brain = TRUTH / _folder(prefix), head.brain_mask
+    root, brain = TRUTH / subject_folder(prefix), head.brain_mask
     first = _gradient_echo_name(prefix, head, 1, "mag" if parts == "phase" else "real")
-    reference = f"bids:raw:{(_folder(prefix) / 'anat' / first).as_posix()}.nii.gz"
+    reference = f"bids:raw:{(subject_folder(prefix) / 'anat' / first).as_posix()}.nii.gz"
     # folder, name, unit, zero outside the brain, description, values
     maps = (
         ("anat", "Chimap", "ppm", True, "True susceptibility in the brain.", head.chi_ppm),
@@ -234,7 +230,7 @@ def _truth(prefix: str, head: SimulatedHead, parts: str) -> Iterator[_File]:
         {
             "Description": "Voxels at least half brain and free of bone and air.",
             "Type": "Brain",
-            "Sources": [f"bids::{(_folder(prefix) / 'anat' / labels).as_posix()}.nii.gz"],
+            "Sources": [f"bids::{(subject_folder(prefix) / 'anat' / labels).as_posix()}.nii.gz"],
             "SpatialReference": reference,
         },
     )

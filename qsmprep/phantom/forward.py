@@ -6,6 +6,7 @@ import numpy as np
 
 from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import fast_shape, irfftn, rfftn
+from qsmprep.scan import Scan
 
 
 class DipoleField:
@@ -16,18 +17,18 @@ class DipoleField:
 
     Parameters
     ----------
-    shape, voxel_size_mm : the grid.
-    b0_direction : direction of the main field in voxel axes.
+    shape : of the grid.
+    scan : its voxel size and the direction of B0.
 
     References
     ----------
     Jenkinson 2004 (cuboid along B0); Newell 1993 (other elements of the demagnetising tensor).
     """
 
-    def __init__(self, shape, voxel_size_mm, b0_direction):
+    def __init__(self, shape: tuple[int, ...], scan: Scan):
         self.shape = tuple(shape)
         self.padded = fast_shape(tuple(2 * n for n in shape))
-        self.spectrum = dipole_kernel(self.padded, voxel_size_mm, b0_direction, kind="integrated")
+        self.spectrum = dipole_kernel(self.padded, scan.voxel_size_mm, scan.b0_direction, kind="integrated")
 
     def __call__(self, chi_ppm: np.ndarray, surrounding_ppm: float = 0.0) -> np.ndarray:
         """Field in ppm of a map in ppm, `surrounding_ppm` being the susceptibility beyond the grid; float32."""

@@ -13,7 +13,7 @@ from qsmprep.phantom.anatomy import individual_head
 from qsmprep.phantom.forward import DipoleField
 from qsmprep.phantom.grid import simulation_grid, slab_affine
 from qsmprep.phantom.options import SimulationOptions
-from qsmprep.phantom.rendering import render
+from qsmprep.phantom.rendering import render, render_head
 from qsmprep.phantom.scanner import (
     add_noise,
     bipolar_plane,
@@ -25,8 +25,8 @@ from qsmprep.phantom.scanner import (
     steady_state,
     transmit_field,
 )
-from qsmprep.phantom.texture import add_texture
 from qsmprep.phantom.tissues import TISSUES, label_names
+from qsmprep.scan import Scan
 
 MESE_ECHO_TIMES_S = (0.015, 0.030, 0.045, 0.060, 0.075, 0.090)
 MESE_REPETITION_TIME_S = 3.0
@@ -85,6 +85,14 @@ class SimulatedHead:
     mese_echo_times_s: np.ndarray | None = None
     mese_b1: np.ndarray | None = None
 
+    @property
+    def scan(self) -> Scan:
+        """What the steps must know of this acquisition."""
+        return Scan(
+            self.voxel_size_mm, self.b0_direction, tuple(self.echo_times_s), self.centre_frequency_mhz,
+            self.field_strength_t,
+        )  # fmt: skip
+
     def region(self, name: str) -> np.ndarray:
         """Mask (bool) of the voxels in which a tissue prevails."""
         return self.labels == TISSUES[name].label
@@ -96,7 +104,7 @@ def simulate_head(
     subject: int = 0,
     session: int = 0,
     run: int = 0,
-    progress: Callable[[str], None] | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> SimulatedHead:
     """Simulate one acquisition of the ellipsoid head.
 
@@ -104,7 +112,7 @@ def simulate_head(
     ----------
     options : the acquisition.
     subject, session, run : from 0; change the noise, and the subject the anatomy if `options.variation` is not 0.
-    progress : called with a line of text before each stage.
+    tell : called with a line of text before each stage.
 
     Returns
     -------
@@ -115,7 +123,7 @@ def simulate_head(
     ValueError : an option out of range, or a field of view that does not hold the brain.
     """
     options = options.checked()
-    tell = progress or (lambda text: None)
+    tell = tell or (lambda text: None)
     affine = slab_affine(options)
     b = b0_direction_from_affine(affine)
     factor = options.oversampling
@@ -161,23 +169,14 @@ def _anatomy_and_fields(options, subject, b0_direction, tell) -> tuple[dict[str,
     tell("anatomy")
     bodies = individual_head(options, subject)
     grid = simulation_grid(options, bodies)
-    whole, labels = render(bodies, grid.shape, grid.voxel_size_mm, grid.first_centre_mm, options.field_strength)
-    if options.texture:
-        add_texture(
-            whole,
-            options.texture,
-            voxel_size_mm=grid.voxel_size_mm,
-            first_centre_mm=grid.first_centre_mm,
-            field_strength_t=options.field_strength,
-            random=np.random.default_rng([options.seed, subject, 3]),
-        )
+    whole, labels = render_head(options, bodies, grid, np.random.default_rng([options.seed, subject, 3]))
     maps = {name: np.ascontiguousarray(image[grid.view]) for name, image in whole.items()}
     chi = whole["chi_para"] - whole["chi_dia"]
     del whole
     factor = options.oversampling
     mask = (block_mean(maps["brain"], factor) >= 0.5) & (block_mean(maps["foreign"], factor) == 0)
     tell("field")
-    dipole = DipoleField(grid.shape, grid.voxel_size_mm, b0_direction)
+    dipole = DipoleField(grid.shape, Scan(grid.voxel_size_mm, b0_direction))
     hz_per_ppm = np.float32(centre_frequency_mhz(options.field_strength))
     maps["total_field_hz"] = dipole(chi, TISSUES["background"].para)[grid.view] * hz_per_ppm
     brain_chi = np.zeros_like(chi)

@@ -94,11 +94,13 @@ class SimulationOptions:
     def grid_shape(self) -> tuple[int, int, int]:
         """Matrix size as integers; from the default field of view where it was left empty."""
         if not self.shape.strip():
-            return tuple(round(fov / h) for fov, h in zip(FIELD_OF_VIEW_MM, self.voxel_size_mm(), strict=True))
+            n0, n1, n2 = (round(fov / h) for fov, h in zip(FIELD_OF_VIEW_MM, self.voxel_size_mm(), strict=True))
+            return n0, n1, n2
         sizes = _numbers(self.shape.lower().replace("x", ","), "shape")
         if len(sizes) != 3 or any(size != int(size) or size < 1 for size in sizes):
             raise ValueError(f"shape is {self.shape!r}; give three positive whole numbers.")
-        return tuple(int(size) for size in sizes)
+        n0, n1, n2 = (int(size) for size in sizes)
+        return n0, n1, n2
 
     def echo_times_s(self) -> np.ndarray:
         """Echo times in seconds, float64."""

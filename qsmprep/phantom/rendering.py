@@ -8,9 +8,28 @@ import numpy as np
 
 from qsmprep.numerics.jit import jit, prange
 from qsmprep.phantom.anatomy import Body
+from qsmprep.phantom.grid import SimulationGrid
+from qsmprep.phantom.options import SimulationOptions
+from qsmprep.phantom.texture import add_texture
 from qsmprep.phantom.tissues import PROPERTIES, TISSUES, property_table
 
 SUBSAMPLES = 5
+
+
+def render_head(
+    options: SimulationOptions, bodies: tuple[Body, ...], grid: SimulationGrid, random: np.random.Generator
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Property maps and labels of a head on a grid as `render` makes them, with the texture asked for.
+
+    `random` draws the texture; without texture nothing is drawn.
+    """
+    maps, labels = render(bodies, grid.shape, grid.voxel_size_mm, grid.first_centre_mm, options.field_strength)
+    if options.texture:
+        add_texture(
+            maps, options.texture, voxel_size_mm=grid.voxel_size_mm, first_centre_mm=grid.first_centre_mm,
+            field_strength_t=options.field_strength, random=random,
+        )  # fmt: skip
+    return maps, labels
 
 
 def render(

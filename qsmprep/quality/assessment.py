@@ -13,12 +13,13 @@ from qsmprep.numerics.volume import bounding_box
 from qsmprep.quality.maps import map_numbers
 from qsmprep.quality.masks import mask_numbers
 from qsmprep.quality.phase import fringe_ends_cm, ghost_level, phase_numbers
-from qsmprep.quality.regions import Scan, bright, eroded
+from qsmprep.quality.regions import bright, eroded
 from qsmprep.quality.table import DEFINITIONS, Definition
+from qsmprep.scan import Scan
 
 MANY_FLAGS = 4  # of any kind, with which a run is no longer one to look at but one to leave out
 MARGIN_MM = 22.0  # around the brain mask; further out only the air is looked at
-__all__ = ["DEFINITIONS", "Definition", "Flag", "Images", "Quality", "Scan", "assess", "document"]
+__all__ = ["DEFINITIONS", "Definition", "Flag", "Images", "Quality", "assess", "document"]
 
 
 @dataclass(frozen=True)
@@ -79,13 +80,22 @@ class Quality:
     verdict: str
 
 
-def assess(images: Images, scan: Scan) -> Quality:
+def assess(
+    images: Images,
+    scan: Scan,
+    *,
+    peak_snr: float = math.nan,
+    reference_mean_ppm: float = math.nan,
+    reference_sd_ppm: float = math.nan,
+) -> Quality:
     """Quality numbers of a run.
 
     Parameters
     ----------
     images : what it made; see `Images`.
-    scan : what is known of the acquisition.
+    scan : what is known of the acquisition: B0 as the inversion used it, the echoes of phase and magnitude.
+    peak_snr : largest signal of the first echo over its noise's s.d.; NaN where unknown.
+    reference_mean_ppm, reference_sd_ppm : of the reference region before it was set to zero; NaN where unknown.
 
     Returns
     -------
@@ -100,7 +110,7 @@ def assess(images: Images, scan: Scan) -> Quality:
     QSM Consensus Organization Committee 2024, doi:10.1002/mrm.30006 (artefacts, table 1; masks).
     """
     _check(images)
-    numbers: dict[str, float] = dict.fromkeys(DEFINITIONS, float("nan"))
+    numbers: dict[str, float] = dict.fromkeys(DEFINITIONS, math.nan)
     if images.magnitude is not None:
         numbers["ghost_level"] = ghost_level(images.magnitude[0], images.brain_mask, scan.voxel_size_mm)
     wide = _cropped(images, tuple(math.ceil(MARGIN_MM / h) for h in scan.voxel_size_mm))
@@ -114,8 +124,8 @@ def assess(images: Images, scan: Scan) -> Quality:
         scan, magnitude=near.magnitude, phase=near.phase, unwrapped=near.unwrapped,
         total_field_hz=near.total_field_hz, mask=mask,
     )  # fmt: skip
-    numbers |= _fringes(near, scan) | _noise(near, scan, mask)
-    frequency = scan.centre_frequency_mhz
+    numbers |= _fringes(near, scan) | _noise(near, peak_snr, mask)
+    frequency = math.nan if scan.centre_frequency_mhz is None else scan.centre_frequency_mhz
     if near.total_field_hz is not None:
         numbers["total_field_rms"] = float(np.std(near.total_field_hz[mask], dtype=np.float64)) / frequency
     numbers |= map_numbers(
@@ -123,7 +133,7 @@ def assess(images: Images, scan: Scan) -> Quality:
         mask=mask if near.qsm_mask is None else near.qsm_mask,
     )  # fmt: skip
     numbers["tissue_field_rms"] /= frequency
-    numbers["reference_mean"], numbers["reference_sd"] = scan.reference_mean_ppm, scan.reference_sd_ppm
+    numbers["reference_mean"], numbers["reference_sd"] = reference_mean_ppm, reference_sd_ppm
     metrics = {name: _rounded(numbers[name]) for name in DEFINITIONS}
     flags = tuple(flag for name, value in metrics.items() if (flag := flag_of(name, value)))
     return Quality(metrics, flags, verdict_of(flags))
@@ -173,10 +183,10 @@ def _fringes(images: Images, scan: Scan) -> dict[str, float]:
     return {n: fringe_ends_cm(p, inner, scan.voxel_size_mm) for n, p in phases.items() if p is not None}
 
 
-def _noise(images: Images, scan: Scan, mask: np.ndarray) -> dict[str, float]:
-    numbers = {"peak_snr": scan.peak_snr}
+def _noise(images: Images, peak_snr: float, mask: np.ndarray) -> dict[str, float]:
+    numbers = {"peak_snr": peak_snr}
     if images.noise_hz is not None and images.magnitude is not None and mask.any():
-        deviation = float(np.percentile(images.magnitude[0][images.brain_mask], 99.9)) / scan.peak_snr
+        deviation = float(np.percentile(images.magnitude[0][images.brain_mask], 99.9)) / peak_snr
         numbers["field_noise"] = deviation * float(np.median(images.noise_hz[mask]))
     return numbers
 

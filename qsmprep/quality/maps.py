@@ -8,10 +8,10 @@ import numpy as np
 
 from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import frequencies, irfftn, rfftn
-from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T
 from qsmprep.numerics.volume import frame_around
 from qsmprep.quality.masks import rim_of
-from qsmprep.quality.regions import Scan, deep_part, local_mean, rms, voxels_of
+from qsmprep.quality.regions import deep_part, local_mean, rms, voxels_of
+from qsmprep.scan import Scan
 
 CONE = 0.1  # |D| below which k-space is not measured
 SHADOW_MM = 30.0
@@ -66,7 +66,7 @@ def map_numbers(
         spectrum = _spectrum(chi, mask, scan.voxel_size_mm, SHORTEST_STREAK_VOXELS)
         numbers["streaking"] = streaking_index(spectrum, scan.b0_direction)
         numbers["shadow"] = shadow_index(chi, mask, scan.voxel_size_mm)
-        if field is not None:
+        if field is not None and scan.centre_frequency_mhz is not None:
             numbers["data_residual"] = data_residual(chi, field / np.float32(scan.centre_frequency_mhz), known, scan)
     if r2star is not None:
         numbers |= tissue_numbers(scan, r2star=r2star, chi_ppm=chi_ppm, mask=mask)
@@ -162,8 +162,9 @@ def tissue_numbers(scan: Scan, *, r2star: np.ndarray, chi_ppm: np.ndarray | None
     if np.count_nonzero(usable) < FEWEST:
         return {}
     rate = rate[usable]
-    expected = expected_r2star(scan.centre_frequency_mhz / GYROMAGNETIC_RATIO_MHZ_PER_T)
-    numbers = {"r2star_relative": float(np.median(rate)) / expected}
+    numbers = {}
+    if scan.field_strength_t is not None:
+        numbers["r2star_relative"] = float(np.median(rate)) / expected_r2star(scan.field_strength_t)
     if chi_ppm is None:
         return numbers
     chi = chi_ppm[deep][usable]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qsmprep.quality.regions import Scan, bright, dilated, eroded, local_mean, on_grid, rms, voxels_of
+from qsmprep.quality.regions import bright, dilated, eroded, local_mean, on_grid, rms, voxels_of
+from qsmprep.scan import Scan
 
 SMOOTHING_MM = 6.0  # averages noise away, keeps what a wrong echo time or eddy currents leave
 FINE_MM, COARSE_MM = 3.0, 9.0  # the band of anatomy, finer than what the removal of phase offsets smooths over

@@ -3,35 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 BRIGHT = 0.3  # of the brain's median magnitude: below lie air, veins, bleeds, the worst dropouts
 DARK = 0.15  # of the brain's median magnitude: tissue of the first echo is never so dark
-
-
-@dataclass(frozen=True)
-class Scan:
-    """What is known of the acquisition beside its images.
-
-    Attributes
-    ----------
-    voxel_size_mm : edge lengths.
-    echo_times_s : of the echoes of phase and magnitude.
-    b0_direction : unit vector in voxel axes, as the inversion used it.
-    centre_frequency_mhz : NaN where unknown.
-    peak_snr : largest signal of the first echo over its noise's s.d.; NaN where unknown.
-    reference_mean_ppm, reference_sd_ppm : of the reference region before it was set to zero; NaN where unknown.
-    """
-
-    voxel_size_mm: tuple[float, float, float]
-    echo_times_s: tuple[float, ...] = ()
-    b0_direction: tuple[float, float, float] = (0.0, 0.0, 1.0)
-    centre_frequency_mhz: float = float("nan")
-    peak_snr: float = float("nan")
-    reference_mean_ppm: float = float("nan")
-    reference_sd_ppm: float = float("nan")
 
 
 def voxels_of(length_mm: float, voxel_size_mm: Sequence[float]) -> tuple[int, ...]:

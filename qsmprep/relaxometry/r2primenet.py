@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -11,6 +10,8 @@ import numpy as np
 from qsmprep.nets.inference_options import InferenceOptions, weights_option
 from qsmprep.nets.rates import rate_per_ppm
 from qsmprep.nets.role import Role
+from qsmprep.numerics.progress import Progress
+from qsmprep.scan import Scan
 
 if TYPE_CHECKING:
     from qsmprep.nets.network import Network
@@ -38,12 +39,10 @@ def r2primenet(
     mask: np.ndarray,
     *,
     network: Network,
-    voxel_size_mm: tuple[float, float, float],
-    b0_direction: tuple[float, float, float],
-    centre_frequency_mhz: float,
+    scan: Scan,
     options: R2primenetOptions = R2primenetOptions(),
     memory_gb: float = 0.0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     device: str = "cpu",
 ) -> PredictedR2prime:
     """R2' as a network learned it from the look of R2*: a guess, not a measurement.
@@ -53,9 +52,7 @@ def r2primenet(
     r2star : (n0, n1, n2) in 1/s; divided by 114 1/s/ppm at 3 T, in proportion to the field strength, for the network.
     mask : (n0, n1, n2) of the brain.
     network : a U-net from R2* to R2'.
-    voxel_size_mm : edge lengths in mm.
-    b0_direction : direction of B0 in voxel axes; this network does not mind it.
-    centre_frequency_mhz : of the scanner.
+    scan : with its centre frequency; this network does not mind the direction of B0.
     options : weights, grid, precision and patches.
     memory_gb : that may be taken, in GiB; 0: no limit.
     progress : called as progress(done, total).
@@ -72,11 +69,11 @@ def r2primenet(
     from qsmprep.nets.inference import predict
 
     options.role.check(network.spec, "r2prime")
-    constant = np.float32(rate_per_ppm(centre_frequency_mhz))
+    constant = np.float32(rate_per_ppm(scan.frequency_mhz))
     inside = np.asarray(mask) > 0
     rate = np.where(inside & np.isfinite(r2star), r2star, 0).astype(np.float32)
     found = predict(
-        network, {"r2star": rate / constant}, inside, voxel_size_mm=voxel_size_mm, b0_direction=b0_direction,
-        options=options, memory_gb=memory_gb, progress=progress, device=device,
+        network, {"r2star": rate / constant}, inside, scan=scan, options=options, memory_gb=memory_gb,
+        progress=progress, device=device,
     )  # fmt: skip
     return PredictedR2prime(np.minimum(found.maps["r2prime"] * constant, rate), found.facts, found.warnings)

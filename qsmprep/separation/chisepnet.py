@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -11,6 +10,8 @@ import numpy as np
 from qsmprep.nets.inference_options import InferenceOptions, weights_option
 from qsmprep.nets.rates import rate_per_ppm
 from qsmprep.nets.role import Role
+from qsmprep.numerics.progress import Progress
+from qsmprep.scan import Scan
 from qsmprep.separation import Separation, checked_maps
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class ChisepnetR2sOptions(InferenceOptions):
     weights: str = weights_option("chi-sepnet-r2s")
 
 
+# More than 8 parameters: a keyword for each thing that the pipeline can hand to a method.
 def chisepnet_r2p(
     field_ppm: np.ndarray,
     mask: np.ndarray,
@@ -40,12 +42,10 @@ def chisepnet_r2p(
     chi_ppm: np.ndarray,
     r2prime: np.ndarray,
     network: Network,
-    voxel_size_mm: tuple[float, float, float],
-    b0_direction: tuple[float, float, float],
-    centre_frequency_mhz: float,
+    scan: Scan,
     options: ChisepnetR2pOptions = ChisepnetR2pOptions(),
     memory_gb: float = 0.0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     device: str = "cpu",
 ) -> Separation:
     """Both sources by a network that was trained with R2'.
@@ -57,9 +57,7 @@ def chisepnet_r2p(
     chi_ppm : (n0, n1, n2) susceptibility in ppm, 0 where there are no sources or as many of either kind.
     r2prime : (n0, n1, n2) in 1/s; divided by 114 1/s/ppm at 3 T, in proportion to the field strength.
     network : a U-net for separation with R2' among its inputs.
-    voxel_size_mm : edge lengths in mm.
-    b0_direction : direction of B0 in voxel axes.
-    centre_frequency_mhz : of the scanner.
+    scan : with its centre frequency.
     options : weights, grid, precision and patches.
     memory_gb : that may be taken, in GiB; 0: no limit.
     progress : called as progress(done, total).
@@ -78,12 +76,12 @@ def chisepnet_r2p(
     Kim 2025.
     """
     return _separate(
-        "chi-sepnet-r2p", network, field_ppm, mask, chi_ppm, ("r2prime", r2prime), centre_frequency_mhz,
-        voxel_size_mm=voxel_size_mm, b0_direction=b0_direction, options=options, memory_gb=memory_gb,
-        progress=progress, device=device,
+        "chi-sepnet-r2p", network, field_ppm, mask, chi_ppm, ("r2prime", r2prime), scan=scan,
+        options=options, memory_gb=memory_gb, progress=progress, device=device,
     )  # fmt: skip
 
 
+# More than 8 parameters: a keyword for each thing that the pipeline can hand to a method.
 def chisepnet_r2s(
     field_ppm: np.ndarray,
     mask: np.ndarray,
@@ -91,12 +89,10 @@ def chisepnet_r2s(
     chi_ppm: np.ndarray,
     r2star: np.ndarray,
     network: Network,
-    voxel_size_mm: tuple[float, float, float],
-    b0_direction: tuple[float, float, float],
-    centre_frequency_mhz: float,
+    scan: Scan,
     options: ChisepnetR2sOptions = ChisepnetR2sOptions(),
     memory_gb: float = 0.0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     device: str = "cpu",
 ) -> Separation:
     """Both sources by a network that was trained with R2*; else as `chisepnet_r2p`, which explains the parameters.
@@ -106,21 +102,20 @@ def chisepnet_r2s(
     r2star : (n0, n1, n2) in 1/s.
     """
     return _separate(
-        "chi-sepnet-r2s", network, field_ppm, mask, chi_ppm, ("r2star", r2star), centre_frequency_mhz,
-        voxel_size_mm=voxel_size_mm, b0_direction=b0_direction, options=options, memory_gb=memory_gb,
-        progress=progress, device=device,
+        "chi-sepnet-r2s", network, field_ppm, mask, chi_ppm, ("r2star", r2star), scan=scan,
+        options=options, memory_gb=memory_gb, progress=progress, device=device,
     )  # fmt: skip
 
 
 def _separate(
-    method: str, network, field_ppm, mask, chi_ppm, rate: tuple[str, np.ndarray], centre_frequency_mhz, **how
+    method: str, network, field_ppm, mask, chi_ppm, rate: tuple[str, np.ndarray], *, scan: Scan, **how
 ) -> Separation:
     from qsmprep.nets.inference import predict
 
     how["options"].role.check(network.spec, method)
-    constant = rate_per_ppm(centre_frequency_mhz)
+    constant = rate_per_ppm(scan.frequency_mhz)
     inside, field, chi, decay = checked_maps(mask, field_ppm=field_ppm, chi_ppm=chi_ppm, rate=rate[1])
     images = {"tissue-field": field, "chi": chi, rate[0]: decay / np.float32(constant)}
-    found = predict(network, images, inside, **how)
+    found = predict(network, images, inside, scan=scan, **how)
     facts = (*found.facts, ("relaxometric constant of the network (1/s/ppm)", constant))
     return Separation(found.maps["chi-para"], found.maps["chi-dia"], inside, None, facts, found.warnings)

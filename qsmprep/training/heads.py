@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from qsmprep import registry
+from qsmprep.background.vsharp_channel import vsharp_channel
 from qsmprep.nets.channels.tkd import tkd_channel
-from qsmprep.nets.channels.vsharp import vsharp_channel
 from qsmprep.numerics.units import centre_frequency_mhz
 from qsmprep.numerics.volume import bounding_box
 from qsmprep.phantom.forward import DipoleField
 from qsmprep.phantom.grid import simulation_grid
 from qsmprep.phantom.options import SimulationOptions
-from qsmprep.phantom.rendering import render
+from qsmprep.phantom.rendering import render_head
 from qsmprep.phantom.scanner import shim, steady_state
-from qsmprep.phantom.texture import add_texture
 from qsmprep.phantom.tissues import RELAXOMETRIC_CONSTANT_3T, TISSUES
+from qsmprep.scan import Scan
 from qsmprep.training.anatomy import random_bodies, random_options
 from qsmprep.training.deformation import deformed
 from qsmprep.training.fibres import fibre_tensor, off_diagonal_field
@@ -59,7 +59,7 @@ def training_head(number: int, seed: int) -> tuple[dict[str, np.ndarray], dict[s
     b0 = _direction(number, random)
     maps, mask = _property_maps(options, bodies, random)
     chi = maps["chi_para"] - maps["chi_dia"]
-    dipole = DipoleField(chi.shape, VOXEL_SIZE_MM, b0)
+    dipole = DipoleField(chi.shape, Scan(VOXEL_SIZE_MM, b0))
     anisotropic = number % 2 == 1
     extra = np.zeros_like(chi)
     if anisotropic and b0 == ALONG_THIRD_AXIS:
@@ -89,9 +89,10 @@ def reconstructed_chi(volumes: dict[str, np.ndarray], method: str, snr: float, b
     mask = volumes["mask"] > 0
     field = volumes["tissue-field"].astype(np.float32) + volumes["noise"].astype(np.float32) / snr
     chosen = registry.find("inversion", method)
+    scan = Scan(VOXEL_SIZE_MM, tuple(b0), tuple(SimulationOptions().echo_times_s()), centre_frequency_mhz(3.0))
     found = chosen.run(
-        chosen.options_type()(), field_ppm=field * mask, mask=mask, voxel_size_mm=VOXEL_SIZE_MM, b0_direction=tuple(b0),
-        centre_frequency_mhz=centre_frequency_mhz(3.0), echo_times_s=SimulationOptions().echo_times_s(),
+        chosen.options_type()(), field_ppm=field * mask, mask=mask, scan=scan, voxel_size_mm=scan.voxel_size_mm,
+        b0_direction=scan.b0_direction, centre_frequency_mhz=scan.frequency_mhz, echo_times_s=scan.known_echo_times_s,
     )  # fmt: skip
     shift = volumes["chi"][mask].mean(dtype=np.float64) - found.chi_ppm[mask].mean(dtype=np.float64)
     return ((found.chi_ppm + np.float32(shift)) * mask).astype(np.float32)
@@ -108,12 +109,7 @@ def _direction(number: int, random: np.random.Generator) -> tuple[float, float, 
 def _property_maps(options: SimulationOptions, bodies, random) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Property maps and `white`, the share of white matter, elastically deformed; brain mask."""
     grid = simulation_grid(options, bodies)
-    maps, labels = render(bodies, grid.shape, grid.voxel_size_mm, grid.first_centre_mm, options.field_strength)
-    if options.texture:
-        add_texture(
-            maps, options.texture, voxel_size_mm=grid.voxel_size_mm, first_centre_mm=grid.first_centre_mm,
-            field_strength_t=options.field_strength, random=random,
-        )  # fmt: skip
+    maps, labels = render_head(options, bodies, grid, random)
     maps["white"] = (labels == TISSUES["white_matter"].label).astype(np.float32)
     maps = deformed(maps, DEFORMATION, random)
     mask = (maps["brain"] >= 0.5) & (maps["foreign"] == 0)
@@ -134,13 +130,13 @@ def _unit_noise(maps: dict[str, np.ndarray], options: SimulationOptions, random:
 
 def _add_derived(volumes: dict[str, np.ndarray], b0: tuple[float, float, float]) -> None:
     """What is computed of the fields: V-SHARP, and the closed-form inversions of both fields and of the noise."""
-    mask = volumes["mask"]
+    mask, scan = volumes["mask"], Scan(VOXEL_SIZE_MM, b0)
     tissue, background = volumes["tissue-field"] * mask, (volumes["total-field"] - volumes["tissue-field"]) * mask
-    filtered, valid = vsharp_channel(tissue, mask, voxel_size_mm=VOXEL_SIZE_MM)
-    left, _ = vsharp_channel(background, mask, voxel_size_mm=VOXEL_SIZE_MM)
+    filtered, valid = vsharp_channel(tissue, mask, scan)
+    left, _ = vsharp_channel(background, mask, scan)
     volumes |= {"tissue-field-v-sharp": filtered, "background-v-sharp": left}
     for name, field, inside in (
         ("tkd", tissue, mask), ("tkd-v-sharp", filtered, valid), ("tkd-background", left, valid),
         ("tkd-noise", volumes["noise"] * mask, mask),
     ):  # fmt: skip
-        volumes[name] = tkd_channel(field, inside, voxel_size_mm=VOXEL_SIZE_MM, b0_direction=b0)
+        volumes[name] = tkd_channel(field, inside, scan=scan)

@@ -30,7 +30,7 @@ AHEAD = 3  # batches made while the network works
 
 
 @dataclass
-class State:
+class TrainingState:
     """Where a training stands; all of it is in the checkpoint."""
 
     spec: NetworkSpec
@@ -72,8 +72,8 @@ def train(
     resume: bool = False,
     device: str = "cpu",
     until: int | None = None,
-    progress: Callable[[State], None] | None = None,
-) -> State:
+    tell: Callable[[TrainingState], None] | None = None,
+) -> TrainingState:
     """Train a network; the same recipe, heads and thread count give the same weights, whether resumed or not.
 
     Parameters
@@ -84,7 +84,7 @@ def train(
     resume : go on from the folder's checkpoint.
     device : "cpu" or "cuda".
     until : stop after this step, as a killed training would have at a checkpoint.
-    progress : called after each step.
+    tell : called with the state after each step.
 
     Returns
     -------
@@ -117,8 +117,8 @@ def train(
             _validate(state, checks, device, options)
         if state.step % options.checkpoint_every == 0 or state.step == last:
             _save(state, folder / CHECKPOINT, recipe)
-        if progress:
-            progress(state)
+        if tell:
+            tell(state)
     return state
 
 
@@ -132,7 +132,7 @@ def learning_rate(options: TrainingOptions, step: int) -> float:
     return options.learning_rate * rise * fall
 
 
-def _begin(recipe: Recipe, heads: Sequence[Head], device: str) -> State:
+def _begin(recipe: Recipe, heads: Sequence[Head], device: str) -> TrainingState:
     options = recipe.training
     spec = with_statistics(recipe.network, recipe.data, heads, options.seed)
     module = build_module(spec).to(device)
@@ -141,11 +141,11 @@ def _begin(recipe: Recipe, heads: Sequence[Head], device: str) -> State:
     module = module.to(memory_format=torch.channels_last_3d)
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "rmsprop": torch.optim.RMSprop}
     optimizer = kinds[options.optimizer](module.parameters(), lr=options.learning_rate)
-    return State(spec, module, copy.deepcopy(module).eval(), optimizer)
+    return TrainingState(spec, module, copy.deepcopy(module).eval(), optimizer)
 
 
 # Output -> inputs whose sum, each times its factor, the shortcut starts as: the voxel-wise answer of physics.
-STARTS = {
+VOXELWISE_ANSWERS = {
     "chi": {"tkd": 1.0},
     "tissue-field": {"v-sharp": 1.0},
     "r2prime": {"r2star": 0.3},
@@ -162,7 +162,7 @@ def _start_as_identity(spec: NetworkSpec, module: nn.Module) -> None:
         for o, output in enumerate(spec.outputs):
             constant = -output.mean
             for i, channel in enumerate(spec.inputs):
-                factor = STARTS.get(output.quantity, {}).get(channel.quantity, 0.0)
+                factor = VOXELWISE_ANSWERS.get(output.quantity, {}).get(channel.quantity, 0.0)
                 module.shortcut.weight[o, i] = factor * channel.deviation / output.deviation
                 constant += factor * channel.mean
             module.shortcut.bias[o] = constant / output.deviation
@@ -183,7 +183,7 @@ def _batches(spec, data, heads, options, steps: range) -> Iterator[Batch]:
             yield batch
 
 
-def _update(state: State, batch: Batch, options: TrainingOptions, device: str) -> float:
+def _update(state: TrainingState, batch: Batch, options: TrainingOptions, device: str) -> float:
     state.module.train()
     state.optimizer.zero_grad(set_to_none=True)
     with torch.autocast(device, torch.bfloat16, enabled=options.precision == "bfloat16"):
@@ -196,7 +196,7 @@ def _update(state: State, batch: Batch, options: TrainingOptions, device: str) -
     return float(value.detach())
 
 
-def _average(state: State, decay: float) -> None:
+def _average(state: TrainingState, decay: float) -> None:
     """Moving average of the weights, short at first, with the statistics of the normalisation."""
     decay = min(decay, (1 + state.step) / (10 + state.step)) if decay else 0.0
     with torch.no_grad():
@@ -211,7 +211,7 @@ def _validation_batches(spec, data, heads, options) -> list[Batch]:
     return [make_batch(spec, data, heads, 1, (options.seed, VALIDATION, n)) for n in range(options.validation_patches)]
 
 
-def _validate(state: State, checks: Sequence[Batch], device: str, options: TrainingOptions) -> None:
+def _validate(state: TrainingState, checks: Sequence[Batch], device: str, options: TrainingOptions) -> None:
     """Mean NRMSE (%) of the averaged network over the validation patches, by output; keeps the best weights."""
     found: dict[str, list[float]] = {}
     with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=options.precision == "bfloat16"):
@@ -229,7 +229,7 @@ def _validate(state: State, checks: Sequence[Batch], device: str, options: Train
         state.best = {name: tensor.detach().clone() for name, tensor in state.average.state_dict().items()}
 
 
-def _save(state: State, path: Path, recipe: Recipe) -> None:
+def _save(state: TrainingState, path: Path, recipe: Recipe) -> None:
     document: dict[str, Any] = {
         "recipe": recipe.text,
         "module": state.module.state_dict(),
@@ -244,7 +244,7 @@ def _save(state: State, path: Path, recipe: Recipe) -> None:
 PLAIN = ("step", "best_score", "best_step", "best", "losses", "scores", "seconds")
 
 
-def _load(state: State, path: Path, recipe: Recipe) -> None:
+def _load(state: TrainingState, path: Path, recipe: Recipe) -> None:
     if not path.exists():
         raise ValueError(f"{path}: no checkpoint to resume from; leave --resume out.")
     try:

@@ -59,7 +59,7 @@ def _mean_error(spec: NetworkSpec, a, b, mask, *, relative: bool, power: int) ->
 def apply(spec: NetworkSpec, module: nn.Module, batch: Batch) -> torch.Tensor:
     """Outputs in ppm for a batch."""
     terms = {}
-    if spec.unrolled and spec.architecture.kind == "vandi":
+    if spec.has_phase_term:
         terms = {"radians": PHASE_RADIANS_PER_PPM}
     return forward(spec, module, batch.inputs, batch.mask, batch.dipole, **terms)
 

@@ -14,6 +14,7 @@ from qsmprep.nets.channels.tkd import tkd_channel
 from qsmprep.nets.spec import NetworkSpec, quantities
 from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import fast_shape, irfftn, rfftn
+from qsmprep.scan import Scan
 from qsmprep.training.pool import Head
 from qsmprep.training.recipe import DataOptions
 from qsmprep.training.shapes import random_shapes
@@ -227,7 +228,7 @@ def _shape_patch(spec: NetworkSpec, data: DataOptions, random: np.random.Generat
     images = {"tissue-field": noisy, "chi": chi, "chi33": chi, "off-diagonal-field": np.zeros_like(chi)}
     if "tkd" in quantities(spec.inputs):
         whole = np.ones(chi.shape, bool)
-        images["tkd"] = tkd_channel(noisy, whole, voxel_size_mm=(1.0, 1.0, 1.0), b0_direction=(0.0, 0.0, 1.0))
+        images["tkd"] = tkd_channel(noisy, whole, scan=Scan((1.0, 1.0, 1.0)))
     inputs = np.stack([images[name] for name in quantities(spec.inputs)])
     if not spec.unrolled:
         images["chi"] = chi - chi.mean()

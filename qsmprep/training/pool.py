@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from qsmprep.bids.outputs import write_json
+from qsmprep.numerics.progress import Progress
 from qsmprep.numerics.threads import available_cores, use_threads
 from qsmprep.training.heads import ALONG_THIRD_AXIS, HEADS_VERSION, reconstructed_chi, training_head
 
@@ -63,7 +64,7 @@ def head_pool(
     seed: int,
     *,
     reconstructions: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Head, ...]:
     """Heads by number, those not yet in the folder being simulated on all cores.
 
@@ -80,11 +81,11 @@ def head_pool(
     wanted = [root / str(number) for number in numbers]
     last = "chi-found.npy" if reconstructions else "head.json"  # what is written last of all that is wanted
     missing = [(path, int(path.name), seed, reconstructions) for path in wanted if not (path / last).exists()]
-    tell = progress or (lambda done, total: None)
     if missing:
         with get_context("spawn").Pool(min(available_cores(), len(missing))) as pool:
             for done, _ in enumerate(pool.imap_unordered(_make, missing), 1):
-                tell(done, len(missing))
+                if progress is not None:
+                    progress(done, len(missing))
     return tuple(_open(path) for path in wanted)
 
 

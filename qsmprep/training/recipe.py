@@ -142,8 +142,8 @@ def parse_recipe(text: str) -> Recipe:
                       for kind, name in ((DataOptions, "data"), (TrainingOptions, "training")))  # fmt: skip
     if data.tilted and not spec.unrolled:
         raise ValueError("[data] tilted: only an unrolled network is told the direction of B0.")
-    if not spec.unrolled and data.patch % spec.architecture.multiple:
-        raise ValueError(f"[data] patch is {data.patch}; this U-net needs multiples of {spec.architecture.multiple}.")
+    if data.patch % spec.multiple:
+        raise ValueError(f"[data] patch is {data.patch}; this U-net needs multiples of {spec.multiple}.")
     if data.patch <= 2 * training.margin:
         raise ValueError("[training] margin leaves nothing of a patch.")
     if data.shapes and spec.task not in ("inversion",):

@@ -17,7 +17,7 @@ from qsmprep.nets.network import Network
 from qsmprep.nets.spec import Domain, NetworkSpec, quantities
 from qsmprep.training.curve import draw_curve, write_table
 from qsmprep.training.heads import LARGEST_TILT_DEGREES
-from qsmprep.training.loop import State
+from qsmprep.training.loop import TrainingState
 from qsmprep.training.pool import Head
 from qsmprep.training.recipe import DataOptions, Recipe
 from qsmprep.weights.store import save_network
@@ -27,7 +27,7 @@ LICENCE = "Apache-2.0"
 
 
 def write_result(
-    recipe: Recipe, state: State, heads: Sequence[Head], folder: Path, *, half: bool = False, machine: str = ""
+    recipe: Recipe, state: TrainingState, heads: Sequence[Head], folder: Path, *, half: bool = False, machine: str = ""
 ) -> Path:
     """Write NAME.safetensors, NAME.json, NAME.tsv and NAME.png into a folder; returns the first one's path.
 
@@ -51,7 +51,7 @@ def write_result(
     )
 
 
-def _facts(recipe: Recipe, state: State, machine: str) -> Mapping[str, Any]:
+def _facts(recipe: Recipe, state: TrainingState, machine: str) -> Mapping[str, Any]:
     data = recipe.data
     best = next((row for row in state.scores if row["step"] == state.best_step), {})
     return {

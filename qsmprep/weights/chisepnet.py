@@ -8,11 +8,11 @@ from types import MappingProxyType
 
 import torch
 
-from qsmprep.nets.network import Network, build_module
+from qsmprep.nets.network import Network
 from qsmprep.nets.spec import Channel, NetworkSpec
 from qsmprep.nets.unet import UnetSpec
 from qsmprep.weights.factors import channel, read_factors
-from qsmprep.weights.store import COUNTER, expected_shapes
+from qsmprep.weights.store import COUNTER, expected_shapes, module_with
 
 # Network -> (task, inputs, outputs) in the order of its channels.
 NETWORKS: Mapping[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = MappingProxyType(
@@ -89,11 +89,7 @@ def read_chisepnet(
     }
     spec = NetworkSpec(name or network, task, architecture, tuple(channels[q] for q in inputs),
                        tuple(channels[q] for q in outputs))  # fmt: skip
-    state = _state(tensors, spec, path)
-    with torch.random.fork_rng(devices=[]):
-        module = build_module(spec)
-    module.load_state_dict(state, strict=False)
-    return Network(spec, module.eval())
+    return Network(spec, module_with(spec, _state(tensors, spec, path)).eval())
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from qsmprep.nets.network import Network, build_module
+from qsmprep.nets.network import Network
 from qsmprep.nets.spec import Channel, Domain, NetworkSpec
 from qsmprep.nets.unrolled import UnrolledSpec
 from qsmprep.weights.factors import channel, read_factors
-from qsmprep.weights.store import expected_shapes
+from qsmprep.weights.store import expected_shapes, module_with
 
 EPSILON = 1e-3  # of Keras' batch normalisation
 # Published normalisation factors in ppm: quantity -> (mean, deviation).
@@ -55,11 +55,7 @@ def read_modl(path: Path, factors: Path | None = None, *, name: str = "modl-qsm"
         outputs=_outputs(factors),
         domain=Domain(voxel_size_mm=1.0, largest_tilt_degrees=180.0),
     )
-    state = _state(layers, spec, path)
-    with torch.random.fork_rng(devices=[]):
-        module = build_module(spec)
-    module.load_state_dict(state, strict=False)
-    return Network(spec, module.eval())
+    return Network(spec, module_with(spec, _state(layers, spec, path)).eval())
 
 
 def read_layers(path: Path) -> Layers:

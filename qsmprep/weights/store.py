@@ -225,6 +225,14 @@ def check_tensors(spec: NetworkSpec, tensors: Mapping[str, torch.Tensor], what: 
             raise ValueError(f"{what}: {name} holds numbers that are not finite.")
 
 
+def module_with(spec: NetworkSpec, tensors: Mapping[str, torch.Tensor]) -> nn.Module:
+    """The module of a description with the tensors of a file, by name; those that no file holds stay as built."""
+    with torch.random.fork_rng(devices=[]):  # reading weights must not change what is drawn afterwards
+        module = build_module(spec)
+    module.load_state_dict(tensors, strict=False)
+    return module
+
+
 def tensors_of(content: bytes, path: Path) -> dict[str, torch.Tensor]:
     """The tensors of the content of a safetensors file; ValueError names the file and the remedy otherwise."""
     refuse_other_formats(content, path)
@@ -273,7 +281,5 @@ def _load(path: Path, device: torch.device | str) -> tuple[Network, Checked]:
 def _filled(spec: NetworkSpec, tensors: dict[str, torch.Tensor], path: Path) -> tuple[nn.Module, int]:
     """The network's module with the weights of a file, and how many numbers these are."""
     check_tensors(spec, tensors, str(path))
-    with torch.random.fork_rng(devices=[]):  # reading weights must not change what is drawn afterwards
-        module = build_module(spec)
-    module.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=False)
+    module = module_with(spec, {name: tensor.float() for name, tensor in tensors.items()})
     return module.float(), sum(tensor.numel() for tensor in tensors.values())

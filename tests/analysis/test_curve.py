@@ -6,6 +6,7 @@ import pytest
 from qsmprep.analysis.curve import data_misfit, l_curve, penalty
 from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import irfftn, rfftn
+from qsmprep.scan import Scan
 
 VALUES = np.geomspace(1e-4, 1e2, 25)
 
@@ -90,16 +91,16 @@ def test_a_map_whose_field_was_measured_has_no_misfit():
     padded = np.zeros(wide, np.float32)
     padded[: shape[0], : shape[1], : shape[2]] = chi
     field = irfftn(rfftn(padded) * dipole_kernel(wide, voxel, b0), wide)[: shape[0], : shape[1], : shape[2]]
-    grid = {"voxel_size_mm": voxel, "b0_direction": b0}
-    exact = data_misfit(chi, field, mask, padding=60, **grid)
+    scan = Scan(voxel, b0)
+    exact = data_misfit(chi, field, mask, padding=60, scan=scan)
     assert exact < 1e-3 * (field[mask] ** 2).sum()
-    assert data_misfit(chi, field + np.float32(0.3), mask, padding=60, **grid) == pytest.approx(exact, rel=1e-2)
+    assert data_misfit(chi, field + np.float32(0.3), mask, padding=60, scan=scan) == pytest.approx(exact, rel=1e-2)
     noise = rng.normal(scale=0.1, size=shape).astype(np.float32)
     expected = np.count_nonzero(mask) * 0.1**2
-    assert data_misfit(chi, field + noise, mask, padding=60, **grid) == pytest.approx(expected, rel=0.1)
+    assert data_misfit(chi, field + noise, mask, padding=60, scan=scan) == pytest.approx(expected, rel=0.1)
     spoilt = field.copy()
     spoilt[8, 8, 8] = np.nan
-    assert np.isfinite(data_misfit(chi, spoilt, mask, **grid))
+    assert np.isfinite(data_misfit(chi, spoilt, mask, scan=scan))
 
 
 def test_voxels_without_weight_do_not_count():
@@ -108,7 +109,7 @@ def test_voxels_without_weight_do_not_count():
     field[2, 2, 2] = 5
     weights = (field == 0).astype(np.float32)
     chi = np.zeros_like(field)
-    assert data_misfit(chi, field, mask, voxel_size_mm=(1, 1, 1), b0_direction=(0, 0, 1), weights=weights) == 0
+    assert data_misfit(chi, field, mask, scan=Scan((1, 1, 1)), weights=weights) == 0
 
 
 def test_the_penalty_of_a_ramp_is_its_slope_and_the_rim_does_not_count():

@@ -70,6 +70,7 @@ def test_every_flag_is_under_one_topic_and_all_names_it(monkeypatch, capsys):
     by_topic = [flag for name in parser.topics for flag in flags_of(parser.topic_help(name))]
     assert sorted(by_topic) == known
     assert sorted(flags_of(shown(monkeypatch, capsys, "--help", "all"))) == known
+    assert sorted(flags_of(shown(monkeypatch, capsys, "-h", "ALL"))) == known
     assert set(flags_of(parser.format_help())) <= set(known)
 
 

@@ -11,6 +11,7 @@ from qsmprep.inversion.medi0 import Medi0Options, medi0
 from qsmprep.inversion.rts import RtsOptions, rts
 from qsmprep.inversion.tfi import TfiOptions, tfi
 from qsmprep.phantom.forward import DipoleField
+from qsmprep.scan import Scan
 
 HOLE = (slice(19, 24), slice(14, 19), slice(18, 23))
 
@@ -32,7 +33,9 @@ def bleed(head):
     """The head with a strong source whose own phase is random: field, residual map, and where the source is."""
     source = np.zeros(head.mask.shape, bool)
     source[HOLE] = True
-    field = head.field + head.mask * DipoleField(head.mask.shape, head.voxel_size_mm, head.b0_direction)(0.6 * source)
+    field = head.field + head.mask * DipoleField(head.mask.shape, Scan(head.voxel_size_mm, head.b0_direction))(
+        0.6 * source
+    )
     random = np.random.default_rng(8)
     field[source] += random.uniform(-0.4, 0.4, np.count_nonzero(source))
     residual = np.where(source, np.float32(0.9), np.float32(0.01))

@@ -26,7 +26,7 @@ def outside_field(shape, voxel_size_mm=(1, 1, 1), b0_direction=(0, 0, 1)):
     sources += -2.0 * ((((r / (20, 24.5, 20)) ** 2).sum(-1) > 1) & (((r / (22, 26, 22)) ** 2).sum(-1) < 1))
     x, y, z = np.moveaxis(r, -1, 0)
     shim = 0.1 + 0.01 * x - 0.02 * z + 3e-4 * (x * x - y * y) + 2e-4 * y * z
-    return (DipoleField(shape, voxel_size_mm, b0_direction)(sources) + shim).astype(np.float32)
+    return (DipoleField(shape, Scan(voxel_size_mm, b0_direction))(sources) + shim).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +197,9 @@ def test_wrong_input_is_refused(head, phase, total):
 def test_strong_source_whose_phase_exceeds_pi_is_found(head, phase, total):
     source = np.zeros(head.mask.shape, bool)
     source[20:24, 14:18, 18:22] = True
-    strong = total + head.mask * DipoleField(head.mask.shape, head.voxel_size_mm, head.b0_direction)(-3.0 * source)
+    strong = total + head.mask * DipoleField(head.mask.shape, Scan(head.voxel_size_mm, head.b0_direction))(
+        -3.0 * source
+    )
     assert np.abs(strong - total).max() * radians_per_ppm(**phase) > np.pi
     result = run(head, phase, strong.astype(np.float32), replace(OPTIONS, max_iterations=200))
     around = head.mask & ~source

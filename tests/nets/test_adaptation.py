@@ -13,6 +13,7 @@ from qsmprep.nets.adaptation.dann import learn_statistics, other_domain
 from qsmprep.nets.adaptation.data_term import data_term, total_variation
 from qsmprep.nets.adaptation.fine import settled
 from qsmprep.nets.network import Network, build_module, forward
+from qsmprep.nets.seen import PhaseTerm, Seen
 from qsmprep.nets.spec import Channel, NetworkSpec
 from qsmprep.nets.unet import UnetSpec
 from qsmprep.nets.unrolled import UnrolledSpec
@@ -20,10 +21,11 @@ from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import irfftn, rfftn
 from qsmprep.numerics.threads import use_threads
 from qsmprep.numerics.volume import bounding_box
+from qsmprep.scan import Scan
 
 SHAPE = (25, 24, 22)
 GEOMETRY = {"voxel_size_mm": (1.0, 1.0, 1.0), "b0_direction": (0.0, 0.0, 1.0)}
-CASE = {"radians_per_ppm": 5.0, **GEOMETRY}
+SCAN = Scan(**GEOMETRY)
 EXACT = {"method": "fine", "crop": 0, "precision": "float32", "tolerance": 0.0}
 
 
@@ -42,6 +44,10 @@ def head(seed, shape=SHAPE, noise=1e-3, strength=0.1):
     field = irfftn(rfftn(np.pad(chi, [(0, n) for n in shape])) * kernel, padded)[tuple(slice(n) for n in shape)]
     field = (field + noise * random.standard_normal(shape)) * mask
     return chi.astype(np.float32), field.astype(np.float32), mask
+
+
+def seen(inputs_ppm, mask, weights=None):
+    return Seen(inputs_ppm, mask, SCAN, PhaseTerm(weights, radians=5.0))
 
 
 def batches(count=None, edge=24):
@@ -100,7 +106,7 @@ def case():
 def adapted(trained, case):
     _, field, mask = case
     options = AdaptOptions(**EXACT, iterations=30, learning_rate=5e-4)
-    return adapt(trained, field[None], mask, options=options, **CASE)
+    return adapt(trained, seen(field[None], mask), options=options)
 
 
 def error(network, case):
@@ -111,9 +117,7 @@ def error(network, case):
 
 
 def outputs(network, inputs_ppm, mask):
-    known = make_case(
-        network.spec, inputs_ppm, mask, weights=None, nonlinear=True, half_precision=False, device="cpu", **CASE
-    )
+    known = make_case(network.spec, seen(inputs_ppm, mask), nonlinear=True, half_precision=False, device="cpu")
     part = bounding_box(mask)
     with torch.no_grad():
         found = known.outputs(network.module)[0].numpy()
@@ -129,7 +133,7 @@ def test_the_gradient_of_the_misfit_is_that_of_finite_differences(nonlinear, nam
     shape = (1, 1, 6, 7, 8)
     field, chi, way = (torch.as_tensor(random.standard_normal(shape)) for _ in range(3))
     weights = torch.as_tensor(random.uniform(0, 1, shape))
-    data = data_term(field, torch.ones(shape), weights=weights, radians_per_ppm=2.0, nonlinear=nonlinear, **GEOMETRY)
+    data = data_term(field, torch.ones(shape), weights=weights, radians_per_ppm=2.0, nonlinear=nonlinear, scan=SCAN)
     misfit = getattr(data, name)
     chi.requires_grad_(True)
     misfit(chi).backward()
@@ -140,11 +144,11 @@ def test_the_gradient_of_the_misfit_is_that_of_finite_differences(nonlinear, nam
 
 def test_the_misfit_vanishes_at_the_truth_and_does_not_see_wraps():
     chi, field, mask = (torch.as_tensor(a)[None, None] for a in head(3, noise=0.0))
-    data = data_term(field, mask.float(), weights=None, radians_per_ppm=5.0, nonlinear=True, **GEOMETRY)
+    data = data_term(field, mask.float(), weights=None, radians_per_ppm=5.0, nonlinear=True, scan=SCAN)
     none = data.squared(torch.zeros_like(chi))
     assert data.squared(chi) < 1e-2 * none
     wrapped = data_term(
-        field + 2 * np.pi / 5.0, mask.float(), weights=None, radians_per_ppm=5.0, nonlinear=True, **GEOMETRY
+        field + 2 * np.pi / 5.0, mask.float(), weights=None, radians_per_ppm=5.0, nonlinear=True, scan=SCAN
     )
     assert wrapped.squared(chi).item() == pytest.approx(data.squared(chi).item(), rel=1e-2)
 
@@ -152,7 +156,7 @@ def test_the_misfit_vanishes_at_the_truth_and_does_not_see_wraps():
 @pytest.mark.parametrize("nonlinear", [True, False])
 def test_the_misfit_does_not_see_a_constant_of_the_map(nonlinear):
     chi, field, mask = (torch.as_tensor(a)[None, None].float() for a in head(3))
-    data = data_term(field, mask, weights=None, radians_per_ppm=5.0, nonlinear=nonlinear, **GEOMETRY)
+    data = data_term(field, mask, weights=None, radians_per_ppm=5.0, nonlinear=nonlinear, scan=SCAN)
     assert data.squared(chi * mask + 0.05 * mask).item() == pytest.approx(data.squared(chi * mask).item(), rel=1e-2)
     assert data.squared(2 * chi * mask) > 2 * data.squared(chi * mask)
 
@@ -165,7 +169,7 @@ def test_where_the_data_have_no_weight_the_trained_map_is_kept(trained, case):
     moved = []
     for anchor in (0.0, 100.0):
         options = AdaptOptions(**EXACT, iterations=20, anchor=anchor)
-        found = adapt(trained, field[None], mask, weights=weights, options=options, **CASE)
+        found = adapt(trained, seen(field[None], mask, weights), options=options)
         moved.append(np.abs(outputs(found.network, field[None], mask) - before)[0][(weights == 0) & mask].mean())
     assert moved[1] < 0.5 * moved[0]
 
@@ -173,14 +177,14 @@ def test_where_the_data_have_no_weight_the_trained_map_is_kept(trained, case):
 def test_sources_do_not_reach_across_the_volume():
     chi = torch.zeros(1, 1, 24, 24, 24)
     chi[..., 1] = 1.0  # a plane at one face of the volume, perpendicular to B0
-    data = data_term(chi, torch.ones_like(chi), weights=None, radians_per_ppm=5.0, nonlinear=False, **GEOMETRY)
+    data = data_term(chi, torch.ones_like(chi), weights=None, radians_per_ppm=5.0, nonlinear=False, scan=SCAN)
     field = data.field_of(chi)[0, 0, 12, 12]
     assert abs(field[-1]) < abs(field[3])
 
 
 def test_an_off_diagonal_field_adds_to_that_of_the_susceptibility():
     chi = torch.randn(1, 1, *SHAPE)
-    data = data_term(chi, torch.ones_like(chi), weights=None, radians_per_ppm=5.0, nonlinear=True, **GEOMETRY)
+    data = data_term(chi, torch.ones_like(chi), weights=None, radians_per_ppm=5.0, nonlinear=True, scan=SCAN)
     assert torch.allclose(data.field_of(torch.cat((chi, chi), 1)), data.field_of(chi) + chi)
 
 
@@ -214,7 +218,7 @@ def test_adaptation_lowers_the_misfit_and_the_error(trained, adapted, case):
 def test_the_trained_network_stays_as_it_was(trained, case):
     before = copy.deepcopy(trained.module.state_dict())
     _, field, mask = case
-    found = adapt(trained, field[None], mask, options=AdaptOptions(**EXACT, iterations=2), **CASE).network.module
+    found = adapt(trained, seen(field[None], mask), options=AdaptOptions(**EXACT, iterations=2)).network.module
     assert all(torch.equal(value, before[name]) for name, value in trained.module.state_dict().items())
     changed = [name for name, value in found.state_dict().items() if not torch.equal(value, before[name])]
     assert "encoder.0.0.weight" in changed
@@ -225,7 +229,7 @@ def test_the_trained_network_stays_as_it_was(trained, case):
 def test_the_same_case_gives_the_same_bits(trained, case):
     _, field, mask = case
     options = AdaptOptions(method="fine", crop=16, iterations=4, seed=3)
-    first, second = (adapt(trained, field[None], mask, options=options, **CASE) for _ in range(2))
+    first, second = (adapt(trained, seen(field[None], mask), options=options) for _ in range(2))
     assert first.convergence.history == second.convergence.history
     pairs = zip(first.network.module.parameters(), second.network.module.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
@@ -234,7 +238,7 @@ def test_the_same_case_gives_the_same_bits(trained, case):
 def test_it_goes_on_by_parts_as_it_does_on_the_whole(trained, adapted, case):
     _, field, mask = case
     options = AdaptOptions(**{**EXACT, "crop": 16}, iterations=40, learning_rate=5e-4)
-    by_parts = adapt(trained, field[None], mask, options=options, **CASE)
+    by_parts = adapt(trained, seen(field[None], mask), options=options)
     assert by_parts.convergence.history[-1] < 0.75 * adapted.convergence.history[0]
     assert error(by_parts.network, case) < 0.95 * error(trained, case)
 
@@ -242,9 +246,7 @@ def test_it_goes_on_by_parts_as_it_does_on_the_whole(trained, adapted, case):
 def test_parts_lie_in_the_volume_on_the_grid_of_the_poolings():
     network = unet()
     chi, _, mask = head(5, (40, 44, 36))
-    known = make_case(
-        network.spec, chi[None], mask, weights=None, nonlinear=True, half_precision=False, device="cpu", **CASE
-    )
+    known = make_case(network.spec, seen(chi[None], mask), nonlinear=True, half_precision=False, device="cpu")
     random = np.random.default_rng(0)
     covered = torch.zeros(known.shape)
     for _ in range(200):
@@ -259,7 +261,7 @@ def test_parts_lie_in_the_volume_on_the_grid_of_the_poolings():
 def test_it_stops_early_when_the_loss_settles(trained, case):
     _, field, mask = case
     options = AdaptOptions(method="fine", crop=0, iterations=20, learning_rate=1e-7, window=2)
-    ended = adapt(trained, field[None], mask, options=options, **CASE).convergence
+    ended = adapt(trained, seen(field[None], mask), options=options).convergence
     assert ended.converged and ended.iterations == 4
     assert settled([2.0, 2.0, 1.999, 1.999], 2, 1e-3)
     assert not settled([2.0, 2.0, 1.9, 1.9], 2, 1e-3)
@@ -286,7 +288,7 @@ def test_memory_is_saved_without_changing_the_gradient(trained, case):
 def test_unrolled_networks_adapt(kind, crop, case):
     _, field, mask = case
     options = AdaptOptions(method="fine", crop=crop, precision="float32", iterations=8, learning_rate=2e-3, tolerance=0)
-    history = adapt(unrolled(kind), field[None], mask, options=options, **CASE).convergence.history
+    history = adapt(unrolled(kind), seen(field[None], mask), options=options).convergence.history
     assert history[-1] < history[0]
 
 
@@ -297,10 +299,10 @@ def test_a_given_channel_stays_as_it_is(case):
     torch.manual_seed(0)
     spec = NetworkSpec("two", "inversion", architecture, inputs, (Channel("chi", 0.0, 0.04),))
     images = np.stack((chi, field))
-    known = make_case(spec, images, mask, weights=None, nonlinear=True, half_precision=False, device="cpu", **CASE)
+    known = make_case(spec, seen(images, mask), nonlinear=True, half_precision=False, device="cpu")
     assert torch.equal(known.data.field_ppm, known.inputs_ppm[:, 1:])
     network = Network(spec, build_module(spec).eval())
-    history = adapt(network, images, mask, options=AdaptOptions(**EXACT, iterations=5), **CASE).convergence.history
+    history = adapt(network, seen(images, mask), options=AdaptOptions(**EXACT, iterations=5)).convergence.history
     assert history[-1] < history[0]
 
 
@@ -333,8 +335,8 @@ def test_domain_adaptation_lowers_the_misfit_and_the_error(trained, case):
         method="dann", crop=0, precision="float32", synthetic_iterations=12, iterations=12, learning_rate=1e-3,
         tolerance=0,
     )  # fmt: skip
-    found = adapt(trained, field[None], mask, options=options, synthetic=batches(),
-                  progress=lambda *now: told.append(now), **CASE)  # fmt: skip
+    found = adapt(trained, seen(field[None], mask), options=options, synthetic=batches(),
+                  progress=lambda *now: told.append(now))  # fmt: skip
     history = found.convergence.history
     assert len(history) == found.convergence.iterations == 24
     assert told == [(n, 24) for n in range(1, 25)]
@@ -346,7 +348,7 @@ def test_domain_adaptation_lowers_the_misfit_and_the_error(trained, case):
 
 def test_none_returns_the_network_itself(trained, case):
     _, field, mask = case
-    assert adapt(trained, field[None], mask, **CASE).network is trained
+    assert adapt(trained, seen(field[None], mask)).network is trained
 
 
 @pytest.mark.parametrize(
@@ -364,9 +366,16 @@ def test_none_returns_the_network_itself(trained, case):
 )
 def test_what_does_not_fit_is_refused(trained, case, wrong, message):
     _, field, mask = case
-    given = {"inputs_ppm": field[None], "mask": mask, "options": AdaptOptions(method="fine"), **CASE, **wrong}
+    given = {"inputs_ppm": field[None], "mask": mask, "options": AdaptOptions(method="fine"), **wrong}
+    options = given.pop("options")
     with pytest.raises(ValueError, match=message):
-        adapt(trained, given.pop("inputs_ppm"), given.pop("mask"), **given)
+        adapt(trained, seen(**given), options=options)
+
+
+def test_without_a_phase_of_1_ppm_nothing_is_adapted(trained, case):
+    _, field, mask = case
+    with pytest.raises(ValueError, match="phase of 1 ppm"):
+        adapt(trained, Seen(field[None], mask, SCAN), options=AdaptOptions(method="fine"))
 
 
 def test_only_networks_that_invert_a_tissue_field_are_adapted(case):
@@ -374,4 +383,4 @@ def test_only_networks_that_invert_a_tissue_field_are_adapted(case):
     spec = NetworkSpec("b", "background", UnetSpec(width=2, levels=2), (Channel("total-field"),),
                        (Channel("tissue-field"),))  # fmt: skip
     with pytest.raises(ValueError, match="inverts a tissue field"):
-        adapt(Network(spec, build_module(spec)), field[None], mask, options=AdaptOptions(method="fine"), **CASE)
+        adapt(Network(spec, build_module(spec)), seen(field[None], mask), options=AdaptOptions(method="fine"))

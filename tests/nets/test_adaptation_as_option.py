@@ -9,10 +9,10 @@ import torch
 from qsmprep import registry, settings
 from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import irfftn, rfftn
+from qsmprep.scan import Scan
 from qsmprep.training.synthetic import synthetic_pairs
 
-PHASE = {"centre_frequency_mhz": 127.7, "echo_times_s": np.array([0.005, 0.011])}
-GEOMETRY = {"voxel_size_mm": (1.0, 1.0, 1.0), "b0_direction": (0.0, 0.0, 1.0)}
+SCAN = Scan((1.0, 1.0, 1.0), echo_times_s=(0.005, 0.011), centre_frequency_mhz=127.7)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def run(network, scan, **changes):
     _, field, mask = scan
     method = registry.find("inversion", "qsmnet")
     options = dataclasses.replace(settings.build({}).options_of("inversion", "qsmnet"), **changes)
-    return method.run(options, network=network, field_ppm=field, mask=mask, **GEOMETRY, **PHASE)
+    return method.run(options, network=network, field_ppm=field, mask=mask, scan=SCAN)
 
 
 @pytest.fixture

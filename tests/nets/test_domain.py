@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 
-from qsmprep.nets.domain import check_units, coarser_than_trained, is_directed, outside_domain
+from qsmprep.nets.domain import check_units, coarser_than_trained, is_directed, outside_domain, outside_snr
 from qsmprep.nets.role import Role
 from qsmprep.nets.spec import Channel, Domain, NetworkSpec
 from qsmprep.nets.unet import UnetSpec
 from qsmprep.nets.unrolled import UnrolledSpec
+from qsmprep.scan import Scan
 
 DOMAIN = Domain(1.0, largest_tilt_degrees=10.0, field_deviation_ppm=(0.005, 0.05), snr=(20.0, 300.0))
-FITTING = {"voxel_size_mm": (1.0, 1.0, 1.0), "b0_direction": (0.0, 0.0, 1.0), "field_deviation_ppm": 0.02, "snr": 50.0}
+FITTING = {"scan": Scan((1.0, 1.0, 1.0)), "field_deviation_ppm": 0.02}
 
 
 @pytest.fixture
@@ -27,26 +28,26 @@ def unrolled():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"voxel_size_mm": (1.0, 1.0, 2.0)}, ("1 x 1 x 2 mm", "1 mm")),
-        ({"b0_direction": (0.0, 0.5, -0.866)}, ("30 degrees", "10")),
+        ({"scan": Scan((1.0, 1.0, 2.0))}, ("1 x 1 x 2 mm", "1 mm")),
+        ({"scan": Scan((1.0, 1.0, 1.0), (0.0, 0.5, -0.866))}, ("30 degrees", "10")),
         ({"field_deviation_ppm": 0.2}, ("0.2 ppm", "0.005 to 0.05 ppm")),
         ({"field_deviation_ppm": 0.001}, ("0.001 ppm",)),
         ({"snr": 5.0}, ("5", "20 to 300")),
     ],
 )
 def test_each_departure_is_named_with_what_was_trained(spec, change, words):
-    (warning,) = outside_domain(spec, **(FITTING | change))
+    (warning,) = outside_snr(spec, **change) if "snr" in change else outside_domain(spec, **(FITTING | change))
     assert warning.startswith("Outside what net was trained on")
     assert all(word in warning for word in words)
 
 
 def test_a_scan_like_the_training_gives_no_warning(spec):
-    assert outside_domain(spec, **FITTING) == ()
-    assert outside_domain(spec, voxel_size_mm=(1.005, 1, 1), b0_direction=(0, 0.1, -0.995)) == ()
+    assert outside_domain(spec, **FITTING) == outside_snr(spec, 50.0) == outside_snr(spec, None) == ()
+    assert outside_domain(spec, scan=Scan((1.005, 1, 1), (0, 0.1, -0.995))) == ()
 
 
 def test_a_network_that_knows_the_kernel_takes_any_direction(spec, unrolled):
-    tilted = FITTING | {"b0_direction": (1.0, 0.0, 0.0)}
+    tilted = FITTING | {"scan": Scan((1.0, 1.0, 1.0), (1.0, 0.0, 0.0))}
     assert outside_domain(unrolled, **tilted) == ()
     assert is_directed(spec)
     assert not is_directed(unrolled)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from qsmprep.nets.geometry import interpolate, network_grid, rotation_to_third_axis, tilt_degrees
+from qsmprep.scan import Scan
 
 STRAIGHT = (0.0, 0.0, 1.0)
 
@@ -26,7 +27,7 @@ def round_trip(volume, grid):
 @pytest.mark.parametrize("voxel_size_mm", [(1.0, 1.0, 1.0), (1.005, 0.995, 1.0)])
 def test_a_volume_that_fits_is_not_touched(voxel_size_mm):
     volume = np.random.default_rng(0).standard_normal((9, 10, 11)).astype(np.float32)
-    grid = network_grid(volume.shape, voxel_size_mm=voxel_size_mm, b0_direction=(0.02, 0, -0.9998), wanted_mm=1.0)
+    grid = network_grid(volume.shape, scan=Scan(voxel_size_mm, (0.02, 0, -0.9998)), wanted_mm=1.0)
     assert grid.words() == "as acquired"
     assert np.array_equal(grid.there(volume), volume)
     assert np.array_equal(round_trip(volume, grid), volume)
@@ -47,11 +48,11 @@ def test_a_volume_that_fits_is_not_touched(voxel_size_mm):
 def test_a_smooth_volume_comes_back_as_it_was(voxel_size_mm, b0, lattices, interpolated):
     shape = tuple(int(48 / h) + 1 for h in voxel_size_mm)
     volume = blob(shape, voxel_size_mm)
-    grid = network_grid(shape, voxel_size_mm=voxel_size_mm, b0_direction=b0, wanted_mm=1.0)
+    grid = network_grid(shape, scan=Scan(voxel_size_mm, b0), wanted_mm=1.0)
     assert len(grid.lattices) == lattices
     assert any(grid.resampling) is interpolated
-    assert np.allclose(grid.voxel_size_mm, 1.0, rtol=0.01)
-    assert tilt_degrees(grid.b0_direction) < 2
+    assert np.allclose(grid.scan.voxel_size_mm, 1.0, rtol=0.01)
+    assert tilt_degrees(grid.scan.b0_direction) < 2
     assert grid.there(volume).shape == grid.network_shape
     assert np.abs(round_trip(volume, grid) - volume).max() < 0.005
 
@@ -59,8 +60,8 @@ def test_a_smooth_volume_comes_back_as_it_was(voxel_size_mm, b0, lattices, inter
 def test_resampling_keeps_places_in_mm():
     voxel_size_mm = (0.7, 1.3, 2.0)
     shape = (70, 36, 24)
-    grid = network_grid(shape, voxel_size_mm=voxel_size_mm, b0_direction=STRAIGHT, wanted_mm=1.0)
-    expected = blob(grid.network_shape, grid.voxel_size_mm)
+    grid = network_grid(shape, scan=Scan(voxel_size_mm, STRAIGHT), wanted_mm=1.0)
+    expected = blob(grid.network_shape, grid.scan.voxel_size_mm)
     # padding is the same on both sides up to half a voxel
     shift = [(step.padded - step.size - 2 * step.before) / 2 * h
              for step, h in zip(grid.resampling, voxel_size_mm, strict=True)]  # fmt: skip
@@ -107,7 +108,7 @@ def test_a_rotated_dipole_field_is_that_of_the_turned_head():
     shape, voxel_size_mm, b0 = (48, 44, 52), (1.0, 1.0, 1.0), (0.2, -0.3, 0.93)
     chi = blob(shape, voxel_size_mm, width_mm=3.0)
     field = irfftn(rfftn(chi) * dipole_kernel(shape, voxel_size_mm, b0), shape)
-    grid = network_grid(shape, voxel_size_mm=voxel_size_mm, b0_direction=tuple(-c for c in np.array(b0)), wanted_mm=1.0)
+    grid = network_grid(shape, scan=Scan(voxel_size_mm, tuple(-c for c in np.array(b0))), wanted_mm=1.0)
     turned = grid.there(chi)
     expected = irfftn(rfftn(turned) * dipole_kernel(turned.shape, voxel_size_mm, STRAIGHT), turned.shape)
     middle = np.array(turned.shape) // 2
@@ -117,7 +118,7 @@ def test_a_rotated_dipole_field_is_that_of_the_turned_head():
 
 def test_axes_are_reordered_without_interpolation():
     volume = np.random.default_rng(0).standard_normal((6, 7, 8)).astype(np.float32)
-    grid = network_grid(volume.shape, voxel_size_mm=(1, 1, 1), b0_direction=(0.01, -0.9999, 0), wanted_mm=1.0)
+    grid = network_grid(volume.shape, scan=Scan((1, 1, 1), (0.01, -0.9999, 0)), wanted_mm=1.0)
     assert grid.order == (2, 0, 1)
     assert grid.turn is None
     assert np.array_equal(grid.there(volume), volume.transpose(2, 0, 1))
@@ -125,8 +126,8 @@ def test_axes_are_reordered_without_interpolation():
 
 
 def test_nothing_is_done_where_it_is_not_wanted():
-    grid = network_grid((20, 20, 20), voxel_size_mm=(0.5, 2, 1), b0_direction=(0.3, 0.2, 0.9), wanted_mm=1.0,
+    grid = network_grid((20, 20, 20), scan=Scan((0.5, 2, 1), (0.3, 0.2, 0.9)), wanted_mm=1.0,
                         resample=False, rotate=False)  # fmt: skip
     assert grid.words() == "as acquired"
-    assert grid.voxel_size_mm == (0.5, 2.0, 1.0)
-    assert np.allclose(grid.b0_direction, np.array((0.3, 0.2, 0.9)) / np.linalg.norm((0.3, 0.2, 0.9)))
+    assert grid.scan.voxel_size_mm == (0.5, 2.0, 1.0)
+    assert np.allclose(grid.scan.b0_direction, np.array((0.3, 0.2, 0.9)) / np.linalg.norm((0.3, 0.2, 0.9)))

@@ -1,10 +1,13 @@
 """Networks applied to scans: units, grid, patches, precision."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from qsmprep.background.vsharp import vsharp
+from qsmprep.background.vsharp_channel import vsharp_channel
 from qsmprep.inversion.tkd import TkdOptions, tkd
 from qsmprep.nets import precision
 from qsmprep.nets.channels.tkd import THRESHOLD, tkd_channel
@@ -12,6 +15,7 @@ from qsmprep.nets.channels.total_field import total_field_channel
 from qsmprep.nets.inference import predict
 from qsmprep.nets.inference_options import InferenceOptions
 from qsmprep.nets.network import Network, build_module
+from qsmprep.nets.seen import PhaseTerm
 from qsmprep.nets.spec import Channel, Domain, NetworkSpec
 from qsmprep.nets.unet import UnetSpec
 from qsmprep.numerics.dipole import dipole_kernel
@@ -19,7 +23,7 @@ from qsmprep.numerics.fourier import irfftn, rfftn
 from qsmprep.numerics.threads import use_threads
 from qsmprep.scan import Scan
 
-STRAIGHT = {"voxel_size_mm": (1.0, 1.0, 1.0), "b0_direction": (0.0, 0.0, 1.0)}
+STRAIGHT = Scan((1.0, 1.0, 1.0))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +52,7 @@ def random_network():
 def test_the_map_is_in_ppm_of_the_right_sign_and_zero_outside(double, scan):
     field, mask = scan
     calls = []
-    found = predict(double, {"tissue-field": field}, mask, **STRAIGHT, progress=lambda *done: calls.append(done))
+    found = predict(double, {"tissue-field": field}, mask, scan=STRAIGHT, progress=lambda *done: calls.append(done))
     chi = found.maps["chi"]
     assert chi.dtype == np.float32
     assert np.allclose(chi[mask], 2 * field[mask], atol=1e-6)
@@ -71,7 +75,7 @@ def test_a_linear_network_gives_the_same_on_every_grid(double, scan, geometry):
     field, mask = scan
     smooth = field * np.exp(-sum((np.arange(n).reshape([-1 if a == i else 1 for a in range(3)]) - n / 2) ** 2
                                  for i, n in enumerate(field.shape)) / 30)  # fmt: skip
-    found = predict(double, {"tissue-field": smooth}, mask, **(STRAIGHT | geometry))
+    found = predict(double, {"tissue-field": smooth}, mask, scan=replace(STRAIGHT, **geometry))
     assert np.abs(found.maps["chi"] - 2 * smooth * mask).max() < 0.01 * np.abs(2 * smooth).max()
     assert dict(found.facts)["grid of the network"] != "as acquired"
 
@@ -80,7 +84,7 @@ def test_patches_equal_the_whole_volume(double, random_network, scan):
     field, mask = scan
     for network in (double, random_network):
         whole, parts = (
-            predict(network, {"tissue-field": field}, mask, **STRAIGHT, options=InferenceOptions(patch=edge))
+            predict(network, {"tissue-field": field}, mask, scan=STRAIGHT, options=InferenceOptions(patch=edge))
             for edge in (0, 32)
         )
         difference = parts.maps["chi"] - whole.maps["chi"]
@@ -94,7 +98,7 @@ def test_patches_equal_the_whole_volume(double, random_network, scan):
 
 def test_too_little_memory_makes_patches(double, scan):
     field, mask = scan
-    found = predict(double, {"tissue-field": field}, mask, **STRAIGHT, memory_gb=2e-3)
+    found = predict(double, {"tissue-field": field}, mask, scan=STRAIGHT, memory_gb=2e-3)
     assert "edge" in dict(found.facts)["patches"]
     assert np.allclose(found.maps["chi"][mask], 2 * field[mask], atol=1e-6)
 
@@ -105,7 +109,7 @@ def test_threads_change_nothing_and_are_given_back(random_network, scan):
     maps = []
     for threads in (1, 2):
         with use_threads(threads):
-            maps.append(predict(random_network, {"tissue-field": field}, mask, **STRAIGHT).maps["chi"])
+            maps.append(predict(random_network, {"tissue-field": field}, mask, scan=STRAIGHT).maps["chi"])
     assert np.allclose(*maps, atol=1e-7)
     assert torch.get_num_threads() == before
 
@@ -115,13 +119,13 @@ def test_bfloat16_is_refused_where_it_moves_the_map(random_network, scan, monkey
     monkeypatch.setattr(precision, "bfloat16_is_fast", lambda device: True)
     monkeypatch.setattr(precision, "LARGEST_DIFFERENCE_PERCENT", 1e-9)
     options = InferenceOptions(precision="auto")
-    refused = predict(random_network, {"tissue-field": field}, mask, **STRAIGHT, options=options)
-    plain = predict(random_network, {"tissue-field": field}, mask, **STRAIGHT)
+    refused = predict(random_network, {"tissue-field": field}, mask, scan=STRAIGHT, options=options)
+    plain = predict(random_network, {"tissue-field": field}, mask, scan=STRAIGHT)
     assert dict(refused.facts)["precision"].startswith("float32")
     assert "differs" in dict(refused.facts)["precision"]
     assert np.array_equal(refused.maps["chi"], plain.maps["chi"])
     monkeypatch.setattr(precision, "LARGEST_DIFFERENCE_PERCENT", 100.0)
-    taken = predict(random_network, {"tissue-field": field}, mask, **STRAIGHT, options=options)
+    taken = predict(random_network, {"tissue-field": field}, mask, scan=STRAIGHT, options=options)
     assert dict(taken.facts)["precision"].startswith("bfloat16")
     assert not np.array_equal(taken.maps["chi"], plain.maps["chi"])
 
@@ -140,34 +144,34 @@ def test_truncated_division_is_that_of_the_inversion():
     geometry = {"voxel_size_mm": (1.0, 1.2, 2.0), "b0_direction": (0.1, 0.2, 0.97)}
     expected = tkd(field, mask, **geometry, options=TkdOptions(threshold=THRESHOLD)).chi_ppm
     expected[mask] -= expected[mask].mean()
-    assert np.allclose(tkd_channel(field, mask, **geometry), expected, atol=1e-5)
+    assert np.allclose(tkd_channel(field, mask, scan=Scan(**geometry)), expected, atol=1e-5)
 
 
 def test_truncated_division_enters_as_the_second_channel(linear_network, scan):
     field, mask = scan
     network = linear_network("inversion", {"tissue-field": 0.0, "tkd": 1.0}, ("chi",), voxel_size_mm=1.0)
-    found = predict(network, {"tissue-field": field}, mask, **STRAIGHT)
-    expected = tkd_channel(field, mask, **STRAIGHT)
+    found = predict(network, {"tissue-field": field}, mask, scan=STRAIGHT)
+    expected = tkd_channel(field, mask, scan=STRAIGHT)
     assert np.allclose(found.maps["chi"], expected, atol=1e-6)
 
 
 def test_vsharp_and_its_truncated_division_enter_as_channels_of_a_total_field(linear_network, scan):
     field, mask = scan
-    valid = vsharp(field, mask, scan=Scan(STRAIGHT["voxel_size_mm"]))
+    valid = vsharp(field, mask, scan=STRAIGHT)
     inputs = {"total-field": 0.0, "v-sharp": 1.0}
     network = linear_network("background", inputs, ("tissue-field",), voxel_size_mm=1.0)
-    found = predict(network, {"total-field": field}, mask, **STRAIGHT).maps["tissue-field"]
+    found = predict(network, {"total-field": field}, mask, scan=STRAIGHT, vsharp=vsharp_channel).maps["tissue-field"]
     assert np.allclose(found, valid.tissue_field, atol=1e-6)
     inputs = {"total-field": 0.0, "v-sharp": 0.0, "tkd": 1.0}
     network = linear_network("total-inversion", inputs, ("chi",), voxel_size_mm=1.0)
-    found = predict(network, {"total-field": field}, mask, **STRAIGHT).maps["chi"]
-    assert np.allclose(found, tkd_channel(valid.tissue_field, valid.mask, **STRAIGHT), atol=1e-5)
+    found = predict(network, {"total-field": field}, mask, scan=STRAIGHT, vsharp=vsharp_channel).maps["chi"]
+    assert np.allclose(found, tkd_channel(valid.tissue_field, valid.mask, scan=STRAIGHT), atol=1e-5)
 
 
 def test_the_offset_of_a_total_field_does_not_matter(linear_network, scan):
     field, mask = scan
     network = linear_network("background", {"total-field": 1.0}, ("tissue-field",), voxel_size_mm=1.0)
-    once, shifted = (predict(network, {"total-field": field + c}, mask, **STRAIGHT).maps for c in (0, 1.5))
+    once, shifted = (predict(network, {"total-field": field + c}, mask, scan=STRAIGHT).maps for c in (0, 1.5))
     assert np.allclose(once["tissue-field"], shifted["tissue-field"], atol=1e-5)
     assert np.allclose(once["tissue-field"], total_field_channel(field, mask), atol=1e-6)
 
@@ -175,8 +179,8 @@ def test_the_offset_of_a_total_field_does_not_matter(linear_network, scan):
 def test_sources_are_never_negative(linear_network, scan):
     field, mask = scan
     network = linear_network("separation", {"chi": 1.0}, ("chi-para", "chi-dia"), voxel_size_mm=1.0)
-    for geometry in (STRAIGHT, STRAIGHT | {"voxel_size_mm": (0.8, 0.8, 1.3)}):
-        found = predict(network, {"chi": field}, mask, **geometry)
+    for geometry in (STRAIGHT, Scan((0.8, 0.8, 1.3))):
+        found = predict(network, {"chi": field}, mask, scan=geometry)
         assert min(values.min() for values in found.maps.values()) >= 0
         assert found.maps["chi-para"][mask].any()
         assert found.maps["chi-dia"][mask].any()
@@ -186,9 +190,10 @@ def test_an_unrolled_network_gets_the_kernel_of_the_scan(linear_network, scan):
     field, mask = scan
     b0 = (0.3, -0.4, 0.86)
     network = linear_network("inversion", {"tissue-field": 1.0}, ("chi",), kind="vandi", voxel_size_mm=1.0)
-    found = predict(network, {"tissue-field": field}, mask, voxel_size_mm=(1, 1, 1), b0_direction=b0, radians=1e-3)
+    term = PhaseTerm(None, radians=1e-3)
+    found = predict(network, {"tissue-field": field}, mask, scan=Scan((1, 1, 1), b0), term=term)
     assert dict(found.facts)["grid of the network"] == "as acquired"
-    wrong = predict(network, {"tissue-field": field}, mask, **STRAIGHT, radians=1e-3)
+    wrong = predict(network, {"tissue-field": field}, mask, scan=STRAIGHT, term=term)
     # two steps of the linear data term from 0, on a far larger grid
     shape = (96, 96, 96)
     dipole = dipole_kernel(shape, (1, 1, 1), b0)
@@ -216,7 +221,7 @@ def test_adaptation_sees_what_the_network_sees_and_replaces_it(double, linear_ne
         seen.append(given)
         return linear_network("inversion", {"tissue-field": -1.0}, ("chi",), voxel_size_mm=1.0)
 
-    found = predict(double, {"tissue-field": field}, mask, **STRAIGHT, adapt=adapt)
+    found = predict(double, {"tissue-field": field}, mask, scan=STRAIGHT, adapt=adapt)
     assert len(seen) == 1
     assert np.allclose(seen[0].inputs_ppm[0], field * mask)
     assert np.allclose(found.maps["chi"], -field * mask, atol=1e-6)
@@ -225,31 +230,33 @@ def test_adaptation_sees_what_the_network_sees_and_replaces_it(double, linear_ne
 def test_what_cannot_work_is_said_clearly(double, linear_network, scan):
     field, mask = scan
     with pytest.raises(ValueError, match="mask is empty"):
-        predict(double, {"tissue-field": field}, mask & False, **STRAIGHT)
+        predict(double, {"tissue-field": field}, mask & False, scan=STRAIGHT)
     with pytest.raises(ValueError, match="one shape"):
-        predict(double, {"tissue-field": field[1:]}, mask, **STRAIGHT)
+        predict(double, {"tissue-field": field[1:]}, mask, scan=STRAIGHT)
     with pytest.raises(ValueError, match="needs tissue-field"):
-        predict(double, {"total-field": field}, mask, **STRAIGHT)
+        predict(double, {"total-field": field}, mask, scan=STRAIGHT)
     with pytest.raises(ValueError, match="20 ppm"):
-        predict(double, {"tissue-field": 2000 * field}, mask, **STRAIGHT)
+        predict(double, {"tissue-field": 2000 * field}, mask, scan=STRAIGHT)
+    with pytest.raises(ValueError, match="shown V-SHARP"):
+        shown = linear_network("background", {"v-sharp": 1.0}, ("tissue-field",), voxel_size_mm=1.0)
+        predict(shown, {"total-field": field}, mask, scan=STRAIGHT)
     with pytest.raises(ValueError, match="leave patch at 0"):
         unrolled = linear_network("inversion", {"tissue-field": 1.0}, ("chi",), kind="vandi", voxel_size_mm=1.0)
-        predict(unrolled, {"tissue-field": field}, mask, **STRAIGHT, options=InferenceOptions(patch=32))
+        predict(unrolled, {"tissue-field": field}, mask, scan=STRAIGHT, options=InferenceOptions(patch=32))
 
 
 def test_voxels_without_a_number_do_not_spread(double, scan):
     field, mask = scan
     spoiled = field.copy()
     spoiled[20, 20, 18] = np.nan
-    assert np.isfinite(predict(double, {"tissue-field": spoiled}, mask, **STRAIGHT).maps["chi"]).all()
+    assert np.isfinite(predict(double, {"tissue-field": spoiled}, mask, scan=STRAIGHT).maps["chi"]).all()
 
 
 def test_a_mask_too_thin_for_the_grid_is_refused(double):
     mask = np.zeros((30, 30, 30), bool)
     mask[15, 15, 15] = True
     with pytest.raises(ValueError, match="too thin"):
-        predict(double, {"tissue-field": np.zeros(mask.shape)}, mask, voxel_size_mm=(0.3, 0.3, 0.3),
-                b0_direction=(0, 0, 1))  # fmt: skip
+        predict(double, {"tissue-field": np.zeros(mask.shape)}, mask, scan=Scan((0.3, 0.3, 0.3)))
 
 
 def test_domains_differ_in_the_grid(scan):
@@ -257,6 +264,6 @@ def test_domains_differ_in_the_grid(scan):
                        (Channel("chi"),), Domain(1.0, largest_tilt_degrees=30.0))  # fmt: skip
     network = Network(spec, build_module(spec).eval())
     field, mask = scan
-    found = predict(network, {"tissue-field": field}, mask, voxel_size_mm=(1, 1, 1), b0_direction=(0, 0.3, 0.95))
+    found = predict(network, {"tissue-field": field}, mask, scan=Scan((1, 1, 1), (0, 0.3, 0.95)))
     assert dict(found.facts)["grid of the network"] == "as acquired"
     assert found.warnings == ()

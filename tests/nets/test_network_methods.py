@@ -9,11 +9,12 @@ from qsmprep.nets.rates import RATE_PER_PPM_3T, rate_per_ppm
 from qsmprep.nets.spec import TASKS
 from qsmprep.phantom.tissues import RELAXOMETRIC_CONSTANT_3T
 from qsmprep.relaxometry.r2primenet import r2primenet
+from qsmprep.scan import Scan
 
 METHODS = tuple(method for method in registry.METHODS if method.needs_network())
 DEFAULTS = settings.build({})
 FREQUENCY = 3 * 42.577478
-GEOMETRY = {"voxel_size_mm": (1.0, 1.0, 1.0), "b0_direction": (0.0, 0.0, 1.0)}
+SCAN = Scan((1.0, 1.0, 1.0), echo_times_s=(0.004, 0.010), centre_frequency_mhz=FREQUENCY)
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +35,13 @@ def inputs_of(scan):
     return {
         "field_ppm": field, "total_field_ppm": field, "total_mask": mask, "total_field": field * np.float32(FREQUENCY),
         "mask": mask, "chi_ppm": scan["chi"] * mask, "r2star": scan["r2star"], "r2prime": 0.3 * scan["r2star"],
-        "centre_frequency_mhz": FREQUENCY, "echo_times_s": (0.004, 0.010), **GEOMETRY,
+        "scan": SCAN,
     }  # fmt: skip
 
 
-def run(stage, name, network, scan, **changes):
+def run(stage, name, network, images, **changes):
     method = registry.find(stage, name)
-    return method.run(DEFAULTS.options_of(stage, name), network=network, **(inputs_of(scan) | changes))
+    return method.run(DEFAULTS.options_of(stage, name), network=network, **(inputs_of(images) | changes))
 
 
 @pytest.fixture
@@ -106,7 +107,7 @@ def test_lpcnn_looks_at_the_field_inside_the_mask_and_gives_what_its_network_ans
     once = run("inversion", "lpcnn", network, scan)
     outside = np.where(scan["mask"], scan["field"], 5).astype(np.float32)
     assert np.array_equal(once.chi_ppm, run("inversion", "lpcnn", network, scan, field_ppm=outside).chi_ppm)
-    turned = run("inversion", "lpcnn", network, scan, b0_direction=(1.0, 0.0, 0.0))
+    turned = run("inversion", "lpcnn", network, scan, scan=Scan((1.0, 1.0, 1.0), (1.0, 0.0, 0.0)))
     assert dict(turned.facts)["grid of the network"] == "as acquired"
     spread = once.chi_ppm[scan["mask"]].std()
     assert np.abs(once.chi_ppm - turned.chi_ppm).max() > 0.1 * spread > 0
@@ -137,13 +138,14 @@ def test_vandi_descends_on_the_phase_of_one_echo_spacing(loaded, scan):
 @pytest.mark.parametrize("field_strength", [3.0, 7.0])
 def test_rates_enter_in_ppm_of_the_field_strength(loaded, scan, field_strength):
     mask, frequency = scan["mask"], field_strength * 42.577478
+    at_strength = Scan((1.0, 1.0, 1.0), centre_frequency_mhz=frequency)
     rate = 0.3 * scan["r2star"] / (114 * field_strength / 3)
     found = run("separation", "chi-sepnet-r2p", loaded("separation", "chi-sepnet-r2p"), scan,
-                centre_frequency_mhz=frequency)  # fmt: skip
+                scan=at_strength)  # fmt: skip
     assert np.allclose(found.chi_para[mask], np.maximum(0.5 * (scan["chi"] + rate), 0)[mask], atol=1e-6)
     assert np.allclose(found.chi_dia[mask], np.maximum(0.5 * (rate - scan["chi"]), 0)[mask], atol=1e-6)
     found = run("separation", "chi-sepnet-r2s", loaded("separation", "chi-sepnet-r2s"), scan,
-                centre_frequency_mhz=frequency)  # fmt: skip
+                scan=at_strength)  # fmt: skip
     rate = 0.2 * scan["r2star"] / (114 * field_strength / 3)
     assert np.allclose(found.chi_para[mask], np.maximum(0.5 * scan["chi"] + rate, 0)[mask], atol=1e-6)
     assert rate_per_ppm(frequency) == pytest.approx(114 * field_strength / 3)
@@ -152,7 +154,7 @@ def test_rates_enter_in_ppm_of_the_field_strength(loaded, scan, field_strength):
 def test_r2prime_lies_between_zero_and_r2star(linear_network, scan):
     for factor, expected in ((0.4, 0.4), (-1.0, 0.0), (3.0, 1.0)):
         network = linear_network("r2prime", {"r2star": factor}, ("r2prime",), voxel_size_mm=1.0)
-        found = r2primenet(scan["r2star"], scan["mask"], network=network, centre_frequency_mhz=FREQUENCY, **GEOMETRY)
+        found = r2primenet(scan["r2star"], scan["mask"], network=network, scan=SCAN)
         assert np.allclose(found.r2prime, expected * scan["r2star"] * scan["mask"], atol=1e-4)
 
 

@@ -6,6 +6,7 @@ import pytest
 from qsmprep.phantom.anatomy import ellipsoid
 from qsmprep.phantom.forward import DipoleField
 from qsmprep.phantom.rendering import render
+from qsmprep.scan import Scan
 
 RADIUS = 10.0
 
@@ -17,7 +18,7 @@ def sphere_and_field(voxel_size, b0_direction):
     first = -(np.array(shape) - 1) / 2 * size
     maps, _ = render((ellipsoid("bleed", (0, 0, 0), [RADIUS] * 3),), shape, tuple(size), tuple(first), 3.0)
     b = np.array(b0_direction, float) / np.linalg.norm(b0_direction)
-    field = DipoleField(shape, tuple(size), tuple(b))(maps["brain"])
+    field = DipoleField(shape, Scan(tuple(size), tuple(b)))(maps["brain"])
     grids = np.meshgrid(*[f + np.arange(n) * h for f, n, h in zip(first, shape, size, strict=True)], indexing="ij")
     r = np.sqrt(sum(g**2 for g in grids))
     cosine = sum(bd * g for bd, g in zip(b, grids, strict=True)) / np.maximum(r, 1e-6)
@@ -37,5 +38,5 @@ def test_field_of_a_sphere(voxel_size, tolerance, b0_direction):
 
 
 def test_surroundings_of_the_same_material_make_no_field():
-    field = DipoleField((12, 13, 14), (1, 1, 1), (0, 0, 1))(np.full((12, 13, 14), 9.2), 9.2)
+    field = DipoleField((12, 13, 14), Scan((1, 1, 1)))(np.full((12, 13, 14), 9.2), 9.2)
     np.testing.assert_allclose(field, 0, atol=1e-6)

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qsmprep.quality.assessment import DEFINITIONS, Images, Scan, assess, document, flag_of, verdict_of
+from qsmprep.quality.assessment import DEFINITIONS, Images, assess, document, flag_of, verdict_of
+from qsmprep.scan import Scan
 
 SCAN = Scan(voxel_size_mm=(4.0, 4.0, 4.0))
 BALL = sum((np.indices((30, 30, 30)) - 14.5) ** 2) < 100

@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import irfftn, rfftn
 from qsmprep.quality.maps import data_residual, harmonic_share, map_numbers, shadow_index
-from qsmprep.quality.regions import Scan
+from qsmprep.scan import Scan
 
 SHAPE, SIZE = (64, 60, 56), (2.0, 2.0, 2.0)
 AXIS = (0.0, np.sin(0.3), np.cos(0.3))

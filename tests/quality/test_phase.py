@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from qsmprep.quality.phase import fringe_ends_cm, ghost_level, phase_numbers, residual_wraps
-from qsmprep.quality.regions import Scan
+from qsmprep.scan import Scan
 
 SHAPE = (40, 36, 32)
 TIMES = (0.005, 0.011, 0.017, 0.023, 0.029)
@@ -73,7 +73,7 @@ def test_echoes_are_unwrapped_about_the_field_where_only_the_fit_is(field):
 
 def test_one_echo_has_no_line():
     found = phase_numbers(
-        Scan((2.0, 2.0, 2.0), (0.02,)), magnitude=np.ones((1, *SHAPE), np.float32), phase=None,
+        Scan((2.0, 2.0, 2.0), echo_times_s=(0.02,)), magnitude=np.ones((1, *SHAPE), np.float32), phase=None,
         unwrapped=np.zeros((1, *SHAPE), np.float32), total_field_hz=None, mask=INSIDE,
     )  # fmt: skip
     assert np.isnan(found["phase_linearity"])

@@ -7,12 +7,13 @@ import pytest
 import torch
 from scipy.ndimage import binary_erosion
 
+from qsmprep.background.vsharp_channel import vsharp_channel
 from qsmprep.nets.channels.tkd import tkd_channel
-from qsmprep.nets.channels.vsharp import vsharp_channel
 from qsmprep.nets.network import normalised, physical
 from qsmprep.nets.spec import Channel
 from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import irfftn, rfftn
+from qsmprep.scan import Scan
 from qsmprep.training.deformation import deformed
 from qsmprep.training.fibres import fibre_tensor, off_diagonal_field
 from qsmprep.training.heads import VOLUMES, training_head
@@ -196,10 +197,11 @@ def test_the_channel_of_vsharp_is_what_the_network_will_be_given(pool):
     """Of a whole head without noise, background as simulated: patches hold what V-SHARP makes of the total field."""
     head = pool[0]
     mask = np.asarray(head.volume("mask"))
-    field, valid = vsharp_channel(np.asarray(head.volume("total-field")), mask, voxel_size_mm=(1.0, 1.0, 1.0))
+    scan = Scan((1.0, 1.0, 1.0), head.b0_direction)
+    field, valid = vsharp_channel(np.asarray(head.volume("total-field")), mask, scan)
     stored = head.volume("tissue-field-v-sharp").astype(np.float32) + head.volume("background-v-sharp")
     assert np.abs(stored - field)[valid].max() < 2e-3 * np.abs(field).max()
-    chi = tkd_channel(field, valid, voxel_size_mm=(1.0, 1.0, 1.0), b0_direction=head.b0_direction)
+    chi = tkd_channel(field, valid, scan=scan)
     stored = head.volume("tkd-v-sharp").astype(np.float32) + head.volume("tkd-background")
     assert np.abs(stored - chi)[valid].max() < 5e-3 * np.abs(chi).max()
 

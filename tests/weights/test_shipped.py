@@ -9,6 +9,7 @@ from qsmprep import registry, settings
 from qsmprep.inversion.tkd import tkd
 from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import fast_shape, irfftn, rfftn
+from qsmprep.scan import Scan
 from qsmprep.weights.store import check_file, load_network, shipped_folder
 
 SHIPPED = sorted(shipped_folder().glob("*.safetensors"))
@@ -67,6 +68,6 @@ def test_a_shipped_inversion_beats_truncated_division_on_a_head_it_never_saw(met
 
     options = settings.build({}).options_of("inversion", method)
     found = registry.find("inversion", method).run(
-        options, network=load_network(options.weights), field_ppm=field, mask=mask, **GEOMETRY
+        options, network=load_network(options.weights), field_ppm=field, mask=mask, scan=Scan(**GEOMETRY)
     )
     assert error(found.chi_ppm) < 0.95 * error(tkd(field, mask, **GEOMETRY).chi_ppm)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from qsmprep.nets.adaptation.options import AdaptOptions
+from qsmprep.nets.seen import Seen
 from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.progress import Progress
 from qsmprep.options import check_options
 
 if TYPE_CHECKING:
@@ -44,32 +44,21 @@ class Adapted:
 
 def adapt(
     network: Network,
-    inputs_ppm: np.ndarray,
-    mask: np.ndarray,
+    seen: Seen,
     *,
-    weights: np.ndarray | None = None,
-    radians_per_ppm: float,
-    voxel_size_mm: tuple[float, float, float],
-    b0_direction: tuple[float, float, float],
     options: AdaptOptions = AdaptOptions(),  # noqa: B008
     synthetic: Iterator[tuple[Any, Any, Any]] | None = None,
     device: str = "cpu",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Adapted:
     """A copy of a network with weights adapted to one case, so that its map explains that case's field.
 
     Parameters
     ----------
     network : trained for the inversion of a tissue field; it is not changed.
-    inputs_ppm : (channels, n0, n1, n2) in the order of `network.spec.inputs`, on the voxels that the network knows. The
-        tissue field is the data; other channels are given and stay as they are.
-    mask : (n0, n1, n2) where the field is valid.
-    weights : (n0, n1, n2) data weights W >= 0, scaled here so that the 99.9th percentile in the mask is 1, and clipped
-        there; None: the mask.
-    radians_per_ppm : phase r of 1 ppm in the non-linear data term, 2 pi times the centre frequency in MHz times a time
-        in s; field differences of more than pi / r are taken for wraps.
-    voxel_size_mm : edge lengths in mm.
-    b0_direction : direction of B0 in voxel axes.
+    seen : the case on the voxels that the network knows. The tissue field is the data; other channels are given and
+        stay as they are. Data weights are scaled here so that the 99.9th percentile in the mask is 1, and clipped
+        there; the phase of 1 ppm is 2 pi times the centre frequency in MHz times a time in s.
     options : the method and its parameters.
     synthetic : pairs for DANN (see `dann`).
     device : "cpu", or a torch device.
@@ -103,12 +92,7 @@ def adapt(
     device = device.removeprefix("torch:")
     case = make_case(
         network.spec,
-        inputs_ppm,
-        mask,
-        weights=weights,
-        radians_per_ppm=radians_per_ppm,
-        voxel_size_mm=voxel_size_mm,
-        b0_direction=b0_direction,
+        seen,
         nonlinear=options.nonlinear,
         half_precision=options.precision == "bfloat16" or (options.precision == "auto" and bfloat16_is_fast(device)),
         device=device,

@@ -14,10 +14,12 @@ from torch.utils.checkpoint import checkpoint
 
 from qsmprep.nets.adaptation.data_term import PADDING, DataTerm, data_term, largest_weight_one
 from qsmprep.nets.network import forward
+from qsmprep.nets.seen import Seen
 from qsmprep.nets.spec import NetworkSpec, quantities
 from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import fast_shape
 from qsmprep.numerics.volume import Frame, bounding_box
+from qsmprep.scan import Scan
 
 Box = tuple[slice, slice, slice]
 
@@ -32,7 +34,7 @@ class Case:
     inputs_ppm : (1, channels, n0, n1, n2).
     mask : (1, 1, n0, n1, n2) float32.
     data : its data term.
-    voxel_size_mm, b0_direction : geometry.
+    scan : geometry.
     half_precision : whether the network's inner numbers are bfloat16.
     """
 
@@ -40,8 +42,7 @@ class Case:
     inputs_ppm: torch.Tensor
     mask: torch.Tensor
     data: DataTerm
-    voxel_size_mm: tuple[float, float, float]
-    b0_direction: tuple[float, float, float]
+    scan: Scan
     half_precision: bool
 
     @property
@@ -49,22 +50,17 @@ class Case:
         """Of the cropped volume."""
         return tuple(self.mask.shape[-3:])
 
-    @property
-    def multiple(self) -> int:
-        """Sizes that the network takes are multiples of this."""
-        return network_multiple(self.spec)
-
     def outputs(self, module: nn.Module, box: Box | None = None) -> torch.Tensor:
         """The network's outputs in ppm for the whole volume or for a box of it."""
         part = (..., *box) if box else (...,)
         given = {}
-        if self.spec.unrolled and self.spec.architecture.kind == "vandi":
+        if self.spec.has_phase_term:
             given = {"weights": self.data.weights[part], "radians": self.data.radians_per_ppm}
         return self.of(module, self.inputs_ppm[part], self.mask[part], **given)
 
     def of(self, module: nn.Module, inputs_ppm: torch.Tensor, mask: torch.Tensor, **given) -> torch.Tensor:
         """Outputs in ppm of any inputs on the case's grid; an unrolled network sees the kernel of that shape."""
-        dipole = _kernel(tuple(mask.shape[-3:]), self.voxel_size_mm, self.b0_direction) if self.spec.unrolled else None
+        dipole = _kernel(tuple(mask.shape[-3:]), self.scan) if self.spec.unrolled else None
         dipole = None if dipole is None else dipole.to(mask.device)
         with torch.autocast(mask.device.type, dtype=torch.bfloat16, enabled=self.half_precision):
             return forward(self.spec, module, inputs_ppm, mask, dipole, **given).float()
@@ -77,7 +73,7 @@ class Case:
         """
         voxels = self.mask.nonzero()
         centre = voxels[random.integers(len(voxels))][-3:].tolist()
-        multiple, box, inner = self.multiple, [], []
+        multiple, box, inner = self.spec.multiple, [], []
         for middle, size in zip(centre, self.shape, strict=True):
             length = min(-(-edge // multiple) * multiple, size)
             start = min(max(middle - length // 2, 0), size - length) // multiple * multiple
@@ -88,41 +84,26 @@ class Case:
 
 
 @functools.lru_cache(maxsize=4)
-def _kernel(shape, voxel_size_mm, b0_direction) -> torch.Tensor:
-    return torch.as_tensor(dipole_kernel(shape, voxel_size_mm, b0_direction))
+def _kernel(shape, scan: Scan) -> torch.Tensor:
+    return torch.as_tensor(dipole_kernel(shape, scan.voxel_size_mm, scan.b0_direction))
 
 
-def network_multiple(spec: NetworkSpec) -> int:
-    """Sizes that a network takes are multiples of this."""
-    return 1 if spec.unrolled else spec.architecture.multiple
-
-
-def make_case(
-    spec: NetworkSpec,
-    inputs_ppm: np.ndarray,
-    mask: np.ndarray,
-    *,
-    weights: np.ndarray | None,
-    radians_per_ppm: float,
-    voxel_size_mm: tuple[float, float, float],
-    b0_direction: tuple[float, float, float],
-    nonlinear: bool,
-    half_precision: bool,
-    device: str,
-) -> Case:
-    """The case of `adapt`'s arguments.
+def make_case(spec: NetworkSpec, seen: Seen, *, nonlinear: bool, half_precision: bool, device: str) -> Case:
+    """The case of what a network sees of a scan.
 
     Raises
     ------
-    ValueError : shapes that do not fit, values that are not finite, or a network that does not invert a tissue field.
+    ValueError : shapes that do not fit, values that are not finite, no phase of 1 ppm, or a network that does not
+        invert a tissue field.
     """
-    mask = np.asarray(mask) > 0
+    if seen.term is None:
+        raise ValueError("Adaptation to a case needs the phase of 1 ppm.")
+    inputs_ppm, mask, weights = seen.inputs_ppm, np.asarray(seen.mask) > 0, seen.term.weights
     _check(spec, inputs_ppm, mask, weights)
     # An unrolled network convolves the volume it is given, so that this needs the zeros itself.
     box = bounding_box(mask)
     sizes = tuple(part.stop - part.start for part in box)
-    multiple = network_multiple(spec)
-    padded = fast_shape(tuple(n + PADDING for n in sizes)) if spec.unrolled else _multiples(sizes, multiple)
+    padded = fast_shape(tuple(n + PADDING for n in sizes)) if spec.unrolled else _multiples(sizes, spec.multiple)
     frame = Frame(tuple(mask.shape), box, padded)
 
     def tensor(image: np.ndarray) -> torch.Tensor:
@@ -131,17 +112,16 @@ def make_case(
 
     inputs = torch.cat([tensor(channel) for channel in inputs_ppm], dim=1)
     inside = tensor(mask)
-    geometry = {"voxel_size_mm": tuple(voxel_size_mm), "b0_direction": tuple(b0_direction)}
     at = quantities(spec.inputs).index("tissue-field")
     data = data_term(
         inputs[:, at : at + 1],
         inside,
+        scan=seen.scan,
         weights=None if weights is None else tensor(largest_weight_one(np.asarray(weights), mask)),
-        radians_per_ppm=radians_per_ppm,
+        radians_per_ppm=seen.term.radians,
         nonlinear=nonlinear,
-        **geometry,
     )
-    return Case(spec, inputs, inside, data, half_precision=half_precision, **geometry)
+    return Case(spec, inputs, inside, data, seen.scan, half_precision)
 
 
 def _multiples(sizes: tuple[int, ...], multiple: int) -> tuple[int, ...]:

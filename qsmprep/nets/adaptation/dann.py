@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from qsmprep.nets.adaptation.case import Case
-from qsmprep.nets.adaptation.fine import Progress, descend, loss_of_case, penalty_of_map
+from qsmprep.nets.adaptation.fine import descend, loss_of_case, penalty_of_map
 from qsmprep.nets.adaptation.options import AdaptOptions
+from qsmprep.numerics.progress import Progress, continued
 
 
 def dann(
@@ -45,11 +46,7 @@ def dann(
     deviation = case.spec.outputs[0].deviation
     penalty = penalty_of_map(case, case.data.absolute, options.data_weight / deviation, options.tv_weight / deviation)
     labelled = other_domain(module)
-    total = options.synthetic_iterations + options.iterations
-
-    def tell(done: int):
-        return None if progress is None else lambda iteration, _: progress(done + iteration, total)
-
+    before, total = options.synthetic_iterations, options.synthetic_iterations + options.iterations
     module.eval()
     of_case = loss_of_case(module, case, penalty, options)
 
@@ -62,12 +59,12 @@ def dann(
     learn_statistics(module)
     learn_statistics(labelled)
     shared_once = dict.fromkeys([*module.parameters(), *labelled.parameters()])
-    before = options.synthetic_iterations
-    first, _ = descend(shared_once, of_both, before, options, tell(0), tolerance=0)
+    first, _ = descend(shared_once, of_both, before, options, continued(progress, 0, total), tolerance=0)
     module.eval()
     of_case = loss_of_case(module, case, penalty, options)
+    rest = continued(progress, before, total)
     second, converged = descend(
-        module.parameters(), of_case, options.iterations, options, tell(before), tolerance=options.tolerance
+        module.parameters(), of_case, options.iterations, options, rest, tolerance=options.tolerance
     )
     return first + second, converged
 

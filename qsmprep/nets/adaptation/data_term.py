@@ -12,6 +12,7 @@ from torch.nn import functional
 from qsmprep.nets.unrolled import convolve
 from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import fast_shape
+from qsmprep.scan import Scan
 
 PADDING = 16  # zeros that keep the periodic images of the sources away, in voxels
 ROUNDING_PPM_MM = 1e-4  # gradient below which the total variation is rounded off
@@ -83,15 +84,14 @@ def data_term(
     field_ppm: torch.Tensor,
     mask: torch.Tensor,
     *,
+    scan: Scan,
     weights: torch.Tensor | None,
     radians_per_ppm: float,
-    voxel_size_mm: tuple[float, float, float],
-    b0_direction: tuple[float, float, float],
     nonlinear: bool,
 ) -> DataTerm:
     """The data term of a field and its mask, both (1, 1, n0, n1, n2); without weights all voxels count the same."""
     padded = fast_shape(tuple(n + PADDING for n in field_ppm.shape[-3:]))
-    kernel = torch.as_tensor(dipole_kernel(padded, voxel_size_mm, b0_direction), device=field_ppm.device)
+    kernel = torch.as_tensor(dipole_kernel(padded, scan.voxel_size_mm, scan.b0_direction), device=field_ppm.device)
     inside = mask if weights is None else weights * mask
     plain = DataTerm(field_ppm * mask, inside, kernel, padded, float(radians_per_ppm), nonlinear)
     return dataclasses.replace(plain, uniform=plain.field_of(mask))

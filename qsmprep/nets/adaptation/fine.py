@@ -13,9 +13,9 @@ from torch import nn
 from qsmprep.nets.adaptation.case import Case, frugal
 from qsmprep.nets.adaptation.data_term import total_variation
 from qsmprep.nets.adaptation.options import AdaptOptions
+from qsmprep.numerics.progress import Progress
 
 FRUGAL_VOXELS = 128**3  # volumes above this are computed twice to save memory
-Progress = Callable[[int, int], None]
 Loss = Callable[[], torch.Tensor]
 Penalty = Callable[[torch.Tensor], torch.Tensor]
 
@@ -72,7 +72,7 @@ def penalty_of_map(case: Case, misfit: Penalty, data_weight: float, tv_weight: f
         loss = data_weight * misfit(outputs_ppm)
         if not tv_weight:
             return loss
-        return loss + tv_weight * total_variation(outputs_ppm[:, :1], case.mask, case.voxel_size_mm)
+        return loss + tv_weight * total_variation(outputs_ppm[:, :1], case.mask, case.scan.voxel_size_mm)
 
     return penalty
 

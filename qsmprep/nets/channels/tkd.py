@@ -10,27 +10,21 @@ import numpy as np
 from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import irfftn, rfftn
 from qsmprep.numerics.volume import frame_around
+from qsmprep.scan import Scan
 
 # Lower than the 0.15 of the inversion of that name: what is truncated is lost, while noise and streaks can be learnt.
 THRESHOLD = 0.07
 PADDING = 32  # zeros after each axis, in voxels
 
 
-def tkd_channel(
-    field_ppm: np.ndarray,
-    mask: np.ndarray,
-    *,
-    voxel_size_mm: tuple[float, float, float],
-    b0_direction: tuple[float, float, float],
-) -> np.ndarray:
+def tkd_channel(field_ppm: np.ndarray, mask: np.ndarray, *, scan: Scan) -> np.ndarray:
     """Susceptibility by truncated k-space division, as the inversion `tkd` gives it here, without its mean.
 
     Parameters
     ----------
     field_ppm : (n0, n1, n2) tissue field in ppm; values outside the mask do not matter.
     mask : (n0, n1, n2) where it is valid.
-    voxel_size_mm : edge lengths in mm.
-    b0_direction : direction of B0 in voxel axes.
+    scan : voxel size and direction of B0.
 
     Returns
     -------
@@ -47,7 +41,7 @@ def tkd_channel(
     inside = np.asarray(mask) > 0
     frame = frame_around(inside, padding=PADDING)
     field = np.where(inside & np.isfinite(field_ppm), field_ppm, 0).astype(np.float32)
-    dipole = dipole_kernel(frame.padded_shape, voxel_size_mm, b0_direction, kind="continuous")
+    dipole = dipole_kernel(frame.padded_shape, scan.voxel_size_mm, scan.b0_direction, kind="continuous")
     inverse = truncated_inverse(dipole, frame.padded_shape[2])
     chi = frame.restore(irfftn(rfftn(frame.crop(field)) * inverse, frame.padded_shape))
     chi -= chi[inside].mean(dtype=np.float64)
