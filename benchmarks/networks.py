@@ -116,7 +116,7 @@ def invert(name: str, inputs: dict, adapt: str = ""):
     options = build({}).options_of("inversion", name)
     if adapt:
         options = dataclasses.replace(options, adapt=adapt)
-    inputs = inputs | network_inputs(method, options)
+    inputs = inputs | network_inputs(method, options) | {"scan": stored_scan(inputs)}
     inputs = {key: value if np.ndim(value) else _plain(value) for key, value in inputs.items()}
     begin = time.perf_counter()
     return method.run(options, **inputs), time.perf_counter() - begin

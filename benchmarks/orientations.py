@@ -29,6 +29,7 @@ from qsmprep.orientation.inputs import Orientations
 from qsmprep.phantom.dataset import simulate
 from qsmprep.phantom.head import simulate_head
 from qsmprep.phantom.options import SimulationOptions
+from qsmprep.scan import Scan
 
 TILTS = ((0, 0), (20, 0), (0, 25), (30, 0))
 SINGLE = ("fansi", "medi", "rts", "tkd")
@@ -85,9 +86,8 @@ def isolated(voxel_size: str, single: tuple[str, ...], texture: float) -> list[t
         begin = time.perf_counter()
         found = method.run(
             method.options_type()(), field_ppm=fields[0].astype(np.float32), mask=mask,
-            voxel_size_mm=first.voxel_size_mm, b0_direction=first.b0_direction, weights=weights[0], magnitude=rss,
-            noise_hz=noises[0] * first.centre_frequency_mhz, centre_frequency_mhz=first.centre_frequency_mhz,
-            echo_times_s=first.echo_times_s,
+            scan=Scan(first.voxel_size_mm, first.b0_direction, first.echo_times_s, first.centre_frequency_mhz),
+            weights=weights[0], magnitude=rss, noise_hz=noises[0] * first.centre_frequency_mhz,
         )  # fmt: skip
         rows.append(
             (

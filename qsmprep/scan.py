@@ -13,6 +13,19 @@ from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T, check_echo_time
 Triple = tuple[float, float, float]
 
 
+class NotKnownError(ValueError):
+    """A step needs what is not known of the scan.
+
+    Attributes
+    ----------
+    name : the attribute of `Scan` that would tell it.
+    """
+
+    def __init__(self, name: str, words: str):
+        super().__init__(f"{words} not known: give {name}.")
+        self.name = name
+
+
 @dataclass(frozen=True)
 class Scan:
     """Geometry and timing of a scan; it travels through the steps whole.
@@ -72,16 +85,16 @@ class Scan:
 
     @property
     def frequency_mhz(self) -> float:
-        """The centre frequency in MHz; ValueError where it is not known."""
+        """The centre frequency in MHz; NotKnownError where it is not known."""
         if self.centre_frequency_mhz is None:
-            raise ValueError("The scan's centre frequency is not known: give centre_frequency_mhz.")
+            raise NotKnownError("centre_frequency_mhz", "The scan's centre frequency is")
         return self.centre_frequency_mhz
 
     @property
     def known_echo_times_s(self) -> DoubleArray:
-        """(n_echo,) float64 echo times in s; ValueError where they are not known."""
+        """(n_echo,) float64 echo times in s; NotKnownError where they are not known."""
         if not self.echo_times_s:
-            raise ValueError("The scan's echo times are not known: give echo_times_s.")
+            raise NotKnownError("echo_times_s", "The scan's echo times are")
         return np.array(self.echo_times_s)
 
     @property

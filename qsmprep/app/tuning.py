@@ -10,12 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from qsmprep import registry
 from qsmprep.options import check_options, option_type
+from qsmprep.scan import NotKnownError, Scan
 
 if TYPE_CHECKING:
     from qsmprep.analysis.curve import LCurve
 
 SPREAD = 30.0  # the default range goes from the default value over this to the default value times this
 RULES = ("corner", "inflection")
+# What the scan may lack -> in words, and the flag that tells it.
+FLAGS: Mapping[str, tuple[str, str]] = {
+    "centre_frequency_mhz": ("the centre frequency", "--centre-frequency in MHz"),
+    "echo_times_s": ("the echo times", "--echo-times in seconds"),
+}
 REMEDY = "Give images of one run of qsmprep, or resample the truth to the field map's grid."
 
 
@@ -97,21 +103,19 @@ def values_to_try(base: Any, option: str, start: float | None, stop: float | Non
     return chosen
 
 
-def read_inputs(arguments: argparse.Namespace, method: registry.Method) -> tuple[dict[str, Any], Any]:
-    """What the method is called with, by parameter name, and the truth or None."""
+def read_inputs(arguments: argparse.Namespace) -> tuple[dict[str, Any], Any]:
+    """What an inversion is called with, by parameter name, and the truth or None."""
     from qsmprep.app.sidecars import scan_behind
     from qsmprep.app.volumes import read_on_one_grid
     from qsmprep.numerics.units import hz_to_ppm
 
-    scan = scan_behind(arguments.field)
-    if scan.units not in ("", "Hz"):
-        raise ValueError(f"{arguments.field} is in {scan.units} by its sidecar; give the tissue field in Hz.")
-    frequency = arguments.centre_frequency or scan.centre_frequency_mhz
+    told = scan_behind(arguments.field)
+    if told.units not in ("", "Hz"):
+        raise ValueError(f"{arguments.field} is in {told.units} by its sidecar; give the tissue field in Hz.")
+    frequency = arguments.centre_frequency or told.centre_frequency_mhz
     if frequency is None or not frequency > 0:
-        raise ValueError(f"{arguments.field}: no sidecar tells the centre frequency; give --centre-frequency in MHz.")
-    times = _numbers(arguments.echo_times, "--echo-times") or scan.echo_times_s
-    if not times and "echo_times_s" in method.required():
-        raise ValueError(f"{arguments.field}: no sidecar tells the echo times; give --echo-times in seconds.")
+        raise _told_nowhere("centre_frequency_mhz")
+    times = _numbers(arguments.echo_times, "--echo-times") or told.echo_times_s
     b0 = _numbers(arguments.b0_direction, "--b0-direction")
     if b0 and (len(b0) != 3 or not any(b0)):
         raise ValueError(f"--b0-direction {arguments.b0_direction}: give three numbers as 0,0,1.")
@@ -121,10 +125,7 @@ def read_inputs(arguments: argparse.Namespace, method: registry.Method) -> tuple
     inputs = {
         "field_ppm": hz_to_ppm(volumes["field"], frequency),
         "mask": volumes["mask"] != 0,
-        "voxel_size_mm": grid.voxel_size_mm,
-        "b0_direction": b0 or grid.b0_direction,
-        "centre_frequency_mhz": frequency,
-        "echo_times_s": times or None,
+        "scan": Scan(grid.voxel_size_mm, b0 or grid.b0_direction, times, frequency),
         "magnitude": volumes.get("magnitude"),
         "weights": volumes.get("weights"),
     }
@@ -143,14 +144,16 @@ def try_values(
     """Invert with each value, and measure. Yields a Candidate each and tells of it."""
     from qsmprep.analysis.curve import data_misfit, penalty
     from qsmprep.analysis.voxelwise import demeaned_rmse
-    from qsmprep.scan import Scan
 
-    scan = Scan(inputs["voxel_size_mm"], inputs["b0_direction"])
+    scan = inputs["scan"]
     weights = inputs.get("weights", inputs.get("magnitude")) if "weights" in method.inputs() else None
     for number, value in enumerate(values, 1):
         options = dataclasses.replace(base, **{option: value}, **followers(method.name, base, option, value))
         check_options(options)
-        result = method.run(options, device=device, **inputs)
+        try:
+            result = method.run(options, device=device, **inputs)
+        except NotKnownError as error:
+            raise _told_nowhere(error.name) from None
         inside, end = result.mask, result.convergence
         error = float("nan") if truth is None else demeaned_rmse(result.chi_ppm[inside], truth[inside])
         misfit = data_misfit(result.chi_ppm, inputs["field_ppm"], inside, scan=scan, weights=weights)
@@ -210,6 +213,11 @@ def choose(method: str, base: Any, option: str, candidates: Sequence[Candidate],
     chosen = round(chosen) if option_type(type(base), option) is int else float(f"{chosen:.4g}")
     along = {name: float(f"{number:.4g}") for name, number in followers(method, base, option, chosen).items()}
     return Choice(method, option, chosen, reason, norm_of(method), tuple(candidates), curve, along, tuple(warnings))
+
+
+def _told_nowhere(name: str) -> ValueError:
+    what, flag = FLAGS[name]
+    return ValueError(f"No sidecar of the field map tells {what}; give {flag}.")
 
 
 def _numbers(text: str | None, flag: str) -> tuple[float, ...]:

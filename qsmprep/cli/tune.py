@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     values = tuning.values_to_try(base, option, start, stop, arguments.steps)
     if arguments.truth is None and len(values) < 5:
         raise ValueError("An L-curve needs five values or more: raise --steps or widen --from and --to.")
-    inputs, truth = tuning.read_inputs(arguments, method)
+    inputs, truth = tuning.read_inputs(arguments)
     candidates = tuple(tuning.try_values(method, base, option, values, inputs, truth, arguments.device))
     choice = tuning.choose(method.name, base, option, candidates, arguments.rule)
     write_files(arguments.out, choice, document)

@@ -4,29 +4,46 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.inputs import checked_field
-from qsmprep.numerics.convergence import Convergence
+from qsmprep.inversion.solving import Solved, Workspace
+from qsmprep.numerics.arrays import FloatImage, Mask, RealArray
 from qsmprep.numerics.dipole import dipole_kernel
-from qsmprep.numerics.fourier import irfftn, rfftn, to_device, to_numpy
+from qsmprep.numerics.fourier import irfftn, rfftn, to_device
+from qsmprep.numerics.progress import Progress
 from qsmprep.numerics.volume import frame_around
+from qsmprep.scan import Scan
+
+
+class FilterOptions(Protocol):
+    """Options that all closed forms have."""
+
+    @property
+    def kernel(self) -> str:
+        """Form of the dipole kernel."""
+
+    @property
+    def padding(self) -> int:
+        """Zeros added to each axis."""
+
+    @property
+    def correct(self) -> bool:
+        """Whether to divide by `mean_response`."""
 
 
 def invert_by_filter(
-    field_ppm: np.ndarray,
-    mask: np.ndarray,
-    design: Callable[[np.ndarray, tuple[int, int, int]], np.ndarray],
+    field_ppm: RealArray,
+    mask: Mask,
+    design: Callable[[FloatImage, tuple[int, int, int]], FloatImage],
     *,
-    voxel_size_mm: tuple[float, float, float],
-    b0_direction: tuple[float, float, float],
-    kernel: str,
-    padding: int,
-    correct: bool,
-    progress: Callable[[int, int], None] | None = None,
-    device: str = "cpu",
+    scan: Scan,
+    options: FilterOptions,
+    progress: Progress | None,
+    device: str,
 ) -> Inversion:
     """Susceptibility chi = F^-1 [G F f], in the mask, with a real factor G for each frequency.
 
@@ -35,11 +52,8 @@ def invert_by_filter(
     field_ppm : (n0, n1, n2) tissue field in ppm.
     mask : (n0, n1, n2) where the field is valid.
     design : (dipole kernel, padded shape) -> G, both half spectra in float32.
-    voxel_size_mm : edge lengths in mm.
-    b0_direction : direction of B0 in voxel axes.
-    kernel : form of the dipole kernel.
-    padding : zeros added to each axis.
-    correct : divide by `mean_response`.
+    scan : geometry.
+    options : of the method.
     progress : called as progress(1, 1).
     device : "cpu", or a torch device.
 
@@ -53,21 +67,19 @@ def invert_by_filter(
     """
     begin = time.perf_counter()
     field, inside, _ = checked_field(field_ppm, mask)
-    frame = frame_around(inside, padding=padding)
-    shape = frame.padded_shape
-    dipole = dipole_kernel(shape, voxel_size_mm, b0_direction, kind=kernel)
+    work = Workspace(frame_around(inside, padding=options.padding), inside, device, begin)
+    shape = work.frame.padded_shape
+    dipole = dipole_kernel(shape, scan.voxel_size_mm, scan.b0_direction, kind=options.kernel)
     inverse = design(dipole, shape)
-    if correct:
+    if options.correct:
         inverse /= np.float32(mean_response(dipole, inverse, shape[2]))
-    spectrum = rfftn(to_device(frame.crop(field), device)) * to_device(inverse, device)
-    chi = frame.restore(to_numpy(irfftn(spectrum, shape)))
-    chi[~inside] = 0
+    spectrum = rfftn(work.there(field)) * to_device(inverse, device)
     if progress is not None:
         progress(1, 1)
-    return Inversion(chi, inside, Convergence(1, True, (), "closed form", time.perf_counter() - begin))
+    return work.inversion(Solved(irfftn(spectrum, shape), (), True, "closed form", unlisted=1))
 
 
-def mean_response(dipole: np.ndarray, inverse: np.ndarray, last_size: int) -> float:
+def mean_response(dipole: FloatImage, inverse: FloatImage, last_size: int) -> float:
     """Mean over all frequencies of D times its regularised inverse: the point spread function at its origin.
 
     `dipole` and `inverse` are half spectra of a grid whose last axis has `last_size` points; the mean runs over the

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-
-import numpy as np
+import math
+from dataclasses import dataclass
+from functools import partial
 
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.edges import WEIGHT_KINDS
-from qsmprep.inversion.holes import handles_holes, residual_threshold_option, two_pass_option
+from qsmprep.inversion.fansi import penalties_of
+from qsmprep.inversion.holes import residual_threshold_option, two_pass_option
+from qsmprep.inversion.inputs import Measurement
 from qsmprep.inversion.phase_input import phase_input
-from qsmprep.numerics.admm import Penalties, PhaseProblem
+from qsmprep.inversion.solving import Solver, Workspace, solve_in_passes
+from qsmprep.numerics.arrays import Mask, RealArray
 from qsmprep.numerics.dipole import KINDS
-from qsmprep.numerics.fourier import to_device
-from qsmprep.numerics.proximal import threshold_rows
-from qsmprep.numerics.spectral import spectra
+from qsmprep.numerics.progress import Progress
 from qsmprep.numerics.tgv_admm import minimise_generalised_variation, second_order
 from qsmprep.options import check_options, option
+from qsmprep.scan import Scan
 
 
 @dataclass(frozen=True)
@@ -49,20 +49,17 @@ class FansiTgvOptions:
     padding: int = option(16, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 
-@handles_holes
+# More than 8 parameters: each image that may be there or not is named.
 def fansi_tgv(
-    field_ppm: np.ndarray,
-    mask: np.ndarray,
+    field_ppm: RealArray,
+    mask: Mask,
     *,
-    voxel_size_mm: tuple[float, float, float],
-    b0_direction: tuple[float, float, float],
-    centre_frequency_mhz: float,
-    echo_times_s: np.ndarray,
-    weights: np.ndarray | None = None,
-    magnitude: np.ndarray | None = None,
-    relative_residual: np.ndarray | None = None,
+    scan: Scan,
+    weights: RealArray | None = None,
+    magnitude: RealArray | None = None,
+    relative_residual: RealArray | None = None,
     options: FansiTgvOptions = FansiTgvOptions(),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     device: str = "cpu",
 ) -> Inversion:
     """Susceptibility by total generalised variation with a non-linear data term.
@@ -76,10 +73,7 @@ def fansi_tgv(
     ----------
     field_ppm : (n0, n1, n2) tissue field in ppm.
     mask : (n0, n1, n2) where the field is valid.
-    voxel_size_mm : edge lengths in mm; gradients are per mm.
-    b0_direction : direction of B0 in voxel axes.
-    centre_frequency_mhz : of the scanner.
-    echo_times_s : (n_echo,) ascending.
+    scan : geometry, echo times and centre frequency; gradients are per mm.
     weights : (n0, n1, n2) data weights w >= 0, scaled here so that the 99.9th percentile in the mask is 1, and clipped
         there; None: the magnitude, or the mask where there is none.
     magnitude : (n0, n1, n2) for the weights r; None: r = 1.
@@ -101,45 +95,20 @@ def fansi_tgv(
     Milovic 2018 (FANSI); Milovic 2019 (weak harmonic); Bredies 2010 (total generalised variation).
     """
     check_options(options)
-    begin = time.perf_counter()
-    given = phase_input(
-        field_ppm,
-        mask,
-        voxel_size_mm=voxel_size_mm,
-        centre_frequency_mhz=centre_frequency_mhz,
-        echo_times_s=echo_times_s,
-        weights=weights,
-        magnitude=magnitude,
-        relative_residual=relative_residual,
-        options=options,
-        device=device,
-    )
-    shape = tuple(given.phase.shape)
-    problem = PhaseProblem(
-        phase=given.phase,
-        weights=given.weights**2,
-        thresholds=threshold_rows(options.alpha1 / options.mu1, given.ratios, shape, given.phase),
-        inside=to_device(given.frame.crop(given.inside.astype(np.float32)), device),
-        grid=spectra(shape, voxel_size_mm, b0_direction, kernel=options.kernel, device=device),
-        voxel_size_mm=voxel_size_mm,
-    )
-    given = replace(given, weights=None, ratios=None)  # frees their memory
-    penalties = Penalties(
-        mu_gradient=options.mu1,
-        mu_data=options.mu2,
-        nonlinear=options.nonlinear,
-        beta=options.beta if options.weak_harmonic else None,
-        mu_harmonic=options.mu_h,
-    )
-    size = float(np.prod(voxel_size_mm)) ** (1 / 3)  # the published ratios are those of voxels of 1 mm
+    size = math.prod(scan.voxel_size_mm) ** (1 / 3)  # the published ratios are those of voxels of 1 mm
     alpha0 = 2 * options.alpha1 * size if options.alpha0 is None else options.alpha0
     mu0 = 2 * options.mu1 * size**2 if options.mu0 is None else options.mu0
-    x, history, converged = minimise_generalised_variation(
-        problem,
-        second_order(alpha0, mu0, shape, voxel_size_mm, device),
-        penalties,
-        tolerance_percent=options.tolerance,
-        max_iterations=options.max_iterations,
-        progress=progress,
-    )
-    return given.inversion(x, history, converged, begin)
+
+    def pose(measured: Measurement) -> tuple[Workspace, Solver]:
+        given = phase_input(measured, options, device, edges=options.regularisation_weights)
+        return given.work, partial(
+            minimise_generalised_variation,
+            given.problem(options.alpha1 / options.mu1, harmonic=options.weak_harmonic),
+            second_order(alpha0, mu0, given.work.frame.padded_shape, scan.voxel_size_mm, device),
+            penalties_of(options),
+            tolerance_percent=options.tolerance,
+            max_iterations=options.max_iterations,
+        )
+
+    measured = Measurement(field_ppm, mask, scan, weights, magnitude, relative_residual=relative_residual)
+    return solve_in_passes(pose, measured, options, progress)

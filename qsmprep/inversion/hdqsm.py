@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from dataclasses import dataclass, replace
+from functools import partial
 
 from qsmprep.inversion import Inversion
-from qsmprep.inversion.holes import handles_holes, residual_threshold_option, two_pass_option
-from qsmprep.inversion.inputs import checked_field, checked_image, reliable, unit_weights
-from qsmprep.inversion.tv import gradient_step, linear_total_variation
+from qsmprep.inversion.holes import residual_threshold_option, two_pass_option
+from qsmprep.inversion.inputs import Measurement
+from qsmprep.inversion.linear import LinearInput, gradient_step, linear_input, linear_total_variation
+from qsmprep.inversion.solving import Solved, Solver, Workspace, solve_in_passes
 from qsmprep.numerics.admm import Penalties, PhaseProblem, minimise_total_variation
-from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.arrays import Array, Mask, RealArray
 from qsmprep.numerics.dipole import KINDS
-from qsmprep.numerics.fourier import irfftn, rfftn, to_device, to_numpy
-from qsmprep.numerics.progress import continued
+from qsmprep.numerics.fourier import irfftn, rfftn
+from qsmprep.numerics.progress import Progress, continued
 from qsmprep.numerics.proximal import threshold_rows
-from qsmprep.numerics.spectral import Spectra, spectra
-from qsmprep.numerics.volume import frame_around
+from qsmprep.numerics.spectral import Spectra
 from qsmprep.options import check_options, option
+from qsmprep.scan import Scan
 
 DATA_STEP = 0.2  # ppm, threshold of the L1 stage's data split; wide, so that few iterations reach a strong source
 GRADIENT_STEP = 10  # threshold of its gradient split, in that of the L2 stage
@@ -45,17 +42,15 @@ class HdQsmOptions:
     padding: int = option(16, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 
-@handles_holes
 def hdqsm(
-    field_ppm: np.ndarray,
-    mask: np.ndarray,
+    field_ppm: RealArray,
+    mask: Mask,
     *,
-    voxel_size_mm: tuple[float, float, float],
-    b0_direction: tuple[float, float, float],
-    weights: np.ndarray | None = None,
-    relative_residual: np.ndarray | None = None,
+    scan: Scan,
+    weights: RealArray | None = None,
+    relative_residual: RealArray | None = None,
     options: HdQsmOptions = HdQsmOptions(),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     device: str = "cpu",
 ) -> Inversion:
     """Susceptibility by total variation with a linear data term, L1 for a start and L2 to end with.
@@ -67,8 +62,7 @@ def hdqsm(
     ----------
     field_ppm : (n0, n1, n2) tissue field in ppm.
     mask : (n0, n1, n2) where the field is valid.
-    voxel_size_mm : edge lengths in mm; gradients are per mm.
-    b0_direction : direction of B0 in voxel axes.
+    scan : geometry; gradients are per mm.
     weights : (n0, n1, n2) data weights w >= 0, scaled here so that the 99.9th percentile in the mask is 1, and clipped
         there; None: the mask.
     relative_residual : (n0, n1, n2) of the echo combination; excludes voxels from the weights, not from the mask.
@@ -87,38 +81,39 @@ def hdqsm(
     Lambert 2022 (HD-QSM).
     """
     check_options(options)
-    begin = time.perf_counter()
-    field, inside, measured = checked_field(field_ppm, mask)
-    measured &= reliable(inside, relative_residual, options.residual_threshold)
-    weights = unit_weights(checked_image(weights, inside, "The weight image"), inside) * measured
-    frame = frame_around(inside, padding=options.padding)
-    grid = spectra(frame.padded_shape, voxel_size_mm, b0_direction, kernel=options.kernel, device=device)
-    field, weights = to_device(frame.crop(field), device), to_device(frame.crop(weights), device)
-    total = options.l1_iterations + options.max_iterations
 
-    step = GRADIENT_STEP * gradient_step(voxel_size_mm)
+    def pose(measured: Measurement) -> tuple[Workspace, Solver]:
+        given = linear_input(measured, options, device)
+        return given.work, partial(_two_stages, given, options)
+
+    measured = Measurement(field_ppm, mask, scan, weights, relative_residual=relative_residual)
+    return solve_in_passes(pose, measured, options, progress)
+
+
+def _two_stages(given: LinearInput, options: HdQsmOptions, *, progress: Progress | None) -> Solved:
+    """L1, and L2 from there."""
+    field, weights, grid, h = given.field, given.weights, given.grid, given.voxel_size_mm
+    total = options.l1_iterations + options.max_iterations
+    step = GRADIENT_STEP * gradient_step(h)
     robust, history, _ = minimise_total_variation(
-        PhaseProblem(field, weights, threshold_rows(step, None, frame.padded_shape, field), None, grid, voxel_size_mm),
+        PhaseProblem(field, weights, threshold_rows(step, None, tuple(field.shape), field), None, grid, h),
         Penalties(mu_gradient=math.sqrt(options.alpha) / step, mu_data=1 / DATA_STEP, nonlinear=False, robust=True),
         tolerance_percent=0,
         max_iterations=options.l1_iterations,
         progress=continued(progress, 0, total),
     )
-    weights = discounted(weights, field, robust, grid)
     x, later, converged = linear_total_variation(
-        field, weights, grid, voxel_size_mm, regularisation=options.alpha, tolerance_percent=options.tolerance,
-        max_iterations=options.max_iterations, progress=continued(progress, len(history), total), start=robust,
-    )  # fmt: skip
-    chi = frame.restore(to_numpy(x))
-    chi[~inside] = 0
-    history = (*history, *later)
-    seconds = time.perf_counter() - begin
-    return Inversion(
-        chi, inside, Convergence(len(history), converged, history, "change of chi in percent (two stages)", seconds)
+        replace(given, weights=discounted(weights, field, robust, grid)),
+        regularisation=options.alpha,
+        tolerance_percent=options.tolerance,
+        max_iterations=options.max_iterations,
+        progress=continued(progress, len(history), total),
+        start=robust,
     )
+    return Solved(x, (*history, *later), converged, "change of chi in percent (two stages)")
 
 
-def discounted(weights: Any, field: Any, chi: Any, grid: Spectra) -> Any:
+def discounted(weights: Array, field: Array, chi: Array, grid: Spectra) -> Array:
     """Data weights times 1 - r / max r, r = |D chi - field| where there is weight; all arrays on the padded grid."""
     residual = abs(irfftn(rfftn(chi) * grid.dipole, tuple(field.shape)) - field) * (weights > 0)
     largest = float(residual.max())

@@ -7,20 +7,33 @@ the unreliable voxels for all others, and one with them for themselves.
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.inputs import reliable
+from qsmprep.numerics.arrays import Mask, RealArray
 from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.progress import Progress, part
 from qsmprep.options import option
 
-RESIDUAL = "relative_residual"
+OnePass = Callable[[RealArray | None, Progress | None], Inversion]
+"""A method, called with the relative residual that it shall heed, and progress."""
+
+
+class HoleOptions(Protocol):
+    """Options of a method that handles holes."""
+
+    @property
+    def residual_threshold(self) -> float:
+        """Relative residual above which a voxel is unreliable."""
+
+    @property
+    def two_pass(self) -> bool:
+        """Whether to invert twice where there are such voxels."""
 
 
 def residual_threshold_option() -> Any:
@@ -36,51 +49,41 @@ def two_pass_option() -> Any:
     )
 
 
-def handles_holes(method: Callable[..., Inversion]) -> Callable[..., Inversion]:
-    """Give an inversion the option `two_pass`; its options also have `residual_threshold`.
+def in_passes(
+    one_pass: OnePass,
+    mask: Mask,
+    relative_residual: RealArray | None,
+    options: HoleOptions,
+    progress: Progress | None,
+) -> Inversion:
+    """One pass of a method, or two where its options ask for it and there are unreliable voxels.
 
-    A method that takes `relative_residual` gives the voxels above the threshold no weight. One that has no weights is
-    given the parameter here, and sees the field and the mask without those voxels; they are 0 in its map after a
-    single pass.
+    Parameters
+    ----------
+    one_pass : (relative residual, progress) -> Inversion. It gives voxels whose residual exceeds the threshold no
+        weight; without a residual it trusts the whole mask.
+    mask : (n0, n1, n2) where the field is valid.
+    relative_residual : (n0, n1, n2) of the echo combination; None: not known, and all voxels are trusted.
+    options : `residual_threshold` and `two_pass`.
+    progress : called as progress(iteration, cap), the iterations of both passes counted together.
+
+    Returns
+    -------
+    Inversion of the one pass, or of both merged.
     """
-    signature = inspect.signature(method)
-    weighted = RESIDUAL in signature.parameters
-    if not weighted:
-        extra = inspect.Parameter(
-            RESIDUAL, inspect.Parameter.KEYWORD_ONLY, default=None, annotation="np.ndarray | None"
-        )
-        parameters = list(signature.parameters.values())
-        parameters.insert([p.name for p in parameters].index("options"), extra)
-        signature = signature.replace(parameters=parameters)
-    mask_name = "mask" if "mask" in signature.parameters else "total_mask"
-    default = signature.parameters["options"].default
-
-    @functools.wraps(method)
-    def invert(*args: Any, **given: Any) -> Inversion:
-        bound = signature.bind(*args, **given).arguments
-        options = bound.setdefault("options", default)
-        residual = bound.get(RESIDUAL)
-        if residual is None or not (options.two_pass or not weighted):
-            return method(**(bound if weighted else {k: v for k, v in bound.items() if k != RESIDUAL}))
-        inside = np.asarray(bound[mask_name]) > 0
-        trusted = reliable(inside, residual, options.residual_threshold)
-        without = dict(bound)
-        if not weighted:
-            del without[RESIDUAL]
-            without[mask_name] = trusted
-        passes = 2 if options.two_pass and not trusted[inside].all() else 1
-        progress = bound.get("progress")
-        first = method(**without | _counted(progress, 0, passes))
-        if passes == 1:
-            return first
-        whole = {name: value for name, value in bound.items() if name != RESIDUAL}
-        return merge(first, method(**whole | _counted(progress, first.convergence.iterations, passes)), trusted)
-
-    invert.__signature__ = signature
-    return invert
+    if relative_residual is None or not options.two_pass:
+        return one_pass(relative_residual, progress)
+    inside = np.asarray(mask) > 0
+    trusted = reliable(inside, relative_residual, options.residual_threshold)
+    if trusted[inside].all():
+        return one_pass(relative_residual, progress)
+    first = one_pass(relative_residual, part(progress, 0, 2))
+    done = first.convergence.iterations if first.convergence else 0
+    later = None if progress is None else lambda count, total: progress(done + count, 2 * total)
+    return merge(first, one_pass(None, later), trusted)
 
 
-def merge(without: Inversion, whole: Inversion, trusted: np.ndarray) -> Inversion:
+def merge(without: Inversion, whole: Inversion, trusted: Mask) -> Inversion:
     """One map of two: trusted voxels from the pass without the others, the others from the pass over the whole mask.
 
     Each map is known up to a constant: the second is shifted to the first's mean over the voxels both trust.
@@ -90,20 +93,14 @@ def merge(without: Inversion, whole: Inversion, trusted: np.ndarray) -> Inversio
              if shared.any() else 0.0)  # fmt: skip
     mask = whole.mask | shared
     chi = np.where(shared, without.chi_ppm, whole.chi_ppm + np.float32(shift)) * mask
-    first, second = without.convergence, whole.convergence
-    convergence = Convergence(
-        first.iterations + second.iterations,
-        first.converged and second.converged,
-        first.history + second.history,
-        f"{second.monitored} (two passes)",
-        first.seconds + second.seconds,
-    )
+    convergence, first, second = None, without.convergence, whole.convergence
+    if first is not None and second is not None:
+        convergence = Convergence(
+            first.iterations + second.iterations,
+            first.converged and second.converged,
+            first.history + second.history,
+            f"{second.monitored} (two passes)",
+            first.seconds + second.seconds,
+        )
     warnings = tuple(dict.fromkeys(without.warnings + whole.warnings))
     return replace(whole, chi_ppm=chi.astype(np.float32), mask=mask, convergence=convergence, warnings=warnings)
-
-
-def _counted(progress: Callable[[int, int], None] | None, done: int, passes: int) -> dict[str, Any]:
-    """The progress callback of one of several passes, as keyword."""
-    if progress is None:
-        return {}
-    return {"progress": lambda iteration, total: progress(done + iteration, passes * total)}

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 
 from qsmprep.inversion import Inversion
-from qsmprep.inversion.holes import handles_holes, residual_threshold_option, two_pass_option
-from qsmprep.inversion.inputs import checked_field, reliable
-from qsmprep.numerics.convergence import Convergence
+from qsmprep.inversion.holes import residual_threshold_option, two_pass_option
+from qsmprep.inversion.inputs import Measurement
+from qsmprep.inversion.solving import Solved, Solver, Workspace, solve_in_passes
+from qsmprep.numerics.arrays import Array, FloatImage, Mask, RealArray
 from qsmprep.numerics.dipole import KINDS, dipole_kernel
 from qsmprep.numerics.fourier import half_shape, irfftn, is_tensor, rfftn, to_device, to_numpy
 from qsmprep.numerics.jit import jit, prange
 from qsmprep.numerics.krylov import Solution, lsmr
 from qsmprep.numerics.operators import gradient, gradient_adjoint, sphere_kernel
+from qsmprep.numerics.progress import Progress, continued
 from qsmprep.numerics.volume import frame_around
 from qsmprep.options import check_options, option
+from qsmprep.scan import Scan, Triple
 
 LAPLACIAN_PERCENTILES = (60, 99.9)  # of the field: full weight below, none above
 GRADIENT_PERCENTILES = (50, 70)  # of the fast map: likewise
@@ -50,16 +52,14 @@ class IlsqrOptions:
     padding: int = option(16, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 
-@handles_holes
 def ilsqr(
-    field_ppm: np.ndarray,
-    mask: np.ndarray,
+    field_ppm: RealArray,
+    mask: Mask,
     *,
-    voxel_size_mm: tuple[float, float, float],
-    b0_direction: tuple[float, float, float],
-    relative_residual: np.ndarray | None = None,
+    scan: Scan,
+    relative_residual: RealArray | None = None,
     options: IlsqrOptions = IlsqrOptions(),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     device: str = "cpu",
 ) -> Inversion:
     """Susceptibility by weighted least squares, less the streaks that this leaves near the kernel's zeros.
@@ -77,8 +77,7 @@ def ilsqr(
     ----------
     field_ppm : (n0, n1, n2) tissue field in ppm.
     mask : (n0, n1, n2) where the field is valid.
-    voxel_size_mm : edge lengths in mm; gradients are per mm.
-    b0_direction : direction of B0 in voxel axes.
+    scan : geometry; gradients are per mm.
     relative_residual : (n0, n1, n2) of the echo combination; excludes voxels from the weights, not from the mask.
     options : parameters. Signed percentiles, as published for both weights, take every edge at which the fast map falls
         for a streak: on simulated heads that more than doubles the error, so gradients are weighed by their size here.
@@ -98,40 +97,51 @@ def ilsqr(
     Li 2015.
     """
     check_options(options)
-    begin = time.perf_counter()
-    field, inside, measured = checked_field(field_ppm, mask)
-    measured &= reliable(inside, relative_residual, options.residual_threshold)
-    frame = frame_around(inside, padding=options.padding)
-    shape = frame.padded_shape
-    field, inside_here, measured = (frame.crop(image) for image in (field * measured, inside, measured))
-    dipole = dipole_kernel(shape, voxel_size_mm, b0_direction, kind=options.kernel)
-    weights = laplacian_weights(field, inside_here, voxel_size_mm, absolute=options.absolute_laplacian)
-    weights[inside_here & ~measured] = 0
-    there = [to_device(image, device) for image in (field, weights, inside_here.astype(np.float32))]
-    total = 2 * options.max_iterations
-    initial, first = initial_map(*there, to_device(dipole, device), options, _after(progress, 0, total))
+
+    def pose(measured: Measurement) -> tuple[Workspace, Solver]:
+        begin, h = time.perf_counter(), scan.voxel_size_mm
+        field, inside, usable = measured.checked(options.residual_threshold)
+        work = Workspace(frame_around(inside, padding=options.padding), inside, device, begin)
+        field, here, usable = (work.frame.crop(image) for image in (field * usable, inside, usable))
+        dipole = dipole_kernel(field.shape, h, scan.b0_direction, kind=options.kernel)
+        weights = laplacian_weights(field, here, h, absolute=options.absolute_laplacian)
+        weights[here & ~usable] = 0
+        return work, partial(_two_solves, work, field, weights, dipole, h, options)
+
+    measured = Measurement(field_ppm, mask, scan, relative_residual=relative_residual)
+    return solve_in_passes(pose, measured, options, progress)
+
+
+def _two_solves(
+    work: Workspace,
+    field: FloatImage,
+    weights: FloatImage,
+    dipole: FloatImage,
+    voxel_size_mm: Triple,
+    options: IlsqrOptions,
+    *,
+    progress: Progress | None,
+) -> Solved:
+    """The map and its streaks; images and kernel are numpy arrays of the padded grid."""
+    here, device, total = work.frame.crop(work.inside), work.device, 2 * options.max_iterations
+    there = [to_device(image, device) for image in (field, weights, here.astype(np.float32))]
+    initial, first = initial_map(*there, to_device(dipole, device), options, continued(progress, 0, total))
     fast = fast_map(there[0], there[2], dipole, voxel_size_mm, device)
-    weights = flatness(to_numpy(fast), inside_here, voxel_size_mm, absolute=options.absolute_gradient)
+    weights = flatness(to_numpy(fast), here, voxel_size_mm, absolute=options.absolute_gradient)
     cone = to_device((np.abs(dipole) < options.cone).astype(np.float32), device)
     del fast, dipole
     streaks, second = streak_map(
-        initial, to_device(weights, device), cone, voxel_size_mm, options, _after(progress, first.iterations, total)
+        initial, to_device(weights, device), cone, voxel_size_mm, options, continued(progress, first.iterations, total)
     )
-    chi = frame.restore(to_numpy(initial - streaks))
-    chi[~inside] = 0
-    convergence = Convergence(
-        first.iterations + second.iterations,
-        first.converged and second.converged,
+    return Solved(
+        initial - streaks,
         first.history + second.history,
+        first.converged and second.converged,
         f"normal residual of the initial map ({first.iterations} iterations), then of the streaks",
-        time.perf_counter() - begin,
     )
-    return Inversion(chi, inside, convergence)
 
 
-def laplacian_weights(
-    field: np.ndarray, mask: np.ndarray, voxel_size_mm: tuple[float, float, float], *, absolute: bool
-) -> np.ndarray:
+def laplacian_weights(field: FloatImage, mask: Mask, voxel_size_mm: Triple, *, absolute: bool) -> FloatImage:
     """Weight of each voxel from the field's 7-point Laplacian, taken between voxels of the mask; 1 outside it.
 
     Outside, the field counts as measured to be 0, as published: without that, sources out there take part of the field
@@ -144,9 +154,7 @@ def laplacian_weights(
     return np.where(mask, _ramp(np.abs(bent) if absolute else bent, mask, LAPLACIAN_PERCENTILES), np.float32(1))
 
 
-def flatness(
-    image: np.ndarray, mask: np.ndarray, voxel_size_mm: tuple[float, float, float], *, absolute: bool
-) -> np.ndarray:
+def flatness(image: FloatImage, mask: Mask, voxel_size_mm: Triple, *, absolute: bool) -> FloatImage:
     """Weight of each gradient component, (3, n0, n1, n2): 1 where the image is flat, 0 on its edges and at the rim."""
     steps = gradient(np.ascontiguousarray(image), voxel_size_mm)
     for axis in range(3):
@@ -155,7 +163,7 @@ def flatness(
     return steps
 
 
-def _ramp(values: np.ndarray, mask: np.ndarray, percentiles: tuple[float, float]) -> np.ndarray:
+def _ramp(values: FloatImage, mask: Mask, percentiles: tuple[float, float]) -> FloatImage:
     """1 below the first percentile of the values in the mask, 0 above the second, linear between; 0 outside."""
     if not mask.any():
         return np.zeros_like(values)
@@ -166,13 +174,13 @@ def _ramp(values: np.ndarray, mask: np.ndarray, percentiles: tuple[float, float]
 
 
 def initial_map(
-    field: Any,
-    weights: Any,
-    mask: Any,
-    dipole: Any,
+    field: Array,
+    weights: Array,
+    mask: Array,
+    dipole: Array,
     options: IlsqrOptions,
-    progress: Callable[[int, int], None] | None = None,
-) -> tuple[Any, Solution]:
+    progress: Progress | None = None,
+) -> tuple[Array, Solution]:
     """Least squares of D W D chi = D W f, times the mask; the unknown is chi's spectrum."""
     operator = WeightedField(dipole, weights)
     solution = lsmr(
@@ -186,9 +194,7 @@ def initial_map(
     return mask * image_of(solution.x, dipole * 0 + 1 / unit_scale(field), tuple(field.shape)), solution
 
 
-def fast_map(
-    field: Any, mask: Any, dipole: np.ndarray, voxel_size_mm: tuple[float, float, float], device: str = "cpu"
-) -> Any:
+def fast_map(field: Array, mask: Array, dipole: FloatImage, voxel_size_mm: Triple, device: str = "cpu") -> Array:
     """The fast map up to a factor and a constant: the field with the kernel's sign, twice smoothed near its zeros."""
     shape = tuple(field.shape)
     size = np.abs(dipole)
@@ -201,13 +207,13 @@ def fast_map(
 
 
 def streak_map(
-    initial: Any,
-    weights: Any,
-    cone: Any,
-    voxel_size_mm: tuple[float, float, float],
+    initial: Array,
+    weights: Array,
+    cone: Array,
+    voxel_size_mm: Triple,
     options: IlsqrOptions,
-    progress: Callable[[int, int], None] | None = None,
-) -> tuple[Any, Solution]:
+    progress: Progress | None = None,
+) -> tuple[Array, Solution]:
     """The image with frequencies in the cone whose weighted gradients fit those of `initial` best."""
     operator = ConeGradient(cone, weights, voxel_size_mm)
     solution = lsmr(
@@ -224,16 +230,16 @@ def streak_map(
 class WeightedField:
     """The operator D W D: symmetric, on unknowns as `unknown_of` makes them, with one pair of transforms."""
 
-    def __init__(self, dipole: Any, weights: Any):
+    def __init__(self, dipole: Array, weights: Array):
         row = unit_scale(weights)
         self.to_unknown, self.to_spectrum = dipole * row, dipole / row
         self.weights, self.shape = weights, tuple(weights.shape)
 
-    def data(self, field: Any) -> Any:
+    def data(self, field: Array) -> Array:
         """D W f as unknown."""
         return unknown_of(self.weights * field, self.to_unknown)
 
-    def apply(self, unknown: Any) -> Any:
+    def apply(self, unknown: Array) -> Array:
         """D W D u."""
         image = image_of(unknown, self.to_spectrum, self.shape)
         image *= self.weights
@@ -243,25 +249,25 @@ class WeightedField:
 class ConeGradient:
     """Weighted gradient of an image that has frequencies in the cone only, on unknowns as `unknown_of` makes them."""
 
-    def __init__(self, cone: Any, weights: Any, voxel_size_mm: tuple[float, float, float]):
+    def __init__(self, cone: Array, weights: Array, voxel_size_mm: Triple):
         row = unit_scale(weights[0])
         self.to_unknown, self.to_spectrum = cone * row, cone / row
         self.weights, self.voxel_size_mm, self.shape = weights, voxel_size_mm, tuple(weights.shape[1:])
 
-    def image(self, unknown: Any) -> Any:
+    def image(self, unknown: Array) -> Array:
         """The image (n0, n1, n2) of an unknown."""
         return image_of(unknown, self.to_spectrum, self.shape)
 
-    def forward(self, unknown: Any) -> Any:
+    def forward(self, unknown: Array) -> Array:
         """Unknown -> (3, n0, n1, n2) weighted gradient."""
         return weighted_gradient(self.image(unknown), self.weights, self.voxel_size_mm)
 
-    def adjoint(self, components: Any) -> Any:
+    def adjoint(self, components: Array) -> Array:
         """(3, n0, n1, n2) -> unknown."""
         return unknown_of(weighted_gradient_adjoint(components, self.weights, self.voxel_size_mm), self.to_unknown)
 
 
-def unit_scale(image: Any) -> Any:
+def unit_scale(image: Array) -> Array:
     """Factors (n2 // 2 + 1,) that make the half spectrum of a real image as long, as a real vector, as the image is.
 
     Frequencies whose conjugates the half spectrum leaves out count twice; solving for such spectra rather than for
@@ -280,7 +286,7 @@ def unit_scale(image: Any) -> Any:
     return row.astype(image.dtype)
 
 
-def unknown_of(image: Any, factors: Any) -> Any:
+def unknown_of(image: Array, factors: Array) -> Array:
     """Half spectrum of an image times real factors, as a real vector."""
     spectrum = rfftn(image)
     if is_tensor(image):
@@ -292,7 +298,7 @@ def unknown_of(image: Any, factors: Any) -> Any:
     return spectrum.view(image.dtype).reshape(-1)
 
 
-def image_of(unknown: Any, factors: Any, shape: tuple[int, int, int]) -> Any:
+def image_of(unknown: Array, factors: Array, shape: tuple[int, int, int]) -> Array:
     """Image whose half spectrum is the unknown times real factors."""
     if is_tensor(unknown):
         import torch
@@ -304,7 +310,7 @@ def image_of(unknown: Any, factors: Any, shape: tuple[int, int, int]) -> Any:
     return irfftn(scaled, shape)
 
 
-def weighted_gradient(image: Any, weights: Any, voxel_size_mm: tuple[float, float, float]) -> Any:
+def weighted_gradient(image: Array, weights: Array, voxel_size_mm: Triple) -> Array:
     """Components of the gradient times their weights: (n0, n1, n2) -> (3, n0, n1, n2)."""
     if is_tensor(image):
         return gradient(image, voxel_size_mm) * weights
@@ -313,18 +319,13 @@ def weighted_gradient(image: Any, weights: Any, voxel_size_mm: tuple[float, floa
     return out
 
 
-def weighted_gradient_adjoint(components: Any, weights: Any, voxel_size_mm: tuple[float, float, float]) -> Any:
+def weighted_gradient_adjoint(components: Array, weights: Array, voxel_size_mm: Triple) -> Array:
     """Adjoint of `weighted_gradient`."""
     if is_tensor(components):
         return gradient_adjoint(components * weights, voxel_size_mm)
     out = np.empty(weights.shape[1:], components.dtype)
     _weighted_gradient_adjoint(components, weights, *(components.dtype.type(1 / h) for h in voxel_size_mm), out)
     return out
-
-
-def _after(progress: Callable[[int, int], None] | None, done: int, total: int) -> Callable[[int, int], None] | None:
-    """Progress of one of the two solves, counted on from `done` towards a common total."""
-    return None if progress is None else lambda iteration, _: progress(done + iteration, total)
 
 
 @jit(parallel=True)

@@ -3,13 +3,43 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
-from qsmprep.numerics.units import check_echo_times, check_field_ppm
+from qsmprep.numerics.arrays import FloatImage, Mask, RealArray
+from qsmprep.numerics.units import check_field_ppm
+from qsmprep.scan import Scan
 
 
-def checked_field(field_ppm: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured of a scan, as the iterative inversions take it; `fansi` and `medi` explain each.
+
+    Attributes
+    ----------
+    field_ppm : (n0, n1, n2) field in ppm.
+    mask : (n0, n1, n2) where it is valid.
+    scan : geometry and timing.
+    weights, magnitude, noise_hz, relative_residual : (n0, n1, n2); None where there is no such image, or the method
+        does not look at it.
+    """
+
+    field_ppm: RealArray
+    mask: Mask
+    scan: Scan
+    weights: RealArray | None = None
+    magnitude: RealArray | None = None
+    noise_hz: RealArray | None = None
+    relative_residual: RealArray | None = None
+
+    def checked(self, residual_threshold: float) -> tuple[FloatImage, Mask, Mask]:
+        """Field, mask, and the voxels of the mask whose field is finite and reliable; see `checked_field`."""
+        field, inside, measured = checked_field(self.field_ppm, self.mask)
+        return field, inside, measured & reliable(inside, self.relative_residual, residual_threshold)
+
+
+def checked_field(field_ppm: RealArray, mask: Mask) -> tuple[FloatImage, Mask, Mask]:
     """The tissue field made safe to transform.
 
     Parameters
@@ -36,7 +66,7 @@ def checked_field(field_ppm: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, 
     return field, inside, measured
 
 
-def checked_image(image: np.ndarray | None, mask: np.ndarray, name: str) -> np.ndarray | None:
+def checked_image(image: RealArray | None, mask: Mask, name: str) -> FloatImage | None:
     """A weight or magnitude image as float32, 0 outside the mask and where not finite; ValueError if it is negative."""
     if image is None:
         return None
@@ -51,7 +81,7 @@ def checked_image(image: np.ndarray | None, mask: np.ndarray, name: str) -> np.n
     return image
 
 
-def unit_weights(weights: np.ndarray | None, mask: np.ndarray) -> np.ndarray:
+def unit_weights(weights: FloatImage | None, mask: Mask) -> FloatImage:
     """Data weights scaled so that the 99.9th percentile in the mask is 1, and clipped there; the mask for None."""
     if weights is None:
         return mask.astype(np.float32)
@@ -59,7 +89,7 @@ def unit_weights(weights: np.ndarray | None, mask: np.ndarray) -> np.ndarray:
     return np.minimum(weights / brightest, 1).astype(np.float32)
 
 
-def reliable(mask: np.ndarray, relative_residual: np.ndarray | None, threshold: float) -> np.ndarray:
+def reliable(mask: Mask, relative_residual: RealArray | None, threshold: float) -> Mask:
     """Voxels of the mask whose relative residual of the echo combination is at most the threshold (all, when None).
 
     Raises ValueError when no voxel is left.
@@ -78,10 +108,6 @@ def reliable(mask: np.ndarray, relative_residual: np.ndarray | None, threshold: 
     return explained
 
 
-def radians_per_ppm(centre_frequency_mhz: float, echo_times_s: np.ndarray) -> float:
+def radians_per_ppm(scan: Scan) -> float:
     """Phase in rad that 1 ppm gathers over one echo spacing (over the echo time itself, when there is one echo)."""
-    if not centre_frequency_mhz > 0:
-        raise ValueError(f"The centre frequency must be positive; got {centre_frequency_mhz!r} MHz.")
-    times = check_echo_times(echo_times_s)
-    spacing = times[1] - times[0] if times.size > 1 else times[0]
-    return float(2 * math.pi * centre_frequency_mhz * spacing)
+    return float(2 * math.pi * scan.frequency_mhz * scan.echo_spacing_s)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import dataclass
+from functools import partial
 
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.edges import WEIGHT_KINDS
-from qsmprep.inversion.holes import handles_holes, residual_threshold_option, two_pass_option
+from qsmprep.inversion.holes import residual_threshold_option, two_pass_option
+from qsmprep.inversion.inputs import Measurement
+from qsmprep.inversion.linear import gradient_step
 from qsmprep.inversion.phase_input import phase_input
-from qsmprep.inversion.tv import gradient_step
-from qsmprep.numerics.admm import Penalties, PhaseProblem, minimise_total_variation
+from qsmprep.inversion.solving import Solver, Workspace, solve_in_passes
+from qsmprep.numerics.admm import Penalties, minimise_total_variation
+from qsmprep.numerics.arrays import Mask, RealArray
 from qsmprep.numerics.dipole import KINDS
-from qsmprep.numerics.proximal import threshold_rows
-from qsmprep.numerics.spectral import spectra
+from qsmprep.numerics.progress import Progress
 from qsmprep.options import check_options, option
+from qsmprep.scan import Scan
 
 DATA_STEP = 0.05  # ppm, threshold of the data split: sets the pace, not the result, and so does GRADIENT_STEP
 GRADIENT_STEP = 10  # of that of the linear methods
@@ -42,20 +42,17 @@ class L1QsmOptions:
     padding: int = option(16, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 
-@handles_holes
+# More than 8 parameters: each image that may be there or not is named.
 def l1qsm(
-    field_ppm: np.ndarray,
-    mask: np.ndarray,
+    field_ppm: RealArray,
+    mask: Mask,
     *,
-    voxel_size_mm: tuple[float, float, float],
-    b0_direction: tuple[float, float, float],
-    centre_frequency_mhz: float,
-    echo_times_s: np.ndarray,
-    weights: np.ndarray | None = None,
-    magnitude: np.ndarray | None = None,
-    relative_residual: np.ndarray | None = None,
+    scan: Scan,
+    weights: RealArray | None = None,
+    magnitude: RealArray | None = None,
+    relative_residual: RealArray | None = None,
     options: L1QsmOptions = L1QsmOptions(),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     device: str = "cpu",
 ) -> Inversion:
     """Susceptibility by total variation with an L1 data term, which a few wrong voxels cannot pull.
@@ -68,10 +65,7 @@ def l1qsm(
     ----------
     field_ppm : (n0, n1, n2) tissue field in ppm.
     mask : (n0, n1, n2) where the field is valid.
-    voxel_size_mm : edge lengths in mm; gradients are per mm.
-    b0_direction : direction of B0 in voxel axes.
-    centre_frequency_mhz : of the scanner.
-    echo_times_s : (n_echo,) ascending.
+    scan : geometry, echo times and centre frequency; gradients are per mm.
     weights : (n0, n1, n2) data weights w >= 0, scaled here so that the 99.9th percentile in the mask is 1, and clipped
         there; None: the magnitude, or the mask where there is none.
     magnitude : (n0, n1, n2) for the weights r of total variation, and for w where `weights` is None.
@@ -91,40 +85,24 @@ def l1qsm(
     Milovic 2022 (L1-QSM).
     """
     check_options(options)
-    begin = time.perf_counter()
-    given = phase_input(
-        field_ppm,
-        mask,
-        voxel_size_mm=voxel_size_mm,
-        centre_frequency_mhz=centre_frequency_mhz,
-        echo_times_s=echo_times_s,
-        weights=weights,
-        magnitude=magnitude,
-        relative_residual=relative_residual,
-        options=options,
-        device=device,
-    )
-    shape, scale = tuple(given.phase.shape), float(given.scale)
-    step = GRADIENT_STEP * scale * gradient_step(voxel_size_mm)
-    problem = PhaseProblem(
-        phase=given.phase,
-        weights=given.weights,
-        thresholds=threshold_rows(step, given.ratios, shape, given.phase),
-        inside=None,
-        grid=spectra(shape, voxel_size_mm, b0_direction, kernel=options.kernel, device=device),
-        voxel_size_mm=voxel_size_mm,
-    )
-    given = replace(given, weights=None, ratios=None)  # frees their memory
-    x, history, converged = minimise_total_variation(
-        problem,
-        Penalties(
+
+    def pose(measured: Measurement) -> tuple[Workspace, Solver]:
+        given = phase_input(measured, options, device, edges=options.regularisation_weights)
+        scale = given.work.scale
+        step = GRADIENT_STEP * scale * gradient_step(scan.voxel_size_mm)
+        penalties = Penalties(
             mu_gradient=options.alpha1 / step,
             mu_data=1 / (DATA_STEP * scale),
             nonlinear=options.nonlinear,
             robust=True,
-        ),
-        tolerance_percent=options.tolerance,
-        max_iterations=options.max_iterations,
-        progress=progress,
-    )
-    return given.inversion(x, history, converged, begin)
+        )
+        return given.work, partial(
+            minimise_total_variation,
+            given.problem(step, squared=False),
+            penalties,
+            tolerance_percent=options.tolerance,
+            max_iterations=options.max_iterations,
+        )
+
+    measured = Measurement(field_ppm, mask, scan, weights, magnitude, relative_residual=relative_residual)
+    return solve_in_passes(pose, measured, options, progress)

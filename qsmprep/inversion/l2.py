@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.closed_form import invert_by_filter
+from qsmprep.numerics.arrays import FloatImage, Mask, RealArray
 from qsmprep.numerics.dipole import KINDS
 from qsmprep.numerics.operators import laplacian_spectrum
+from qsmprep.numerics.progress import Progress
 from qsmprep.options import check_options, option
+from qsmprep.scan import Scan
 
 
 @dataclass(frozen=True)
@@ -27,13 +29,12 @@ class L2Options:
 
 
 def l2(
-    field_ppm: np.ndarray,
-    mask: np.ndarray,
+    field_ppm: RealArray,
+    mask: Mask,
     *,
-    voxel_size_mm: tuple[float, float, float],
-    b0_direction: tuple[float, float, float],
+    scan: Scan,
     options: L2Options = L2Options(),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     device: str = "cpu",
 ) -> Inversion:
     """Susceptibility as the least-squares fit of the field with a penalty on the energy of its gradient.
@@ -45,8 +46,7 @@ def l2(
     ----------
     field_ppm : (n0, n1, n2) tissue field in ppm.
     mask : (n0, n1, n2) where the field is valid.
-    voxel_size_mm : edge lengths in mm.
-    b0_direction : direction of B0 in voxel axes.
+    scan : geometry.
     options : regularisation and correction. The correction, not published for this method, overshoots: low frequencies
         need none.
     progress : called as progress(done, total).
@@ -64,20 +64,17 @@ def l2(
     return invert_by_filter(
         field_ppm,
         mask,
-        lambda dipole, shape: smooth_inverse(dipole, shape, voxel_size_mm, options.regularisation),
-        voxel_size_mm=voxel_size_mm,
-        b0_direction=b0_direction,
-        kernel=options.kernel,
-        padding=options.padding,
-        correct=options.correct,
+        lambda dipole, shape: smooth_inverse(dipole, shape, scan.voxel_size_mm, options.regularisation),
+        scan=scan,
+        options=options,
         progress=progress,
         device=device,
     )
 
 
 def smooth_inverse(
-    dipole: np.ndarray, shape: tuple[int, int, int], voxel_size_mm: tuple[float, float, float], regularisation: float
-) -> np.ndarray:
+    dipole: FloatImage, shape: tuple[int, int, int], voxel_size_mm: tuple[float, float, float], regularisation: float
+) -> FloatImage:
     """D / (D^2 + regularisation E), 0 at zero frequency; a half spectrum of a grid of `shape`."""
     bottom = dipole**2 + np.float32(regularisation) * laplacian_spectrum(shape, voxel_size_mm)
     return np.divide(dipole, bottom, out=np.zeros_like(dipole), where=bottom > 0)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-
-import numpy as np
+from functools import partial
 
 from qsmprep.inversion import Inversion
-from qsmprep.inversion.holes import handles_holes, residual_threshold_option, two_pass_option
+from qsmprep.inversion.holes import residual_threshold_option, two_pass_option
+from qsmprep.inversion.inputs import Measurement
 from qsmprep.inversion.medi_core import prepare
+from qsmprep.inversion.solving import Solver, Workspace, solve_in_passes
 from qsmprep.numerics.admm import minimise_total_variation
+from qsmprep.numerics.arrays import Mask, RealArray
 from qsmprep.numerics.dipole import KINDS
+from qsmprep.numerics.progress import Progress
 from qsmprep.options import check_options, option
+from qsmprep.scan import Scan
 
 
 @dataclass(frozen=True)
@@ -34,21 +36,18 @@ class MediOptions:
     padding: int = option(16, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 
-@handles_holes
+# More than 8 parameters: each image that may be there or not is named.
 def medi(
-    field_ppm: np.ndarray,
-    mask: np.ndarray,
+    field_ppm: RealArray,
+    mask: Mask,
     *,
-    voxel_size_mm: tuple[float, float, float],
-    b0_direction: tuple[float, float, float],
-    centre_frequency_mhz: float,
-    echo_times_s: np.ndarray,
-    weights: np.ndarray | None = None,
-    noise_hz: np.ndarray | None = None,
-    magnitude: np.ndarray | None = None,
-    relative_residual: np.ndarray | None = None,
+    scan: Scan,
+    weights: RealArray | None = None,
+    noise_hz: RealArray | None = None,
+    magnitude: RealArray | None = None,
+    relative_residual: RealArray | None = None,
     options: MediOptions = MediOptions(),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     device: str = "cpu",
 ) -> Inversion:
     """Susceptibility with gradients allowed where the magnitude has edges, and a non-linear data term.
@@ -62,10 +61,7 @@ def medi(
     ----------
     field_ppm : (n0, n1, n2) tissue field in ppm.
     mask : (n0, n1, n2) where the field is valid.
-    voxel_size_mm : edge lengths in mm; gradients are per mm.
-    b0_direction : direction of B0 in voxel axes.
-    centre_frequency_mhz : of the scanner.
-    echo_times_s : (n_echo,) ascending.
+    scan : geometry, echo times and centre frequency; gradients are per mm.
     weights : (n0, n1, n2) data weights m >= 0, scaled here to a mean of 1 in the mask.
     noise_hz : (n0, n1, n2) noise of the field, any scale; gives m = 1 / noise and takes precedence over `weights`.
     magnitude : (n0, n1, n2) for the edges; also for m where neither weights nor noise are given. None: no edges.
@@ -88,27 +84,17 @@ def medi(
     Liu 2012; Liu 2013 (non-linear data term, MERIT); Li 2011 (SMV).
     """
     check_options(options)
-    begin = time.perf_counter()
-    prepared = prepare(
-        field_ppm,
-        mask,
-        voxel_size_mm=voxel_size_mm,
-        b0_direction=b0_direction,
-        centre_frequency_mhz=centre_frequency_mhz,
-        echo_times_s=echo_times_s,
-        weights=weights,
-        noise_hz=noise_hz,
-        magnitude=magnitude,
-        relative_residual=relative_residual,
-        options=options,
-        device=device,
-    )
-    x, history, converged = minimise_total_variation(
-        prepared.problem,
-        prepared.penalties,
-        tolerance_percent=options.tolerance,
-        max_iterations=options.max_iterations,
-        reweight=prepared.merit,
-        progress=progress,
-    )
-    return prepared.inversion(x, history, converged, begin)
+
+    def pose(measured: Measurement) -> tuple[Workspace, Solver]:
+        given = prepare(measured, options, device)
+        return given.work, partial(
+            minimise_total_variation,
+            given.problem,
+            given.penalties,
+            tolerance_percent=options.tolerance,
+            max_iterations=options.max_iterations,
+            reweight=given.merit,
+        )
+
+    measured = Measurement(field_ppm, mask, scan, weights, magnitude, noise_hz, relative_residual)
+    return solve_in_passes(pose, measured, options, progress)

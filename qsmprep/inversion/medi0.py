@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from qsmprep.inversion import Inversion
-from qsmprep.inversion.holes import handles_holes, residual_threshold_option, two_pass_option
+from qsmprep.inversion.holes import residual_threshold_option, two_pass_option
+from qsmprep.inversion.inputs import Measurement
 from qsmprep.inversion.medi_core import Prepared, prepare
+from qsmprep.inversion.solving import Solved, Solver, Workspace, solve_in_passes
 from qsmprep.masking.ventricles import MINIMUM_VOXELS, csf_mask
 from qsmprep.numerics.admm import Penalties, PhaseProblem, minimise_total_variation
+from qsmprep.numerics.arrays import Mask, RealArray
 from qsmprep.numerics.dipole import KINDS
 from qsmprep.numerics.fourier import irfftn, is_tensor, rfftn, to_device
 from qsmprep.numerics.krylov import conjugate_gradient
+from qsmprep.numerics.progress import Progress
 from qsmprep.options import check_options, option
+from qsmprep.scan import Scan
 
 PULL_STEPS = 3  # conjugate gradient steps for the fluid's term in each iteration, at most
 PULL_TOLERANCE = 0.03
@@ -45,22 +49,19 @@ class Medi0Options:
     padding: int = option(16, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 
-@handles_holes
+# More than 8 parameters: each image that may be there or not is named.
 def medi0(
-    field_ppm: np.ndarray,
-    mask: np.ndarray,
+    field_ppm: RealArray,
+    mask: Mask,
     *,
-    voxel_size_mm: tuple[float, float, float],
-    b0_direction: tuple[float, float, float],
-    centre_frequency_mhz: float,
-    echo_times_s: np.ndarray,
-    weights: np.ndarray | None = None,
-    noise_hz: np.ndarray | None = None,
-    magnitude: np.ndarray | None = None,
-    relative_residual: np.ndarray | None = None,
-    r2star: np.ndarray | None = None,
+    scan: Scan,
+    weights: RealArray | None = None,
+    noise_hz: RealArray | None = None,
+    magnitude: RealArray | None = None,
+    relative_residual: RealArray | None = None,
+    r2star: RealArray | None = None,
     options: Medi0Options = Medi0Options(),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     device: str = "cpu",
 ) -> Inversion:
     """Susceptibility as by MEDI, with a penalty on its variation inside the ventricles.
@@ -74,8 +75,7 @@ def medi0(
 
     Parameters
     ----------
-    field_ppm, mask, voxel_size_mm, b0_direction, centre_frequency_mhz, echo_times_s, weights, noise_hz, magnitude,
-    relative_residual : as for MEDI.
+    field_ppm, mask, scan, weights, noise_hz, magnitude, relative_residual : as for MEDI.
     r2star : (n0, n1, n2) in 1/s, where the fluid is found; None: MEDI, with a warning.
     options : parameters.
     progress : called as progress(iteration, max_iterations).
@@ -95,35 +95,26 @@ def medi0(
     Liu 2018 (MEDI+0); Liu 2012; Liu 2013 (non-linear data term, MERIT); Li 2011 (SMV).
     """
     check_options(options)
-    begin = time.perf_counter()
-    prepared = prepare(
-        field_ppm,
-        mask,
-        voxel_size_mm=voxel_size_mm,
-        b0_direction=b0_direction,
-        centre_frequency_mhz=centre_frequency_mhz,
-        echo_times_s=echo_times_s,
-        weights=weights,
-        noise_hz=noise_hz,
-        magnitude=magnitude,
-        relative_residual=relative_residual,
-        options=options,
-        device=device,
-    )
-    csf, warnings = _fluid(r2star, np.asarray(mask) > 0, prepared, voxel_size_mm, options.csf_r2star)
-    stiffness = options.csf_weight / options.data_weight if csf.any() else 0.0  # twice the term over 2 lambda
-    problem, penalties = prepared.problem, prepared.penalties
-    uniform = UniformRegion(to_device(csf, device), stiffness, problem, penalties) if stiffness > 0 else None
-    x, history, converged = minimise_total_variation(
-        problem,
-        penalties,
-        tolerance_percent=options.tolerance,
-        max_iterations=options.max_iterations,
-        reweight=prepared.merit,
-        correct=uniform,
-        progress=progress,
-    )
-    return prepared.inversion(x, history, converged, begin, warnings)
+
+    def pose(measured: Measurement) -> tuple[Workspace, Solver]:
+        given = prepare(measured, options, device)
+        csf, warnings = _fluid(r2star, np.asarray(mask) > 0, given, scan.voxel_size_mm, options.csf_r2star)
+        stiffness = options.csf_weight / options.data_weight if csf.any() else 0.0  # twice the term over 2 lambda
+        problem, penalties = given.problem, given.penalties
+        uniform = UniformRegion(to_device(csf, device), stiffness, problem, penalties) if stiffness > 0 else None
+        solve = partial(
+            minimise_total_variation,
+            problem,
+            penalties,
+            tolerance_percent=options.tolerance,
+            max_iterations=options.max_iterations,
+            reweight=given.merit,
+            correct=uniform,
+        )
+        return given.work, lambda *, progress: Solved(*solve(progress=progress), warnings=warnings)
+
+    measured = Measurement(field_ppm, mask, scan, weights, magnitude, noise_hz, relative_residual)
+    return solve_in_passes(pose, measured, options, progress)
 
 
 class UniformRegion:
@@ -173,13 +164,19 @@ class UniformRegion:
         return values - values.mean()
 
 
-def _fluid(r2star, inside, prepared: Prepared, voxel_size_mm, largest_r2star: float) -> tuple[np.ndarray, tuple]:
+def _fluid(
+    r2star: RealArray | None,
+    inside: Mask,
+    prepared: Prepared,
+    voxel_size_mm: tuple[float, float, float],
+    largest_r2star: float,
+) -> tuple[Mask, tuple[Any, ...]]:
     """The fluid on the padded grid and a warning; no fluid where R2* is missing or shows too little of it."""
     none = np.zeros(prepared.kept.shape, bool)
     if r2star is None:
         return none, ("MEDI+0 had no R2* to find cerebrospinal fluid in: the map is MEDI's.",)
     found = csf_mask(r2star, inside, voxel_size_mm=voxel_size_mm, largest_r2star=largest_r2star)
-    csf = prepared.frame.crop(found) & prepared.kept
+    csf = prepared.work.frame.crop(found) & prepared.kept
     count = int(np.count_nonzero(csf))
     if count < MINIMUM_VOXELS:
         return none, (

@@ -1,4 +1,4 @@
-"""What MEDI and MEDI+0 share: edges, spherical mean filter (SMV), data weights and model error reduction (MERIT)."""
+"""What MEDI, MEDI+0 and TFI share: edges, noise, spherical mean filter (SMV), and model error reduction (MERIT)."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from qsmprep.inversion import Inversion
 from qsmprep.inversion.edges import edge_mask
-from qsmprep.inversion.inputs import checked_field, checked_image, radians_per_ppm, reliable
+from qsmprep.inversion.inputs import Measurement, checked_image, radians_per_ppm
+from qsmprep.inversion.solving import Workspace
 from qsmprep.numerics.admm import Penalties, PhaseProblem
-from qsmprep.numerics.convergence import Convergence
-from qsmprep.numerics.fourier import irfftn, is_tensor, rfftn, to_device, to_numpy
+from qsmprep.numerics.arrays import Array, FloatImage, Mask, RealArray
+from qsmprep.numerics.fourier import irfftn, is_tensor, rfftn, to_device
 from qsmprep.numerics.operators import sphere_kernel
 from qsmprep.numerics.proximal import threshold_rows
-from qsmprep.numerics.spectral import spectra
-from qsmprep.numerics.volume import Frame, frame_around
+from qsmprep.numerics.spectral import Spectra, spectra
+from qsmprep.numerics.volume import frame_around
 
 MU_GRADIENT = 100  # penalty parameter of the gradient split over the weight of total variation
 MU_DATA = 0.03  # penalty parameter of the data split: with 1, as in FANSI, the iteration takes four times as long
@@ -32,79 +32,82 @@ class Prepared:
 
     Attributes
     ----------
+    work : the padded grid; its mask is eroded by SMV.
+    kept : (n0, n1, n2) bool, padded: that mask.
     problem, penalties : what to minimise, the cost divided by 2 lambda, and how.
     merit : reweighting by MERIT, None without.
-    frame : of the padded grid in the volume.
-    kept : (n0, n1, n2) bool, padded: the mask, eroded by SMV.
-    scale : rad per ppm.
     """
 
+    work: Workspace
+    kept: Mask
     problem: PhaseProblem
     penalties: Penalties
     merit: Merit | None
-    frame: Frame
-    kept: np.ndarray
-    scale: np.float32
-
-    def inversion(
-        self, x: Any, history: list[float], converged: bool, begin: float, warnings: tuple[str, ...] = ()
-    ) -> Inversion:
-        """The result from x in rad on the padded grid; `begin` is when the work began, by time.perf_counter()."""
-        inside = self.frame.restore(self.kept)
-        chi = self.frame.restore(to_numpy(x)) / self.scale
-        chi[~inside] = 0
-        seconds = time.perf_counter() - begin
-        convergence = Convergence(len(history), converged, tuple(history), "change of chi in percent", seconds)
-        return Inversion(chi, inside, convergence, warnings)
 
 
-def prepare(
-    field_ppm: np.ndarray,
-    mask: np.ndarray,
-    *,
-    voxel_size_mm: tuple[float, float, float],
-    b0_direction: tuple[float, float, float],
-    centre_frequency_mhz: float,
-    echo_times_s: np.ndarray,
-    weights: np.ndarray | None,
-    noise_hz: np.ndarray | None,
-    magnitude: np.ndarray | None,
-    relative_residual: np.ndarray | None,
-    options: Any,
-    device: str,
-) -> Prepared:
+def prepare(measured: Measurement, options: Any, device: str) -> Prepared:
     """Check, scale, crop and filter the inputs of MEDI, which explains them; `options` are those of MEDI or MEDI+0."""
-    field, inside, measured = checked_field(field_ppm, mask)
-    magnitude = checked_image(magnitude, inside, "The magnitude")
-    noise = noise_map(inside, weights, noise_hz, magnitude)
-    noise[~(measured & reliable(inside, relative_residual, options.residual_threshold))] = 0
-    scale = np.float32(radians_per_ppm(centre_frequency_mhz, echo_times_s))
-    radius_mm = options.smv_radius * min(voxel_size_mm)
+    begin, scan = time.perf_counter(), measured.scan
+    inside, field, noise, magnitude = weighed_field(measured, options.residual_threshold)
+    h, scale = scan.voxel_size_mm, np.float32(radians_per_ppm(scan))
+    radius_mm = options.smv_radius * min(h)
     frame = frame_around(inside, padding=max(options.padding, math.ceil(options.smv_radius)))
     shape = frame.padded_shape
     phase, kept, noise = frame.crop(field * scale), frame.crop(inside), frame.crop(noise)
     penalised = np.ones((3, *shape), bool)
     if magnitude is not None:
-        penalised = edge_mask(frame.crop(magnitude), kept, voxel_size_mm, options.edge_percentage)
-    grid = spectra(shape, voxel_size_mm, b0_direction, kernel=options.kernel, device=device)
-    if radius_mm >= min(voxel_size_mm):
-        sphere = sphere_kernel(shape, voxel_size_mm, radius_mm)
+        penalised = edge_mask(frame.crop(magnitude), kept, h, options.edge_percentage)
+    grid = spectra(shape, h, scan.b0_direction, kernel=options.kernel, device=device)
+    if radius_mm >= min(h):
+        sphere = sphere_kernel(shape, h, radius_mm)
         phase, kept, noise = _spherical_mean_filter(phase, kept, noise, sphere)
         grid = replace(grid, dipole=grid.dipole * to_device(1 - sphere, device))
-    alpha = 0.5 / options.data_weight  # the cost divided by 2 lambda
-    penalties = Penalties(mu_gradient=MU_GRADIENT * alpha, mu_data=MU_DATA)
+    work = Workspace(frame, frame.restore(kept), device, begin, float(scale))
     phase, kept_there, noise = (to_device(image, device) for image in (phase, kept, noise))
-    weights = data_weights(noise, kept_there)
-    problem = PhaseProblem(
-        phase=phase,
-        weights=weights * weights,
-        thresholds=threshold_rows(alpha / penalties.mu_gradient, penalised, shape, phase),
-        inside=kept_there,
-        grid=grid,
-        voxel_size_mm=voxel_size_mm,
+    problem, penalties = edge_problem(
+        phase, data_weights(noise, kept_there), kept_there, penalised, grid, h, data_weight=options.data_weight
     )
     merit = Merit(noise, kept_there, phase) if options.merit else None
-    return Prepared(problem, penalties, merit, frame, kept, scale)
+    return Prepared(work, kept, problem, penalties, merit)
+
+
+def weighed_field(
+    measured: Measurement, residual_threshold: float
+) -> tuple[Mask, FloatImage, FloatImage, FloatImage | None]:
+    """Mask, field, its noise up to a factor (0 where the field is not to be believed), and the magnitude, if any."""
+    field, inside, usable = measured.checked(residual_threshold)
+    magnitude = checked_image(measured.magnitude, inside, "The magnitude")
+    noise = noise_map(inside, measured.weights, measured.noise_hz, magnitude)
+    noise[~usable] = 0
+    return inside, field, noise, magnitude
+
+
+def edge_problem(
+    phase: Array,
+    weights: Array,
+    inside: Array,
+    penalised: Mask,
+    grid: Spectra,
+    voxel_size_mm: tuple[float, float, float],
+    *,
+    data_weight: float,
+) -> tuple[PhaseProblem, Penalties]:
+    """The problem of MEDI and how to split it: total variation off the edges, and a complex data term.
+
+    Parameters
+    ----------
+    phase : (n0, n1, n2) in rad, padded, where the solver runs.
+    weights : (n0, n1, n2) data weights m, not squared.
+    inside : (n0, n1, n2) bool, the mask.
+    penalised : (3, n0, n1, n2) bool array, gradients that total variation counts.
+    grid : spectra of the padded grid.
+    voxel_size_mm : edge lengths in mm.
+    data_weight : lambda; the cost is divided by 2 lambda.
+    """
+    alpha = 0.5 / data_weight
+    penalties = Penalties(mu_gradient=MU_GRADIENT * alpha, mu_data=MU_DATA)
+    thresholds = threshold_rows(alpha / penalties.mu_gradient, penalised, tuple(phase.shape), phase)
+    return PhaseProblem(phase, weights * weights, thresholds, inside, grid, voxel_size_mm), penalties
 
 
 def data_weights(noise: Any, mask: Any) -> Any:
@@ -121,7 +124,9 @@ def data_weights(noise: Any, mask: Any) -> Any:
     return weights
 
 
-def noise_map(inside, weights, noise_hz, magnitude) -> np.ndarray:
+def noise_map(
+    inside: Mask, weights: RealArray | None, noise_hz: RealArray | None, magnitude: FloatImage | None
+) -> FloatImage:
     """Noise up to a factor, 0 where unknown: as given, else 1 / weights, else 1 / magnitude, else 1."""
     noise = checked_image(noise_hz, inside, "The noise map")
     if noise is not None:
@@ -133,11 +138,13 @@ def noise_map(inside, weights, noise_hz, magnitude) -> np.ndarray:
     return np.divide(1, weights, out=np.zeros_like(weights), where=weights > 0)
 
 
-def _spherical_mean_filter(phase, mask, noise, sphere):
+def _spherical_mean_filter(
+    phase: FloatImage, mask: Mask, noise: FloatImage, sphere: FloatImage
+) -> tuple[FloatImage, Mask, FloatImage]:
     """Field minus its spherical mean where the whole sphere lies in the mask, and the noise of that difference."""
     shape = phase.shape
 
-    def mean(image):
+    def mean(image: FloatImage) -> FloatImage:
         return irfftn(rfftn(image) * sphere, shape)
 
     inner = mask & (mean(mask.astype(np.float32)) > 0.999)

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from qsmprep.inversion import Inversion
-from qsmprep.inversion.holes import handles_holes, residual_threshold_option, two_pass_option
+from qsmprep.inversion.holes import residual_threshold_option, two_pass_option
+from qsmprep.inversion.inputs import Measurement
 from qsmprep.inversion.phase_input import phase_input
-from qsmprep.numerics.dipole import KINDS, dipole_kernel
-from qsmprep.numerics.fourier import irfftn, is_tensor, rfftn, to_device
+from qsmprep.inversion.solving import Solved, Solver, Workspace, solve_in_passes
+from qsmprep.numerics.arrays import Mask, RealArray
+from qsmprep.numerics.dipole import KINDS
+from qsmprep.numerics.fourier import irfftn, is_tensor, rfftn
 from qsmprep.numerics.jit import jit, prange
+from qsmprep.numerics.progress import Progress
 from qsmprep.options import check_options, option
+from qsmprep.scan import Scan
 
 
 @dataclass(frozen=True)
@@ -49,20 +53,17 @@ class NdiOptions:
     padding: int = option(16, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 
-@handles_holes
+# More than 8 parameters: each image that may be there or not is named.
 def ndi(
-    field_ppm: np.ndarray,
-    mask: np.ndarray,
+    field_ppm: RealArray,
+    mask: Mask,
     *,
-    voxel_size_mm: tuple[float, float, float],
-    b0_direction: tuple[float, float, float],
-    centre_frequency_mhz: float,
-    echo_times_s: np.ndarray,
-    weights: np.ndarray | None = None,
-    magnitude: np.ndarray | None = None,
-    relative_residual: np.ndarray | None = None,
+    scan: Scan,
+    weights: RealArray | None = None,
+    magnitude: RealArray | None = None,
+    relative_residual: RealArray | None = None,
     options: NdiOptions = NdiOptions(),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     device: str = "cpu",
 ) -> Inversion:
     """Susceptibility by gradient descent on a non-linear data term, without a penalty on the image.
@@ -77,10 +78,7 @@ def ndi(
     ----------
     field_ppm : (n0, n1, n2) tissue field in ppm.
     mask : (n0, n1, n2) where the field is valid.
-    voxel_size_mm : edge lengths in mm.
-    b0_direction : direction of B0 in voxel axes.
-    centre_frequency_mhz : of the scanner.
-    echo_times_s : (n_echo,) ascending.
+    scan : geometry, echo times and centre frequency.
     weights : (n0, n1, n2) data weights w >= 0, scaled here so that the 99.9th percentile in the mask is 1, and clipped
         there; None: the magnitude, or the mask where there is none.
     magnitude : (n0, n1, n2), used where `weights` is None.
@@ -101,27 +99,16 @@ def ndi(
     Polak 2020.
     """
     check_options(options)
-    begin = time.perf_counter()
-    given = phase_input(
-        field_ppm,
-        mask,
-        voxel_size_mm=voxel_size_mm,
-        centre_frequency_mhz=centre_frequency_mhz,
-        echo_times_s=echo_times_s,
-        weights=weights,
-        magnitude=magnitude,
-        relative_residual=relative_residual,
-        options=options,
-        device=device,
-    )
-    shape = tuple(given.phase.shape)
-    dipole = to_device(dipole_kernel(shape, voxel_size_mm, b0_direction, kind=options.kernel), device)
-    support = to_device(given.frame.crop(given.inside).astype(np.float32), device)
-    if not options.inside_only:
-        support = support * 0 + 1
-    x, history, converged = descend(given.phase, given.weights**2, support, dipole, options, progress)
     monitored = "relative change of chi" + ("" if options.tolerance else " (number of iterations set)")
-    return given.inversion(x, history, converged, begin, monitored)
+
+    def pose(measured: Measurement) -> tuple[Workspace, Solver]:
+        given = phase_input(measured, options, device)
+        support = given.work.support() if options.inside_only else given.phase * 0 + 1
+        descent = partial(descend, given.phase, given.weights**2, support, given.grid.dipole, options)
+        return given.work, lambda *, progress: Solved(*descent(progress), monitored)
+
+    measured = Measurement(field_ppm, mask, scan, weights, magnitude, relative_residual=relative_residual)
+    return solve_in_passes(pose, measured, options, progress)
 
 
 def descend(
@@ -130,7 +117,7 @@ def descend(
     support: Any,
     dipole: Any,
     options: NdiOptions,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Any, list[float], bool]:
     """The iteration, with two pairs of transforms each.
 

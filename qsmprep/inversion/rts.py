@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 
 from qsmprep.inversion import Inversion
-from qsmprep.inversion.holes import handles_holes, residual_threshold_option, two_pass_option
-from qsmprep.inversion.inputs import checked_field
-from qsmprep.numerics.convergence import Convergence
+from qsmprep.inversion.holes import residual_threshold_option, two_pass_option
+from qsmprep.inversion.inputs import Measurement, reliable
+from qsmprep.inversion.linear import LinearInput, linear_input
+from qsmprep.inversion.solving import Solved, Solver, Workspace, solve_in_passes
+from qsmprep.numerics.arrays import Array, Mask, RealArray
 from qsmprep.numerics.dipole import KINDS
 from qsmprep.numerics.fourier import irfftn, rfftn, to_device, to_numpy
 from qsmprep.numerics.krylov import lsmr
+from qsmprep.numerics.progress import Progress
 from qsmprep.numerics.proximal import relative_change, shrink_gradient, threshold_rows, zero_split
-from qsmprep.numerics.spectral import solve_gradient_and_known, spectra
-from qsmprep.numerics.volume import frame_around
+from qsmprep.numerics.spectral import Spectra, solve_gradient_and_known
 from qsmprep.options import check_options, option
+from qsmprep.scan import Scan
 
 BINS = 8192  # values of D between which the LSMR filter is interpolated
 
@@ -40,15 +41,14 @@ class RtsOptions:
     padding: int = option(32, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 
-@handles_holes
 def rts(
-    field_ppm: np.ndarray,
-    mask: np.ndarray,
+    field_ppm: RealArray,
+    mask: Mask,
     *,
-    voxel_size_mm: tuple[float, float, float],
-    b0_direction: tuple[float, float, float],
+    scan: Scan,
+    relative_residual: RealArray | None = None,
     options: RtsOptions = RtsOptions(),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     device: str = "cpu",
 ) -> Inversion:
     """Susceptibility by LSMR where the problem is well conditioned and total variation elsewhere.
@@ -60,8 +60,9 @@ def rts(
     ----------
     field_ppm : (n0, n1, n2) tissue field in ppm.
     mask : (n0, n1, n2) where the field is valid.
-    voxel_size_mm : edge lengths in mm.
-    b0_direction : direction of B0 in voxel axes.
+    scan : geometry.
+    relative_residual : (n0, n1, n2) of the echo combination; its voxels above the threshold leave the mask, as this
+        method has no weights, and are 0 in the map of a single pass.
     options : parameters of both steps. The reference implementation stops LSMR after 4 iterations, which leaves a third
         of a deep nucleus's susceptibility out; the default of 24 costs nothing more, see `lsmr_filter`. Its rho of 10
         is still 6 % away from the solution after its 20 iterations; rho does not move the solution, and 200 reaches it
@@ -78,24 +79,24 @@ def rts(
     Kames 2018.
     """
     check_options(options)
-    begin = time.perf_counter()
-    field, inside, _ = checked_field(field_ppm, mask)
-    frame = frame_around(inside, padding=options.padding)
-    shape = frame.padded_shape
-    grid = spectra(shape, voxel_size_mm, b0_direction, kernel=options.kernel, device=device)
-    spectrum = rfftn(to_device(frame.crop(field), device))
-    response = lsmr_filter(to_numpy(grid.dipole), to_numpy(spectrum), shape[2], options.lsmr_iterations)
+
+    def pose(measured: Measurement) -> tuple[Workspace, Solver]:
+        trusted = reliable(np.asarray(mask) > 0, measured.relative_residual, options.residual_threshold)
+        given = linear_input(Measurement(field_ppm, trusted, scan), options, device, weighted=False)
+        return given.work, partial(_second_step, _first_step(given, options), given.grid, scan.voxel_size_mm, options)
+
+    measured = Measurement(field_ppm, mask, scan, relative_residual=relative_residual)
+    return solve_in_passes(pose, measured, options, progress)
+
+
+def _first_step(given: LinearInput, options: RtsOptions) -> Array:
+    """The map of a few LSMR iterations, in the mask."""
+    shape, device = tuple(given.field.shape), given.work.device
+    spectrum = rfftn(given.field)
+    response = lsmr_filter(to_numpy(given.grid.dipole), to_numpy(spectrum), shape[2], options.lsmr_iterations)
     first = irfftn(spectrum * to_device(response, device), shape)
-    first *= to_device(frame.crop(inside.astype(np.float32)), device)
-    trusted = abs(grid.dipole) > options.delta
-    known = rfftn(first) * trusted
-    chi, history, converged = _total_variation(first, known, trusted, grid, voxel_size_mm, options, progress)
-    chi = frame.restore(to_numpy(chi))
-    chi[~inside] = 0
-    seconds = time.perf_counter() - begin
-    return Inversion(
-        chi, inside, Convergence(len(history), converged, tuple(history), "relative change of chi", seconds)
-    )
+    first *= given.work.support()
+    return first
 
 
 def lsmr_filter(dipole: np.ndarray, spectrum: np.ndarray, last_size: int, iterations: int) -> np.ndarray:
@@ -118,11 +119,22 @@ def lsmr_filter(dipole: np.ndarray, spectrum: np.ndarray, last_size: int, iterat
     return np.interp(dipole, values, solution.x / amplitude).astype(np.float32)
 
 
-def _total_variation(first: Any, known: Any, trusted: Any, grid, voxel_size_mm, options: RtsOptions, progress):
-    shape = tuple(first.shape)
+def _second_step(
+    first: Array,
+    grid: Spectra,
+    voxel_size_mm: tuple[float, float, float],
+    options: RtsOptions,
+    *,
+    progress: Progress | None,
+) -> Solved:
+    """Total variation at the frequencies that the first step is not trusted for."""
+    shape, monitored = tuple(first.shape), "relative change of chi"
+    trusted = abs(grid.dipole) > options.delta
+    known = rfftn(first) * trusted
     thresholds = threshold_rows(1 / options.rho, None, shape, first)
     split = zero_split(first)
-    divergence, chi, history = first * 0, first * 0, []
+    divergence, chi = first * 0, first * 0
+    history: list[float] = []
     for iteration in range(1, options.max_iterations + 1):
         solved = solve_gradient_and_known(rfftn(divergence), known, trusted, grid, options.mu, options.rho)
         before, chi = chi, irfftn(solved, shape)
@@ -131,5 +143,5 @@ def _total_variation(first: Any, known: Any, trusted: Any, grid, voxel_size_mm, 
         if progress is not None:
             progress(iteration, options.max_iterations)
         if history[-1] < options.tolerance:
-            return chi, history, True
-    return chi, history, False
+            return Solved(chi, history, True, monitored)
+    return Solved(chi, history, False, monitored)

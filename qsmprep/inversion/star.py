@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-
-import numpy as np
+from dataclasses import dataclass, replace
+from functools import partial
 
 from qsmprep.inversion import Inversion
-from qsmprep.inversion.holes import handles_holes, residual_threshold_option, two_pass_option
-from qsmprep.inversion.inputs import checked_field, checked_image, reliable, unit_weights
-from qsmprep.inversion.tv import linear_total_variation
-from qsmprep.numerics.convergence import Convergence
+from qsmprep.inversion.holes import residual_threshold_option, two_pass_option
+from qsmprep.inversion.inputs import Measurement
+from qsmprep.inversion.linear import LinearInput, linear_input, linear_total_variation
+from qsmprep.inversion.solving import Solved, Solver, Workspace, solve_in_passes
+from qsmprep.numerics.arrays import Mask, RealArray
 from qsmprep.numerics.dipole import KINDS
-from qsmprep.numerics.fourier import irfftn, rfftn, to_device, to_numpy
+from qsmprep.numerics.fourier import irfftn, rfftn
 from qsmprep.numerics.krylov import norm
-from qsmprep.numerics.progress import continued
-from qsmprep.numerics.spectral import spectra
-from qsmprep.numerics.volume import frame_around
+from qsmprep.numerics.progress import Progress, continued
 from qsmprep.options import check_options, option
+from qsmprep.scan import Scan
 
 
 @dataclass(frozen=True)
@@ -44,17 +41,15 @@ class StarOptions:
     padding: int = option(16, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 
-@handles_holes
 def star(
-    field_ppm: np.ndarray,
-    mask: np.ndarray,
+    field_ppm: RealArray,
+    mask: Mask,
     *,
-    voxel_size_mm: tuple[float, float, float],
-    b0_direction: tuple[float, float, float],
-    weights: np.ndarray | None = None,
-    relative_residual: np.ndarray | None = None,
+    scan: Scan,
+    weights: RealArray | None = None,
+    relative_residual: RealArray | None = None,
     options: StarOptions = StarOptions(),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     device: str = "cpu",
 ) -> Inversion:
     """Susceptibility of strong sources by strong total variation, and of the rest by weak total variation.
@@ -71,8 +66,7 @@ def star(
     ----------
     field_ppm : (n0, n1, n2) tissue field in ppm.
     mask : (n0, n1, n2) where the field is valid.
-    voxel_size_mm : edge lengths in mm; gradients are per mm.
-    b0_direction : direction of B0 in voxel axes.
+    scan : geometry; gradients are per mm.
     weights : (n0, n1, n2) data weights w >= 0, scaled here so that the 99.9th percentile in the mask is 1, and clipped
         there; None: the mask.
     relative_residual : (n0, n1, n2) of the echo combination; excludes voxels from the weights, not from the mask.
@@ -91,33 +85,28 @@ def star(
     Wei 2015 (STAR-QSM).
     """
     check_options(options)
-    begin = time.perf_counter()
-    field, inside, measured = checked_field(field_ppm, mask)
-    measured &= reliable(inside, relative_residual, options.residual_threshold)
-    weights = unit_weights(checked_image(weights, inside, "The weight image"), inside) * measured
-    frame = frame_around(inside, padding=options.padding)
-    shape = frame.padded_shape
-    grid = spectra(shape, voxel_size_mm, b0_direction, kernel=options.kernel, device=device)
-    field, weights = to_device(frame.crop(field), device), to_device(frame.crop(weights), device)
-    total = 2 * options.max_iterations
-    ending = {"tolerance_percent": options.tolerance, "max_iterations": options.max_iterations}
 
+    def pose(measured: Measurement) -> tuple[Workspace, Solver]:
+        given = linear_input(measured, options, device)
+        return given.work, partial(_two_steps, given, options)
+
+    measured = Measurement(field_ppm, mask, scan, weights, relative_residual=relative_residual)
+    return solve_in_passes(pose, measured, options, progress)
+
+
+def _two_steps(given: LinearInput, options: StarOptions, *, progress: Progress | None) -> Solved:
+    """The strong sources, and the rest without their field."""
+    total = 2 * options.max_iterations
+    solve = partial(linear_total_variation, tolerance_percent=options.tolerance, max_iterations=options.max_iterations)
     # without a strong source the first map is 0, of which no change is a small part: take it relative to the field
-    x, history, converged = linear_total_variation(
-        field, weights, grid, voxel_size_mm, regularisation=options.strong_regularisation,
-        progress=continued(progress, 0, total), floor=norm(field), **ending,
+    x, history, converged = solve(
+        given, regularisation=options.strong_regularisation, progress=continued(progress, 0, total),
+        floor=norm(given.field),
     )  # fmt: skip
-    strong = x * (abs(x) >= options.strong_susceptibility) * to_device(frame.crop(inside.astype(np.float32)), device)
-    rest, later, settled = linear_total_variation(
-        field - irfftn(rfftn(strong) * grid.dipole, shape), weights, grid, voxel_size_mm,
-        regularisation=options.regularisation, progress=continued(progress, len(history), total), **ending,
+    strong = x * (abs(x) >= options.strong_susceptibility) * given.work.support()
+    left = given.field - irfftn(rfftn(strong) * given.grid.dipole, tuple(strong.shape))
+    rest, later, settled = solve(
+        replace(given, field=left), regularisation=options.regularisation,
+        progress=continued(progress, len(history), total),
     )  # fmt: skip
-    chi = frame.restore(to_numpy(strong + rest))
-    chi[~inside] = 0
-    history = (*history, *later)
-    seconds = time.perf_counter() - begin
-    return Inversion(
-        chi,
-        inside,
-        Convergence(len(history), converged and settled, history, "change of chi in percent (two steps)", seconds),
-    )
+    return Solved(strong + rest, (*history, *later), converged and settled, "change of chi in percent (two steps)")

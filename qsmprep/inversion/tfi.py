@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
 
 import numpy as np
 
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.edges import edge_mask
-from qsmprep.inversion.holes import handles_holes, residual_threshold_option, two_pass_option
-from qsmprep.inversion.inputs import checked_field, checked_image, radians_per_ppm, reliable
-from qsmprep.inversion.medi_core import MU_DATA, MU_GRADIENT, Merit, data_weights, noise_map
+from qsmprep.inversion.holes import residual_threshold_option, two_pass_option
+from qsmprep.inversion.inputs import Measurement, radians_per_ppm
+from qsmprep.inversion.medi_core import Merit, data_weights, edge_problem, weighed_field
+from qsmprep.inversion.solving import Solved, Solver, Workspace, solve_in_passes
 from qsmprep.numerics.admm import Penalties, PhaseProblem, minimise_total_variation
-from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.arrays import Array, Mask, RealArray
 from qsmprep.numerics.dipole import KINDS
-from qsmprep.numerics.fourier import irfftn, rfftn, to_device, to_numpy
+from qsmprep.numerics.fourier import irfftn, rfftn, to_device
 from qsmprep.numerics.krylov import conjugate_gradient
 from qsmprep.numerics.operators import gradient
-from qsmprep.numerics.progress import continued
-from qsmprep.numerics.proximal import threshold_rows
+from qsmprep.numerics.progress import Progress, continued
 from qsmprep.numerics.shim import harmonic_shim
 from qsmprep.numerics.spectral import spectra
 from qsmprep.numerics.volume import frame_around
 from qsmprep.options import check_options, option
+from qsmprep.scan import Scan
 
 # Near a bleed or a calcification the phase of one echo spacing exceeds pi; started at zero there, the non-linear term
 # settles for a wrong turn and never comes to rest. The field is unwrapped, so a linear term leads to the right one.
@@ -59,21 +59,18 @@ class TfiOptions:
     padding_mm: float = option(20.0, "room for sources around the mask's box", unit="mm", low=1, high=500)
 
 
-@handles_holes
+# More than 8 parameters: each image that may be there or not is named.
 def tfi(
-    total_field_ppm: np.ndarray,
-    total_mask: np.ndarray,
+    total_field_ppm: RealArray,
+    total_mask: Mask,
     *,
-    voxel_size_mm: tuple[float, float, float],
-    b0_direction: tuple[float, float, float],
-    centre_frequency_mhz: float,
-    echo_times_s: np.ndarray,
-    weights: np.ndarray | None = None,
-    noise_hz: np.ndarray | None = None,
-    magnitude: np.ndarray | None = None,
-    relative_residual: np.ndarray | None = None,
+    scan: Scan,
+    weights: RealArray | None = None,
+    noise_hz: RealArray | None = None,
+    magnitude: RealArray | None = None,
+    relative_residual: RealArray | None = None,
     options: TfiOptions = TfiOptions(),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     device: str = "cpu",
 ) -> Inversion:
     """Susceptibility from the total field, without a background field removal that would take tissue away at the rim.
@@ -93,10 +90,7 @@ def tfi(
     ----------
     total_field_ppm : (n0, n1, n2) unwrapped total field in ppm.
     total_mask : (n0, n1, n2) where it is valid; chi is found in all of it.
-    voxel_size_mm : edge lengths in mm; gradients are per mm.
-    b0_direction : direction of B0 in voxel axes.
-    centre_frequency_mhz : of the scanner.
-    echo_times_s : (n_echo,) ascending.
+    scan : geometry, echo times and centre frequency; gradients are per mm.
     weights : (n0, n1, n2) data weights w >= 0, scaled here to a mean of 1 in the mask.
     noise_hz : (n0, n1, n2) noise of the field, any scale; gives w = 1 / noise and takes precedence over `weights`.
     magnitude : (n0, n1, n2) for the edges; also for w where neither weights nor noise are given. None: no edges.
@@ -119,68 +113,66 @@ def tfi(
     Liu 2017 (TFI); Liu 2013 (non-linear data term, MERIT).
     """
     check_options(options)
-    begin = time.perf_counter()
-    field, inside, measured = checked_field(total_field_ppm, total_mask)
-    magnitude = checked_image(magnitude, inside, "The magnitude")
-    noise = noise_map(inside, weights, noise_hz, magnitude)
-    noise[~(measured & reliable(inside, relative_residual, options.residual_threshold))] = 0
-    scale = np.float32(radians_per_ppm(centre_frequency_mhz, echo_times_s))
-    frame = frame_around(inside, padding=tuple(int(np.ceil(options.padding_mm / h)) for h in voxel_size_mm))
-    shape = frame.padded_shape
+    measured = Measurement(total_field_ppm, total_mask, scan, weights, magnitude, noise_hz, relative_residual)
+    return solve_in_passes(partial(_pose, options=options, device=device), measured, options, progress)
+
+
+def _pose(measured: Measurement, options: TfiOptions, device: str) -> tuple[Workspace, Solver]:
+    """The problem in the phase of the total field, from which the solver takes the field of sources outside first."""
+    begin, scan = time.perf_counter(), measured.scan
+    inside, field, noise, magnitude = weighed_field(measured, options.residual_threshold)
+    h, scale = scan.voxel_size_mm, np.float32(radians_per_ppm(scan))
+    frame = frame_around(inside, padding=tuple(int(np.ceil(options.padding_mm / size)) for size in h))
+    work = Workspace(frame, inside, device, begin, float(scale))
     field, kept, noise = frame.crop(field), frame.crop(inside), frame.crop(noise)
     weight = data_weights(noise, kept)
-    field = np.where(weight > 0, field - harmonic_shim(field, weight, voxel_size_mm), 0).astype(np.float32) * scale
+    phase = np.where(weight > 0, field - harmonic_shim(field, weight, h), 0).astype(np.float32) * scale
     penalised = interior_gradients(kept)
     if magnitude is not None:
-        penalised &= edge_mask(frame.crop(magnitude), kept, voxel_size_mm, options.edge_percentage)
-    grid = spectra(shape, voxel_size_mm, b0_direction, kernel=options.kernel, device=device)
-    kept, phase, weight, noise = (to_device(image, device) for image in (kept, field, weight, noise))
+        penalised &= edge_mask(frame.crop(magnitude), kept, h, options.edge_percentage)
+    grid = spectra(frame.padded_shape, h, scan.b0_direction, kernel=options.kernel, device=device)
+    kept, phase, weight, noise = (to_device(image, device) for image in (kept, phase, weight, noise))
+    problem, penalties = edge_problem(phase, weight, kept, penalised, grid, h, data_weight=options.data_weight)
     source = TotalField(grid.dipole, weight, kept, options.preconditioner)
-    background, start_iterations = exterior_field(source, phase, options, progress)
-    phase -= background
-    alpha = 0.5 / options.data_weight  # the cost divided by 2 lambda
-    penalties = Penalties(mu_gradient=MU_GRADIENT * alpha, mu_data=MU_DATA)
-    problem = PhaseProblem(
-        phase=phase,
-        weights=weight * weight,
-        thresholds=threshold_rows(alpha / penalties.mu_gradient, penalised, shape, phase),
-        inside=kept,
-        grid=grid,
-        voxel_size_mm=voxel_size_mm,
-    )
     merit = Merit(noise, kept, phase) if options.merit else None
+    return work, partial(_solve, source, problem, penalties, merit, options)
+
+
+def _solve(
+    source: TotalField,
+    problem: PhaseProblem,
+    penalties: Penalties,
+    merit: Merit | None,
+    options: TfiOptions,
+    *,
+    progress: Progress | None,
+) -> Solved:
+    """Sources outside the mask first; then all, with the linear data term for a while, and the non-linear one."""
+    background, start_iterations = exterior_field(source, problem.phase, options, progress)
+    phase = problem.phase
+    phase -= background  # in place: the problem and its reweighting see it
+    del source, background
     counted = continued(progress, start_iterations, options.start_iterations + options.max_iterations)
-    x, history, converged = _minimise(problem, penalties, merit, options, counted)
-    chi = frame.restore(to_numpy(x)) / scale
-    chi[~inside] = 0
-    iterations, seconds = start_iterations + len(history), time.perf_counter() - begin
-    return Inversion(
-        chi, inside, Convergence(iterations, converged, tuple(history), "change of chi in percent", seconds)
+    minimise = partial(minimise_total_variation, problem, tolerance_percent=options.tolerance)
+    x, history, converged = minimise(
+        replace(penalties, nonlinear=False),
+        max_iterations=min(LINEAR_ITERATIONS, options.max_iterations),
+        progress=counted,
     )
-
-
-def _minimise(problem, penalties, merit, options, progress) -> tuple[Any, list[float], bool]:
-    """The iteration with the linear data term for a while, then with the non-linear one from there."""
-    stopping = {"tolerance_percent": options.tolerance, "progress": progress}
-    cap = min(LINEAR_ITERATIONS, options.max_iterations)
-    linear = replace(penalties, nonlinear=False)
-    x, history, converged = minimise_total_variation(problem, linear, max_iterations=cap, **stopping)
     left = options.max_iterations - len(history)
-    if left == 0:
-        return x, history, converged
-    stopping["progress"] = continued(progress, len(history), 0)
-    x, later, converged = minimise_total_variation(
-        problem,
-        penalties,
-        max_iterations=left,
-        reweight=merit,
-        start=(x, gradient(x, problem.voxel_size_mm)),
-        **stopping,
-    )
-    return x, history + later, converged
+    if left > 0:
+        x, later, converged = minimise(
+            penalties,
+            max_iterations=left,
+            reweight=merit,
+            start=(x, gradient(x, problem.voxel_size_mm)),
+            progress=continued(counted, len(history), 0),
+        )
+        history = history + later
+    return Solved(x, history, converged, unlisted=start_iterations)
 
 
-def interior_gradients(mask: np.ndarray) -> np.ndarray:
+def interior_gradients(mask: Mask) -> Mask:
     """(3, n0, n1, n2) bool: forward differences between two voxels of the mask."""
     return np.stack([mask & np.roll(mask, -1, axis) for axis in range(mask.ndim)])
 
@@ -196,24 +188,24 @@ class TotalField:
     outside : P outside the mask.
     """
 
-    def __init__(self, dipole: Any, weight: Any, mask: Any, outside: float):
+    def __init__(self, dipole: Array, weight: Array, mask: Array, outside: float):
         self.dipole, self.weight, self.mask = dipole, weight, mask
         self.preconditioner = weight * 0 + outside
         self.preconditioner[mask] = 1
 
-    def field(self, x: Any) -> Any:
+    def field(self, x: Array) -> Array:
         """D x."""
         spectrum = rfftn(x)
         spectrum *= self.dipole
         return irfftn(spectrum, tuple(x.shape))
 
-    def forward(self, y: Any) -> Any:
+    def forward(self, y: Array) -> Array:
         """W D P y."""
         field = self.field(y * self.preconditioner)
         field *= self.weight
         return field
 
-    def adjoint(self, field: Any) -> Any:
+    def adjoint(self, field: Array) -> Array:
         """P D W f, the adjoint of `forward`."""
         y = self.field(field * self.weight)
         y *= self.preconditioner
@@ -221,8 +213,8 @@ class TotalField:
 
 
 def exterior_field(
-    source: TotalField, phase: Any, options: TfiOptions, progress: Callable[[int, int], None] | None
-) -> tuple[Any, int]:
+    source: TotalField, phase: Array, options: TfiOptions, progress: Progress | None
+) -> tuple[Array, int]:
     """Field in the mask of those sources outside it that a preconditioned fit finds, and the iterations it took."""
     total = options.start_iterations + options.max_iterations
     y, iterations, _, _ = conjugate_gradient(

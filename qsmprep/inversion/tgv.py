@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qsmprep.inversion import Inversion
-from qsmprep.inversion.holes import handles_holes, residual_threshold_option, two_pass_option
+from qsmprep.inversion.holes import in_passes, residual_threshold_option, two_pass_option
 from qsmprep.inversion.inputs import reliable
-from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.arrays import FloatImage, Mask, RealArray
+from qsmprep.numerics.convergence import ended
 from qsmprep.numerics.fourier import to_numpy
 from qsmprep.numerics.jit import jit, prange
+from qsmprep.numerics.progress import Progress
 from qsmprep.numerics.tgv_primal_dual import MARGIN, State, dual_step, finer_state, make_grid, primal_step, zero_state
-from qsmprep.numerics.units import check_echo_times
 from qsmprep.numerics.volume import bounding_box
 from qsmprep.options import check_options, option
+from qsmprep.scan import Scan, Triple
 
 SMALLEST = 12  # voxels along the mask's shortest axis on the coarsest grid
 GRIDS = 4
@@ -41,29 +44,45 @@ class TgvOptions:
 
 
 @dataclass(frozen=True)
+class _Box:
+    """The mask's box and the voxels added on either side of each axis, so that all grids are of whole voxels."""
+
+    box: tuple[slice, ...]
+    pads: tuple[tuple[int, int], ...]
+    grids: int
+
+    def padded(self, image: NDArray[Any]) -> NDArray[Any]:
+        """The box of an image (..., n0, n1, n2), with zeros around it."""
+        return np.pad(image[(..., *self.box)], [(0, 0)] * (image.ndim - 3) + list(self.pads))
+
+    def restored(self, padded: FloatImage, shape: tuple[int, ...]) -> FloatImage:
+        """A volume of that shape with the box of a padded image, 0 elsewhere."""
+        inner = tuple(slice(low, low + s.stop - s.start) for s, (low, _) in zip(self.box, self.pads, strict=True))
+        volume = np.zeros(shape, np.float32)
+        volume[self.box] = padded[inner]
+        return volume
+
+
+@dataclass(frozen=True)
 class _Level:
     """Field gradients (ppm/mm, at the voxels' far faces) and masks of one grid."""
 
-    gradients: np.ndarray
-    usable: np.ndarray
-    data: np.ndarray
-    penalised: np.ndarray
+    gradients: FloatImage
+    usable: Mask
+    data: Mask
+    penalised: Mask
     voxel_size_mm: tuple[float, ...]
 
 
-@handles_holes
 def tgv(
-    echo_phase: np.ndarray,
-    total_mask: np.ndarray,
+    echo_phase: RealArray,
+    total_mask: Mask,
     *,
-    voxel_size_mm: tuple[float, float, float],
-    b0_direction: tuple[float, float, float],
-    centre_frequency_mhz: float,
-    echo_times_s: np.ndarray,
-    echo_magnitude: np.ndarray | None = None,
-    relative_residual: np.ndarray | None = None,
+    scan: Scan,
+    echo_magnitude: RealArray | None = None,
+    relative_residual: RealArray | None = None,
     options: TgvOptions = TgvOptions(),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     device: str = "cpu",
 ) -> Inversion:
     """Susceptibility in one step from wrapped phase, by total generalised variation.
@@ -86,10 +105,7 @@ def tgv(
     ----------
     echo_phase : (n_echo, n0, n1, n2) in rad, wrapped or not, without the receiver's phase offset.
     total_mask : (n0, n1, n2) where the phase is valid.
-    voxel_size_mm : edge lengths in mm.
-    b0_direction : direction of B0 in voxel axes.
-    centre_frequency_mhz : of the scanner.
-    echo_times_s : (n_echo,) ascending.
+    scan : geometry, echo times and centre frequency.
     echo_magnitude : (n_echo, n0, n1, n2) >= 0, to weight the echoes; None: TE^2 alone.
     relative_residual : (n0, n1, n2) of the echo combination; equations that touch voxels above the threshold are
         left out, the voxels stay in the mask.
@@ -111,52 +127,30 @@ def tgv(
     Langkammer 2015; Bredies 2010; Chambolle and Pock 2011.
     """
     check_options(options)
-    begin = time.perf_counter()
-    phase, magnitude, inside, times = _checked(echo_phase, echo_magnitude, total_mask, echo_times_s)
-    if not centre_frequency_mhz > 0:
-        raise ValueError(f"The centre frequency must be positive; got {centre_frequency_mhz!r} MHz.")
-    usable = reliable(inside, relative_residual, options.residual_threshold) & np.isfinite(phase).all(axis=0)
-    if magnitude is not None:
-        usable &= np.isfinite(magnitude).all(axis=0) & (magnitude[0] > 0)
-    mask = _eroded(inside, options.erosions)
-    box = bounding_box(inside)
-    count = _grid_count(tuple(s.stop - s.start for s in box))
-    factor = 2 ** (count - 1)
-    pads = [(MARGIN * factor, MARGIN * factor + -(s.stop - s.start) % factor) for s in box]
-    crop = tuple(slice(before, before + s.stop - s.start) for s, (before, _) in zip(box, pads, strict=True))
 
-    def padded(image):
-        return np.pad(image[(..., *box)], [(0, 0)] * (image.ndim - 3) + pads)
+    def one_pass(relative_residual: RealArray | None, progress: Progress | None) -> Inversion:
+        begin = time.perf_counter()
+        phase, magnitude, inside = _checked(echo_phase, echo_magnitude, total_mask, scan)
+        usable = reliable(inside, relative_residual, options.residual_threshold) & np.isfinite(phase).all(axis=0)
+        if magnitude is not None:
+            usable &= np.isfinite(magnitude).all(axis=0) & (magnitude[0] > 0)
+        mask, box = _eroded(inside, options.erosions), _box_around(inside)
+        levels = _levels(box, phase, magnitude, usable, mask, scan)
+        state, history, converged = _iterate(levels, scan.b0_direction, options, progress, device)
+        chi = box.restored(to_numpy(state.chi), inside.shape)
+        chi[~mask] = 0
+        end = ended(begin, history, converged, monitored="relative change of chi, all grids")
+        return Inversion(chi, mask, end)
 
-    clean = np.where(usable[(slice(None), *box)] if usable.ndim == 4 else usable[box], phase[(..., *box)], 0)
-    clean = np.pad(clean.astype(np.float32), [(0, 0), *pads])
-    weight = None if magnitude is None else padded(np.where(usable, magnitude, 0).astype(np.float32))
-    level = _Level(
-        gradients=field_gradients(clean, weight, times, centre_frequency_mhz, voxel_size_mm),
-        usable=padded(usable),
-        data=padded(_eroded(usable, 1) & mask),
-        penalised=padded(mask),
-        voxel_size_mm=tuple(float(h) for h in voxel_size_mm),
-    )
-    del clean, weight
-    levels = [level]
-    while len(levels) < count:
-        levels.append(_coarser(levels[-1]))
-    levels = [one for one in levels if one is level or one.data.any()]
-    state, history, converged = _iterate(levels, b0_direction, options, progress, device)
-    chi = np.zeros(inside.shape, np.float32)
-    chi[box] = to_numpy(state.chi)[crop]
-    chi[~mask] = 0
-    seconds = time.perf_counter() - begin
-    return Inversion(
-        chi, mask, Convergence(len(history), converged, tuple(history), "relative change of chi, all grids", seconds)
-    )
+    return in_passes(one_pass, total_mask, relative_residual, options, progress)
 
 
-def _checked(echo_phase, echo_magnitude, total_mask, echo_times_s):
-    """Phase, magnitude (or None), boolean mask and echo times; ValueError for what does not belong together."""
+def _checked(
+    echo_phase: RealArray, echo_magnitude: RealArray | None, total_mask: Mask, scan: Scan
+) -> tuple[RealArray, RealArray | None, Mask]:
+    """Phase, magnitude (or None) and boolean mask; ValueError for what does not belong together."""
     phase, inside = np.asarray(echo_phase), np.asarray(total_mask) > 0
-    times = check_echo_times(echo_times_s)
+    times = scan.known_echo_times_s
     if phase.ndim != 4 or phase.shape[1:] != inside.shape:
         raise ValueError(
             f"Phase and mask must be of one shape, the phase with echoes first; got {phase.shape} and {inside.shape}."
@@ -174,10 +168,10 @@ def _checked(echo_phase, echo_magnitude, total_mask, echo_times_s):
             raise ValueError(f"The magnitude has shape {magnitude.shape}; the phase has {phase.shape}.")
         if any(np.nanmin(echo[inside]) < 0 for echo in magnitude):
             raise ValueError("The magnitude must not be negative.")
-    return phase, magnitude, inside, times
+    return phase, magnitude, inside
 
 
-def _eroded(mask: np.ndarray, times: int) -> np.ndarray:
+def _eroded(mask: Mask, times: int) -> Mask:
     from scipy.ndimage import binary_erosion
 
     eroded = binary_erosion(mask, iterations=times)
@@ -186,17 +180,36 @@ def _eroded(mask: np.ndarray, times: int) -> np.ndarray:
     return eroded
 
 
-def _grid_count(shape: tuple[int, ...]) -> int:
-    return 1 + min(GRIDS - 1, max(0, int(math.log2(max(min(shape) / SMALLEST, 1)))))
+def _box_around(mask: Mask) -> _Box:
+    box = bounding_box(mask)
+    shortest = min(s.stop - s.start for s in box)
+    grids = 1 + min(GRIDS - 1, max(0, int(math.log2(max(shortest / SMALLEST, 1)))))
+    factor = 2 ** (grids - 1)
+    pads = tuple((MARGIN * factor, MARGIN * factor + -(s.stop - s.start) % factor) for s in box)
+    return _Box(box, pads, grids)
 
 
-def field_gradients(
-    phase: np.ndarray,
-    magnitude: np.ndarray | None,
-    echo_times_s: np.ndarray,
-    centre_frequency_mhz: float,
-    voxel_size_mm: tuple[float, float, float],
-) -> np.ndarray:
+def _levels(
+    box: _Box, phase: RealArray, magnitude: RealArray | None, usable: Mask, mask: Mask, scan: Scan
+) -> list[_Level]:
+    """The grids from the finest to the coarsest that has data."""
+    clean = box.padded(np.where(usable, phase, 0).astype(np.float32))
+    weight = None if magnitude is None else box.padded(np.where(usable, magnitude, 0).astype(np.float32))
+    finest = _Level(
+        gradients=field_gradients(clean, weight, scan),
+        usable=box.padded(usable),
+        data=box.padded(_eroded(usable, 1) & mask),
+        penalised=box.padded(mask),
+        voxel_size_mm=scan.voxel_size_mm,
+    )
+    del clean, weight
+    levels = [finest]
+    while len(levels) < box.grids:
+        levels.append(_coarser(levels[-1]))
+    return [level for level in levels if level is finest or level.data.any()]
+
+
+def field_gradients(phase: FloatImage, magnitude: FloatImage | None, scan: Scan) -> FloatImage:
     """Forward differences of the field in ppm/mm, (3, n0, n1, n2) float32, from wrapped phase of several echoes.
 
     A difference of phase is wrapped at the first echo, and at every later one taken next to what the echo before
@@ -207,15 +220,14 @@ def field_gradients(
     ----------
     phase : (n_echo, n0, n1, n2) float32, rad, finite.
     magnitude : (n_echo, n0, n1, n2) float32, or None for 1.
-    echo_times_s : (n_echo,) ascending.
-    centre_frequency_mhz : of the scanner.
-    voxel_size_mm : edge lengths in mm.
+    scan : voxel size, echo times and centre frequency.
     """
+    times = scan.known_echo_times_s
     out = np.zeros((3, *phase.shape[1:]), np.float32)
     magnitude = np.ones((1, 1, 1, 1), np.float32) if magnitude is None else magnitude
-    per_radian = (1 / (2 * np.pi * np.asarray(echo_times_s) * centre_frequency_mhz)).astype(np.float32)
-    _field_gradients(phase, magnitude, np.asarray(echo_times_s, np.float32), per_radian,
-                     np.array([1 / h for h in voxel_size_mm], np.float32), out)  # fmt: skip
+    per_radian = (1 / (2 * np.pi * times * scan.frequency_mhz)).astype(np.float32)
+    inverse = np.array([1 / h for h in scan.voxel_size_mm], np.float32)
+    _field_gradients(phase, magnitude, times.astype(np.float32), per_radian, inverse, out)
     return out
 
 
@@ -239,7 +251,9 @@ def _coarser(level: _Level) -> _Level:
     return _Level(np.stack(gradients), usable, data, data, tuple(2 * h for h in level.voxel_size_mm))
 
 
-def _iterate(levels: list[_Level], b0_direction, options: TgvOptions, progress, device):
+def _iterate(
+    levels: list[_Level], b0_direction: Triple, options: TgvOptions, progress: Progress | None, device: str
+) -> tuple[State, list[float], bool]:
     """Solve from the coarsest grid to the finest: state there, changes of all grids, whether the finest converged."""
     state: State | None = None
     history: list[float] = []
@@ -273,7 +287,7 @@ def _iterate(levels: list[_Level], b0_direction, options: TgvOptions, progress, 
     return state, history, converged
 
 
-def _divergence(level: _Level) -> np.ndarray:
+def _divergence(level: _Level) -> FloatImage:
     return sum((g - np.roll(g, 1, axis)) / np.float32(h)
                for axis, (g, h) in enumerate(zip(level.gradients, level.voxel_size_mm, strict=True)))  # fmt: skip
 

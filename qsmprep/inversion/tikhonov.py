@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.closed_form import invert_by_filter
+from qsmprep.numerics.arrays import Mask, RealArray
 from qsmprep.numerics.dipole import KINDS
+from qsmprep.numerics.progress import Progress
 from qsmprep.options import check_options, option
+from qsmprep.scan import Scan
 
 
 @dataclass(frozen=True)
@@ -24,13 +26,12 @@ class TikhonovOptions:
 
 
 def tikhonov(
-    field_ppm: np.ndarray,
-    mask: np.ndarray,
+    field_ppm: RealArray,
+    mask: Mask,
     *,
-    voxel_size_mm: tuple[float, float, float],
-    b0_direction: tuple[float, float, float],
+    scan: Scan,
     options: TikhonovOptions = TikhonovOptions(),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     device: str = "cpu",
 ) -> Inversion:
     """Susceptibility as the least-squares fit of the field with a penalty on its own energy.
@@ -43,8 +44,7 @@ def tikhonov(
     ----------
     field_ppm : (n0, n1, n2) tissue field in ppm.
     mask : (n0, n1, n2) where the field is valid.
-    voxel_size_mm : edge lengths in mm.
-    b0_direction : direction of B0 in voxel axes.
+    scan : geometry.
     options : regularisation and correction. Published are 1e-2 and 5e-3; the former errs by 5 to 20 % more.
     progress : called as progress(done, total).
     device : "cpu", or a torch device.
@@ -62,11 +62,8 @@ def tikhonov(
         field_ppm,
         mask,
         lambda dipole, shape: dipole / (dipole**2 + np.float32(options.regularisation)),
-        voxel_size_mm=voxel_size_mm,
-        b0_direction=b0_direction,
-        kernel=options.kernel,
-        padding=options.padding,
-        correct=options.correct,
+        scan=scan,
+        options=options,
         progress=progress,
         device=device,
     )

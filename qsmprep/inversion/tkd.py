@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.closed_form import invert_by_filter, mean_response
+from qsmprep.numerics.arrays import FloatImage, Mask, RealArray
 from qsmprep.numerics.dipole import KINDS
+from qsmprep.numerics.progress import Progress
 from qsmprep.options import check_options, option
+from qsmprep.scan import Scan
 
 
 @dataclass(frozen=True)
@@ -24,13 +26,12 @@ class TkdOptions:
 
 
 def tkd(
-    field_ppm: np.ndarray,
-    mask: np.ndarray,
+    field_ppm: RealArray,
+    mask: Mask,
     *,
-    voxel_size_mm: tuple[float, float, float],
-    b0_direction: tuple[float, float, float],
+    scan: Scan,
     options: TkdOptions = TkdOptions(),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     device: str = "cpu",
 ) -> Inversion:
     """Susceptibility by dividing the field's spectrum by the dipole kernel, whose small values are lifted.
@@ -41,8 +42,7 @@ def tkd(
     ----------
     field_ppm : (n0, n1, n2) tissue field in ppm.
     mask : (n0, n1, n2) where the field is valid.
-    voxel_size_mm : edge lengths in mm.
-    b0_direction : direction of B0 in voxel axes.
+    scan : geometry.
     options : threshold and correction.
     progress : called as progress(done, total).
     device : "cpu", or a torch device.
@@ -60,17 +60,14 @@ def tkd(
         field_ppm,
         mask,
         lambda dipole, shape: division_filter(dipole, options.threshold, shape[2])[0],
-        voxel_size_mm=voxel_size_mm,
-        b0_direction=b0_direction,
-        kernel=options.kernel,
-        padding=options.padding,
-        correct=options.correct,
+        scan=scan,
+        options=options,
         progress=progress,
         device=device,
     )
 
 
-def division_filter(dipole: np.ndarray, threshold: float, last_size: int) -> tuple[np.ndarray, float]:
+def division_filter(dipole: FloatImage, threshold: float, last_size: int) -> tuple[FloatImage, float]:
     """1 / D where |D| > threshold, else sign(D) / threshold, 0 at zero frequency; and the mean of D times that.
 
     The sign of 0 is +. `dipole` is a half spectrum of a grid whose last axis has `last_size` points; the mean runs

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.closed_form import invert_by_filter
+from qsmprep.numerics.arrays import FloatImage, Mask, RealArray
 from qsmprep.numerics.dipole import KINDS
+from qsmprep.numerics.progress import Progress
 from qsmprep.options import check_options, option
+from qsmprep.scan import Scan
 
 
 @dataclass(frozen=True)
@@ -26,13 +28,12 @@ class TsvdOptions:
 
 
 def tsvd(
-    field_ppm: np.ndarray,
-    mask: np.ndarray,
+    field_ppm: RealArray,
+    mask: Mask,
     *,
-    voxel_size_mm: tuple[float, float, float],
-    b0_direction: tuple[float, float, float],
+    scan: Scan,
     options: TsvdOptions = TsvdOptions(),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     device: str = "cpu",
 ) -> Inversion:
     """Susceptibility by dividing the field's spectrum by the dipole kernel, where that is not small.
@@ -46,8 +47,7 @@ def tsvd(
     ----------
     field_ppm : (n0, n1, n2) tissue field in ppm.
     mask : (n0, n1, n2) where the field is valid.
-    voxel_size_mm : edge lengths in mm.
-    b0_direction : direction of B0 in voxel axes.
+    scan : geometry.
     options : threshold and correction; without the correction as published.
     progress : called as progress(done, total).
     device : "cpu", or a torch device.
@@ -65,17 +65,14 @@ def tsvd(
         field_ppm,
         mask,
         lambda dipole, shape: truncated_inverse(dipole, options.threshold),
-        voxel_size_mm=voxel_size_mm,
-        b0_direction=b0_direction,
-        kernel=options.kernel,
-        padding=options.padding,
-        correct=options.correct,
+        scan=scan,
+        options=options,
         progress=progress,
         device=device,
     )
 
 
-def truncated_inverse(dipole: np.ndarray, threshold: float) -> np.ndarray:
+def truncated_inverse(dipole: FloatImage, threshold: float) -> FloatImage:
     """1 / D where |D| > threshold, else 0."""
     kept = np.abs(dipole) > threshold
     return np.divide(1, dipole, out=np.zeros_like(dipole), where=kept)

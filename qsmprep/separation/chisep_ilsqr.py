@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from qsmprep.inversion.holes import residual_threshold_option
 from qsmprep.inversion.ilsqr import fast_map, flatness, initial_map, laplacian_weights, streak_map
-from qsmprep.inversion.inputs import checked_field, reliable
-from qsmprep.numerics.convergence import Convergence
+from qsmprep.inversion.inputs import Measurement
+from qsmprep.numerics.arrays import FloatImage, Mask, RealArray
+from qsmprep.numerics.convergence import ended
 from qsmprep.numerics.dipole import KINDS, dipole_kernel
 from qsmprep.numerics.fourier import irfftn, rfftn, to_device, to_numpy
+from qsmprep.numerics.progress import Progress
 from qsmprep.numerics.volume import frame_around
 from qsmprep.options import check_options, option
+from qsmprep.scan import Scan
 from qsmprep.separation import Constants, Separation, checked_maps
 from qsmprep.separation.closed_form import both_sources
 
@@ -38,18 +40,18 @@ class ChisepIlsqrOptions:
     padding: int = option(16, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 
+# More than 8 parameters: each map is named, and so is the image that may be there or not.
 def chisep_ilsqr(
-    field_ppm: np.ndarray,
-    mask: np.ndarray,
+    field_ppm: RealArray,
+    mask: Mask,
     *,
-    r2prime: np.ndarray,
+    r2prime: RealArray,
     constants: Constants,
-    chi_ppm: np.ndarray,
-    voxel_size_mm: tuple[float, float, float],
-    b0_direction: tuple[float, float, float],
-    relative_residual: np.ndarray | None = None,
+    chi_ppm: RealArray,
+    scan: Scan,
+    relative_residual: RealArray | None = None,
     options: ChisepIlsqrOptions = ChisepIlsqrOptions(),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     device: str = "cpu",
 ) -> Separation:
     """Both sources from an iLSQR map, R2', and the field that the two together leave unexplained.
@@ -65,11 +67,10 @@ def chisep_ilsqr(
     r2prime : (n0, n1, n2) in 1/s.
     constants : D_para and D_dia at the scan's field strength.
     chi_ppm : (n0, n1, n2) referenced susceptibility; its mean over the mask is kept.
-    voxel_size_mm : edge lengths in mm.
-    b0_direction : direction of B0 in voxel axes.
+    scan : geometry.
     relative_residual : (n0, n1, n2) of the echo combination; excludes voxels from the weights.
     options : parameters.
-    progress : called as progress(round, max_rounds + 1).
+    progress : called as progress(maps, max_rounds + 1), the first map and one of each round.
     device : "cpu", or a torch device.
 
     Returns
@@ -84,18 +85,20 @@ def chisep_ilsqr(
     begin = time.perf_counter()
     inside, chi, rate = checked_maps(mask, chi_ppm=chi_ppm, r2prime=r2prime)
     mean = np.float32(chi[inside].mean(dtype=np.float64))
-    field, inside, measured = checked_field(field_ppm, inside)
-    measured &= reliable(inside, relative_residual, options.residual_threshold)
+    given = Measurement(field_ppm, inside, scan, relative_residual=relative_residual)
+    field, inside, measured = given.checked(options.residual_threshold)
     frame = frame_around(inside, padding=options.padding)
     field, here, measured, rate = (frame.crop(image) for image in (field * measured, inside, measured, rate))
-    invert = _Inverter(field, here, measured, voxel_size_mm, b0_direction, options, device)
+    invert = _Inverter(field, here, measured, scan, options, device)
     short = replace(options, max_iterations=options.round_iterations)
     total = _with_mean(invert(field, options), here, mean)
     para, dia = both_sources(total, rate, constants)
     history: list[float] = []
-    for number in range(1, options.max_rounds + 1):
+    while True:
         if progress is not None:
-            progress(number, options.max_rounds + 1)
+            progress(len(history) + 1, options.max_rounds + 1)
+        if len(history) == options.max_rounds or (history and history[-1] < options.round_tolerance):
+            break
         left = (field - invert.field_of((para - dia) * here)) * measured
         total = _with_mean(para - dia + invert(left, short), here, mean)
         before = (para, dia)
@@ -103,40 +106,39 @@ def chisep_ilsqr(
         change = np.hypot(*(np.linalg.norm((a - b)[here]) for a, b in zip((para, dia), before, strict=True)))
         size = np.hypot(np.linalg.norm(para[here]), np.linalg.norm(dia[here]))
         history.append(100 * float(change / max(size, 1e-30)))
-        if history[-1] < options.round_tolerance:
-            break
     converged = history[-1] < options.round_tolerance
-    seconds = time.perf_counter() - begin
-    convergence = Convergence(len(history), converged, tuple(history), "change of both maps in percent", seconds)
-    return Separation(*(frame.restore(image * here) for image in (para, dia)), inside, convergence)
+    end = ended(begin, history, converged, monitored="change of both maps in percent")
+    return Separation(frame.restore(para * here), frame.restore(dia * here), inside, end)
 
 
 class _Inverter:
     """iLSQR of a field whose weights are those of the measured one."""
 
-    def __init__(self, field, inside, measured, voxel_size_mm, b0_direction, options, device):
-        self.voxel_size_mm, self.device, self.inside = voxel_size_mm, device, inside
-        self.dipole = dipole_kernel(field.shape, voxel_size_mm, b0_direction, kind=options.kernel)
-        weights = laplacian_weights(field, inside, voxel_size_mm, absolute=False)
+    def __init__(
+        self, field: FloatImage, inside: Mask, measured: Mask, scan: Scan, options: ChisepIlsqrOptions, device: str
+    ):
+        self.voxel_size_mm, self.device, self.inside = scan.voxel_size_mm, device, inside
+        self.dipole = dipole_kernel(field.shape, scan.voxel_size_mm, scan.b0_direction, kind=options.kernel)
+        weights = laplacian_weights(field, inside, scan.voxel_size_mm, absolute=False)
         weights[inside & ~measured] = 0
         self.weights, self.mask = to_device(weights, device), to_device(inside.astype(np.float32), device)
         self.there = to_device(self.dipole, device)
-        fast = fast_map(to_device(field, device), self.mask, self.dipole, voxel_size_mm, device)
-        flat = flatness(to_numpy(fast), inside, voxel_size_mm, absolute=True)
+        fast = fast_map(to_device(field, device), self.mask, self.dipole, scan.voxel_size_mm, device)
+        flat = flatness(to_numpy(fast), inside, scan.voxel_size_mm, absolute=True)
         self.flat = to_device(flat, device)
         self.cone = to_device((np.abs(self.dipole) < options.cone).astype(np.float32), device)
 
-    def __call__(self, field: np.ndarray, options: ChisepIlsqrOptions) -> np.ndarray:
+    def __call__(self, field: FloatImage, options: ChisepIlsqrOptions) -> FloatImage:
         """Susceptibility of a field, both (n0, n1, n2), without the streaks; 0 outside the mask."""
         initial, _ = initial_map(to_device(field, self.device), self.weights, self.mask, self.there, options)
         streaks, _ = streak_map(initial, self.flat, self.cone, self.voxel_size_mm, options)
         return to_numpy(initial - streaks) * self.inside
 
-    def field_of(self, chi: np.ndarray) -> np.ndarray:
+    def field_of(self, chi: FloatImage) -> FloatImage:
         """Field of a susceptibility, (n0, n1, n2)."""
         there = to_device(chi, self.device)
         return to_numpy(irfftn(rfftn(there) * self.there, tuple(there.shape)))
 
 
-def _with_mean(chi: np.ndarray, inside: np.ndarray, mean: np.float32) -> np.ndarray:
+def _with_mean(chi: FloatImage, inside: Mask, mean: np.float32) -> FloatImage:
     return (chi + (mean - chi[inside].mean(dtype=np.float64)).astype(np.float32)) * inside

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from qsmprep.inversion.edges import edge_mask
 from qsmprep.inversion.holes import residual_threshold_option
-from qsmprep.inversion.inputs import checked_image
+from qsmprep.inversion.inputs import Measurement, checked_image
 from qsmprep.inversion.phase_input import PhaseInput, phase_input
-from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.arrays import Array, FloatImage, Mask, RealArray
+from qsmprep.numerics.convergence import ended
 from qsmprep.numerics.dipole import KINDS
-from qsmprep.numerics.fourier import to_device, to_numpy
+from qsmprep.numerics.progress import Progress
 from qsmprep.numerics.proximal import threshold_rows
-from qsmprep.numerics.spectral import spectra
 from qsmprep.options import check_options, option
+from qsmprep.scan import Scan
 from qsmprep.separation import Constants, Separation, checked_maps
 from qsmprep.separation.closed_form import both_sources
 from qsmprep.separation.joint import SourcePenalties, SourceProblem, separate_sources
@@ -53,22 +52,20 @@ class ChisepMediOptions:
     padding: int = option(16, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 
+# More than 8 parameters: each image that may be there or not is named.
 def chisep_medi(
-    field_ppm: np.ndarray,
-    mask: np.ndarray,
+    field_ppm: RealArray,
+    mask: Mask,
     *,
-    chi_ppm: np.ndarray,
-    r2prime: np.ndarray,
+    chi_ppm: RealArray,
+    r2prime: RealArray,
     constants: Constants,
-    voxel_size_mm: tuple[float, float, float],
-    b0_direction: tuple[float, float, float],
-    centre_frequency_mhz: float,
-    echo_times_s: np.ndarray,
-    weights: np.ndarray | None = None,
-    magnitude: np.ndarray | None = None,
-    relative_residual: np.ndarray | None = None,
+    scan: Scan,
+    weights: RealArray | None = None,
+    magnitude: RealArray | None = None,
+    relative_residual: RealArray | None = None,
     options: ChisepMediOptions = ChisepMediOptions(),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     device: str = "cpu",
 ) -> Separation:
     """Both sources that explain the tissue field and R2' with the least total variation off the magnitude's edges.
@@ -86,10 +83,7 @@ def chisep_medi(
         above all, stays as in it unless the signs of the sources forbid.
     r2prime : (n0, n1, n2) in 1/s.
     constants : D_para and D_dia at the scan's field strength.
-    voxel_size_mm : edge lengths in mm; gradients are per mm.
-    b0_direction : direction of B0 in voxel axes.
-    centre_frequency_mhz : of the scanner.
-    echo_times_s : (n_echo,) ascending.
+    scan : geometry, echo times and centre frequency; gradients are per mm.
     weights : (n0, n1, n2) data weights w >= 0; None: the magnitude, or the mask where there is none.
     magnitude : (n0, n1, n2) for the edges. None: no edges.
     relative_residual : (n0, n1, n2) of the echo combination; excludes voxels from the weights of the field.
@@ -108,68 +102,68 @@ def chisep_medi(
     check_options(options)
     begin = time.perf_counter()
     inside, chi, rate = checked_maps(mask, chi_ppm=chi_ppm, r2prime=r2prime)
-    given = phase_input(
-        field_ppm,
-        inside,
-        voxel_size_mm=voxel_size_mm,
-        centre_frequency_mhz=centre_frequency_mhz,
-        echo_times_s=echo_times_s,
-        weights=weights,
-        magnitude=magnitude,
-        relative_residual=relative_residual,
-        options=options,
-        device=device,
-    )
-    edges = None
-    if magnitude is not None:
-        brightness = given.frame.crop(checked_image(magnitude, inside, "The magnitude"))
-        edges = edge_mask(brightness, given.frame.crop(inside), voxel_size_mm, options.edge_percentage)
+    measured = Measurement(field_ppm, inside, scan, weights, magnitude, relative_residual=relative_residual)
+    given = phase_input(measured, options, device)
     penalties = SourcePenalties(
         gradient=MU_GRADIENT * options.regularisation,
         nonlinear=options.nonlinear,
         beta=options.beta if options.weak_harmonic else None,
     )
-    problem = _problem(given, chi, rate, edges, constants, options, penalties, voxel_size_mm, b0_direction, device)
-    start = [_there(given, source, device) for source in both_sources(chi, rate, constants)]
+    edges = _edges(given, magnitude, options.edge_percentage)
+    problem = _problem(given, chi, rate, edges, constants, options, penalties)
+    start = [_there(given, source) for source in both_sources(chi, rate, constants)]
     para, dia, history, converged = separate_sources(
         problem,
         penalties,
-        start=tuple(start),
+        start=(start[0], start[1]),
         tolerance_percent=options.tolerance,
         max_iterations=options.max_iterations,
         progress=progress,
     )
-    maps = [given.frame.restore(to_numpy(source)) / given.scale for source in (para, dia)]
-    for image in maps:
-        image[~inside] = 0
-    seconds = time.perf_counter() - begin
-    convergence = Convergence(len(history), converged, tuple(history), "change of both maps in percent", seconds)
-    return Separation(*maps, inside, convergence)
+    maps = [given.work.restored(source) for source in (para, dia)]
+    end = ended(begin, history, converged, monitored="change of both maps in percent")
+    return Separation(maps[0], maps[1], inside, end)
+
+
+def _edges(given: PhaseInput, magnitude: RealArray | None, percentage: float) -> Mask | None:
+    """MEDI's gradient mask on the padded grid; None without a magnitude."""
+    frame, inside = given.work.frame, given.work.inside
+    brightness = checked_image(magnitude, inside, "The magnitude")
+    if brightness is None:
+        return None
+    return edge_mask(frame.crop(brightness), frame.crop(inside), given.voxel_size_mm, percentage)
 
 
 def _problem(
-    given, chi, rate, edges, constants, options, penalties, voxel_size_mm, b0_direction, device
+    given: PhaseInput,
+    chi: FloatImage,
+    rate: FloatImage,
+    edges: Mask | None,
+    constants: Constants,
+    options: ChisepMediOptions,
+    penalties: SourcePenalties,
 ) -> SourceProblem:
-    shape = tuple(given.phase.shape)
-    support = to_device(given.frame.crop(given.inside.astype(np.float32)), device)
+    support = given.work.support()
     # R2' is as noisy where the signal is weak as the field is, but needs no coherent phase.
     trusted = given.weights.mean() if float(given.weights.mean()) > 0 else 1.0
     sum_weights = support * (options.r2prime_weight * float(trusted / support.mean())) ** 2
     return SourceProblem(
         phase=given.phase,
         weights=given.weights**2,
-        sum=_there(given, rate / np.float32(constants.mean), device),
+        sum=_there(given, rate / np.float32(constants.mean)),
         sum_weights=sum_weights,
         shares=(constants.para / constants.mean, constants.dia / constants.mean),
-        thresholds=threshold_rows(options.regularisation / penalties.gradient, edges, shape, given.phase),
-        total=_there(given, chi, device),
+        thresholds=threshold_rows(
+            options.regularisation / penalties.gradient, edges, tuple(given.phase.shape), given.phase
+        ),
+        total=_there(given, chi),
         anchor=options.anchor,
         inside=support,
-        grid=spectra(shape, voxel_size_mm, b0_direction, kernel=options.kernel, device=device),
-        voxel_size_mm=voxel_size_mm,
+        grid=given.grid,
+        voxel_size_mm=given.voxel_size_mm,
     )
 
 
-def _there(given: PhaseInput, image: np.ndarray, device: str) -> Any:
+def _there(given: PhaseInput, image: FloatImage) -> Array:
     """An image in ppm as rad on the padded grid, where the solver runs."""
-    return to_device(given.frame.crop(image * given.scale), device)
+    return given.work.there(image * np.float32(given.work.scale))

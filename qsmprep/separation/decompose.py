@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from qsmprep.numerics.arrays import Mask, RealArray
 from qsmprep.numerics.jit import jit, prange
-from qsmprep.numerics.units import check_echo_times
+from qsmprep.numerics.progress import Progress
 from qsmprep.options import check_options, option
+from qsmprep.scan import Scan
 from qsmprep.separation import Separation
 
 LEAST_ECHOES = 5
@@ -28,14 +29,13 @@ class DecomposeOptions:
 
 
 def decompose(
-    echo_magnitude: np.ndarray,
-    echo_chi_ppm: np.ndarray,
-    mask: np.ndarray,
+    echo_magnitude: RealArray,
+    echo_chi_ppm: RealArray,
+    mask: Mask,
     *,
-    echo_times_s: Sequence[float],
-    centre_frequency_mhz: float,
+    scan: Scan,
     options: DecomposeOptions = DecomposeOptions(),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Separation:
     """Fractions and susceptibilities of a paramagnetic, a diamagnetic and a neutral pool in every voxel.
 
@@ -49,8 +49,7 @@ def decompose(
     echo_magnitude : (n_echo, n0, n1, n2), five echoes or more.
     echo_chi_ppm : (n_echo, n0, n1, n2) susceptibility of each echo in ppm.
     mask : (n0, n1, n2).
-    echo_times_s : in s, ascending.
-    centre_frequency_mhz : of the scanner.
+    scan : echo times and centre frequency.
     options : parameters.
     progress : called as progress(voxels done, voxels).
 
@@ -67,7 +66,7 @@ def decompose(
     Chen 2021.
     """
     check_options(options)
-    times = check_echo_times(echo_times_s)
+    times = scan.known_echo_times_s
     if len(times) < LEAST_ECHOES:
         raise ValueError(f"DECOMPOSE-QSM needs {LEAST_ECHOES} echoes or more; there are {len(times)}.")
     magnitude, chi, inside = np.asarray(echo_magnitude), np.asarray(echo_chi_ppm), np.asarray(mask) > 0
@@ -76,8 +75,8 @@ def decompose(
             f"Magnitude {magnitude.shape}, susceptibility {chi.shape} and mask {inside.shape} do not belong to "
             f"{len(times)} echoes of one scan."
         )
-    angular = 2 * math.pi * centre_frequency_mhz * 2 / 3  # rad/s per ppm
-    static = STATIC * 2 * math.pi * centre_frequency_mhz  # 1/s per ppm
+    angular = 2 * math.pi * scan.frequency_mhz * 2 / 3  # rad/s per ppm
+    static = STATIC * 2 * math.pi * scan.frequency_mhz  # 1/s per ppm
     chosen = np.flatnonzero(inside & np.isfinite(magnitude).all(axis=0) & (magnitude[0] > 0))
     para, dia = np.zeros((2, inside.size), np.float32)
     done = np.zeros(inside.size, bool)

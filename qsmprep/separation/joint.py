@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +9,12 @@ import numpy as np
 
 from qsmprep.numerics.fourier import irfftn, is_tensor, rfftn
 from qsmprep.numerics.jit import jit, prange
+from qsmprep.numerics.progress import Progress
 from qsmprep.numerics.proximal import RELAXATION, fit_harmonic, fit_phase, relative_change, shrink_gradient, zero_split
 from qsmprep.numerics.spectral import Spectra
 
 LEAST_ITERATIONS = 5  # the first reproduces the start
+LINEAR_ABOVE = 1.0  # change in percent above which the plain difference of field and phase leads, see `admm`
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,7 @@ def separate_sources(
     start: tuple[Any, Any],
     tolerance_percent: float,
     max_iterations: int,
-    linear_above: float = 1.0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Any, Any, list[float], bool]:
     """Solve a `SourceProblem`: per frequency for both sources at once, then one step for each split.
 
@@ -91,7 +91,6 @@ def separate_sources(
     start : p and n to begin with, in rad; neither is kept.
     tolerance_percent : stop when the change of p and n falls below it, relative to both.
     max_iterations : cap.
-    linear_above : change in percent above which the plain difference of field and phase leads, see `admm`.
     progress : called as progress(iteration, max_iterations).
 
     Returns
@@ -137,7 +136,7 @@ def separate_sources(
             progress(iteration, max_iterations)
         if iteration >= LEAST_ITERATIONS and history[-1] < tolerance_percent and nonlinear == penalties.nonlinear:
             break
-        nonlinear = nonlinear or (penalties.nonlinear and history[-1] < linear_above)
+        nonlinear = nonlinear or (penalties.nonlinear and history[-1] < LINEAR_ABOVE)
         data = fit_phase(field, data, data_dual, problem.phase, problem.weights, mu.data, nonlinear=nonlinear)
         total = a * para + b * dia
         target = fit_phase(total, target, target_dual, problem.sum, problem.sum_weights, mu.sum, nonlinear=False)

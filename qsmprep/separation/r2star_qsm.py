@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from qsmprep.numerics.arrays import Mask, RealArray
+from qsmprep.numerics.progress import Progress
 from qsmprep.options import option
+from qsmprep.scan import Scan
 from qsmprep.separation import Constants, Separation
 from qsmprep.separation.chisep_medi import ChisepMediOptions, chisep_medi
 from qsmprep.separation.r2prime import R2PRIME_SHARE
@@ -20,22 +22,20 @@ class R2starQsmOptions(ChisepMediOptions):
     share: float = option(R2PRIME_SHARE, "R2' over R2*, one number for all tissues", low=0.01, high=1)
 
 
+# More than 8 parameters: each image that may be there or not is named.
 def r2star_qsm(
-    field_ppm: np.ndarray,
-    mask: np.ndarray,
+    field_ppm: RealArray,
+    mask: Mask,
     *,
-    chi_ppm: np.ndarray,
-    r2star: np.ndarray,
+    chi_ppm: RealArray,
+    r2star: RealArray,
     constants: Constants,
-    voxel_size_mm: tuple[float, float, float],
-    b0_direction: tuple[float, float, float],
-    centre_frequency_mhz: float,
-    echo_times_s: np.ndarray,
-    weights: np.ndarray | None = None,
-    magnitude: np.ndarray | None = None,
-    relative_residual: np.ndarray | None = None,
+    scan: Scan,
+    weights: RealArray | None = None,
+    magnitude: RealArray | None = None,
+    relative_residual: RealArray | None = None,
     options: R2starQsmOptions = R2starQsmOptions(),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     device: str = "cpu",
 ) -> Separation:
     """Both sources with R2' taken as a fixed share of R2*; else as `chisep_medi`, which explains the parameters.
@@ -58,10 +58,7 @@ def r2star_qsm(
         chi_ppm=chi_ppm,
         r2prime=np.asarray(r2star, np.float32) * np.float32(options.share),
         constants=constants,
-        voxel_size_mm=voxel_size_mm,
-        b0_direction=b0_direction,
-        centre_frequency_mhz=centre_frequency_mhz,
-        echo_times_s=echo_times_s,
+        scan=scan,
         weights=weights,
         magnitude=magnitude,
         relative_residual=relative_residual,

@@ -1,12 +1,13 @@
 """A small head with nuclei in a uniform brain, its field from an image-space dipole, padded twice."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
 from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import fast_shape, irfftn, rfftn
+from qsmprep.scan import Scan
 
 NUCLEI = (  # susceptibility in ppm, semi-axes and centre in mm
     (-0.03, (13, 16, 13), (0, 0, 0)),
@@ -17,7 +18,7 @@ NUCLEI = (  # susceptibility in ppm, semi-axes and centre in mm
     (0.18, (2, 2, 2), (0, 8, -6)),
 )
 BRAIN = (17, 21, 17)
-PHASE = {"centre_frequency_mhz": 127.7, "echo_times_s": np.array([0.005, 0.011, 0.017])}
+PHASE = {"centre_frequency_mhz": 127.7, "echo_times_s": (0.005, 0.011, 0.017)}
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,13 @@ class Head:
     b0_direction: tuple
 
     @property
-    def geometry(self):
-        return {"voxel_size_mm": self.voxel_size_mm, "b0_direction": self.b0_direction}
+    def scan(self):
+        return Scan(self.voxel_size_mm, self.b0_direction, **PHASE)
+
+    def turned_scan(self, order):
+        """The scan with its axes in another order."""
+        voxel_size_mm, b0_direction = (tuple(v[a] for a in order) for v in (self.voxel_size_mm, self.b0_direction))
+        return replace(self.scan, voxel_size_mm=voxel_size_mm, b0_direction=b0_direction)
 
     def error(self, chi, mask=None):
         """Demeaned root mean square error over the mask relative to the truth's, in percent."""
@@ -92,8 +98,3 @@ def head():
 @pytest.fixture(scope="session")
 def head_factory():
     return make_head
-
-
-@pytest.fixture(scope="session")
-def phase():
-    return PHASE

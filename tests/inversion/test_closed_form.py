@@ -13,6 +13,7 @@ from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import irfftn, rfftn
 from qsmprep.numerics.krylov import lsmr
 from qsmprep.numerics.operators import gradient
+from qsmprep.scan import Scan
 
 
 def plain_division(field, mask, voxel_size_mm, b, threshold):
@@ -42,7 +43,7 @@ def test_agrees_with_a_plain_formula(head_factory, threshold):
     # sizes that need no padding, so that both see the same grid; no Nyquist index off the axis of a product
     head = head_factory((45, 45, 45), (1.0, 1.0, 1.0), tuple(b))
     mask = np.ones_like(head.mask)
-    result = tkd(head.field, mask, **head.geometry, options=TkdOptions(threshold=threshold, padding=0))
+    result = tkd(head.field, mask, scan=head.scan, options=TkdOptions(threshold=threshold, padding=0))
     expected = plain_division(head.field.astype(float), mask, head.voxel_size_mm, b, threshold)
     assert np.linalg.norm(result.chi_ppm - expected) < 0.01 * np.linalg.norm(expected)
 
@@ -54,7 +55,7 @@ def test_small_threshold_returns_the_source_away_from_the_cone():
     dipole = dipole_kernel(shape, (1, 1, 2))
     field = irfftn(rfftn(chi) * dipole, shape)
     options = TkdOptions(threshold=0.02, correct=False, padding=0)
-    result = tkd(field, np.ones(shape, bool), voxel_size_mm=(1, 1, 2), b0_direction=(0, 0, 1), options=options)
+    result = tkd(field, np.ones(shape, bool), scan=Scan((1, 1, 2)), options=options)
     away = np.abs(dipole) > 0.02
     np.testing.assert_allclose(rfftn(result.chi_ppm)[away], rfftn(chi)[away], atol=2e-3)
     assert abs(result.chi_ppm.mean()) < 1e-6
@@ -114,7 +115,7 @@ def test_penalised_fits_are_stationary(method):
     field -= field.mean()
     options = {"regularisation": weight, "correct": False, "padding": 0}
     options = TikhonovOptions(**options) if method is tikhonov else L2Options(**options)
-    chi = method(field, np.ones(shape, bool), voxel_size_mm=voxel, b0_direction=b, options=options).chi_ppm
+    chi = method(field, np.ones(shape, bool), scan=Scan(voxel, b), options=options).chi_ppm
     dipole = dipole_kernel(shape, voxel, b)
 
     def cost(x):
@@ -149,7 +150,7 @@ def test_errors_on_noise_free_sources_are_the_recorded_ones():
     chi, field, mask = noise_free_sources()
 
     def error(method, options):
-        x = method(field, mask, voxel_size_mm=(1, 1, 1), b0_direction=(0, 0, 1), options=options).chi_ppm
+        x = method(field, mask, scan=Scan((1, 1, 1)), options=options).chi_ppm
         return 100 * np.linalg.norm((x - chi - (x - chi)[mask].mean())[mask]) / np.linalg.norm(chi)
 
     assert error(tkd, TkdOptions(threshold=0.15, correct=False)) == pytest.approx(25.8, rel=0.3)
@@ -162,7 +163,7 @@ def test_errors_on_noise_free_sources_are_the_recorded_ones():
 )
 def test_correction_only_scales_the_map(method, options_type, head):
     maps = [
-        method(head.field, head.mask, **head.geometry, options=options_type(correct=correct)).chi_ppm
+        method(head.field, head.mask, scan=head.scan, options=options_type(correct=correct)).chi_ppm
         for correct in (True, False)
     ]
     factor = np.vdot(maps[0], maps[1]) / np.vdot(maps[0], maps[0])
@@ -178,7 +179,7 @@ def test_less_is_left_out_as_regularisation_falls(head):
         (l2, L2Options, "regularisation", (0.1, 0.01, 0.001)),
     ):
         slopes = [
-            head.slope(method(head.field, head.mask, **head.geometry,
+            head.slope(method(head.field, head.mask, scan=head.scan,
                               options=kind(**{name: value, "correct": False})).chi_ppm)
             for value in values
         ]  # fmt: skip
@@ -196,4 +197,4 @@ def test_less_is_left_out_as_regularisation_falls(head):
 )
 def test_options_out_of_range_are_refused(call, head):
     with pytest.raises(ValueError, match=r"threshold|regularisation"):
-        call(head.field, head.mask, **head.geometry)
+        call(head.field, head.mask, scan=head.scan)

@@ -11,11 +11,12 @@ from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import irfftn, rfftn
 from qsmprep.numerics.operators import gradient, gradient_adjoint
 from qsmprep.numerics.spectral import solve_field_and_gradient, solve_gradient_and_known, solve_with_harmonic, spectra
+from qsmprep.scan import Scan
 
 
 def test_phase_scale_is_one_echo_spacing_or_the_echo_time():
-    assert radians_per_ppm(100.0, np.array([0.004, 0.010, 0.016])) == pytest.approx(2 * np.pi * 0.6)
-    assert radians_per_ppm(100.0, np.array([0.004])) == pytest.approx(2 * np.pi * 0.4)
+    assert radians_per_ppm(Scan((1, 1, 1), (0, 0, 1), (0.004, 0.010, 0.016), 100.0)) == pytest.approx(2 * np.pi * 0.6)
+    assert radians_per_ppm(Scan((1, 1, 1), (0, 0, 1), (0.004,), 100.0)) == pytest.approx(2 * np.pi * 0.4)
 
 
 @pytest.mark.parametrize("b", [(0, 0, 1), (0.3, -0.2, 0.9)])
@@ -55,20 +56,20 @@ def test_spectral_solves_are_stationary(b):
     assert np.abs(0.4 * misfit + 0.6 * gradient_adjoint(gradient(x, h) - z, h)).max() < 1e-5
 
 
-def test_linear_and_nonlinear_agree_for_small_phase(head, phase):
+def test_linear_and_nonlinear_agree_for_small_phase(head):
     maps = [
-        fansi(0.1 * head.field, head.mask, magnitude=head.magnitude, **head.geometry, **phase,
+        fansi(0.1 * head.field, head.mask, magnitude=head.magnitude, scan=head.scan,
               options=FansiOptions(nonlinear=nonlinear, alpha1=5e-5)).chi_ppm
         for nonlinear in (True, False)
     ]  # fmt: skip
     assert np.linalg.norm(maps[0] - maps[1]) < 0.01 * np.linalg.norm(maps[1])
 
 
-def test_nonlinear_data_term_is_blind_to_phase_wraps(head, phase):
-    turn = 2 * np.pi / radians_per_ppm(**phase)
+def test_nonlinear_data_term_is_blind_to_phase_wraps(head):
+    turn = 2 * np.pi / radians_per_ppm(head.scan)
     wrapped = head.field.copy()
     wrapped[18:26, 28:34, 20:24] += turn
-    inputs = dict(magnitude=head.magnitude, **head.geometry, **phase)
+    inputs = dict(magnitude=head.magnitude, scan=head.scan)
     expected = fansi(head.field, head.mask, **inputs).chi_ppm
     calls = []
     result = fansi(wrapped, head.mask, **inputs, progress=lambda *done: calls.append(done))
@@ -85,19 +86,18 @@ def test_a_source_of_several_turns_comes_back():
     mask = ((r / (20, 18, 16)) ** 2).sum(-1) < 1
     chi = np.where((r**2).sum(-1) < 16, -3.3, 0.0).astype(np.float32)
     field = irfftn(rfftn(chi) * dipole_kernel(shape, (1, 1, 1)), shape) * mask
-    times = np.array([0.004, 0.008, 0.012])
-    assert np.ptp(field * radians_per_ppm(298.0, times)) > 4 * np.pi
-    result = fansi(field, mask, voxel_size_mm=(1, 1, 1), b0_direction=(0, 0, 1), centre_frequency_mhz=298.0,
-                   echo_times_s=times)  # fmt: skip
+    scan = Scan((1, 1, 1), echo_times_s=(0.004, 0.008, 0.012), centre_frequency_mhz=298.0)
+    assert np.ptp(field * radians_per_ppm(scan)) > 4 * np.pi
+    result = fansi(field, mask, scan=scan)
     found = result.chi_ppm - result.chi_ppm[mask & (chi == 0)].mean()
     assert found[chi < 0].mean() == pytest.approx(-3.3, rel=0.05)
 
 
-def test_weak_harmonic_absorbs_a_remnant_of_the_background(head, phase):
+def test_weak_harmonic_absorbs_a_remnant_of_the_background(head):
     x, y, z = np.meshgrid(*(np.arange(n) - n / 2 for n in head.field.shape), indexing="ij")
     remnant = (2e-3 * x + 1e-4 * (x * x - y * y) + 5e-5 * (2 * z * z - x * x - y * y)).astype(np.float32)
     field = (head.field + remnant) * head.mask
-    inputs = dict(magnitude=head.magnitude, **head.geometry, **phase)
+    inputs = dict(magnitude=head.magnitude, scan=head.scan)
     clean = fansi(head.field, head.mask, **inputs)
     absorbed = fansi(field, head.mask, **inputs)
     spoiled = fansi(field, head.mask, **inputs, options=FansiOptions(weak_harmonic=False))
@@ -118,7 +118,7 @@ def test_noise_free_piecewise_constant_sources_come_back():
     ):
         chi[((r - centre) ** 2).sum(-1) < radius**2] = value
     field = irfftn(rfftn(chi) * dipole_kernel(shape, (1, 1, 1)), shape) * mask
-    geometry = {"voxel_size_mm": (1, 1, 1), "b0_direction": (0, 0, 1)}
+    scan = Scan((1, 1, 1), echo_times_s=0.02, centre_frequency_mhz=127.7)
 
     def error(x):
         return 100 * np.linalg.norm((x - chi - (x - chi)[mask].mean())[mask]) / np.linalg.norm(chi)
@@ -127,9 +127,9 @@ def test_noise_free_piecewise_constant_sources_come_back():
         options = FansiOptions(
             alpha1=alpha, mu1=100 * alpha, weak_harmonic=False, regularisation_weights="none", padding=0
         )
-        result = fansi(field, mask, centre_frequency_mhz=127.7, echo_times_s=[0.02], **geometry, options=options)
+        result = fansi(field, mask, scan=scan, options=options)
         assert error(result.chi_ppm) < 7
-    division = tkd(field, mask, **geometry, options=TkdOptions(correct=False, padding=0))
+    division = tkd(field, mask, scan=scan, options=TkdOptions(correct=False, padding=0))
     assert 18 < error(division.chi_ppm) < 40
 
 

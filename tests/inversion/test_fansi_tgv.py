@@ -14,6 +14,7 @@ from qsmprep.numerics.spectral import spectra
 from qsmprep.numerics.symmetric_gradient import symmetric_gradient, symmetric_gradient_adjoint
 from qsmprep.numerics.tgv_admm import minimise_generalised_variation, second_order, solve_image_and_vector
 from qsmprep.numerics.threads import use_threads
+from qsmprep.scan import Scan
 
 H = (1.0, 1.5, 2.0)
 SHAPE = (12, 15, 10)
@@ -55,12 +56,12 @@ def smooth_head(head_factory):
     return head_factory((32, 37, 32), (1.5, 1.5, 1.5))
 
 
-def test_beats_division_and_keeps_the_nuclei(smooth_head, phase):
+def test_beats_division_and_keeps_the_nuclei(smooth_head):
     head, calls = smooth_head, []
-    inputs = dict(magnitude=head.magnitude, **head.geometry, **phase)
+    inputs = dict(magnitude=head.magnitude, scan=head.scan)
     few = FansiTgvOptions(max_iterations=150)
     found = fansi_tgv(head.field, head.mask, **inputs, options=few, progress=lambda done, total: calls.append(done))
-    division = head.error(tkd(head.field, head.mask, **head.geometry).chi_ppm)
+    division = head.error(tkd(head.field, head.mask, scan=head.scan).chi_ppm)
     assert head.error(found.chi_ppm) < 0.75 * division
     assert 0.85 < head.slope(found.chi_ppm) < 1.15
     assert calls == list(range(1, found.convergence.iterations + 1))
@@ -74,11 +75,10 @@ def test_slopes_are_kept_where_total_variation_makes_steps():
     r = np.stack(np.meshgrid(*(np.arange(n) - n / 2 for n in shape), indexing="ij"), -1)
     mask = (r**2).sum(-1) < 13**2
     chi = np.where((r**2).sum(-1) < 9**2, 0.01 * r[..., 0], 0).astype(np.float32)
-    geometry = {"voxel_size_mm": (1, 1, 1), "b0_direction": (0, 0, 1)}
     field = irfftn(rfftn(chi) * spectra(shape, (1, 1, 1), (0, 0, 1), kernel="continuous").dipole, shape) * mask
-    inputs = dict(centre_frequency_mhz=127.7, echo_times_s=[0.005], **geometry)
-    second = fansi_tgv(field, mask, **inputs, options=FansiTgvOptions(alpha1=5e-3, mu1=0.5))
-    first = fansi(field, mask, **inputs, options=FansiOptions(alpha1=5e-3, mu1=0.5, weak_harmonic=False))
+    scan = Scan((1, 1, 1), echo_times_s=0.005, centre_frequency_mhz=127.7)
+    second = fansi_tgv(field, mask, scan=scan, options=FansiTgvOptions(alpha1=5e-3, mu1=0.5))
+    first = fansi(field, mask, scan=scan, options=FansiOptions(alpha1=5e-3, mu1=0.5, weak_harmonic=False))
     core = (r**2).sum(-1) < 7**2
 
     def slope(image):

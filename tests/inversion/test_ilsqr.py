@@ -121,12 +121,12 @@ def test_uniform_field_weighs_all_voxels_alike():
 
 def test_removing_the_streaks_lowers_the_error(head):
     with_streaks, signed, result = (
-        ilsqr(head.field, head.mask, **head.geometry, options=IlsqrOptions(**options))
+        ilsqr(head.field, head.mask, scan=head.scan, options=IlsqrOptions(**options))
         for options in ({"streak_tolerance": 1}, {"absolute_gradient": False}, {})
     )
     assert result.convergence.converged and "initial map" in result.convergence.monitored
     assert head.error(result.chi_ppm) < 0.9 * head.error(with_streaks.chi_ppm)
-    assert head.error(result.chi_ppm) < head.error(tkd(head.field, head.mask, **head.geometry).chi_ppm)
+    assert head.error(result.chi_ppm) < head.error(tkd(head.field, head.mask, scan=head.scan).chi_ppm)
     assert head.error(signed.chi_ppm) > head.error(result.chi_ppm)
 
 
@@ -136,7 +136,7 @@ def test_unreliable_voxels_do_not_count(head):
     spoiled = head.field.copy()
     spoiled[residual > 0.3] += 0.4
     plain, excluded = (
-        ilsqr(spoiled, head.mask, relative_residual=rho, **head.geometry, options=IlsqrOptions(tolerance=1e-3))
+        ilsqr(spoiled, head.mask, relative_residual=rho, scan=head.scan, options=IlsqrOptions(tolerance=1e-3))
         for rho in (None, residual)
     )
     assert np.array_equal(excluded.mask, head.mask)
@@ -145,4 +145,4 @@ def test_unreliable_voxels_do_not_count(head):
 
 def test_options_out_of_range_are_refused(head):
     with pytest.raises(ValueError, match="cone"):
-        ilsqr(head.field, head.mask, **head.geometry, options=IlsqrOptions(cone=-0.1))
+        ilsqr(head.field, head.mask, scan=head.scan, options=IlsqrOptions(cone=-0.1))

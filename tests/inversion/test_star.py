@@ -11,8 +11,8 @@ from qsmprep.numerics.fourier import fast_shape, irfftn, rfftn
 
 def test_without_a_strong_source_it_is_total_variation(head):
     options = StarOptions(strong_susceptibility=5.0)
-    found = star(head.field, head.mask, **head.geometry, options=options)
-    expected = tv(head.field, head.mask, **head.geometry, options=TvOptions(regularisation=options.regularisation))
+    found = star(head.field, head.mask, scan=head.scan, options=options)
+    expected = tv(head.field, head.mask, scan=head.scan, options=TvOptions(regularisation=options.regularisation))
     np.testing.assert_allclose(found.chi_ppm, expected.chi_ppm, atol=1e-6)
 
 
@@ -25,7 +25,7 @@ def test_a_bleed_is_found_with_its_strength_and_its_surroundings_are_kept(head):
     added[tuple(slice(0, n) for n in chi.shape)] = chi - head.chi
     added = irfftn(rfftn(added) * dipole_kernel(wide, (1, 1, 1), kind="greens"), wide)
     field = head.field + added[tuple(slice(0, n) for n in chi.shape)] * head.mask
-    result = star(field, head.mask, **head.geometry)
+    result = star(field, head.mask, scan=head.scan)
     assert result.convergence.converged
     found = result.chi_ppm - result.chi_ppm[head.mask].mean() + chi[head.mask].mean()
     assert found[bleed].mean() == pytest.approx(1.0, abs=0.1)
@@ -37,7 +37,7 @@ def test_a_bleed_is_found_with_its_strength_and_its_surroundings_are_kept(head):
 def test_two_steps_are_counted_together(head):
     calls = []
     options = StarOptions(max_iterations=4, tolerance=0)
-    result = star(head.field, head.mask, **head.geometry, options=options, progress=lambda *call: calls.append(call))
+    result = star(head.field, head.mask, scan=head.scan, options=options, progress=lambda *call: calls.append(call))
     assert calls == [(i, 8) for i in range(1, 9)]
     assert result.convergence.iterations == 8 and not result.convergence.converged
 
@@ -45,4 +45,4 @@ def test_two_steps_are_counted_together(head):
 @pytest.mark.parametrize("name", ["strong_regularisation", "regularisation", "strong_susceptibility"])
 def test_negative_options_are_refused(name, head):
     with pytest.raises(ValueError, match=name):
-        star(head.field, head.mask, **head.geometry, options=StarOptions(**{name: -1.0}))
+        star(head.field, head.mask, scan=head.scan, options=StarOptions(**{name: -1.0}))

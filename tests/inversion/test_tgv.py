@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from qsmprep.inversion.tgv import TgvOptions, field_gradients, tgv
 from qsmprep.numerics.tgv_primal_dual import dual_step, make_grid, primal_step, stencils, zero_state
 from qsmprep.numerics.threads import use_threads
+from qsmprep.scan import Scan
 
 TIMES = np.array([0.006, 0.013, 0.02])
 FREQUENCY = 127.7
@@ -28,11 +30,15 @@ def measure(head, noise=0.01):
     return np.angle(np.exp(1j * phase)).astype(np.float32), magnitude
 
 
-def run(head, noise=0.01, **changes):
+def scan_of(head, **changes):
+    return dataclasses.replace(head.scan, **{"echo_times_s": TIMES, "centre_frequency_mhz": FREQUENCY} | changes)
+
+
+def run(head, noise=0.01, scan=MappingProxyType({}), **changes):
+    """`scan` changes the scan, all others the inputs beside it."""
     phase, magnitude = measure(head, noise)
     inputs = dict(
-        echo_phase=phase, total_mask=head.mask, echo_magnitude=magnitude, centre_frequency_mhz=FREQUENCY,
-        echo_times_s=TIMES, options=OPTIONS, **head.geometry,
+        echo_phase=phase, total_mask=head.mask, echo_magnitude=magnitude, options=OPTIONS, scan=scan_of(head, **scan),
     ) | changes  # fmt: skip
     with use_threads(1):  # threads would wait for each other on grids this small
         return tgv(**inputs)
@@ -63,8 +69,8 @@ def test_same_map_whatever_the_number_of_threads(head):
     maps = []
     for threads in (1, 2):
         with use_threads(threads):
-            maps.append(tgv(phase, head.mask, echo_magnitude=magnitude, centre_frequency_mhz=FREQUENCY,
-                            echo_times_s=TIMES, options=few, **head.geometry).chi_ppm)  # fmt: skip
+            maps.append(tgv(phase, head.mask, echo_magnitude=magnitude, options=few,
+                            scan=scan_of(head)).chi_ppm)  # fmt: skip
     assert np.array_equal(*maps)
 
 
@@ -77,7 +83,7 @@ def test_whole_turns_do_not_matter(head, result):
 def test_differences_are_unwrapped_along_the_echoes():
     field = np.cumsum(np.full((6, 4, 4), 0.25), axis=0)  # 1.3 turns between neighbours at the last echo
     phase = np.angle(np.exp(2j * np.pi * FREQUENCY * TIMES[:, None, None, None] * field)).astype(np.float32)
-    gradients = field_gradients(phase, None, TIMES, FREQUENCY, (2.0, 1.0, 1.0))
+    gradients = field_gradients(phase, None, Scan((2.0, 1.0, 1.0), (0, 0, 1), TIMES, FREQUENCY))
     np.testing.assert_allclose(gradients[0, :-1], 0.125, rtol=1e-4)
     assert np.abs(gradients[1:]).max() < 1e-4
 
@@ -199,10 +205,11 @@ def test_order_of_the_axes_does_not_matter(head_factory):
     expected = run(head, options=few).chi_ppm
     for order in ((1, 2, 0), (2, 1, 0)):
         images = (0, *(a + 1 for a in order))
+        axes = head.turned_scan(order)
         turned = run(
             head, echo_phase=phase.transpose(images), echo_magnitude=magnitude.transpose(images), options=few,
-            total_mask=head.mask.transpose(order), voxel_size_mm=tuple(head.voxel_size_mm[a] for a in order),
-            b0_direction=tuple(head.b0_direction[a] for a in order),
+            total_mask=head.mask.transpose(order),
+            scan={"voxel_size_mm": axes.voxel_size_mm, "b0_direction": axes.b0_direction},
         ).chi_ppm  # fmt: skip
         np.testing.assert_allclose(turned.transpose(np.argsort(order)), expected, atol=1e-5)
 
@@ -228,9 +235,9 @@ def test_wrong_input_is_refused_by_name(head):
         ("one shape", {"total_mask": head.mask[1:]}),
         ("mask is empty", {"total_mask": np.zeros_like(head.mask)}),
         ("erosions", {"options": TgvOptions(erosions=30)}),
-        ("milliseconds", {"echo_times_s": TIMES * 1000}),
-        ("echo times", {"echo_times_s": TIMES[:2]}),
-        ("centre frequency", {"centre_frequency_mhz": 0.0}),
+        ("milliseconds", {"scan": {"echo_times_s": TIMES * 1000}}),
+        ("echo times", {"scan": {"echo_times_s": TIMES[:2]}}),
+        ("centre frequency", {"scan": {"centre_frequency_mhz": 0.0}}),
         ("scanner units", {"echo_phase": phase * 1000}),
         ("not be negative", {"echo_magnitude": -magnitude}),
         ("alpha1", {"options": TgvOptions(alpha1=-1.0)}),

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 
 from qsmprep.inversion.inputs import unit_weights
+from qsmprep.inversion.linear import LinearInput, linear_total_variation
 from qsmprep.inversion.tkd import tkd
-from qsmprep.inversion.tv import TvOptions, linear_total_variation, tv
+from qsmprep.inversion.tv import TvOptions, tv
 from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import irfftn, rfftn
 from qsmprep.numerics.operators import gradient
 from qsmprep.numerics.spectral import spectra
+from qsmprep.scan import Scan
 
 
 def cost(x, field, weights, dipole, h, lam):
@@ -47,8 +49,10 @@ def test_reaches_the_minimum_of_an_independent_solver(weighted):
     weights = random.uniform(0.3, 1, shape) if weighted else np.ones(shape)
     expected = cost(primal_dual(field, weights, dipole, h, lam), field, weights, dipole, h, lam)
     x, history, converged = linear_total_variation(
-        field.astype(np.float32), weights.astype(np.float32) if weighted else None,
-        spectra(shape, h, (0.2, 0.1, 0.9), kernel="continuous"), h,
+        LinearInput(
+            None, field.astype(np.float32), weights.astype(np.float32) if weighted else None,
+            spectra(shape, h, (0.2, 0.1, 0.9), kernel="continuous"), h,
+        ),
         regularisation=lam, tolerance_percent=1e-3, max_iterations=2000,
     )  # fmt: skip
     assert converged and len(history) < 2000
@@ -63,20 +67,19 @@ def test_noise_free_piecewise_constant_sources_come_back():
     for value, radius, centre in ((0.1, 5, (9, 3, 0)), (-0.05, 7, (-8, -4, 3)), (0.2, 3, (0, 10, -8))):
         chi[((r - centre) ** 2).sum(-1) < radius**2] = value
     field = irfftn(rfftn(chi) * dipole_kernel(shape, (1, 1, 1)), shape) * mask
-    geometry = {"voxel_size_mm": (1, 1, 1), "b0_direction": (0, 0, 1)}
 
     def error(x):
         return 100 * np.linalg.norm((x - chi - (x - chi)[mask].mean())[mask]) / np.linalg.norm(chi)
 
     options = TvOptions(padding=0, kernel="continuous", regularisation=2e-5, tolerance=0.05)
-    assert error(tv(field, mask, **geometry, options=options).chi_ppm) < 5
+    assert error(tv(field, mask, scan=Scan((1, 1, 1)), options=options).chi_ppm) < 5
 
 
 def test_weights_keep_the_outside_from_counting(head):
     """Outside the mask the field is 0 because nobody measured it: with no weights, that is believed."""
-    division = head.error(tkd(head.field, head.mask, **head.geometry).chi_ppm)
+    division = head.error(tkd(head.field, head.mask, scan=head.scan).chi_ppm)
     errors = {
-        kind: head.error(tv(head.field, head.mask, **head.geometry, options=TvOptions(data_weights=kind)).chi_ppm)
+        kind: head.error(tv(head.field, head.mask, scan=head.scan, options=TvOptions(data_weights=kind)).chi_ppm)
         for kind in ("mask", "none")
     }
     assert errors["mask"] < 0.6 * division
@@ -87,8 +90,8 @@ def test_a_region_without_weight_is_filled_from_around_it(head):
     spoiled, weights = head.field.copy(), head.mask.astype(np.float32)
     spoiled[15:18, 25:28, 20:23] += 0.4
     weights[15:18, 25:28, 20:23] = 0
-    plain = head.error(tv(spoiled, head.mask, **head.geometry).chi_ppm)
-    weighted = head.error(tv(spoiled, head.mask, weights=weights, **head.geometry).chi_ppm)
+    plain = head.error(tv(spoiled, head.mask, scan=head.scan).chi_ppm)
+    weighted = head.error(tv(spoiled, head.mask, weights=weights, scan=head.scan).chi_ppm)
     assert weighted < 0.5 * plain
 
 
@@ -96,11 +99,11 @@ def test_scale_of_the_weights_does_not_matter(head):
     random = np.random.default_rng(0)
     weights = (head.mask * random.uniform(0.5, 1, head.mask.shape)).astype(np.float32)
     options = TvOptions(max_iterations=10)
-    maps = [tv(head.field, head.mask, weights=f * weights, **head.geometry, options=options).chi_ppm for f in (1, 64)]
+    maps = [tv(head.field, head.mask, weights=f * weights, scan=head.scan, options=options).chi_ppm for f in (1, 64)]
     np.testing.assert_allclose(maps[1], maps[0], atol=1e-6)
     assert unit_weights(weights, head.mask).max() == 1
 
 
 def test_negative_regularisation_is_refused(head):
     with pytest.raises(ValueError, match="regularisation"):
-        tv(head.field, head.mask, **head.geometry, options=TvOptions(regularisation=-1e-3))
+        tv(head.field, head.mask, scan=head.scan, options=TvOptions(regularisation=-1e-3))

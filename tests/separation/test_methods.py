@@ -6,6 +6,7 @@ import pytest
 from qsmprep.phantom.head import simulate_head
 from qsmprep.phantom.options import SimulationOptions
 from qsmprep.phantom.tissues import TISSUES
+from qsmprep.scan import Scan
 from qsmprep.separation import Constants
 from qsmprep.separation.chisep_ilsqr import chisep_ilsqr
 from qsmprep.separation.chisep_medi import ChisepMediOptions, chisep_medi
@@ -24,27 +25,25 @@ def head():
     return simulate_head(SimulationOptions(voxel_size="3"))
 
 
+def scan_of(head):
+    return Scan(head.voxel_size_mm, head.b0_direction, head.echo_times_s, head.centre_frequency_mhz)
+
+
 @pytest.fixture(scope="module")
-def scan(head):
+def given(head):
     """What the methods that see the field take."""
     return {
         "field_ppm": head.local_field_hz / head.centre_frequency_mhz,
         "mask": head.brain_mask,
         "constants": CONSTANTS,
-        "voxel_size_mm": head.voxel_size_mm,
-        "b0_direction": head.b0_direction,
         "chi_ppm": head.chi_ppm * head.brain_mask,
+        "scan": scan_of(head),
     }
 
 
 @pytest.fixture(scope="module")
-def phase(head):
-    """What those that fit the phase take besides."""
-    return {
-        "centre_frequency_mhz": head.centre_frequency_mhz,
-        "echo_times_s": head.echo_times_s,
-        "magnitude": np.sqrt((head.magnitude**2).sum(axis=0)),
-    }
+def magnitude(head):
+    return np.sqrt((head.magnitude**2).sum(axis=0))
 
 
 def errors(found, head):
@@ -69,8 +68,8 @@ def test_too_little_r2prime_leaves_one_source():
     assert np.allclose(found.chi_dia.ravel(), (0, 0.1, 0))
 
 
-def test_sources_of_a_head_from_truth(head, scan, phase):
-    found = chisep_medi(**scan, **phase, r2prime=head.r2prime)
+def test_sources_of_a_head_from_truth(head, given, magnitude):
+    found = chisep_medi(**given, magnitude=magnitude, r2prime=head.r2prime)
     para, dia = errors(found, head)
     assert max(para, dia) < 0.2
     assert min(found.chi_para.min(), found.chi_dia.min()) >= 0
@@ -83,30 +82,27 @@ def test_sources_of_a_head_from_truth(head, scan, phase):
         assert found.chi_dia[region].mean() == pytest.approx(head.chi_dia[region].mean(), rel=0.1, abs=1e-3)
 
 
-def test_regularisation_takes_noise_out_of_both_maps(head, scan, phase):
+def test_regularisation_takes_noise_out_of_both_maps(head, given, magnitude):
     noisy = np.maximum(head.r2prime + 2 * np.random.default_rng(0).standard_normal(head.r2prime.shape), 0)
-    voxelwise = closed_form(scan["chi_ppm"], noisy, scan["mask"], constants=CONSTANTS)
-    smooth = chisep_medi(**scan, **phase, r2prime=noisy.astype(np.float32))
+    voxelwise = closed_form(given["chi_ppm"], noisy, given["mask"], constants=CONSTANTS)
+    smooth = chisep_medi(**given, magnitude=magnitude, r2prime=noisy.astype(np.float32))
     assert max(errors(smooth, head)) < 0.9 * max(errors(voxelwise, head))
 
 
-def test_ilsqr_needs_no_start_but_the_mean(head, scan):
-    flat = {**scan, "chi_ppm": np.where(head.brain_mask, head.chi_ppm[head.brain_mask].mean(), 0)}
+def test_ilsqr_needs_no_start_but_the_mean(head, given):
+    flat = {**given, "chi_ppm": np.where(head.brain_mask, head.chi_ppm[head.brain_mask].mean(), 0)}
     assert max(errors(chisep_ilsqr(**flat, r2prime=head.r2prime), head)) < 0.3
 
 
-def test_r2star_qsm_says_that_r2prime_was_not_measured(head, scan, phase):
-    found = r2star_qsm(**scan, **phase, r2star=head.r2star)
+def test_r2star_qsm_says_that_r2prime_was_not_measured(head, given, magnitude):
+    found = r2star_qsm(**given, magnitude=magnitude, r2star=head.r2star)
     assert any("approximation" in warning for warning in found.warnings)
     assert max(errors(found, head)) < 0.6
 
 
 def test_decompose_finds_the_stronger_source(head):
     chi = np.broadcast_to(head.chi_ppm, head.magnitude.shape)
-    found = decompose(
-        head.magnitude, chi, head.brain_mask, echo_times_s=head.echo_times_s,
-        centre_frequency_mhz=head.centre_frequency_mhz,
-    )  # fmt: skip
+    found = decompose(head.magnitude, chi, head.brain_mask, scan=scan_of(head))
     assert (
         found.chi_para[head.region("globus_pallidus")].mean() > 3 * found.chi_dia[head.region("globus_pallidus")].mean()
     )
@@ -126,15 +122,20 @@ def test_decompose_recovers_its_own_model():
         + shares[2]
     )
     chi = (np.angle(signal) / (angular * times)).reshape(-1, 1, 1, 1)
-    found = decompose(np.abs(signal).reshape(-1, 1, 1, 1), chi, np.ones((1, 1, 1)), echo_times_s=times,
-                      centre_frequency_mhz=128.0)  # fmt: skip
+    found = decompose(
+        np.abs(signal).reshape(-1, 1, 1, 1), chi, np.ones((1, 1, 1)), scan=Scan((1, 1, 1), (0, 0, 1), times, 128.0)
+    )
     assert found.chi_para.item() - found.chi_dia.item() == pytest.approx(0.5 * para - 0.3 * dia, abs=0.01)
 
 
 def test_decompose_needs_five_echoes():
     with pytest.raises(ValueError, match="5 echoes"):
-        decompose(np.ones((3, 2, 2, 2)), np.ones((3, 2, 2, 2)), np.ones((2, 2, 2)), echo_times_s=(0.004, 0.008, 0.012),
-                  centre_frequency_mhz=128.0)  # fmt: skip
+        decompose(
+            np.ones((3, 2, 2, 2)),
+            np.ones((3, 2, 2, 2)),
+            np.ones((2, 2, 2)),
+            scan=Scan((1, 1, 1), (0, 0, 1), (0.004, 0.008, 0.012), 128.0),
+        )
 
 
 def test_the_signs_of_the_sources_bound_the_constant(head):
@@ -180,24 +181,24 @@ def test_constants_grow_with_the_field():
         constants_at(RelaxometricOptions(), 0.0)
 
 
-def test_a_negative_weight_is_refused(head, scan, phase):
+def test_a_negative_weight_is_refused(head, given, magnitude):
     with pytest.raises(ValueError, match="regularisation"):
-        chisep_medi(**scan, **phase, r2prime=head.r2prime, options=ChisepMediOptions(regularisation=-1.0))
+        chisep_medi(**given, magnitude=magnitude, r2prime=head.r2prime, options=ChisepMediOptions(regularisation=-1.0))
 
 
 @pytest.mark.parametrize("harmonic", [True, False])
-def test_torch_gives_the_same_sources(head, scan, phase, harmonic):
+def test_torch_gives_the_same_sources(head, given, magnitude, harmonic):
     options = ChisepMediOptions(weak_harmonic=harmonic, max_iterations=12)
     one, other = (
-        chisep_medi(**scan, **phase, r2prime=head.r2prime, options=options, device=device)
+        chisep_medi(**given, magnitude=magnitude, r2prime=head.r2prime, options=options, device=device)
         for device in ("cpu", "torch:cpu")
     )
     assert np.abs(one.chi_para - other.chi_para).max() < 2e-3
     assert np.abs(one.chi_dia - other.chi_dia).max() < 2e-3
 
 
-def test_unequal_constants_are_told_apart(head, scan, phase):
+def test_unequal_constants_are_told_apart(head, given, magnitude):
     unequal = Constants(150.0, 90.0)
     rate = unequal.para * head.chi_para + unequal.dia * head.chi_dia
-    found = chisep_medi(**{**scan, "constants": unequal}, **phase, r2prime=rate.astype(np.float32))
+    found = chisep_medi(**{**given, "constants": unequal}, magnitude=magnitude, r2prime=rate.astype(np.float32))
     assert max(errors(found, head)) < 0.2
