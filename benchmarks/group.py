@@ -112,7 +112,7 @@ def _quality(name, label, session, scanner, rng, bad, version) -> dict:
     definitions = {}
     for key, (_, _, unit, title, low, high) in METRICS.items():
         definitions[key] = {
-            "unit": unit, "title": title, "description": f"{title}.", "low": low, "high": high,
+            "unit": unit, "title": title, "description": "", "low": low, "high": high,
             "artefact": "", "remedy": "Look at the pictures.",
         }  # fmt: skip
         for side, limit, over in (("low", low, -1), ("high", high, 1)):
@@ -159,7 +159,7 @@ def _record(name, label, scanner, rng, version) -> dict:
         "inversion": ("fansi", {"alpha1": 0.0005, "iterations": 400}), "reference": ("brain", {}),
     }  # fmt: skip
     steps = [
-        {"stage": stage, "method": method, "title": method, "facts": {}, "notes": [], "warnings": [], "figures": [],
+        {"stage": stage, "method": method, "title": method, "facts": [], "notes": [], "warnings": [], "figures": [],
          "parameters": [{"name": key, "value": value, "unit": "", "default": True, "help": ""}
                         for key, value in options.items()]}
         for stage, (method, options) in methods.items()

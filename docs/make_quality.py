@@ -13,7 +13,7 @@ Made by `docs/make_quality.py` from the table of numbers.
 
 Every run writes `sub-X[/ses-Y]/anat/<run>_qc.json`: `metrics` (a number each, null where it cannot be told), their
 `definitions` with limits, a `flag` for each number beyond a limit (what that probably means, what to do), and a
-`verdict`. Each flag is also a warning of the log and of the report.
+`verdict`. Each flag is also a warning of the log and of the report; its code is the number's name with hyphens.
 
 * `usable`: no flag.
 * `check`: a flag that is not severe.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nipype.interfaces.base import File, isdefined, traits
 
+from qsmprep.findings import Fact, Warning
 from qsmprep.interfaces.images import read_grid, read_mask, read_volume, scan_of, write_volume
 from qsmprep.interfaces.step import MethodInputSpec, MethodStep, Record, StepOutputSpec
 from qsmprep.unwrap.jumps import residual_jumps
@@ -52,13 +53,22 @@ class RemoveBackground(MethodStep):
             centre_frequency_mhz=self.inputs.centre_frequency if isdefined(self.inputs.centre_frequency) else None,
         )
         record.add_convergence(result.convergence)
-        record.warnings += result.warnings
-        record.facts["share of mask 3 kept (%)"] = 100 * float(result.mask.sum() / mask.sum())
         jumps, pairs = residual_jumps(total_field, result.mask, period_hz=1 / self.inputs.echo_spacing)
-        record.facts["neighbours in the mask with a step of more than half a turn"] = f"{jumps} of {pairs}"
+        record.state(
+            Fact("share_kept", "share of mask 3 kept", "%", 100 * float(result.mask.sum() / mask.sum())),
+            Fact("neighbour_pairs", "pairs of neighbours in the mask", "", pairs),
+            Fact("half_turn_pairs", "pairs with a step of more than half a turn", "", jumps),
+        )
         if jumps > LARGEST_SHARE_OF_JUMPS * pairs:
-            record.warnings.append(f"{jumps} pairs of neighbours differ by more than half a turn: the total field may "
-                                   f"still hold phase wraps. Look at its picture.")  # fmt: skip
+            record.warn(
+                Warning(
+                    "half-turn-pairs",
+                    f"{jumps} pairs of neighbours differ by more than half a turn: the total field may still hold "
+                    "phase wraps.",
+                    "Look at the unwrapped phase for sharp edges; take a stricter reliable mask or unwrap each echo by "
+                    "itself (--romeo-individual).",
+                )
+            )
         self._results["local_field"] = write_volume(folder / "local_field.nii", result.tissue_field, grid)
         self._results["mask"] = write_volume(folder / "qsm_mask.nii", result.mask, grid)
         return record

@@ -10,6 +10,7 @@ from nipype.interfaces.base import File, isdefined, traits
 from qsmprep.field.nonlinear import increment_to_field, increment_to_hz
 from qsmprep.field.snr import peak_snr
 from qsmprep.field.weights import WeightOptions, data_weights, relative_residual
+from qsmprep.findings import Fact, Note
 from qsmprep.interfaces.images import as_echoes, read_grid, read_mask, read_volume, scan_of, write_volume
 from qsmprep.interfaces.step import (
     PEAK_SNR,
@@ -56,7 +57,7 @@ class CombineEchoes(MethodStep):
             mask=mask,
             scan=scan_of(grid, self.inputs),
         )
-        record.facts |= _snr(result.field_hz, result.noise_hz, magnitude[0], mask)
+        record.state(*_snr(result.field_hz, result.noise_hz, magnitude[0], mask))
         self._results["field"] = write_volume(folder / "total_field.nii", result.field_hz, grid)
         self._results["noise"] = write_volume(folder / "noise.nii", result.noise_hz, grid)
         return record
@@ -87,8 +88,8 @@ class FitField(MethodStep):
             mask=mask,
             scan=scan_of(grid, self.inputs),
         )
-        record.facts["voxels that used up the iterations"] = result.unfinished
-        record.facts |= _snr(result.increment_rad, result.noise_rad, magnitude[0], mask, period=2 * np.pi)
+        record.state(Fact("voxels_unfinished", "voxels that used up the iterations", "", result.unfinished))
+        record.state(*_snr(result.increment_rad, result.noise_rad, magnitude[0], mask, period=2 * np.pi))
         record.add_curve(result.convergence)
         field = increment_to_field(result.increment_rad, result)
         self._results["phase_per_spacing"] = write_volume(folder / "fitted.nii", result.increment_rad, grid)
@@ -174,10 +175,12 @@ class DataWeights(Step):
                 echo_times_s=self.inputs.echo_times,
                 mask=mask,
             )
-            record.facts["median relative residual of the signal model"] = float(np.median(residual[mask]))
+            median = float(np.median(residual[mask]))
+            record.state(Fact("median_residual", "median relative residual of the signal model", "", median))
             self._results["residual"] = write_volume(folder / "residual.nii", residual, grid)
         else:
-            record.notes.append("No relaxation map: no voxel is excluded from the inversion for its residual.")
+            text = "No relaxation map: no voxel is excluded from the inversion for its residual."
+            record.note(Note("no-residual", text))
         weights = data_weights(
             noise_hz=read_volume(self.inputs.noise),
             magnitude=magnitude,
@@ -188,11 +191,19 @@ class DataWeights(Step):
         return record
 
 
-def _snr(field, noise, magnitude, mask, *, period: float | None = None) -> dict[str, float]:
-    """The scan's peak signal-to-noise ratio as a fact; nothing where it cannot be told."""
+def _snr(
+    field: np.ndarray,
+    noise: np.ndarray,
+    magnitude: np.ndarray,
+    mask: np.ndarray | None,
+    *,
+    period: float | None = None,
+) -> tuple[Fact, ...]:
+    """The scan's peak signal-to-noise ratio; nothing where it cannot be told."""
     inside = np.ones(field.shape, bool) if mask is None else mask
     found = peak_snr(field, noise, magnitude, inside, period=period)
-    return {} if found is None else {PEAK_SNR: found}
+    label = "peak signal-to-noise ratio of the first echo"
+    return () if found is None else (Fact(PEAK_SNR, label, "", found),)
 
 
 def _echoes(path: str) -> np.ndarray:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from nipype.interfaces.base import File, isdefined, traits
 
+from qsmprep.findings import Fact, Note, Warning
 from qsmprep.interfaces.images import as_echoes, read_grid, read_mask, read_volume, scan_of, write_volume
 from qsmprep.interfaces.step import (
     MethodInputSpec,
@@ -20,7 +22,7 @@ from qsmprep.interfaces.step import (
 from qsmprep.inversion.reference import reference_to
 from qsmprep.masking.ventricles import csf_mask, enough_csf
 from qsmprep.numerics.units import check_susceptibility_ppm, hz_to_ppm
-from qsmprep.phase.sign import chi_sign_is_plausible
+from qsmprep.phase.sign import SignCheck, chi_sign_is_plausible
 from qsmprep.settings import ReferenceOptions
 
 
@@ -100,8 +102,7 @@ class Invert(MethodStep):
         )
         check_susceptibility_ppm(result.chi_ppm, result.mask)
         record.add_convergence(result.convergence)
-        record.warnings += result.warnings
-        record.facts |= _excluded(images, self.inputs.options)
+        record.state(*_excluded(images, self.inputs.options))
         self._results["chi"] = write_volume(folder / "chi.nii", result.chi_ppm, grid)
         self._results["mask"] = write_volume(folder / "mask.nii", result.mask, grid)
         return record
@@ -126,13 +127,24 @@ def _read(name: str, path: str, centre_frequency: float) -> np.ndarray:
     return hz_to_ppm(image, centre_frequency) if name.endswith("field_ppm") else image
 
 
-def _excluded(images: dict[str, np.ndarray], options: dict) -> dict[str, float]:
+def _excluded(images: dict[str, np.ndarray], options: dict[str, Any]) -> tuple[Fact, ...]:
     """How many voxels the inversion gave no weight, for the record."""
     threshold = (options or {}).get("residual_threshold")
     residual, mask = images.get("relative_residual"), images.get("mask", images.get("total_mask"))
     if threshold is None or residual is None or mask is None:
-        return {}
-    return {"voxels without weight for their residual (%)": 100 * float((residual[mask] > threshold).mean())}
+        return ()
+    share = 100 * float((residual[mask] > threshold).mean())
+    return (Fact("unweighted_share", "voxels without weight for their residual", "%", share),)
+
+
+def _tell_sign(record: Record, check: SignCheck) -> None:
+    """Note that iron is paramagnetic in the map, or warn that it is not."""
+    text = f"Sign test: {check.reason}."
+    if check.plausible:
+        record.note(Note("sign-test", text))
+    else:
+        remedy = "Compare bright nuclei with R2*: if iron is dark, run again with --phase-sign invert."
+        record.warn(Warning("chi-sign", text, remedy))
 
 
 class ReferenceInputSpec(StepInputSpec):
@@ -170,16 +182,17 @@ class Reference(Step):
         region = self._region(options, mask)
         result = reference_to(chi, mask, region=region)
         title = REFERENCE_TITLES[options.region] + (f" ({self.inputs.label})" if self.inputs.label else "")
-        record = Record(self.stage, options.region, title, [], parameters(options))
-        record.facts = {
-            "region": self.inputs.region_name if options.region == "segmentation" else options.region,
-            "voxels of the region": int(np.count_nonzero(mask if region is None else region & mask)),
-            "mean before subtraction (ppm)": result.mean_ppm,
-            "standard deviation (ppm)": result.sd_ppm,
-        }
+        record = Record(self.stage, options.region, title, [], parameters(options), label=self.inputs.label)
+        record.state(
+            Fact("region", "region", "",
+                 self.inputs.region_name if options.region == "segmentation" else options.region),
+            Fact("region_voxels", "voxels of the region", "",
+                 int(np.count_nonzero(mask if region is None else region & mask))),
+            Fact("mean_before", "mean before subtraction", "ppm", result.mean_ppm),
+            Fact("sd", "standard deviation", "ppm", result.sd_ppm),
+        )  # fmt: skip
         if isdefined(self.inputs.r2star):
-            check = chi_sign_is_plausible(chi, read_volume(self.inputs.r2star), mask)
-            (record.notes if check.plausible else record.warnings).append(f"Sign test: {check.reason}.")
+            _tell_sign(record, chi_sign_is_plausible(chi, read_volume(self.inputs.r2star), mask))
         chi = chi if options.region == "none" else result.chi_ppm
         self._results["chi"] = write_volume(folder / "chi.nii", chi, read_grid(self.inputs.chi))
         return record

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from nipype.interfaces.base import File, isdefined, traits
 
-from qsmprep.interfaces.images import read_grid, read_mask, read_volume, scan_of, write_volume
+from qsmprep.findings import Fact, Note, Warning
+from qsmprep.interfaces.images import Grid, read_grid, read_mask, read_volume, scan_of, write_volume
 from qsmprep.interfaces.step import (
     MethodInputSpec,
     MethodStep,
@@ -113,8 +114,8 @@ class ImportMask(Step):
         mask = read_mask(self.inputs.in_file)
         if not mask.any():
             raise ValueError(f"{self.inputs.in_file}: the mask is empty. Give a mask that covers the brain.")
-        record = Record(self.stage, "imported", self.inputs.title, notes=[f"Brain mask: {self.inputs.origin}."])
-        record.citations = list(self.inputs.citations or [])
+        record = Record(self.stage, "imported", self.inputs.title, list(self.inputs.citations or []))
+        record.note(Note("mask-origin", f"Brain mask: {self.inputs.origin}."))
         record.parameters = [dict(item) for item in self.inputs.parameters or []]
         add_volume(record, mask, grid, "brain")
         self._results["mask"] = write_volume(folder / "brain_mask.nii", mask, grid)
@@ -149,7 +150,8 @@ class FindReliable(Step):
         brain = read_mask(self.inputs.brain_mask)
         grid = read_grid(self.inputs.brain_mask)
         record = Record(self.stage, options.source, f"a threshold of the {options.source} map", [], parameters(options))
-        record.facts["unreliable voxels in the brain (%)"] = 100 * float((brain & ~mask).sum() / brain.sum())
+        share = 100 * float((brain & ~mask).sum() / brain.sum())
+        record.state(Fact("unreliable_share", "unreliable voxels in the brain", "%", share))
         self._results["mask"] = write_volume(folder / "reliable_mask.nii", mask, grid)
         return record
 
@@ -184,23 +186,37 @@ class JoinMasks(Step):
         )
         record = Record(self.stage, "joined", "joining masks 1 and 2 and filling holes", [], parameters(options))
         add_volume(record, found.mask, grid, "mask 3")
-        record.facts |= {
-            "unreliable voxels in the brain": found.unreliable_voxels,
-            "voxels filled": found.filled_voxels,
-            "voxels detached": found.detached_voxels,
-            "voxels after erosion": found.eroded_voxels,
-        }
+        record.state(
+            Fact("unreliable_voxels", "unreliable voxels in the brain", "", found.unreliable_voxels),
+            Fact("holes_filled", "holes were filled", "", options.fill_holes),
+            Fact("filled_voxels", "voxels filled", "", found.filled_voxels),
+            Fact("detached_voxels", "voxels detached", "", found.detached_voxels),
+            Fact("eroded_voxels", "voxels after erosion", "", found.eroded_voxels),
+        )
         kept = found.mask_voxels / found.brain_voxels
         if kept < 0.7:
-            record.warnings.append(f"Only {100 * kept:.0f} % of the brain mask is left for background field removal.")
+            record.warn(
+                Warning(
+                    "background-mask-small",
+                    f"Only {100 * kept:.0f} % of the brain mask is left for background field removal.",
+                    "Look at the quality map: motion, low signal or a wrong phase scaling; loosen the threshold of the "
+                    "reliable mask if it looks good.",
+                )
+            )
         self._results["mask"] = write_volume(folder / "background_mask.nii", found.mask, grid)
         self._results["eroded"] = write_volume(folder / "eroded_mask.nii", found.eroded, grid)
         return record
 
 
-def add_volume(record: Record, mask: np.ndarray, grid, name: str) -> None:
+def add_volume(record: Record, mask: np.ndarray, grid: Grid, name: str) -> None:
     """State a mask's size, with a warning when the brain's is outside what heads have."""
     litres = float(mask.sum() * np.prod(grid.voxel_size_mm) * 1e-6)
-    record.facts[f"volume of {name} (L)"] = litres
+    record.state(Fact("volume", f"volume of {name}", "L", litres))
     if name == "brain" and not 0.6 <= litres <= 2.2:
-        record.warnings.append(f"The brain mask holds {litres:.2f} L; adult brains have about 0.9 to 1.9 L.")
+        record.warn(
+            Warning(
+                "brain-volume",
+                f"The brain mask holds {litres:.2f} L; adult brains have about 0.9 to 1.9 L.",
+                "Look at the outline of mask 1; set --bet-fractional-intensity, or give a mask by --mask-file.",
+            )
+        )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from nipype.interfaces.base import File, InputMultiPath, isdefined, traits
 
+from qsmprep.findings import Fact, Note, Warning
 from qsmprep.interfaces.images import Grid, read_grid, read_mask, read_volume, write_volume
 from qsmprep.interfaces.step import Record, Step, StepInputSpec, StepOutputSpec, parameters
 from qsmprep.numerics.units import check_susceptibility_ppm, hz_to_ppm
@@ -18,7 +19,7 @@ from qsmprep.orientation.inputs import Orientations
 from qsmprep.orientation.registration import register_rigid, resample, resample_inside
 from qsmprep.orientation.rotation import rotated_b0, rotation_angle_deg, world_axes
 from qsmprep.orientation.sti import StiOptions, sti
-from qsmprep.separation.constants import RelaxometricOptions, constants_at
+from qsmprep.separation.constants import RelaxometricOptions, constant_facts, constants_at
 
 # What the methods text calls each step, and what it cites.
 TITLES = {
@@ -87,19 +88,23 @@ class RegisterOrientation(Step):
             if r2prime is not None:
                 r2prime = np.maximum(resample_inside(r2prime, mask, *geometry)[0], 0)
             noise, magnitude, mask = np.maximum(noise, 0), resample(magnitude, *geometry), moved_mask
-            record.facts["correlation of the magnitudes"] = correlation
+            record.state(Fact("correlation", "correlation of the magnitudes", "", correlation))
             if correlation < inputs.smallest_correlation:
-                record.warnings.append(
-                    f"{inputs.label}: the registered magnitudes correlate by only {correlation:.2f}; look at them."
+                record.warn(
+                    Warning(
+                        "orientation-correlation",
+                        f"{inputs.label}: the registered magnitudes correlate by only {correlation:.2f}.",
+                        "Look at them; leave the run out by --bids-filter-file if they do not fit.",
+                    )
                 )
         b0 = rotated_b0(tuple(inputs.b0_direction or grid.b0_direction), grid.affine, target.affine, matrix)
         turn = rotation_angle_deg(matrix)
-        record.facts |= {
-            "run": inputs.label,
-            "turn of the head (degrees)": turn,
-            "B0 in the voxel axes of the reference": b0.tolist(),
-            "reference world to run world (mm)": matrix.tolist(),
-        }
+        record.state(
+            Fact("run", "run", "", inputs.label),
+            Fact("turn", "turn of the head", "degrees", turn),
+            Fact("b0_direction", "B0 in the voxel axes of the reference", "", b0.tolist()),
+            Fact("matrix", "reference world to run world", "mm", matrix.tolist()),
+        )
         for name, image in (("local_field", field), ("mask", mask), ("noise", noise), ("magnitude", magnitude)):
             self._results[name] = write_volume(folder / f"{name}.nii", image, target)
         if r2prime is not None:
@@ -173,11 +178,14 @@ class _Join(Step):
     def _record(self, method: str, options: Any, result: Any, condition: float | None = None) -> Record:
         record = Record(self.stage, method, *TITLES[method], parameters(options))
         record.add_convergence(result.convergence)
-        record.warnings += result.warnings
-        record.facts["orientations"] = len(self.inputs.local_fields)
-        record.facts["condition number of the orientations"] = result.condition if condition is None else condition
-        weighting = self.inputs.weighting
-        record.notes.append("Weighted by 1/noise." if weighting == "noise" else "Not weighted: closed form.")
+        record.warn(*result.warnings)
+        condition = result.condition if condition is None else condition
+        record.state(
+            Fact("orientations", "orientations", "", len(self.inputs.local_fields)),
+            Fact("condition_number", "condition number of the orientations", "", condition),
+        )
+        weighted = self.inputs.weighting == "noise"
+        record.note(Note("weighting", "Weighted by 1/noise." if weighted else "Not weighted: closed form."))
         return record
 
 
@@ -254,10 +262,7 @@ class ChisepCosmos(_Join):
             self._results[name] = write_volume(folder / f"{name}.nii", image, grid)
         record = self._record("chisep-cosmos", options, result, condition)
         record.parameters += parameters(RelaxometricOptions(**(inputs.relaxometric or {})))
-        record.facts |= {
-            "relaxometric constant, paramagnetic (1/s/ppm)": constants.para,
-            "relaxometric constant, diamagnetic (1/s/ppm)": constants.dia,
-        }
+        record.state(*constant_facts(constants))
         return record
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from nipype.interfaces.base import File, InputMultiPath, traits
 
+from qsmprep.findings import Fact, Note, Warning, read_notes
 from qsmprep.interfaces.images import Grid, as_echoes, read_grid, read_stored, read_volume, scan_of, write_volume
 from qsmprep.interfaces.step import MethodInputSpec, MethodStep, Record, Step, StepInputSpec, StepOutputSpec
 from qsmprep.phase.scaling import looks_filtered, real_imag_to_polar, to_radians
@@ -31,7 +32,8 @@ class PreparePhaseInputSpec(StepInputSpec):
     echo_times = traits.List(traits.Float, mandatory=True, desc="in seconds, ascending")
     manufacturer = traits.Str("", usedefault=True)
     phase_sign = traits.Enum("auto", "keep", "invert", usedefault=True)
-    notes = traits.List(traits.Str, desc="what was decided before the graph was built")
+    centre_frequency = traits.Float(mandatory=True, desc="of the scanner in MHz; told, not used")
+    notes = traits.List(traits.Dict, desc="what was decided before the graph was built, each with code and text")
 
 
 class PreparePhaseOutputSpec(EchoesOutputSpec):
@@ -50,7 +52,9 @@ class PreparePhase(Step):
 
     def _compute(self, folder: Path) -> Record:
         inputs = self.inputs
-        record = Record(self.stage, "prepare", "scaling to radians by rule", notes=list(inputs.notes or []))
+        record = Record(self.stage, "prepare", "scaling to radians by rule")
+        record.note(*read_notes(inputs.notes or []))
+        record.state(Fact("centre_frequency", "centre frequency", "MHz", inputs.centre_frequency))
         if inputs.phase_files:
             magnitude, phase = self._from_polar(record)
         else:
@@ -59,8 +63,14 @@ class PreparePhase(Step):
         self._fix_sign(magnitude, phase, record)
         lively = magnitude[0] > 0.1 * np.percentile(magnitude[0], 98)
         if looks_filtered(phase, magnitude, lively, inputs.echo_times):
-            record.warnings.append("The phase looks high-pass filtered (as SWI phase is): susceptibility from it is "
-                                   "not to be trusted. Export the unfiltered phase.")  # fmt: skip
+            record.warn(
+                Warning(
+                    "phase-filtered",
+                    "The phase looks high-pass filtered (as SWI phase is): susceptibility from it is not to be "
+                    "trusted.",
+                    "Export the unfiltered phase from the scanner and run again; do not use this map.",
+                )
+            )
         rss = np.sqrt(np.einsum("exyz,exyz->xyz", magnitude, magnitude))
         self._save(folder, grid, magnitude=magnitude, phase=phase, magnitude_rss=rss)
         return record
@@ -82,8 +92,8 @@ class PreparePhase(Step):
             )
         except ValueError as error:
             raise ValueError(f"{inputs.phase_files[0]}: {error}") from None
-        record.notes.append(f"Phase to radians: {scaled.rule}.")
-        record.warnings += scaled.warnings
+        record.note(Note("phase-scaling", f"Phase to radians: {scaled.rule}."))
+        record.warn(*scaled.warnings)
         return magnitude, scaled.phase
 
     def _from_complex(self, record: Record) -> tuple[np.ndarray, np.ndarray]:
@@ -93,7 +103,7 @@ class PreparePhase(Step):
                 polar.append(real_imag_to_polar(read_volume(real), read_volume(imaginary)))
             except ValueError as error:
                 raise ValueError(f"{real}: {error}") from None
-        record.notes.append("Magnitude and phase computed from real and imaginary parts.")
+        record.note(Note("complex-input", "Magnitude and phase computed from real and imaginary parts."))
         return np.stack([magnitude for magnitude, _ in polar]), np.stack([phase for _, phase in polar])
 
     def _fix_sign(self, magnitude: np.ndarray, phase: np.ndarray, record: Record) -> None:
@@ -102,14 +112,13 @@ class PreparePhase(Step):
         if alternation.axis is not None:
             for echo in range(len(phase)):
                 phase[echo] = remove_slice_alternation(phase[echo], alternation.axis)
-            record.notes.append(
-                f"Sign of every second slice along axis {alternation.axis} corrected (as GE stores it)."
-            )
+            text = f"Sign of every second slice along axis {alternation.axis} corrected (as GE stores it)."
+            record.note(Note("slice-alternation", text))
         inverted, reason = decide_sign(self.inputs.manufacturer, self.inputs.phase_sign)
         if inverted:
             np.negative(phase, out=phase)
-        record.notes.append(f"Phase sign {reason}.")
-        record.facts["phase inverted"] = inverted
+        record.note(Note("phase-sign", f"Phase sign {reason}."))
+        record.state(Fact("phase_inverted", "phase inverted", "", inverted))
 
     def _save(self, folder: Path, grid: Grid, **volumes: np.ndarray) -> None:
         for name, volume in volumes.items():
@@ -139,8 +148,7 @@ class RemovePhaseOffset(MethodStep):
             magnitude=as_echoes(read_volume(self.inputs.magnitude)),
             scan=scan_of(grid, self.inputs),
         )
-        record.notes += getattr(result, "notes", ())
-        record.facts["voxels left out of the estimate"] = result.left_out_voxels
+        record.state(Fact("voxels_left_out", "voxels left out of the estimate", "", result.left_out_voxels))
         self._results["magnitude"] = self.inputs.magnitude
         self._results["phase"] = write_volume(folder / "phase.nii", result.phase, grid)
         return record
@@ -168,12 +176,19 @@ class SelectEchoes(Step):
             self._results[name] = write_volume(
                 folder / f"{name}.nii", as_echoes(read_volume(path))[chosen], read_grid(path)
             )
-        words = ", ".join(str(number) for number in self.inputs.echoes)
-        return Record(self.stage, "selected", "choice of echoes", notes=[f"Echoes used: {words}."])
+        record = Record(self.stage, "selected", "choice of echoes")
+        record.state(Fact("echoes_used", "echoes used", "", list(self.inputs.echoes)))
+        return record
 
 
 def _set_finite(volume: np.ndarray, path: str, record: Record) -> None:
     bad = ~np.isfinite(volume)
     if bad.any():
         volume[bad] = 0
-        record.warnings.append(f"{Path(path).name}: {int(bad.sum())} voxels are NaN or infinite and were set to 0.")
+        record.warn(
+            Warning(
+                "magnitude-not-finite",
+                f"{Path(path).name}: {int(bad.sum())} voxels are NaN or infinite and were set to 0.",
+                "Convert the images again; harmless outside of the head.",
+            )
+        )

@@ -17,6 +17,7 @@ from nipype.interfaces.base import (
 )
 
 from qsmprep.bids.outputs import quality_path, write_json
+from qsmprep.findings import Fact, Warning, code_of, fact_values
 from qsmprep.interfaces.images import as_echoes, read_grid, read_mask, read_volume, scan_of
 from qsmprep.interfaces.step import Record, Step, StepInputSpec, StepOutputSpec, snr_of
 from qsmprep.quality.assessment import Images, assess, document
@@ -72,8 +73,8 @@ class AssessQuality(Step):
             images["input_phase"] = _first_echo(inputs.input_phase)
         quality = assess(Images(**images), scan_of(grid, inputs), **self._known())
         record = Record(self.stage, "numbers", "comparing quality numbers with their limits", ["qsmconsensus2024"])
-        record.facts["verdict"] = quality.verdict
-        record.warnings = [f"{flag.message} {flag.remedy}" for flag in quality.flags]
+        record.state(Fact("verdict", "verdict", "", quality.verdict))
+        record.warn(*(Warning(code_of(flag.metric), flag.message, flag.remedy) for flag in quality.flags))
         path = folder / "quality.json"
         path.write_text(json.dumps(document(quality), allow_nan=False), encoding="utf-8")
         self._results["out_file"] = str(path)
@@ -82,11 +83,11 @@ class AssessQuality(Step):
     def _known(self) -> dict[str, float]:
         """What earlier steps told, by the names that `assess` has for it."""
         records = self._records_before()
-        reference = next((record["facts"] for record in records if record["stage"] == "reference"), {})
+        reference = fact_values(next((r["facts"] for r in records if r["stage"] == "reference"), None))
         known = {
             "peak_snr": snr_of(records),
-            "reference_mean_ppm": reference.get("mean before subtraction (ppm)"),
-            "reference_sd_ppm": reference.get("standard deviation (ppm)"),
+            "reference_mean_ppm": reference.get("mean_before"),
+            "reference_sd_ppm": reference.get("sd"),
         }
         return {name: value for name, value in known.items() if value is not None}
 

@@ -19,8 +19,10 @@ from qsmprep.analysis.regions import (
     reference_indices,
     region_value,
 )
+from qsmprep.bids.names import listed
 from qsmprep.bids.outputs import write_json, write_labels, write_text
 from qsmprep.bids.roi_table import MAPS, columns_document, dseg_path, dseg_table, roi_path, table_text
+from qsmprep.findings import Fact, Note, Warning, key_of
 from qsmprep.interfaces.images import read_grid, read_mask, read_volume
 from qsmprep.interfaces.step import Record, Step, StepInputSpec, StepOutputSpec, parameters
 from qsmprep.masking.ventricles import MINIMUM_VOXELS, csf_mask
@@ -147,19 +149,26 @@ class MeasureRegions(Step):
         for label, origin in origins.items():
             own = [value for segmentation, value in chi if segmentation == label]
             empty = [value.name for value in own if value.n == 0]
-            record.facts[f"regions of {label}"] = len(own)
-            record.notes.append(f"{label}: {origin}.")
+            record.state(Fact(f"regions_of_{key_of(label)}", f"regions of {label}", "", len(own)))
+            record.note(Note("segmentation-origin", f"{label}: {origin}."))
             if own and len(empty) == len(own):
-                record.warnings.append(f"No region of {label} has a voxel where susceptibility is valid.")
+                record.warn(
+                    Warning(
+                        "regions-empty",
+                        f"No region of {label} has a voxel where susceptibility is valid.",
+                        "Look at the segmentation over the map: it must be of this head and session.",
+                    )
+                )
             elif empty:
-                shown = ", ".join(empty[:10]) + (f" and {len(empty) - 10} more" if len(empty) > 10 else "")
-                record.notes.append(f"No voxel of {label} is valid in {shown}.")
+                record.note(Note("regions-without-voxels", f"No voxel of {label} is valid in {listed(empty, 10)}."))
         for segmentation, value in chi:
             if segmentation == REFERENCE and value.n:
-                record.facts[f"{value.name.replace('_', ' ')}: mean susceptibility (ppm)"] = value.mean
+                label = f"{value.name.replace('_', ' ')}: mean susceptibility"
+                record.state(Fact(f"mean_of_{key_of(value.name)}", label, "ppm", value.mean))
         if options.erosion:
-            record.notes.append(f"Regions of segmentations lost {options.erosion} layers of voxels.")
-        record.notes += [f"{name.replace('_', ' ')}: {text}" for name, text in told.items()]
+            text = f"Regions of segmentations lost {options.erosion} layers of voxels."
+            record.note(Note("regions-eroded", text))
+        record.note(*(Note("reference-region", f"{name.replace('_', ' ')}: {text}") for name, text in told.items()))
 
 
 class SaveRegionsInputSpec(BaseInterfaceInputSpec):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from nipype.interfaces.base import File, InputMultiPath, isdefined, traits
 
+from qsmprep.findings import Fact, Note, Warning, read_notes
 from qsmprep.interfaces.images import as_echoes, read_grid, read_mask, read_stored, read_volume, scan_of, write_volume
 from qsmprep.interfaces.step import (
     MethodInputSpec,
@@ -66,15 +67,18 @@ class FitRelaxation(MethodStep):
             field = read_volume(inputs.total_field)
             magnitude, weak = undo_gradient_loss(magnitude, field, inside, echo_times_s=times, kind=kind)
         result, record = self._run_method(magnitude=magnitude, mask=mask, echo_times_s=times)
-        record.facts["median R2* (1/s)"] = float(np.median(result.r2star[inside]))
-        record.facts["median share of the signal unexplained (%)"] = 100 * float(np.median(result.misfit[inside]))
+        record.state(
+            Fact("median_r2star", "median R2*", "1/s", float(np.median(result.r2star[inside]))),
+            _unexplained(result.misfit[inside]),
+        )
         if kind != "none":
-            record.citations.append("fernandezseara2000")
+            record.cite("fernandezseara2000")
             where = "in slice direction" if kind == "slice" else "along all axes"
-            record.notes.append(
+            text = (
                 f"The signal lost to the field's gradient {where} was restored; in {100 * weak:.1f} % of the "
                 "brain only in part, more than 70 % of the last echo being lost."
             )
+            record.note(Note("gradient-loss-restored", text))
         maps = (("r2star", result.r2star), ("t2star", result.t2star_s), ("s0", result.s0), ("misfit", result.misfit))
         for name, volume in maps:
             self._results[name] = write_volume(folder / f"{name}.nii", np.where(inside, volume, 0), grid)
@@ -87,7 +91,7 @@ class FitSpinEchoInputSpec(MethodInputSpec):
     magnitude_files = InputMultiPath(File(exists=True), mandatory=True, desc="one an echo, ascending")
     echo_times = traits.List(traits.Float, mandatory=True, desc="in seconds")
     acquired_in_2d = traits.Bool(False, usedefault=True)
-    notes = traits.List(traits.Str, desc="what was decided before the graph was built")
+    notes = traits.List(traits.Dict, desc="what was decided before the graph was built, each with code and text")
 
 
 class FitSpinEchoOutputSpec(StepOutputSpec):
@@ -118,18 +122,25 @@ class FitSpinEcho(MethodStep):
             voxel_size_mm=grid.voxel_size_mm,
             acquired_in_2d=inputs.acquired_in_2d,
         )
-        record.notes += list(inputs.notes or [])
-        record.facts |= {
-            "spin echoes": len(echoes),
-            "median R2 (1/s)": float(np.median(result.r2[mask])),
-            "median share of the signal unexplained (%)": 100 * float(np.median(result.misfit[mask])),
-        }
+        record.note(*read_notes(inputs.notes or []))
+        record.state(
+            Fact("spin_echoes", "spin echoes", "", len(echoes)),
+            Fact("median_r2", "median R2", "1/s", float(np.median(result.r2[mask]))),
+            _unexplained(result.misfit[mask]),
+        )
         if result.b1 is not None:
-            record.facts["median refocusing angle over the nominal one"] = float(np.median(result.b1[mask]))
+            median = float(np.median(result.b1[mask]))
+            record.state(Fact("median_refocusing", "median refocusing angle over the nominal one", "", median))
         elif inputs.method == "epg":
-            record.notes.append("The refocusing angle is taken as nominal.")
+            record.note(Note("refocusing-nominal", "The refocusing angle is taken as nominal."))
         if inputs.method == "mono-exponential":
-            record.warnings.append("Stimulated echoes are not modelled: R2 is off where refocusing is imperfect.")
+            record.warn(
+                Warning(
+                    "stimulated-echoes",
+                    "Stimulated echoes are not modelled: R2 is off where refocusing is imperfect.",
+                    "Take --r2 epg, which models them.",
+                )
+            )
         for name, image in (("r2", np.where(mask, result.r2, 0)), ("magnitude", brightness), ("mask", mask)):
             self._results[name] = write_volume(folder / f"{name}.nii", image, grid)
         return record
@@ -175,22 +186,33 @@ class RegisterSpinEcho(Step):
         cover = float(known[brain].mean())
         title = "rigid registration of the spin echo to the gradient echo magnitude by SimpleITK (mutual information)"
         record = Record(self.stage, "rigid", title, ["lowekamp2013"])
-        record.facts = {
-            "correlation of the magnitudes": correlation,
-            "turn of the head (degrees)": rotation_angle_deg(matrix),
-            "shift at the origin (mm)": float(np.linalg.norm(matrix[:3, 3])),
-            "brain covered by R2 (%)": 100 * cover,
-            "gradient echo world to spin echo world (mm)": matrix.tolist(),
-        }
+        record.state(
+            Fact("correlation", "correlation of the magnitudes", "", correlation),
+            Fact("turn", "turn of the head", "degrees", rotation_angle_deg(matrix)),
+            Fact("shift", "shift at the origin", "mm", float(np.linalg.norm(matrix[:3, 3]))),
+            Fact("covered_share", "brain covered by R2", "%", 100 * cover),
+            Fact("matrix", "gradient echo world to spin echo world", "mm", matrix.tolist()),
+        )
         if not known[brain].any():
             raise ValueError("The spin echo scan does not show the brain of the gradient echo scan; leave it out by "
                              "--r2 none or --bids-filter-file.")  # fmt: skip
         if correlation < SMALLEST_CORRELATION:
-            record.warnings.append(
-                f"The registered magnitudes correlate by only {correlation:.2f}: look at them before trusting R2'."
+            record.warn(
+                Warning(
+                    "spin-echo-correlation",
+                    f"The registered magnitudes correlate by only {correlation:.2f}.",
+                    "Look at the outline on the registered image before trusting R2'; leave the scan out by --r2 none "
+                    "if it does not fit.",
+                )
             )
         if cover < SMALLEST_COVER:
-            record.warnings.append(f"The spin echo scan covers {100 * cover:.0f} % of the brain; R2' is 0 elsewhere.")
+            record.warn(
+                Warning(
+                    "spin-echo-coverage",
+                    f"The spin echo scan covers {100 * cover:.0f} % of the brain; R2' is 0 elsewhere.",
+                    "Do not use R2' and the separated sources outside of the covered part.",
+                )
+            )
         self._results["r2"] = write_volume(folder / "r2.nii", r2 * known, target)
         self._results["magnitude"] = write_volume(folder / "magnitude.nii", resample(magnitude, *geometry), target)
         transform = folder / "transform.txt"
@@ -233,22 +255,26 @@ class MapR2prime(Step):
         measured = isdefined(inputs.r2)
         r2 = read_volume(inputs.r2) if measured else None
         method = "difference" if measured else options.fallback
-        record = Record(self.stage, method, "", [] if measured else ["dimov2022"],
-                        [] if measured else parameters(options))  # fmt: skip
+        cited = [] if measured else ["kim2025" if method == "network" else "dimov2022"]
+        record = Record(self.stage, method, "", cited, [] if measured else parameters(options))
         if method == "network":
-            result, record.citations = self._by_network(mask, options, record), ["kim2025"]
+            result = self._by_network(mask, options, record)
         else:
             result = r2prime_map(read_volume(inputs.r2star), mask, r2=r2, options=options)
         record.title = result.origin
-        record.facts |= {
-            "R2'": result.origin,
-            "median R2' (1/s)": float(np.median(result.r2prime[mask])),
-            "voxels where R2 exceeds R2* (%)": 100 * result.negative_share,
-        }
+        record.state(
+            Fact("origin", "R2'", "", result.origin),
+            Fact("median_r2prime", "median R2'", "1/s", float(np.median(result.r2prime[mask]))),
+            Fact("r2_exceeds_share", "voxels where R2 exceeds R2*", "%", 100 * result.negative_share),
+        )
         if not measured:
-            record.warnings.append(
-                f"R2' is {result.origin}: there is no spin echo scan. Para- and diamagnetic maps made with it are an "
-                "approximation."
+            record.warn(
+                Warning(
+                    "r2prime-approximated",
+                    f"R2' is {result.origin}: there is no spin echo scan. Para- and diamagnetic maps made with it are "
+                    "an approximation.",
+                    "Acquire a spin echo scan (MESE) where the separation of sources matters.",
+                )
             )
         self._results["r2prime"] = write_volume(folder / "r2prime.nii", result.r2prime, read_grid(inputs.r2star))
         return record
@@ -260,6 +286,11 @@ class MapR2prime(Step):
             read_volume(inputs.r2star), mask, network=network, scan=scan_of(grid, inputs),
             options=R2primenetOptions(weights=options.weights), memory_gb=inputs.memory_gb, device=inputs.device,
         )  # fmt: skip
-        record.facts |= dict(found.facts)
-        record.warnings += found.warnings
+        record.state(*found.facts)
+        record.warn(*found.warnings)
         return R2prime(found.r2prime, 0.0, f"guessed from R2* by the network {network.spec.name}")
+
+
+def _unexplained(misfit: np.ndarray) -> Fact:
+    """How much of the signal a fit left unexplained."""
+    return Fact("unexplained_share", "median share of the signal unexplained", "%", 100 * float(np.median(misfit)))

@@ -10,7 +10,8 @@ from nipype.interfaces.base import File, isdefined, traits
 
 from qsmprep.analysis.atlas import hybrid_image, register_atlas
 from qsmprep.analysis.regions import lay_labels
-from qsmprep.bids.segmentation import read_labels
+from qsmprep.bids.segmentation import LabelImage, read_labels
+from qsmprep.findings import Fact, Warning, fact_values, read_notes
 from qsmprep.interfaces.images import Grid, read_grid, read_mask, read_volume, write_volume
 from qsmprep.interfaces.step import Record, Step, StepInputSpec, StepOutputSpec
 from qsmprep.orientation.registration import register_rigid, resample
@@ -54,8 +55,14 @@ class RegisterT1w(Step):
             try:
                 matrix, record = self._registered(t1w, grid, brain, target)
             except ValueError as error:  # it must not cost the table; how labels were laid is told with each
-                record.warnings.append(f"{inputs.t1w}: {error} The scanner's coordinates are taken instead.")
-        record.facts["T1w image"] = Path(inputs.t1w).name
+                record.warn(
+                    Warning(
+                        "t1w-not-registered",
+                        f"{inputs.t1w}: {error} The scanner's coordinates are taken instead.",
+                        "Look at the segmentations over the magnitude; convert the T1w image again if it is damaged.",
+                    )
+                )
+        record.state(Fact("t1w_image", "T1w image", "", Path(inputs.t1w).name))
         laid = resample(t1w, grid.affine, matrix, target.affine, target.shape)
         self._results["t1w"] = write_volume(folder / "t1w.nii", laid, target)
         transform = folder / "transform.json"
@@ -71,16 +78,19 @@ class RegisterT1w(Step):
         record = Record(self.stage, "rigid", f"{title} (mutual information)", ["lowekamp2013"])
         centre, turn = _centre(brain, target), rotation_angle_deg(matrix)
         shift = float(np.linalg.norm((matrix @ centre - centre)[:3]))
-        record.facts = {
-            "correlation of the images": correlation,
-            "turn of the head (degrees)": turn,
-            "shift at the brain's centre (mm)": shift,
-            "gradient echo world to T1w world (mm)": matrix.tolist(),
-        }
+        record.state(
+            Fact("correlation", "correlation of the images", "", correlation),
+            Fact("turn", "turn of the head", "degrees", turn),
+            Fact("shift", "shift at the brain's centre", "mm", shift),
+            Fact("matrix", "gradient echo world to T1w world", "mm", matrix.tolist()),
+        )
         if turn > LARGEST_TURN_DEG or shift > LARGEST_SHIFT_MM:
-            record.warnings.append(
-                f"The T1w image was turned by {turn:.0f} degrees and moved by {shift:.0f} mm, much for a session: look "
-                "at the segmentation over the magnitude, or take --no-roi-registration."
+            record.warn(
+                Warning(
+                    "t1w-moved-far",
+                    f"The T1w image was turned by {turn:.0f} degrees and moved by {shift:.0f} mm, much for a session.",
+                    "Look at the segmentation over the magnitude, or take --no-roi-registration.",
+                )
             )
         return matrix, record
 
@@ -98,7 +108,7 @@ class LaySegmentationInputSpec(StepInputSpec):
     in_file = File(exists=True, mandatory=True, desc="label image")
     label = traits.Str(mandatory=True, desc="what tables call the segmentation")
     placement = traits.Enum("grid", "scanner", "t1w", mandatory=True)
-    notes = traits.List(traits.Str, desc="what was decided before the graph was built")
+    notes = traits.List(traits.Dict, desc="what was decided before the graph was built, each with code and text")
     magnitude = File(exists=True, mandatory=True, desc="whose grid it is laid on")
     transform = File(exists=True, desc="of `RegisterT1w`, for the placement t1w")
 
@@ -119,11 +129,16 @@ class LaySegmentation(Step):
             labels = lay_labels(labels, image.affine, self._motion(), target.affine, target.shape)
         how = self._how()
         name = Path(inputs.in_file).name
-        record = Record(self.stage, inputs.label, f"{name}, {how}", notes=list(inputs.notes or []))
-        record.facts = {"labels": len(image.present), "labels on the grid": int(np.unique(labels[labels > 0]).size)}
+        record = Record(self.stage, inputs.label, f"{name}, {how}")
+        record.note(*read_notes(inputs.notes or []))
+        record.state(*_label_facts(image, labels))
         if not labels.any():
-            record.warnings.append(
-                f"{inputs.in_file} does not overlap the images: no region has a voxel. Is it of this head and session?"
+            record.warn(
+                Warning(
+                    "segmentation-beside-images",
+                    f"{inputs.in_file} does not overlap the images: no region has a voxel.",
+                    "Give the segmentation of this head and session.",
+                )
             )
         self._results["labels"] = write_volume(folder / "labels.nii", labels, target)
         self._results["origin"] = f"{name}, {how}"
@@ -145,7 +160,8 @@ class LaySegmentation(Step):
         step = next(record for record in self._records_before() if record["stage"] == RegisterT1w.stage)
         if step["method"] != "rigid":
             return f"{nearest} (the scanner's coordinates, as the T1w image could not be registered)"
-        return f"{nearest} and the rigid registration of {step['facts']['T1w image']} to the magnitude"
+        t1w = fact_values(step["facts"])["t1w_image"]
+        return f"{nearest} and the rigid registration of {t1w} to the magnitude"
 
 
 class LayAtlasInputSpec(StepInputSpec):
@@ -154,7 +170,7 @@ class LayAtlasInputSpec(StepInputSpec):
     in_file = File(exists=True, mandatory=True, desc="label image of the atlas")
     template = File(exists=True, mandatory=True)
     label = traits.Str(mandatory=True, desc="what tables call the atlas")
-    notes = traits.List(traits.Str, desc="what was decided before the graph was built")
+    notes = traits.List(traits.Dict, desc="what was decided before the graph was built, each with code and text")
     magnitude = File(exists=True, mandatory=True, desc="root sum of squares of the gradient echoes")
     t1w = File(exists=True, desc="on the grid of the gradient echoes; the magnitude stands in for it")
     chi = File(exists=True, mandatory=True, desc="in ppm")
@@ -181,18 +197,30 @@ class LayAtlas(Step):
             atlas.affine,
         )  # fmt: skip
         how = f"{Path(inputs.in_file).name}, its template registered by ANTs (SyN) to {anatomical} and susceptibility"
-        record = Record(self.stage, inputs.label, how, ["avants2008"], notes=list(inputs.notes or []))
-        record.facts = {
-            "correlation of template and image": correlation,
-            "labels": len(atlas.present),
-            "labels on the grid": int(np.unique(labels[labels > 0]).size),
-        }
+        record = Record(self.stage, inputs.label, how, ["avants2008"])
+        record.note(*read_notes(inputs.notes or []))
+        record.state(
+            Fact("correlation", "correlation of template and image", "", correlation), *_label_facts(atlas, labels)
+        )
         if abs(correlation) < SMALLEST_CORRELATION:
-            record.warnings.append(f"The registered template correlates with the image by only {correlation:.2f}: look "
-                                   "at the atlas over the map before trusting its regions.")  # fmt: skip
+            record.warn(
+                Warning(
+                    "atlas-correlation",
+                    f"The registered template correlates with the image by only {correlation:.2f}.",
+                    "Look at the atlas over the map before trusting its regions.",
+                )
+            )
         self._results["labels"] = write_volume(folder / "labels.nii", labels, target)
         self._results["origin"] = how
         return record
+
+
+def _label_facts(image: LabelImage, laid: np.ndarray) -> tuple[Fact, ...]:
+    """How many labels an image has, and how many of them are left on the grid of the maps."""
+    return (
+        Fact("labels", "labels", "", len(image.present)),
+        Fact("labels_on_grid", "labels on the grid", "", int(np.unique(laid[laid > 0]).size)),
+    )
 
 
 def _centre(mask: np.ndarray, grid: Grid) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 from nipype.interfaces.base import File, isdefined, traits
 
 from qsmprep import registry
+from qsmprep.findings import Fact, Note
 from qsmprep.interfaces.images import as_echoes, read_grid, read_mask, read_volume, scan_of, write_volume
 from qsmprep.interfaces.step import (
     MethodInputSpec,
@@ -19,8 +20,8 @@ from qsmprep.interfaces.step import (
     parameters,
 )
 from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T, hz_to_ppm
-from qsmprep.separation import Constants
-from qsmprep.separation.constants import REFERENCE_FIELD_T, RelaxometricOptions, constants_at
+from qsmprep.separation import Constants, Separation
+from qsmprep.separation.constants import REFERENCE_FIELD_T, RelaxometricOptions, constant_facts, constants_at
 from qsmprep.separation.offset import offset_by_signs
 from qsmprep.settings import SourceOptions
 
@@ -83,7 +84,7 @@ class Separate(MethodStep):
         chi, images = read_volume(inputs.chi), self._images()
         field_strength = inputs.centre_frequency / GYROMAGNETIC_RATIO_MHZ_PER_T
         constants = constants_at(RelaxometricOptions(**(inputs.relaxometric or {})), field_strength)
-        offset, range_fact = self._offset(chi, read_volume(inputs.r2prime), mask, constants, grid.voxel_size_mm)
+        offset, range_facts = self._offset(chi, read_volume(inputs.r2prime), mask, constants, grid.voxel_size_mm)
         result, record = self._run_method(
             chi_ppm=np.where(mask, chi + np.float32(offset), 0),
             mask=mask,
@@ -96,11 +97,10 @@ class Separate(MethodStep):
             **images,
         )
         record.add_convergence(result.convergence)
-        record.warnings += result.warnings
-        record.facts |= {**dict(result.facts), **_consistency(result, chi)}
+        record.state(*_consistency(result, chi))
         wanted = registry.find(self.stage, inputs.method).inputs()
         if "chi_ppm" in wanted:
-            record.facts |= range_fact
+            record.state(*range_facts)
             record.parameters += parameters(SourceOptions(**(inputs.source or {})))
         if "constants" in wanted:
             self._tell_constants(record, constants, field_strength)
@@ -109,16 +109,14 @@ class Separate(MethodStep):
         return record
 
     def _tell_constants(self, record: Record, constants: Constants, field_strength: float) -> None:
-        record.facts |= {
-            "relaxometric constant, paramagnetic (1/s/ppm)": constants.para,
-            "relaxometric constant, diamagnetic (1/s/ppm)": constants.dia,
-        }
+        record.state(*constant_facts(constants))
         record.parameters += parameters(RelaxometricOptions(**(self.inputs.relaxometric or {})))
         if abs(field_strength - REFERENCE_FIELD_T) > 0.2:
-            record.notes.append(
+            text = (
                 f"The relaxometric constants at {REFERENCE_FIELD_T:g} T are taken to grow with the field strength "
                 f"({field_strength:.2f} T): an assumption."
             )
+            record.note(Note("relaxometric-constants-scaled", text))
 
     def _images(self) -> dict[str, np.ndarray]:
         wanted = registry.find(self.stage, self.inputs.method).inputs()
@@ -131,30 +129,37 @@ class Separate(MethodStep):
                 images[name] = hz_to_ppm(image, self.inputs.centre_frequency) if name == "field_ppm" else image
         return images
 
-    def _offset(self, chi, r2prime, mask, constants, voxel_size_mm) -> tuple[float, dict[str, float]]:
+    def _offset(
+        self,
+        chi: np.ndarray,
+        r2prime: np.ndarray,
+        mask: np.ndarray,
+        constants: Constants,
+        voxel_size_mm: tuple[float, float, float],
+    ) -> tuple[float, tuple[Fact, ...]]:
         """The constant added to susceptibility, and what to tell of it."""
         if SourceOptions(**(self.inputs.source or {})).offset == "reference":
-            return 0.0, {}
+            return 0.0, ()
         found, low, high = offset_by_signs(chi, r2prime, mask, constants=constants, voxel_size_mm=voxel_size_mm)
-        return found, {
-            "constant added to susceptibility (ppm)": found,
-            "lowest constant without a negative source (ppm)": low,
-            "highest constant without a negative source (ppm)": high,
-        }
+        return found, (
+            Fact("constant_added", "constant added to susceptibility", "ppm", found),
+            Fact("lowest_constant", "lowest constant without a negative source", "ppm", low),
+            Fact("highest_constant", "highest constant without a negative source", "ppm", high),
+        )
 
 
-def _consistency(result, chi: np.ndarray) -> dict[str, float]:
+def _consistency(result: Separation, chi: np.ndarray) -> tuple[Fact, ...]:
     """How far the total of both sources is the susceptibility map: regression and error in the mask, in the record."""
     total, given = result.chi_ppm[result.mask], chi[result.mask]
     total, given = total - total.mean(dtype=np.float64), given - given.mean(dtype=np.float64)
     size = float(given @ given)
     if size == 0:
-        return {}
-    return {
-        "total of both sources against susceptibility: slope": float(total @ given) / size,
-        "total of both sources against susceptibility: NRMSE (%)": 100
-        * float(np.linalg.norm(total - given) / size**0.5),
-    }
+        return ()
+    error = 100 * float(np.linalg.norm(total - given) / size**0.5)
+    return (
+        Fact("total_slope", "total of both sources against susceptibility: slope", "", float(total @ given) / size),
+        Fact("total_nrmse", "total of both sources against susceptibility: NRMSE", "%", error),
+    )
 
 
 class EchoSusceptibilityInputSpec(StepInputSpec):

@@ -16,12 +16,14 @@ from nipype.interfaces.base import BaseInterfaceInputSpec, File, SimpleInterface
 
 from qsmprep import registry
 from qsmprep.engine.staleness import algo_version
+from qsmprep.findings import Fact, Note, Warning, fact_values, key_of
 from qsmprep.numerics.convergence import Convergence
 from qsmprep.numerics.threads import use_threads
 from qsmprep.options import check_options
+from qsmprep.report.bibliography import references
 
 RECORD_FILE = "step.json"
-PEAK_SNR = "peak signal-to-noise ratio of the first echo"  # a fact of the echo combination
+PEAK_SNR = "peak_snr"  # key of a fact of the echo combination
 LONGEST_CURVE = 200  # points that a plot of the report needs
 logger = logging.getLogger("qsmprep")
 SHARED_NUMERICS = tuple(
@@ -58,9 +60,10 @@ class StepOutputSpec(TraitedSpec):
 class Record:
     """What one step tells: read by sidecars, report and methods text.
 
-    `facts` are results worth stating (name -> value), `notes` what was detected or assumed, `warnings` what the
-    reader should worry about. `curve` is what an iteration monitored, `curve_name` what that is, `curve_iterations` the
-    iteration of each value; they are for the report alone and reach no sidecar of a map.
+    `facts` are results worth stating, `notes` what was detected or assumed, `warnings` what the reader should worry
+    about. `label` tells this step from others of one stage and method. `curve` is what an iteration monitored,
+    `curve_name` what that is, `curve_iterations` the iteration of each value; they are for the report alone and reach
+    no sidecar of a map.
     """
 
     stage: str
@@ -68,26 +71,59 @@ class Record:
     title: str
     citations: list[str] = dataclasses.field(default_factory=list)
     parameters: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    facts: dict[str, Any] = dataclasses.field(default_factory=dict)
-    notes: list[str] = dataclasses.field(default_factory=list)
-    warnings: list[str] = dataclasses.field(default_factory=list)
+    facts: list[Fact] = dataclasses.field(default_factory=list)
+    notes: list[Note] = dataclasses.field(default_factory=list)
+    warnings: list[Warning] = dataclasses.field(default_factory=list)
+    label: str = ""
     curve: list[float] = dataclasses.field(default_factory=list)
     curve_name: str = ""
     curve_iterations: list[int] = dataclasses.field(default_factory=list)
     seconds: float = 0.0
 
+    def __post_init__(self) -> None:
+        keys, self.citations = self.citations, []
+        self.cite(*keys)
+
+    def state(self, *facts: Fact) -> None:
+        """State results; ValueError for a key that was stated already."""
+        for fact in facts:
+            if any(fact.key == other.key for other in self.facts):
+                raise ValueError(f"The step {self.stage} states {fact.key!r} twice.")
+            self.facts.append(fact)
+
+    def warn(self, *warnings: Warning) -> None:
+        """Tell what the reader should worry about."""
+        self.warnings += warnings
+
+    def note(self, *notes: Note) -> None:
+        """Tell what was detected, decided or assumed."""
+        self.notes += notes
+
+    def cite(self, *keys: str) -> None:
+        """Add publications; ValueError for a key that `data/references.bib` does not have."""
+        for key in keys:
+            if key not in references():
+                raise ValueError(f"The step {self.stage} cites {key!r}, which is not in the bibliography.")
+        self.citations += keys
+
     def add_convergence(self, convergence: Convergence | None) -> None:
         """State how an iteration ended; a cap that was hit is a warning."""
         if convergence is None:
             return
-        self.facts |= {
-            "iterations": convergence.iterations,
-            "converged": convergence.converged,
-            f"final {convergence.monitored}": convergence.history[-1] if convergence.history else None,
-        }
+        monitored = convergence.monitored
+        self.state(
+            Fact("iterations", "iterations", "", convergence.iterations),
+            Fact("converged", "converged", "", convergence.converged),
+            Fact(f"final_{key_of(monitored)}", f"final {monitored}", "", (convergence.history or (None,))[-1]),
+        )
         if not convergence.converged:
-            self.warnings.append(
-                f"Stopped at the cap of {convergence.iterations} iterations, before the tolerance was met."
+            self.warn(
+                Warning(
+                    "iteration-cap",
+                    f"Stopped at the cap of {convergence.iterations} iterations, before the tolerance was met.",
+                    "Raise the method's cap of iterations or loosen its tolerance; if the curve below is flat, the map "
+                    "may be used.",
+                )
             )
         self.add_curve(convergence)
 
@@ -122,7 +158,7 @@ class Step(SimpleInterface):
         if not isdefined(self.inputs.algo_version):
             self.inputs.algo_version = algo_version(type(self).__module__, *self.source_modules, *SHARED_NUMERICS)
 
-    def _run_interface(self, runtime):
+    def _run_interface(self, runtime: Any) -> Any:
         started = time.perf_counter()
         folder = Path(runtime.cwd)
         with use_threads(self.inputs.num_threads):
@@ -162,11 +198,13 @@ class MethodStep(Step):
             available |= {"network": network, "memory_gb": self.inputs.memory_gb}
         present = {name: value for name, value in available.items() if value is not None}
         result = method.run(options, device=self.inputs.device, **present)
+        # A result that never has anything to tell, as a mask, lacks these.
+        record.state(*getattr(result, "facts", ()))
+        record.warn(*getattr(result, "warnings", ()))
         if isdefined(self.inputs.network):
             from qsmprep.nets.domain import outside_snr
 
-            record.facts |= dict(result.facts)
-            record.warnings += outside_snr(network.spec, snr_of(self._records_before()))
+            record.warn(*outside_snr(network.spec, snr_of(self._records_before())))
         return result, record
 
 
@@ -175,16 +213,29 @@ def loaded_network(path: str, record: Record, device: str) -> Any:
     from qsmprep.weights.store import load_network
 
     network = load_network(path, device=device)
-    record.facts |= network_facts(Path(path), network.spec.name, network.card)
-    record.warnings.append(f"Network {network.spec.name}: {record.facts['statement of the weights']}")
+    facts = network_facts(Path(path), network.spec.name, network.card)
+    record.state(*facts)
+    told = {fact.key: fact.value for fact in facts}
+    record.warn(
+        Warning(
+            "network",
+            f"Network {network.spec.name}: {told['network_statement']}",
+            "Compare with a method without a network, such as fansi, before the values are used.",
+        )
+    )
     return network
 
 
-def network_facts(weights: Path, name: str, card: Mapping[str, Any]) -> dict[str, str]:
+def network_facts(weights: Path, name: str, card: Mapping[str, Any]) -> tuple[Fact, ...]:
     """What a step tells of the network it uses: its name, its file of weights, and what their card says of training."""
-    facts = {"network": name, "weights": weights.name, "sha256 of the weights": card.get("sha256", ""),
-             "statement of the weights": card.get("statement", "no card tells of it")}  # fmt: skip
-    return facts | ({"trained on": card["domain"]} if isinstance(card.get("domain"), str) else {})
+    facts = (
+        Fact("network", "network", "", name),
+        Fact("network_weights", "file of weights", "", weights.name),
+        Fact("network_sha256", "SHA-256 of the weights", "", card.get("sha256", "")),
+        Fact("network_statement", "training", "", card.get("statement", "no card tells of it")),
+    )
+    domain = card.get("domain")
+    return (*facts, Fact("network_domain", "training data", "", domain)) if isinstance(domain, str) else facts
 
 
 def parameters(options: Any) -> list[dict[str, Any]]:
@@ -217,7 +268,8 @@ def records_behind(files: list[str]) -> list[dict[str, Any]]:
 
 def snr_of(records: list[dict[str, Any]]) -> float | None:
     """The scan's peak signal-to-noise ratio as an earlier step measured it; None where none did."""
-    return next((record["facts"][PEAK_SNR] for record in records if PEAK_SNR in record.get("facts", {})), None)
+    measured = (fact_values(record.get("facts")).get(PEAK_SNR) for record in records)
+    return next((value for value in measured if value is not None), None)
 
 
 def plain(value: Any) -> Any:

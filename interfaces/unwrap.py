@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from nipype.interfaces.base import File, isdefined, traits
 
+from qsmprep.findings import Fact, Warning
 from qsmprep.interfaces.images import read_grid, read_mask, read_volume, scan_of, write_volume
 from qsmprep.interfaces.step import MethodInputSpec, MethodStep, Record, StepOutputSpec
 
@@ -47,10 +48,17 @@ class Unwrap(MethodStep):
             mask=mask,
             scan=scan_of(grid, self.inputs),
         )
-        record.facts["voxels left wrapped"] = result.isolated_voxels
+        record.state(Fact("voxels_left_wrapped", "voxels left wrapped", "", result.isolated_voxels))
         if result.isolated_voxels:
-            record.warnings.append(f"{result.isolated_voxels} voxels of the mask have no neighbour to unwrap from and "
-                                   f"keep their wrapped phase.")  # fmt: skip
+            record.warn(
+                Warning(
+                    "voxels-left-wrapped",
+                    f"{result.isolated_voxels} voxels of the mask have no neighbour to unwrap from and keep their "
+                    "wrapped phase.",
+                    "Look at the mask for islands; a smaller mask (--mask, --bet-fractional-intensity) leaves them "
+                    "out.",
+                )
+            )
         self._results["unwrapped"] = write_volume(folder / "unwrapped.nii", result.phase, grid)
         self._results["quality"] = write_volume(folder / "quality.nii", result.quality, grid)
         return record

@@ -14,6 +14,7 @@ from qsmprep.interfaces.orientation import ChisepCosmos, Cosmos, RegisterOrienta
 from qsmprep.interfaces.outputs import SaveOutput
 from qsmprep.interfaces.report import DrawFigure
 from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T
+from qsmprep.report.crash import DRAWING
 from qsmprep.report.figures import STYLES
 from qsmprep.workflows.outputs import SOURCES
 from qsmprep.workflows.plan import RunPlan
@@ -124,7 +125,7 @@ def init_orientation_wf(*, plan: OrientationPlan) -> Workflow:
         file = str(first.output_dir / figures_folder(plan.prefix) / figure_file(plan, label))
         node = first.node(
             DrawFigure(out_file=file, display={**STYLES["source" if output in SOURCES else "chi"], "title": title}),
-            f"draw_{label}",
+            f"{DRAWING}{label}",
             volumes=5,
         )
         mask = workflow.get_node(f"{source.rpartition('_')[0]}_join")

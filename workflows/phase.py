@@ -5,6 +5,7 @@ from __future__ import annotations
 from nipype.interfaces.utility import IdentityInterface
 from nipype.pipeline.engine import Node, Workflow
 
+from qsmprep.findings import Note, document
 from qsmprep.interfaces.phase import PreparePhase, RemovePhaseOffset, SelectEchoes
 from qsmprep.workflows.plan import RunPlan
 
@@ -23,10 +24,9 @@ def init_phase_wf(*, plan: RunPlan, name: str = "phase_wf") -> Workflow:
     prepare.inputs.phase_sign = plan.settings.steps["input"].phase_sign
     prepare.inputs.manufacturer = plan.run.manufacturer
     prepare.inputs.echo_times = [echo.echo_time_s for echo in plan.run.echoes]
-    prepare.inputs.notes = [
-        *plan.notes,
-        f"Centre frequency {plan.centre_frequency_mhz:.6g} MHz: {plan.frequency_source}.",
-    ]
+    prepare.inputs.centre_frequency = plan.centre_frequency_mhz
+    source = Note("frequency-source", f"Centre frequency: {plan.frequency_source}.")
+    prepare.inputs.notes = [document(note) for note in (*plan.notes, source)]
     last = prepare
     method = plan.settings.method("phase-offset")
     if method != "none" and len(plan.run.echoes) > 1:

@@ -13,6 +13,7 @@ from qsmprep.bids.anatomy import Anatomy
 from qsmprep.bids.scans import GreRun, SpinEchoScan
 from qsmprep.bids.segmentation import Region
 from qsmprep.engine.resources import estimate_mem_gb, total_memory_gb
+from qsmprep.findings import Note
 from qsmprep.settings import Settings
 
 
@@ -77,8 +78,8 @@ class RunPlan:
     anatomy: Anatomy = field(default_factory=Anatomy)
     networks: Mapping[tuple[str, str], NetworkFile] = field(default_factory=dict)
     spin_echo: SpinEchoScan | None = None
-    spin_echo_notes: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    spin_echo_notes: tuple[Note, ...] = ()
+    notes: tuple[Note, ...] = ()
 
     @property
     def name(self) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from nipype.interfaces.utility import IdentityInterface, Merge
 from nipype.pipeline.engine import Node, Workflow
 
 from qsmprep.bids.anatomy import Atlas, Segmentation
+from qsmprep.findings import document
 from qsmprep.interfaces.regions import MeasureRegions, SaveRegions, SaveSegmentation
 from qsmprep.interfaces.segmentation import LayAtlas, LaySegmentation, RegisterT1w
 from qsmprep.workflows.plan import RunPlan
@@ -70,7 +72,7 @@ def _lay_all(workflow: Workflow, inputnode: Node, plan: RunPlan) -> list[Node]:
         workflow.connect([(inputnode, register, [("magnitude", "magnitude"), ("brain_mask", "mask")])])
     for number, item in enumerate(anatomy.segmentations, start=1):
         interface = LaySegmentation(
-            in_file=str(item.path), label=item.label, placement=item.placement, notes=_sentences(item)
+            in_file=str(item.path), label=item.label, placement=item.placement, notes=_documents(item)
         )
         node = plan.node(interface, f"lay_{number}", volumes=8)
         workflow.connect([(inputnode, node, [("magnitude", "magnitude")])])
@@ -79,7 +81,7 @@ def _lay_all(workflow: Workflow, inputnode: Node, plan: RunPlan) -> list[Node]:
         laid.append(node)
     for number, item in enumerate(anatomy.atlases, start=1):
         interface = LayAtlas(
-            in_file=str(item.path), template=str(item.template), label=item.label, notes=_sentences(item)
+            in_file=str(item.path), template=str(item.template), label=item.label, notes=_documents(item)
         )
         node = plan.node(interface, f"lay_atlas_{number}", volumes=60, threads=plan.threads)
         images = [("magnitude", "magnitude"), ("chi", "chi"), ("brain_mask", "mask")]
@@ -103,8 +105,9 @@ def _as_text(item: Segmentation | Atlas) -> dict[str, str]:
     return {str(index): name for index, name in item.names.items()}
 
 
-def _sentences(item: Segmentation | Atlas) -> list[str]:
-    return [f"{note[:1].upper()}{note[1:]}." for note in item.notes[1:]]
+def _documents(item: Segmentation | Atlas) -> list[dict[str, Any]]:
+    """Notes as a node's input takes them."""
+    return [document(note) for note in item.notes]
 
 
 def _sources(path: Path, bids_dir: Path) -> list[str]:

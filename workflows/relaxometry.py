@@ -5,6 +5,7 @@ from __future__ import annotations
 from nipype.interfaces.utility import IdentityInterface
 from nipype.pipeline.engine import Node, Workflow
 
+from qsmprep.findings import document
 from qsmprep.interfaces.relaxometry import FitRelaxation, FitSpinEcho, MapR2prime, RegisterSpinEcho
 from qsmprep.workflows.plan import RunPlan
 
@@ -82,7 +83,7 @@ def init_r2prime_wf(*, plan: RunPlan, name: str = "r2prime_wf") -> Workflow:
             magnitude_files=[str(path) for path in scan.files],
             echo_times=list(scan.echo_times_s),
             acquired_in_2d=str(scan.metadata.get("MRAcquisitionType", "")).upper() == "2D",
-            notes=list(plan.spin_echo_notes),
+            notes=[document(note) for note in plan.spin_echo_notes],
         ),
         "fit_spin_echo",
         stage="r2",

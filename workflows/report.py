@@ -10,6 +10,7 @@ from nipype.pipeline.engine import Node, Workflow
 
 from qsmprep.bids.outputs import figures_folder
 from qsmprep.interfaces.report import DrawFigure
+from qsmprep.report.crash import FIGURES_GRAPH
 from qsmprep.report.pictures import KINDS, PictureKind, further_inversion
 from qsmprep.workflows.inversion import chi_name
 from qsmprep.workflows.plan import RunPlan
@@ -99,7 +100,7 @@ def figure_file(figure: Figure, prefix: str) -> str:
     return f"{prefix}_desc-{figure.name}_{figure.kind.suffix}.png"
 
 
-def init_figures_wf(*, plan: RunPlan, name: str = "figures_wf") -> Workflow:
+def init_figures_wf(*, plan: RunPlan, name: str = FIGURES_GRAPH) -> Workflow:
     """One drawing node a picture, named as the picture; `connect_figures` connects them."""
     workflow = Workflow(name=name)
     folder = plan.output_dir / figures_folder(plan.prefix)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qsmprep.findings import Warning
 from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import irfftn, rfftn
 from qsmprep.numerics.operators import gradient
@@ -102,7 +103,7 @@ class LCurve:
     fine_curvatures: np.ndarray
     corner: float
     inflection: float | None
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Warning, ...] = ()
 
 
 def l_curve(values: np.ndarray, misfits: np.ndarray, penalties: np.ndarray) -> LCurve:
@@ -201,15 +202,16 @@ def _near_an_end(s: np.ndarray, corner: float) -> bool:
     return not s[0] + 1.5 * (s[1] - s[0]) < corner < s[-1] - 1.5 * (s[-1] - s[-2])
 
 
-def _doubts(rho: np.ndarray, omega: np.ndarray, *, at_end: bool) -> tuple[str, ...]:
+def _doubts(rho: np.ndarray, omega: np.ndarray, *, at_end: bool) -> tuple[Warning, ...]:
     doubts = []
     if at_end:
-        doubts.append("The largest curvature lies at an end of the range: widen it.")
+        text = "The largest curvature lies at an end of the range."
+        doubts.append(Warning("corner-at-end", text, "Widen it (--from, --to)."))
     if np.hypot(np.diff(rho), np.diff(omega)).sum() < SHORT:
-        doubts.append("Misfit and penalty hardly change over the range: the parameter decides little there.")
+        text = "Misfit and penalty hardly change over the range: the parameter decides little there."
+        doubts.append(Warning("curve-short", text, "Widen the range, or keep the default."))
     if (np.diff(rho) < 0).any() or (np.diff(omega) > 0).any():
-        doubts.append(
-            "Misfit or penalty does not change steadily with the parameter: more iterations may be needed, "
-            "or the noise alone may be left of the misfit."
-        )
+        text = "Misfit or penalty does not change steadily with the parameter."
+        remedy = "Allow more iterations, or leave out the end of the range where the noise alone is left of the misfit."
+        doubts.append(Warning("curve-unsteady", text, remedy))
     return tuple(doubts)

@@ -25,13 +25,14 @@ from qsmprep.app.request import Request
 from qsmprep.app.validation import start_validation, validation_findings
 from qsmprep.bids.checks import check_mask, check_output_dir, check_run
 from qsmprep.bids.outputs import BIDSIGNORE, dataset_description, figures_folder, write_json, write_text
-from qsmprep.bids.problem import Problem
+from qsmprep.bids.problem import Problem, warnings
 from qsmprep.bids.provenance import software_versions
 from qsmprep.bids.query import find_runs
 from qsmprep.bids.scans import GreRun
 from qsmprep.bids.segmentation import check_region
 from qsmprep.engine.pool import warm_up
 from qsmprep.engine.resources import available_cores
+from qsmprep.findings import Warning, document
 from qsmprep.report.methods import write_citation_files
 from qsmprep.report.page import write_subject_report
 from qsmprep.report.subject import subjects_of
@@ -53,7 +54,7 @@ class Work:
     orientations: list[OrientationPlan] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     refused: dict[str, tuple[GreRun, list[Problem]]] = field(default_factory=dict)
-    warnings: dict[str, list[str]] = field(default_factory=dict)
+    warnings: dict[str, list[Warning]] = field(default_factory=dict)
 
 
 def run(request: Request, settings: Settings) -> int:
@@ -133,12 +134,12 @@ def _find_work(request: Request, settings: Settings, *, threads: int, device: st
     )
     work = Work(
         errors=[str(problem) for problem in query.problems if problem.severity == "error"],
-        warnings={"dataset": [str(problem) for problem in query.problems if problem.severity != "error"]},
+        warnings={"dataset": warnings(query.problems)},
     )
     options = settings.steps["input"]
     for run in query.runs:
         problems = list(check_run(run, field_strength_t=options.field_strength, b0_direction=options.b0_vector()))
-        work.warnings[run.name] = [str(problem) for problem in problems if problem.severity == "warning"]
+        work.warnings[run.name] = warnings(problems)
         errors = [problem for problem in problems if problem.severity == "error"]
         if not errors:
             try:
@@ -146,7 +147,7 @@ def _find_work(request: Request, settings: Settings, *, threads: int, device: st
                 work.warnings[run.name] += plan.anatomy.warnings
                 errors = _given_image_problems(plan, run) or _collision(plan, work.plans)
             except ValueError as error:
-                errors = [Problem("error", None, str(error))]
+                errors = [Problem("error", "run-not-planned", None, str(error))]
         if errors:
             work.refused[run.name] = (run, errors)
             work.errors += [str(problem) for problem in errors]
@@ -175,11 +176,10 @@ def _collision(plan: RunPlan, others: Sequence[RunPlan]) -> list[Problem]:
     """Two inputs must never write one name."""
     rivals = [other.run.name for other in others if other.prefix == plan.prefix]
     remedy = "Tell them apart by acq- or run-, or select one with --bids-filter-file."
-    return (
-        [Problem("error", plan.run.name, f"its outputs would bear the names of those of {rivals[0]}", "", remedy)]
-        if rivals
-        else []
-    )
+    if not rivals:
+        return []
+    found = f"its outputs would bear the names of those of {rivals[0]}"
+    return [Problem("error", "output-name-collision", plan.run.name, found, "", remedy)]
 
 
 def _check_folders(request: Request) -> None:
@@ -216,8 +216,8 @@ def _write_refusals(request: Request, work: Work, started: datetime) -> list[dic
             "run": name,
             "subject": run.subject,
             "status": "failed",
-            "errors": [str(problem) for problem in problems],
-            "warnings": work.warnings.get(name, []),
+            "errors": [{"step": "", "message": str(problem)} for problem in problems],
+            "warnings": [document(warning) for warning in work.warnings.get(name, [])],
             "software": software_versions(),
             "command": request.command,
             "started": started.isoformat(timespec="seconds"),
@@ -262,8 +262,8 @@ def _cores(settings: Settings) -> int:
 
 
 def _tell(work: Work) -> None:
-    for warnings in work.warnings.values():
-        for warning in warnings:
+    for told in work.warnings.values():
+        for warning in told:
             print(f"Warning: {warning}", file=sys.stderr)
     for error in work.errors:
         print(f"Error: {error}", file=sys.stderr)
@@ -282,7 +282,7 @@ def _print_steps(records: list[dict[str, Any]]) -> None:
     for record in records:
         print(f"  {record['stage']}: {record['title']}")
         for note in record["notes"]:
-            print(f"    {note}")
+            print(f"    {note['text']}")
 
 
 def _refuse(message: str) -> int:

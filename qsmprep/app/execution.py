@@ -20,6 +20,7 @@ from qsmprep.engine.graph import Failure
 from qsmprep.engine.inprocess import InProcess
 from qsmprep.engine.pool import ProcessPool
 from qsmprep.engine.progress import make_progress
+from qsmprep.findings import Warning
 from qsmprep.report.acquisition import describe_acquisition
 from qsmprep.report.crash import crash_documents
 from qsmprep.settings import Settings
@@ -89,7 +90,7 @@ def write_records(
     *,
     request: Request,
     started: datetime,
-    warnings: Mapping[str, Sequence[str]],
+    warnings: Mapping[str, Sequence[Warning]],
 ) -> list[dict[str, Any]]:
     """Write each run's record beside its figures, and return them."""
     records = []
@@ -109,7 +110,7 @@ def write_records(
             command=request.command,
             started=started.isoformat(timespec="seconds"),
             seconds=(datetime.now(UTC) - started).total_seconds(),
-            errors=[f"{f.step}: {f.message}" for f in outcome.failures if f.run == plan.prefix],
+            errors=errors_of(outcome, plan.prefix),
             warnings=warnings.get(plan.run.name, ()),
             inputs=[str(path.relative_to(plan.bids_dir)) for path in plan.files],
             acquisition=describe_acquisition(
@@ -127,11 +128,17 @@ def write_records(
     return records
 
 
+def errors_of(outcome: Outcome, run: str) -> list[dict[str, str]]:
+    """What failed in a run, as its record holds it."""
+    return [{"step": found.step, "message": found.message} for found in outcome.failures if found.run == run]
+
+
 def unfinished(
     plans: Sequence[RunPlan], orientations: Sequence[OrientationPlan], error: BaseException, work_dir: Path
 ) -> Outcome:
     """What an execution left that was stopped from outside or by an error of its own: every run has failed."""
-    message = f"stopped before its end ({type(error).__name__}: {error})".replace(": )", ")")
+    reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    message = f"stopped before its end ({reason})"
     names = {plan.name: plan.prefix for plan in plans} | {plan.name: plan.title for plan in orientations}
     failures = [Failure("", run, "the run", message, "") for run in names.values()]
     graphs = {run: Path(work_dir) / GRAPH_NAME / name for name, run in names.items()}

@@ -7,11 +7,12 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from qsmprep.app.execution import Outcome
+from qsmprep.app.execution import Outcome, errors_of
 from qsmprep.app.request import Request
 from qsmprep.bids.images import open_image
 from qsmprep.bids.outputs import figures_folder, run_prefix, write_json
 from qsmprep.bids.provenance import run_record, software_versions, step_records, with_figures
+from qsmprep.findings import Note
 from qsmprep.report.acquisition import describe_acquisition
 from qsmprep.report.crash import crash_documents
 from qsmprep.settings import ORIENTATION_METHODS, Settings
@@ -69,7 +70,8 @@ def planned_orientations(plan: OrientationPlan) -> list[dict[str, Any]]:
     from qsmprep.interfaces.step import Record, parameters
 
     runs = ", ".join(run.prefix for run in plan.runs)
-    records = [Record("registration", "rigid", *TITLES["registration"], notes=[f"Joined: {runs}; the first is fixed."])]
+    records = [Record("registration", "rigid", *TITLES["registration"])]
+    records[0].note(Note("runs-joined", f"Joined: {runs}; the first is fixed."))
     for method in plan.methods:
         options = plan.runs[0].settings.steps[method]
         records.append(Record(method, method, *TITLES[method], parameters(options)))
@@ -86,9 +88,10 @@ def write_orientation_records(
         folder = first.output_dir / figures_folder(plan.prefix)
         steps = step_records(outcome.folders.get(plan.title, []))
         made = {step["stage"] for step in steps}
-        errors = [f"{failure.step}: {failure.message}" for failure in outcome.failures if failure.run == plan.title]
+        errors = errors_of(outcome, plan.title)
         if not errors:
-            errors = [f"{method}: not made, as a run it needs failed" for method in plan.methods if method not in made]
+            message = "not made, as a run it needs failed"
+            errors = [{"step": method, "message": message} for method in plan.methods if method not in made]
         pictures = [
             (source.split("_")[0], figure_file(plan, label), f"{title}.")
             for label, source, _, title in pictures_of(plan)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from qsmprep.bids.provenance import software_versions
 from qsmprep.bids.query import find_derivative
 from qsmprep.bids.scans import GreRun, SpinEchoScan, spin_echo_of
 from qsmprep.bids.segmentation import Region, find_region
+from qsmprep.findings import Fact, Note
 from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T
 from qsmprep.relaxometry import spacing_is_equal
 from qsmprep.relaxometry.dictionary import train_positions
@@ -49,16 +50,20 @@ def plan_run(
     ValueError : the settings do not fit the run (an echo that does not exist, ARLO on unequal spacing), or the weights
         of a network are missing or not for that method.
     """
-    notes: list[str] = []
+    notes: list[Note] = []
+
+    def note(code: str, text: str) -> None:
+        notes.append(Note(code, text))
+
     times = _chosen_times(run, settings)
     image = open_image(run.files[0])
     frequency, source = centre_frequency(run, settings)
     brain_mask = _given_mask(run, request)
-    settings = _resolve_mask(settings, brain_mask, notes.append)
-    settings = _resolve_relaxometry(settings, times, notes.append)
-    scan, scan_notes = _spin_echo(run, settings, spin_echoes, notes.append)
+    settings = _resolve_mask(settings, brain_mask, note)
+    settings = _resolve_relaxometry(settings, times, note)
+    scan, scan_notes = _spin_echo(run, settings, spin_echoes, note)
     settings = _resolve_r2(settings, scan)
-    settings = _resolve_separation(settings, scan, times, notes.append)
+    settings = _resolve_separation(settings, scan, times, note)
     region = _given_region(run, request, settings)
     anatomy = plan_regions(run, request, settings)
     notes += anatomy.notes
@@ -66,18 +71,7 @@ def plan_run(
     n0, n1, n2 = (int(n) for n in image.shape[:3])
     h0, h1, h2 = (float(h) for h in image.header.get_zooms()[:3])
     networks = networks_of(settings, (n0, n1, n2), (h0, h1, h2), spin_echo=scan is not None)
-    notes += [f"{stage} by a network with the weights {file.path.name}" for (stage, _), file in networks.items()]
-    if settings.method("phase-offset") != "none" and len(run.echoes) == 1:
-        notes.append("A single echo: its phase offset cannot be removed")
-    if _assumes_no_offset(run, settings):
-        notes.append(
-            "Phase offsets are not removed, while unwrapping in time assumes there are none (--romeo-individual)"
-        )
-    folded = [f"{entity}-{label}" for entity, label in run.entities.items() if entity not in KEPT_ENTITIES]
-    if folded:
-        notes.append(f"{', '.join(folded)} of the input's name is folded into acq, as a field map may not have it")
-    b0_direction = settings.steps["input"].b0_vector()
-    notes.append(f"B0 direction: {'as the user gave it' if b0_direction else 'from the affine'}")
+    notes += _assumptions(run, settings, networks)
     return RunPlan(
         run=run,
         prefix=run_prefix(run.subject, run.session, run.entities),
@@ -92,14 +86,14 @@ def plan_run(
         threads=threads,
         device=device,
         software=software_versions(),
-        b0_direction=b0_direction,
+        b0_direction=settings.steps["input"].b0_vector(),
         brain_mask=brain_mask,
         reference_region=region,
         anatomy=anatomy,
         networks=networks,
         spin_echo=scan,
-        spin_echo_notes=tuple(f"{note}." for note in scan_notes),
-        notes=tuple(f"{note}." for note in notes),
+        spin_echo_notes=tuple(scan_notes),
+        notes=tuple(notes),
     )
 
 
@@ -145,6 +139,23 @@ def _chosen_times(run: GreRun, settings: Settings) -> tuple[float, ...]:
     if chosen[-1] > len(times):
         raise ValueError(f"{run.name}: --echoes asks for echo {chosen[-1]}, but there are {len(times)}.")
     return tuple(times[number - 1] for number in chosen)
+
+
+def _assumptions(run: GreRun, settings: Settings, networks: Mapping[tuple[str, str], NetworkFile]) -> Iterator[Note]:
+    """What the settings and the data make of each other, as far as a reader must know of it."""
+    for (stage, _), file in networks.items():
+        yield Note("network-weights", f"{stage} by a network with the weights {file.path.name}.")
+    if settings.method("phase-offset") != "none" and len(run.echoes) == 1:
+        yield Note("offset-of-single-echo", "A single echo: its phase offset cannot be removed.")
+    if _assumes_no_offset(run, settings):
+        text = "Phase offsets are not removed, while unwrapping in time assumes there are none (--romeo-individual)."
+        yield Note("offset-assumed-zero", text)
+    folded = [f"{entity}-{label}" for entity, label in run.entities.items() if entity not in KEPT_ENTITIES]
+    if folded:
+        text = f"{', '.join(folded)} of the input's name is folded into acq, as a field map may not have it."
+        yield Note("entities-folded", text)
+    given = settings.steps["input"].b0_vector()
+    yield Note("b0-direction", f"B0 direction: {'as the user gave it' if given else 'from the affine'}.")
 
 
 def _assumes_no_offset(run: GreRun, settings: Settings) -> bool:
@@ -202,7 +213,7 @@ def _given_region(run: GreRun, request: Request, settings: Settings) -> Region |
                      "--segmentation-file, or --derivatives with a dseg image on the grid of the images.")  # fmt: skip
 
 
-def _resolve_mask(settings: Settings, given: BrainMaskSource | None, note: Callable[[str], None]) -> Settings:
+def _resolve_mask(settings: Settings, given: BrainMaskSource | None, note: Callable[[str, str], None]) -> Settings:
     if given is not None or settings.method("mask") not in ("auto", "fsl-bet"):
         return settings
     if settings.method("mask") == "fsl-bet" and not shutil.which("bet"):
@@ -210,29 +221,30 @@ def _resolve_mask(settings: Settings, given: BrainMaskSource | None, note: Calla
     here = settings_here(settings)
     if here is not settings:
         uses_fsl = here.method("mask") == "fsl-bet"
-        note(f"Brain extraction by {'FSL BET, found on the PATH' if uses_fsl else BUILT_IN_BET}")
+        note("mask-method", f"Brain extraction by {'FSL BET, found on the PATH' if uses_fsl else BUILT_IN_BET}.")
     return here
 
 
-def _resolve_relaxometry(settings: Settings, times: tuple[float, ...], note: Callable[[str], None]) -> Settings:
+def _resolve_relaxometry(settings: Settings, times: tuple[float, ...], note: Callable[[str, str], None]) -> Settings:
     wanted = settings.method("relaxometry")
     arlo_applies = len(times) >= 3 and spacing_is_equal(times)
     if len(times) < 2:
         if wanted != "none":
-            note("A single echo: no relaxation map")
+            note("no-relaxometry", "A single echo: no relaxation map.")
         return settings.with_method("relaxometry", "none")
     if wanted == "arlo" and not arlo_applies:
         raise ValueError("--relaxometry arlo needs three or more equally spaced echoes; take log-linear.")
     if wanted != "auto":
         return settings
     if not arlo_applies:
-        note("R2* by weighted log-linear fit, as ARLO needs three or more equally spaced echoes")
+        text = "R2* by weighted log-linear fit, as ARLO needs three or more equally spaced echoes."
+        note("relaxometry-method", text)
     return settings.with_method("relaxometry", "arlo" if arlo_applies else "log-linear")
 
 
 def _spin_echo(
-    run: GreRun, settings: Settings, scans: Sequence[SpinEchoScan], note: Callable[[str], None]
-) -> tuple[SpinEchoScan | None, list[str]]:
+    run: GreRun, settings: Settings, scans: Sequence[SpinEchoScan], note: Callable[[str, str], None]
+) -> tuple[SpinEchoScan | None, list[Note]]:
     """The spin echo scan that gives R2, and what was decided about it.
 
     A scan that cannot be used is left out with a note, unless a method for it was asked for.
@@ -242,7 +254,7 @@ def _spin_echo(
         if wanted not in ("auto", "none"):
             raise ValueError(f"{run.name}: --r2 {wanted} needs R2* too, so several gradient echoes and a relaxometry.")
         return None, []
-    scan, remark = spin_echo_of(run, scans)
+    scan, remarks = spin_echo_of(run, scans)
     if scan is None:
         if wanted != "auto":
             raise ValueError(f"{run.name}: --r2 {wanted}, but there is no spin echo scan (MESE) of sub-{run.subject}.")
@@ -257,10 +269,10 @@ def _spin_echo(
     if errors:
         if wanted != "auto":
             raise ValueError(errors[0])
-        note(f"The spin echo scan {scan.name} is not used: {errors[0]}")
+        note("spin-echoes-unused", f"The spin echo scan {scan.name} is not used: {errors[0]}")
         return None, []
-    remarks = [f"R2 from the spin echo scan {scan.name}", *([remark] if remark else [])]
-    return scan, remarks + [problem.found for problem in problems]
+    used = Note("spin-echoes", f"R2 from the spin echo scan {scan.name}.")
+    return scan, [used, *remarks, *(Note(problem.code, f"{problem.found}.") for problem in problems)]
 
 
 def _resolve_r2(settings: Settings, scan: SpinEchoScan | None) -> Settings:
@@ -269,14 +281,14 @@ def _resolve_r2(settings: Settings, scan: SpinEchoScan | None) -> Settings:
 
 
 def _resolve_separation(
-    settings: Settings, scan: SpinEchoScan | None, times: tuple[float, ...], note: Callable[[str], None]
+    settings: Settings, scan: SpinEchoScan | None, times: tuple[float, ...], note: Callable[[str, str], None]
 ) -> Settings:
     wanted = settings.method("separation")
     if settings.method("relaxometry") == "none":
         if wanted not in ("none", *PRESETS[settings.pipeline]["separation"]["method"]):
             raise ValueError(f"--separation {wanted} needs R2*, so several echoes and no --relaxometry none.")
         if wanted != "none":
-            note("Sources are not separated, as there is no R2*")
+            note("no-separation", "Sources are not separated, as there is no R2*.")
         return settings.with_method("separation", "none")
     if wanted == "decompose":
         if len(times) < LEAST_ECHOES:
@@ -289,7 +301,8 @@ def _resolve_separation(
                              f"{settings.method('background')} cannot; choose another --background.")  # fmt: skip
     if wanted != "auto":
         return settings
-    note(f"Sources are separated with {'R2 of spin echoes' if scan else 'gradient echoes alone, which is approximate'}")
+    by = "R2 of spin echoes" if scan else "gradient echoes alone, which is approximate"
+    note("separation-by", f"Sources are separated with {by}.")
     return settings.with_method("separation", DEFAULT_SEPARATION)
 
 
@@ -304,13 +317,13 @@ def planned_record(plan: RunPlan) -> list[dict[str, Any]]:
                 continue
             options = plan.settings.options_of(stage, name)
             if stage == "mask" and plan.brain_mask is not None:
-                records.append(Record(stage, "imported", "given mask", notes=[plan.brain_mask.origin]))
+                records.append(Record(stage, "imported", "given mask", notes=[_origin(plan.brain_mask)]))
             elif name == "fsl-bet":
                 records.append(Record(stage, name, "FSL BET", ["smith2002"], parameters(options)))
             else:
                 method = registry.find(stage, name)
                 record = Record(stage, name, method.title, list(method.citations), parameters(options))
-                record.facts |= _planned_network(plan.networks.get((stage, name)))
+                record.state(*_planned_network(plan.networks.get((stage, name))))
                 records.append(record)
     for step in ("reliable-mask", "background-mask", "weights", "reference"):
         options = plan.settings.steps[step]
@@ -318,10 +331,15 @@ def planned_record(plan: RunPlan) -> list[dict[str, Any]]:
     return [dataclasses.asdict(record) for record in records]
 
 
-def _planned_network(weights: NetworkFile | None) -> dict[str, str]:
+def _origin(mask: BrainMaskSource) -> Note:
+    """Where a given mask comes from."""
+    return Note("mask-origin", f"Brain mask: {mask.origin}.")
+
+
+def _planned_network(weights: NetworkFile | None) -> tuple[Fact, ...]:
     """What the card of a step's weights says; nothing for a step without a network."""
     if weights is None:
-        return {}
+        return ()
     from qsmprep.interfaces.step import network_facts
     from qsmprep.weights.card import read_card
 

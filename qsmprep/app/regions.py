@@ -20,6 +20,7 @@ from qsmprep.bids.freesurfer import LABEL_NAMES
 from qsmprep.bids.images import Header, open_image, read_header
 from qsmprep.bids.scans import GreRun
 from qsmprep.bids.segmentation import LabelImage, inherited_table, read_labels, read_table, unnamed
+from qsmprep.findings import Note, Warning
 from qsmprep.settings import Settings
 
 ANTS_MISSING = "--atlas needs ANTs, which is not installed: pip install qsmprep[atlas]. See docs/regions.md."
@@ -51,16 +52,18 @@ def plan_regions(run: GreRun, request: Request, settings: Settings) -> Anatomy:
     if not isinstance(header, Header):
         raise ValueError(str(header))
     t1w, note = find_t1w(request.bids_dir, run, _t1w_filter(request.filter_file))
-    usable_t1w, warnings = (t1w, []) if t1w is None else _checked_t1w(t1w, header)
+    warnings: list[Warning] = []
+    usable_t1w = None if t1w is None else _checked_t1w(t1w, header, warnings)
     candidates, problems = find_segmentations(request.derivatives, run, request.bids_dir)
-    warnings += [str(problem) for problem in problems]
+    warnings += [problem.warning() for problem in problems]
     registered = usable_t1w is not None and options.registration
     found: list[Segmentation] = []
     for candidate in candidates:
         try:
             found.append(_segmentation(candidate, header, registered=registered))
         except ValueError as error:
-            warnings.append(f"{error} Regional values are made without it.")
+            text = f"{error} Regional values are made without it."
+            warnings.append(Warning("segmentation-unusable", text, "Mend it, or leave the derivative out."))
     if request.segmentation_file is not None:
         path = request.segmentation_file.absolute()
         given = Candidate(f"file-{_stem(path)}", path, path.parent, gradient_echo=True)
@@ -68,9 +71,15 @@ def plan_regions(run: GreRun, request: Request, settings: Settings) -> Anatomy:
     atlases = tuple(_atlas(*paths) for paths in request.atlases)
     measured: list[Segmentation | Atlas] = [*found, *atlases]
     _check_names([item.label for item in measured])
-    notes = [f"Regional values in {item.label}: {'; '.join(item.notes)}" for item in measured]
+    notes = [_described(item) for item in measured]
     anatomy = Anatomy(tuple(found), atlases, usable_t1w, tuple(notes), tuple(warnings))
     return replace(anatomy, notes=(note, *notes)) if anatomy.needs_t1w and note else anatomy
+
+
+def _described(item: Segmentation | Atlas) -> Note:
+    """In what a run's maps are measured."""
+    details = " ".join(note.text for note in item.notes)
+    return Note("regional-values", f"Regional values in {item.label}: {item.source}. {details}")
 
 
 def _segmentation(candidate: Candidate, header: Header, *, registered: bool) -> Segmentation:
@@ -79,15 +88,14 @@ def _segmentation(candidate: Candidate, header: Header, *, registered: bool) -> 
     table = inherited_table(candidate.path, candidate.root)
     present = image.present
     if table is not None:
-        names, origin = {index: name for index, name in read_table(table).items() if index}, f"names of {table.name}"
+        names, origin = {index: name for index, name in read_table(table).items() if index}, f"Names of {table.name}."
     elif candidate.freesurfer:
         names = {index: LABEL_NAMES[index] for index in present if index in LABEL_NAMES}
-        origin = "names of FreeSurfer's labels"
+        origin = "Names of FreeSurfer's labels."
     else:
-        names, origin = {}, f"no table of labels (index, name) beside it: add {_stem(candidate.path)}.tsv"
+        names, origin = {}, f"No table of labels (index, name) beside it: add {_stem(candidate.path)}.tsv."
     missing = unnamed(present, names)
-    notes = [candidate.path.name, origin]
-    notes += [f"named by their number: {missing}"] if missing else []
+    notes = [Note("region-names", origin), *_unnamed(missing)]
     placement = _placement(candidate, image, header, registered=registered)
     notes += [candidate.note] if candidate.note else []
     named = {**names, **{index: str(index) for index in present if index not in names}}
@@ -113,15 +121,18 @@ def _largest_shift(image: LabelImage, header: Header) -> float:
     return float(np.linalg.norm(moved, axis=0).max() / np.linalg.norm(header.affine[:3, :3], axis=0).min())
 
 
-def _checked_t1w(path: Path, header: Header) -> tuple[Path | None, list[str]]:
-    """The T1w image if it can be registered, else why not."""
+def _checked_t1w(path: Path, header: Header, warnings: list[Warning]) -> Path | None:
+    """The T1w image if it can be registered, else None and a warning."""
     found = read_header(path)
     if not isinstance(found, Header):
-        return None, [f"{found} The T1w image is not used."]
+        warnings.append(Warning("t1w-unreadable", f"{found.text} The T1w image is not used.", found.remedy))
+        return None
     if len(found.grid) != 3 or not found.oriented or not header.oriented:
         what = "not one volume" if len(found.grid) != 3 else "no orientation in the header of it or of the run"
-        return None, [f"{path}: {what}, so segmentations are laid over the maps by their affines. Convert it again."]
-    return path, []
+        text = f"{path}: {what}, so segmentations are laid over the maps by their affines."
+        warnings.append(Warning("t1w-not-registrable", text, "Convert it again."))
+        return None
+    return path
 
 
 @lru_cache
@@ -142,10 +153,14 @@ def _atlas(image: Path, table: Path, template: Path) -> Atlas:
     if len(header.grid) != 3 or not header.oriented or not np.isfinite(values).all() or not np.ptp(values) > 0:
         raise ValueError(f"--atlas {template}: a template is one volume with contrast, finite and with an orientation.")
     missing = unnamed(labels.present, names)
-    notes = [f"{image.name} by its template {template.name}", f"names of {table.name}"]
-    notes += [f"named by their number: {missing}"] if missing else []
+    notes = [Note("region-names", f"Names of {table.name}."), *_unnamed(missing)]
     named = {**names, **{index: str(index) for index in labels.present if index not in names}}
     return Atlas(f"atlas-{_stem(image)}", image.absolute(), named, template.absolute(), tuple(notes))
+
+
+def _unnamed(missing: str) -> list[Note]:
+    """That a table does not name some labels."""
+    return [Note("regions-unnamed", f"Named by their number: {missing}.")] if missing else []
 
 
 def _check_names(labels: Sequence[str]) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from qsmprep.findings import fact_values
+
 HERE, RAW = "bids::", "bids:raw:"
 
 
@@ -31,29 +33,30 @@ class Scan:
 def scan_behind(field_map: Path) -> Scan:
     """Facts of the scan that a field map was made from.
 
-    The frequency is among the notes of the processing steps (or is `ImagingFrequency`); the echo times are those of
+    The frequency is a fact of the processing steps (or is `ImagingFrequency`); the echo times are those of
     the raw images that the sources lead to (or are `EchoTime`), the choice of echoes made in processing applied.
     """
     document = _json(_sidecar(field_map))
-    notes = [note for step in document.get("ProcessingSteps", ()) for note in step.get("notes", ())]
-    frequency = document.get("ImagingFrequency") or _first_number(notes, r"Centre frequency ([\d.e+]+) MHz")
+    facts: dict[str, Any] = {}
+    for step in document.get("ProcessingSteps", ()):
+        facts = fact_values(step.get("facts")) | facts  # that of the earliest step counts
+    frequency = document.get("ImagingFrequency") or facts.get("centre_frequency")
     return Scan(
         centre_frequency_mhz=float(frequency) if frequency else None,
-        echo_times_s=_echo_times(Path(field_map), document, notes),
+        echo_times_s=_echo_times(Path(field_map), document, facts.get("echoes_used")),
         units=str(document.get("Units", "")),
     )
 
 
-def _echo_times(field_map: Path, document: dict[str, Any], notes: list[str]) -> tuple[float, ...]:
+def _echo_times(field_map: Path, document: dict[str, Any], chosen: list[int] | None) -> tuple[float, ...]:
     given = document.get("EchoTime")
     if given is not None:
         return tuple(float(time) for time in (given if isinstance(given, list) else [given]))
     times = sorted(
         {time for path in _raw_images(field_map, document) if (time := _json(_sidecar(path)).get("EchoTime"))}
     )
-    chosen = _first_number(notes, r"Echoes used: ([\d, ]+)")
     if chosen and times:
-        times = [times[int(number) - 1] for number in chosen.split(",") if int(number) <= len(times)]
+        times = [times[number - 1] for number in chosen if number <= len(times)]
     return tuple(float(time) for time in times)
 
 
@@ -88,7 +91,3 @@ def _json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return document if isinstance(document, dict) else {}
-
-
-def _first_number(notes: list[str], pattern: str) -> str | None:
-    return next((found.group(1) for note in notes if (found := re.search(pattern, note))), None)

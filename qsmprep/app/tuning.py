@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qsmprep import registry
+from qsmprep.findings import Warning
 from qsmprep.options import check_options, option_type
 from qsmprep.scan import NotKnownError, Scan
 
@@ -61,7 +62,7 @@ class Choice:
     candidates: tuple[Candidate, ...]
     curve: LCurve | None
     followers: Mapping[str, float]
-    warnings: tuple[str, ...]
+    warnings: tuple[Warning, ...]
 
 
 def tunable() -> tuple[str, ...]:
@@ -190,14 +191,16 @@ def choose(method: str, base: Any, option: str, candidates: Sequence[Candidate],
     from qsmprep.analysis.curve import l_curve
 
     values, misfits, penalties, errors = np.transpose([(c.value, c.misfit, c.penalty, c.error) for c in candidates])
-    curve, warnings = None, []
+    curve: LCurve | None = None
+    warnings: list[Warning] = []
     if values.size >= 5 and (misfits > 0).all() and (penalties > 0).all():
         curve = l_curve(values, misfits, penalties)
     if np.isfinite(errors).all():
         best = int(np.argmin(errors))
         chosen, reason = float(values[best]), f"least error of {values.size} values, {errors[best]:.4g} %"
         if best in (0, values.size - 1):
-            warnings.append("The least error lies at an end of the range: widen it.")
+            text = "The least error lies at an end of the range."
+            warnings.append(Warning("least-error-at-end", text, "Widen it (--from, --to)."))
     elif curve is None:
         raise ValueError("The maps leave no misfit or are flat, so there is no L-curve; try another range.")
     else:
@@ -206,10 +209,12 @@ def choose(method: str, base: Any, option: str, candidates: Sequence[Candidate],
         if rule == "inflection" and curve.inflection is not None:
             chosen, reason = curve.inflection, "zero curvature of the L-curve before its corner"
         elif rule == "inflection":
-            warnings.append("The L-curve has no point of zero curvature before its corner: the corner was taken.")
+            text = "The L-curve has no point of zero curvature before its corner: the corner was taken."
+            warnings.append(Warning("no-inflection", text, "Widen the range towards the weaker penalty."))
     unfinished = sum(not candidate.converged for candidate in candidates)
     if unfinished:
-        warnings.append(f"{unfinished} of {values.size} inversions stopped at the cap on iterations.")
+        text = f"{unfinished} of {values.size} inversions stopped at the cap on iterations."
+        warnings.append(Warning("tuning-iteration-cap", text, "Raise the cap in a settings file (--config-file)."))
     chosen = round(chosen) if option_type(type(base), option) is int else float(f"{chosen:.4g}")
     along = {name: float(f"{number:.4g}") for name, number in followers(method, base, option, chosen).items()}
     return Choice(method, option, chosen, reason, norm_of(method), tuple(candidates), curve, along, tuple(warnings))

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from qsmprep.findings import Warning
+
 logger = logging.getLogger("qsmprep")
 PROGRAM = "bids-validator-deno"
 SHOWN = 5
@@ -24,8 +26,8 @@ def start_validation(bids_dir: Path) -> subprocess.Popen[str] | None:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
-def validation_findings(process: subprocess.Popen[str], timeout_s: float = 300) -> list[str]:
-    """Errors the validator found, the first of them in words; empty for a valid dataset.
+def validation_findings(process: subprocess.Popen[str], timeout_s: float = 300) -> list[Warning]:
+    """Errors the validator found, the first of them in words, as one warning; none for a valid dataset.
 
     An error of the validator need not concern the images that are processed, so it does not stop the run.
     """
@@ -34,10 +36,12 @@ def validation_findings(process: subprocess.Popen[str], timeout_s: float = 300) 
         issues = json.loads(output)["issues"]["issues"]
     except (subprocess.TimeoutExpired, ValueError, KeyError) as error:
         process.kill()
-        return [f"The BIDS validator gave no result ({type(error).__name__}); the dataset was not validated."]
+        text = f"The BIDS validator gave no result ({type(error).__name__}); the dataset was not validated."
+        return [Warning("validator-silent", text, f"Run {PROGRAM} on it, or take --skip-bids-validation.")]
     errors = [issue for issue in issues if issue.get("severity") == "error"]
     if not errors:
         return []
     named = [f"{issue.get('location', '')} {issue.get('code', '')}".strip() for issue in errors[:SHOWN]]
     more = f", and {len(errors) - SHOWN} more" if len(errors) > SHOWN else ""
-    return [f"The BIDS validator finds errors in the dataset: {'; '.join(named)}{more}."]
+    text = f"The BIDS validator finds errors in the dataset: {'; '.join(named)}{more}."
+    return [Warning("validator-errors", text, f"Mend them; {PROGRAM} tells more of each.")]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qsmprep.findings import Fact, Warning
 from qsmprep.numerics.convergence import Convergence
 from qsmprep.rooms import make_room
 
@@ -19,8 +20,8 @@ class BackgroundRemoval:
     tissue_field: np.ndarray
     mask: np.ndarray
     convergence: Convergence | None = None
-    warnings: tuple[str, ...] = ()
-    facts: tuple[tuple[str, float | str], ...] = ()
+    warnings: tuple[Warning, ...] = ()
+    facts: tuple[Fact, ...] = ()
 
 
 def check_background_input(total_field: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from qsmprep.bids.names import RUN_ENTITIES, file_entities, listed
 from qsmprep.bids.problem import Problem
 from qsmprep.bids.scans import GreRun
+from qsmprep.findings import Note, Warning
 
 FREESURFER_FILES = ("aseg.mgz", "aparc.DKTatlas+aseg.deep.mgz", "aseg.auto_noCCseg.mgz")
 # Derivatives of these names are given for their segmentations; programs whose labels are FreeSurfer's.
@@ -34,7 +35,7 @@ class Candidate:
     root : folder of the derivative, up to which a table of names is looked for.
     freesurfer : whether its labels are FreeSurfer's where no table says otherwise.
     gradient_echo : whether it was made from a gradient echo image, and so lies as they do in the scanner.
-    note : what was assumed; may be empty.
+    note : what was assumed, if anything.
     """
 
     label: str
@@ -42,7 +43,7 @@ class Candidate:
     root: Path
     freesurfer: bool = False
     gradient_echo: bool = False
-    note: str = ""
+    note: Note | None = None
 
 
 @dataclass(frozen=True)
@@ -54,14 +55,19 @@ class Segmentation:
     label, path : as in `Candidate`.
     names : number to name of its regions.
     placement : "grid": on the run's grid; "scanner": by the affines; "t1w": by the T1w image's registration.
-    notes : where it and its names come from, what was assumed.
+    notes : where its names come from, what was assumed.
     """
 
     label: str
     path: Path
     names: Mapping[int, str]
     placement: str = "grid"
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def source(self) -> str:
+        """Which file it is."""
+        return self.path.name
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,12 @@ class Atlas:
     path: Path
     names: Mapping[int, str]
     template: Path
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def source(self) -> str:
+        """Which file it is, and what it was drawn on."""
+        return f"{self.path.name} by its template {self.template.name}"
 
 
 @dataclass(frozen=True)
@@ -82,8 +93,8 @@ class Anatomy:
     segmentations: tuple[Segmentation, ...] = ()
     atlases: tuple[Atlas, ...] = ()
     t1w: Path | None = None
-    notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = field(default=())
+    notes: tuple[Note, ...] = ()
+    warnings: tuple[Warning, ...] = ()
 
     @property
     def needs_t1w(self) -> bool:
@@ -92,7 +103,7 @@ class Anatomy:
         return self.t1w is not None and (placed or bool(self.atlases))
 
 
-def find_t1w(bids_dir: Path, run: GreRun, wanted: Mapping[str, Any] | None = None) -> tuple[Path | None, str]:
+def find_t1w(bids_dir: Path, run: GreRun, wanted: Mapping[str, Any] | None = None) -> tuple[Path | None, Note | None]:
     """The T1w image of a run's session, whatever its acq-, and a note where that was a choice.
 
     Parameters
@@ -115,11 +126,12 @@ def find_t1w(bids_dir: Path, run: GreRun, wanted: Mapping[str, Any] | None = Non
         if path.name.partition(".")[2] in ("nii", "nii.gz") and chosen.items() <= file_entities(path).items()
     ]
     if not fitting:
-        return None, ""
+        return None, None
     first = min(fitting, key=lambda path: (len(file_entities(path)), path.name))
     if len(fitting) == 1:
-        return first, ""
-    return first, f"Of {len(fitting)} T1w images of the session, {first.name} is used; choose by --bids-filter-file"
+        return first, None
+    text = f"Of {len(fitting)} T1w images of the session, {first.name} is used; choose by --bids-filter-file."
+    return first, Note("t1w-chosen", text)
 
 
 def find_segmentations(
@@ -151,7 +163,7 @@ def _nothing(name: str, folder: Path, run: GreRun, others: set[str]) -> list[Pro
     there = f" (there is one of {listed(sorted(others))})" if others else ""
     needed = f"{whose}/mri/aseg.mgz, a {whose}_*_dseg.nii.gz in the head's own space, or a *synthseg*.nii.gz"
     remedy = "Segment this session too, or leave the derivative out."
-    return [Problem("warning", folder, f"no segmentation of {whose}{there}", needed, remedy)]
+    return [Problem("warning", "no-segmentation", folder, f"no segmentation of {whose}{there}", needed, remedy)]
 
 
 def _in_bids(
@@ -177,7 +189,8 @@ def _in_bids(
         first = next(path for likeness, path in files if likeness == best)
         if best < 0 and not _names_a_t1w(first, run, bids_dir):
             what = "its name contradicts the run's, and no T1w image of the session bears it"
-            problems.append(Problem("warning", first, what, f"a segmentation of {run.name}", "Rename or remove it."))
+            problems.append(Problem("warning", "segmentation-of-other-run", first, what,
+                                    f"a segmentation of {run.name}", "Rename or remove it."))  # fmt: skip
             continue
         gradient_echo = best >= 0 and _is_gradient_echo(first)
         freesurfer = any(word in f"{name} {first.name}".lower() for word in _FREESURFER_WORDS)
@@ -185,7 +198,7 @@ def _in_bids(
     if standard and not found:
         what = f"in {standard[0].name} the head lies in a template's space"
         remedy = "Give the segmentation in the head's own space."
-        problems.append(Problem("warning", standard[0], what, "", remedy))
+        problems.append(Problem("warning", "segmentation-in-template-space", standard[0], what, "", remedy))
     return found
 
 
@@ -247,11 +260,12 @@ def _of_other_session(session: str | None, run: GreRun, others: set[str]) -> boo
     return True
 
 
-def _session_note(path: Path, run: GreRun) -> str:
+def _session_note(path: Path, run: GreRun) -> Note | None:
     """What is assumed of a segmentation that names no session while the run does."""
     if run.session is None or f"ses-{run.session}" in path.as_posix():
-        return ""
-    return f"{path.name} names no session: it is taken to lie as the images of ses-{run.session}"
+        return None
+    text = f"{path.name} names no session: it is taken to lie as the images of ses-{run.session}."
+    return Note("session-assumed", text)
 
 
 def _is_gradient_echo(path: Path) -> bool:

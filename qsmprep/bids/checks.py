@@ -74,7 +74,7 @@ def check_mask(path: Path, run: GreRun, *, what: str = "mask") -> tuple[Problem,
             problems.append(found)
         elif not found.maximum > 0:
             remedy = "Give a mask that is 1 in the brain." if what == "mask" else "Give an image of labels."
-            problems.append(Problem("error", path, f"the {what} is empty", "", remedy))
+            problems.append(Problem("error", "given-image-empty", path, f"the {what} is empty", "", remedy))
     return tuple(problems)
 
 
@@ -89,13 +89,14 @@ def check_spin_echo(scan: SpinEchoScan, *, threads: int | None = None) -> tuple[
     without = [echo for echo in scan.echoes if echo.magnitude is None]
     if without or len(scan.echoes) < 2:
         found = f"echo {without[0].number} has no magnitude" if without else "a single spin echo: R2 needs two"
-        problems.append(Problem("error", scan.name, found, "magnitude images of two echoes or more", "Add the files."))
+        problems.append(Problem("error", "spin-echo-incomplete", scan.name, found,
+                                "magnitude images of two echoes or more", "Add the files."))  # fmt: skip
         return tuple(problems)
     problems += _check_echo_times(scan)
     numbers = sorted(echo.number for echo in scan.echoes if echo.number)
     for missing in sorted(set(range(1, max(numbers, default=0))) - set(numbers)):
         found = f"spin echo {missing} is missing: the others are used as echoes of the same train"
-        problems.append(Problem("warning", scan.name, found))
+        problems.append(Problem("warning", "spin-echo-missing", scan.name, found, "", "Add the file if it exists."))
     headers = [read_header(path) for path in scan.files]
     problems += [header for header in headers if isinstance(header, Problem)]
     readable = [header for header in headers if isinstance(header, Header)]
@@ -112,14 +113,18 @@ def check_output_dir(bids_dir: Path, output_dir: Path) -> tuple[Problem, ...]:
     raw, output = Path(bids_dir).resolve(), Path(output_dir).resolve()
     remedy = f"Choose a folder outside of the dataset, or {raw / 'derivatives' / 'qsmprep'}."
     if output == raw:
-        return (Problem("error", output_dir, "the output folder is the dataset itself", "", remedy),)
+        return (
+            Problem("error", "output-is-dataset", output_dir, "the output folder is the dataset itself", "", remedy),
+        )
     if raw in output.parents and output.relative_to(raw).parts[0] != "derivatives":
-        return (Problem("error", output_dir, "the output folder lies inside the raw dataset", "", remedy),)
+        return (Problem("error", "output-inside-dataset", output_dir,
+                        "the output folder lies inside the raw dataset", "", remedy),)  # fmt: skip
     if raw in output.parents and len(output.relative_to(raw).parts) == 1:
         found = "the output folder is the one that holds all derivatives"
-        return (Problem("error", output_dir, found, "one of its own", remedy),)
+        return (Problem("error", "output-is-derivatives", output_dir, found, "one of its own", remedy),)
     if any(output.glob("sub-*/anat/*_part-phase_*.nii*")) or any(output.glob("sub-*/ses-*/anat/*_part-phase_*.nii*")):
-        return (Problem("error", output_dir, "the output folder holds a raw dataset", "", "Choose another folder."),)
+        return (Problem("error", "output-is-raw", output_dir, "the output folder holds a raw dataset", "",
+                        "Choose another folder."),)  # fmt: skip
     folder = output
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
@@ -128,7 +133,8 @@ def check_output_dir(bids_dir: Path, output_dir: Path) -> tuple[Problem, ...]:
             pass
     except OSError as error:
         found = f"the output folder cannot be written ({error.strerror or error})"
-        return (Problem("error", output_dir, found, "", "Choose another folder, or change its permissions."),)
+        return (Problem("error", "output-not-writable", output_dir, found, "",
+                        "Choose another folder, or change its permissions."),)  # fmt: skip
     return ()
 
 
@@ -142,7 +148,7 @@ def _check_parts(run: GreRun) -> list[Problem]:
         only = "phase" if whole == ["magnitude"] else " and ".join(sorted(there))
         found = f"only {only} images, no {whole[0]}"
         remedy = f"Add the {whole[0]} images (part-{LABELS[whole[0]]}), or leave the run out by --bids-filter-file."
-        return [Problem("error", run.name, found, f"{words} of every echo", remedy)]
+        return [Problem("error", "part-missing", run.name, found, f"{words} of every echo", remedy)]
     problems = []
     for echo in run.echoes:
         for part in needed:
@@ -150,12 +156,14 @@ def _check_parts(run: GreRun) -> list[Problem]:
                 kept = ", ".join(echo.files)
                 found = f"missing: echo {echo.number or 1} has {kept} but no {part}"
                 remedy = "Add the file, or remove the other images of this echo."
-                problems.append(Problem("error", _expected_file(run, echo.number, part), found, "", remedy))
+                problems.append(
+                    Problem("error", "part-missing-of-echo", _expected_file(run, echo.number, part), found, "", remedy)
+                )
     numbers = sorted(echo.number for echo in run.echoes if echo.number)
     for missing in sorted(set(range(1, max(numbers, default=0))) - set(numbers)):
         found = f"missing: there are echoes {', '.join(map(str, numbers))}, but not echo {missing}"
         remedy = "Add the files of this echo, or number the echoes from 1 without a gap."
-        problems.append(Problem("error", _expected_file(run, missing, needed[-1]), found, "", remedy))
+        problems.append(Problem("error", "echo-missing", _expected_file(run, missing, needed[-1]), found, "", remedy))
     return problems
 
 
@@ -171,32 +179,34 @@ def _check_echo_times(run: GreRun | SpinEchoScan) -> list[Problem]:
         times: dict[Path, float] = {}
         for part, path in echo.files.items():
             value = echo.metadata.get(part, {}).get("EchoTime")
-            kind, problem = _check_echo_time(path, value, LONGEST_ECHO_TIME_S[type(run)])
+            problem = _check_echo_time(path, value, LONGEST_ECHO_TIME_S[type(run)])
             if problem:
-                problems.setdefault(kind, problem)
+                problems.setdefault(problem.code, problem)
             elif (seconds := number(value)) is not None:
                 times[path] = seconds
         if times and max(times.values()) - min(times.values()) > 1e-6:
             found = f"EchoTime is {' and '.join(f'{time:g}' for time in times.values())} s in images of one echo"
             remedy = f"Correct the sidecar of {' or of '.join(path.name for path in times)}."
-            problems.setdefault("differ", Problem("error", next(iter(times)), found, "one time an echo", remedy))
+            problems.setdefault(
+                "echo-time-differs",
+                Problem("error", "echo-time-differs", next(iter(times)), found, "one time an echo", remedy),
+            )
     return [*problems.values(), *([] if problems else _check_echo_order(run.echoes))]
 
 
-def _check_echo_time(path: Path, value: Any, longest: float) -> tuple[str, Problem | None]:
+def _check_echo_time(path: Path, value: Any, longest: float) -> Problem | None:
     needed = "the echo time in seconds, as 0.0048"
     if value is None:
         remedy = "Add EchoTime to the JSON file beside the image or to one it inherits from."
-        return "missing", Problem("error", path, "EchoTime is missing in its metadata", needed, remedy)
+        return Problem("error", "echo-time-missing", path, "EchoTime is missing in its metadata", needed, remedy)
     seconds = number(value)
     if seconds is None or not np.isfinite(seconds) or seconds <= 0:
-        return "wrong", Problem("error", path, f"EchoTime is {value!r}", needed, "Correct the sidecar.")
+        return Problem("error", "echo-time-wrong", path, f"EchoTime is {value!r}", needed, "Correct the sidecar.")
     if seconds > longest:
         found = f"EchoTime is {seconds:g}, which as seconds is too long: milliseconds?"
-        return "milliseconds", Problem(
-            "error", path, found, needed, f"Write {seconds / 1000:g} if these are milliseconds."
-        )
-    return "", None
+        return Problem("error", "echo-time-milliseconds", path, found, needed,
+                       f"Write {seconds / 1000:g} if these are milliseconds.")  # fmt: skip
+    return None
 
 
 def _check_echo_order(echoes: Sequence[Echo]) -> list[Problem]:
@@ -207,10 +217,11 @@ def _check_echo_order(echoes: Sequence[Echo]) -> list[Problem]:
         if later - earlier <= 1e-6:
             found = f"echoes {one.number} and {other.number} have the same EchoTime, {earlier:g} s"
             remedy = "Uncombined coils? Combine them first. Otherwise correct the sidecars."
-            return [Problem("error", path, found, "echo times that differ", remedy)]
+            return [Problem("error", "echo-time-twice", path, found, "echo times that differ", remedy)]
         if one.number and other.number and one.number > other.number:
             found = f"echo {other.number} is later than echo {one.number}: ordered by EchoTime, not by number"
-            problems.append(Problem("warning", path, found))
+            remedy = "Check the echo numbers of the file names; the echo times were followed."
+            problems.append(Problem("warning", "echo-order", path, found, "", remedy))
     return problems
 
 
@@ -222,16 +233,16 @@ def _check_units(run: GreRun) -> list[Problem]:
             units.setdefault(echo.metadata.get("phase", {}).get("Units"), echo.phase)
     if len(units) > 1:
         found = f"phase Units differ between echoes: {', '.join(repr(unit) for unit in units)}"
-        return [Problem("error", list(units.values())[1], found, "one unit for all echoes", "Correct the sidecars.")]
+        return [Problem("error", "units-differ", list(units.values())[1], found, "one unit for all echoes",
+                        "Correct the sidecars.")]  # fmt: skip
     for unit, path in units.items():
         if unit is None:
             remedy = 'Write "Units": "rad" or "arbitrary" into its JSON file.'
-            return [
-                Problem("warning", path, "phase without Units: the scaling is derived from its numbers", "", remedy)
-            ]
+            return [Problem("warning", "units-missing", path,
+                            "phase without Units: the scaling is derived from its numbers", "", remedy)]  # fmt: skip
         if str(unit).strip().lower() not in ("rad", "radian", "radians", "arbitrary"):
             remedy = "Convert the phase to radians, or write what it is."
-            return [Problem("error", path, f"phase Units is {unit!r}", '"rad" or "arbitrary"', remedy)]
+            return [Problem("error", "units-unknown", path, f"phase Units is {unit!r}", '"rad" or "arbitrary"', remedy)]
     return []
 
 
@@ -240,20 +251,23 @@ def _check_field_strength(run: GreRun, given: float | None) -> list[Problem]:
     declared = _declared(run, "MagneticFieldStrength")
     if len(declared) > 1:
         found = f"MagneticFieldStrength differs between images: {', '.join(map(repr, declared))}"
-        return [Problem("error", where, found, "one field strength", "Correct the sidecars.")]
+        return [Problem("error", "field-strength-differs", where, found, "one field strength", "Correct the sidecars.")]
     if given is None and declared and number(declared[0]) is None:
-        return [Problem("error", where, f"MagneticFieldStrength is {declared[0]!r}", "a number in tesla", remedy)]
+        return [Problem("error", "field-strength-not-number", where, f"MagneticFieldStrength is {declared[0]!r}",
+                        "a number in tesla", remedy)]  # fmt: skip
     strength = given if given is not None else run.field_strength_t
     if strength is None:
         found = "neither MagneticFieldStrength nor ImagingFrequency in its metadata"
-        return [Problem("error", where, found, "the field strength in tesla", remedy)]
+        return [Problem("error", "field-strength-missing", where, found, "the field strength in tesla", remedy)]
     if not 0.01 <= strength <= 25:
         found = f"field strength {strength:g} T" if given is not None else f"MagneticFieldStrength is {strength:g}"
-        return [Problem("error", where, found, "a value in tesla, as 3", "Correct the sidecar or --field-strength.")]
+        return [Problem("error", "field-strength-impossible", where, found, "a value in tesla, as 3",
+                        "Correct the sidecar or --field-strength.")]  # fmt: skip
     frequency, expected = run.imaging_frequency_mhz, GYROMAGNETIC_RATIO_MHZ_PER_T * strength
     if frequency is not None and abs(frequency / expected - 1) > 0.1:
         found = f"ImagingFrequency is {frequency:g} MHz, but {strength:g} T means {expected:.4g} MHz"
-        return [Problem("error", where, found, "values that agree", "Correct the sidecar: MHz and tesla.")]
+        return [Problem("error", "frequency-contradicts", where, found, "values that agree",
+                        "Correct the sidecar: MHz and tesla.")]  # fmt: skip
     return []
 
 
@@ -275,11 +289,12 @@ def _check_voxels(survey: VoxelSurvey, tolerated_share: float) -> list[Problem]:
         found = f"{words} of {survey.voxels} voxels"
         if bad > tolerated_share * survey.voxels:
             remedy = "Set them to zero if they lie outside of the head, otherwise convert the images again."
-            return [Problem("error", survey.path, found, "finite values", remedy)]
-        return [Problem("warning", survey.path, f"{found}: they are set to zero")]
+            return [Problem("error", "not-finite", survey.path, found, "finite values", remedy)]
+        remedy = "Convert the images again; harmless outside of the head."
+        return [Problem("warning", "set-to-zero", survey.path, f"{found}: they are set to zero", "", remedy)]
     if survey.minimum == survey.maximum:
         found = f"every voxel is {survey.minimum:g}: an empty image"
-        return [Problem("error", survey.path, found, "", "Convert the scanner's images again.")]
+        return [Problem("error", "image-constant", survey.path, found, "", "Convert the scanner's images again.")]
     return []
 
 
@@ -300,7 +315,7 @@ def _check_scaling(run: GreRun, surveys: Mapping[Path, VoxelSurvey]) -> list[Pro
             slope=float(stored_voxels(images[0]).slope),
         )
     except ValueError as error:
-        return [Problem("error", paths[0], str(error))]
+        return [Problem("error", "phase-not-scalable", paths[0], str(error))]
     return []
 
 
@@ -314,23 +329,31 @@ def _is_common_range(survey: VoxelSurvey) -> bool:
 def _consensus_warnings(run: GreRun) -> list[Problem]:
     """What the consensus paper advises against, told by the metadata."""
     facts, found = run.metadata, []
+
+    def advise(code: str, text: str, remedy: str) -> None:
+        found.append(Problem("warning", code, run.name, text, "", remedy))
+
     if len(run.echoes) == 1:
-        found.append("a single echo: phase offsets cannot be removed and there is no R2*; several echoes are advised")
+        advise("single-echo",
+               "a single echo: phase offsets cannot be removed and there is no R2*; several echoes are advised",
+               "Acquire several echoes next time; take care with values near the mask's edge.")  # fmt: skip
     if str(facts.get("MRAcquisitionType", "")).upper() == "2D":
-        found.append("a 2D acquisition: slices may differ in phase; 3D is advised")
+        advise("two-dimensional", "a 2D acquisition: slices may differ in phase; 3D is advised",
+               "Look at the phase for jumps from slice to slice; acquire in 3D next time.")  # fmt: skip
     fraction = number(facts.get("PartialFourier"))
     if fraction is not None and 0 < fraction < 1:
-        found.append(f"partial Fourier {fraction:g}: phase is blurred; full sampling is advised")
+        advise("partial-fourier", f"partial Fourier {fraction:g}: phase is blurred; full sampling is advised",
+               "Expect blur along that direction; scan with full sampling next time.")  # fmt: skip
     sequence = " ".join(_texts(facts, "ScanningSequence", "PulseSequenceType", "SequenceName")).upper()
     if {"EP", "EPI"} & set(sequence.replace("\\", " ").split()) or "ECHO PLANAR" in sequence:
-        found.append("echo planar imaging: geometric distortion, which is not corrected here")
+        advise("echo-planar", "echo planar imaging: geometric distortion, which is not corrected here",
+               "Correct the geometric distortion before regions are compared with other images.")  # fmt: skip
     images = {word.upper() for word in _texts(_merged(run), "ImageType", "ImageTypeText")}
     filtered = images & {"SWI", "MNIP", "HOMODYNE", "FILTERED", "HP", "HIGHPASS"}
     if filtered:
-        found.append(
-            f"ImageType holds {min(filtered)}: phase filtered for SWI cannot be used, export the unfiltered one"
-        )
-    return [Problem("warning", run.name, text) for text in found]
+        advise("image-type-filtered", f"ImageType holds {min(filtered)}: phase filtered for SWI cannot be used",
+               "Export the unfiltered phase from the scanner and run again; do not use this map.")  # fmt: skip
+    return found
 
 
 def _merged(run: GreRun) -> dict[str, Any]:

@@ -90,12 +90,17 @@ def read_header(path: Path) -> Header | Problem:
         stored = stored_voxels(image)
         return Header(path, tuple(map(int, image.shape)), image.affine, oriented, stored.dtype, int(stored.offset))
     except FileNotFoundError:
-        return Problem("error", path, "the file (or what it links to) does not exist", "", "Fetch or restore the data.")
+        return Problem("error", "image-missing", path, "the file (or what it links to) does not exist", "",
+                       "Fetch or restore the data.")  # fmt: skip
     except PermissionError:
-        return Problem("error", path, "the file may not be read", "", "Give yourself permission to read it.")
+        return Problem(
+            "error", "image-not-allowed", path, "the file may not be read", "", "Give yourself permission to read it."
+        )
     except Exception as error:  # nibabel raises many kinds for files that are not what their name says
         found = f"not a readable NIfTI image ({_short(error)})"
-        return Problem("error", path, found, "", "Copy it anew, or convert the scanner's images again.")
+        return Problem(
+            "error", "image-not-nifti", path, found, "", "Copy it anew, or convert the scanner's images again."
+        )
 
 
 def survey_all(headers: Sequence[Header], *, threads: int | None = None) -> list[VoxelSurvey | Problem]:
@@ -115,13 +120,13 @@ def survey(header: Header) -> VoxelSurvey | Problem:
         values = np.frombuffer(content, header.dtype, count=count, offset=header.offset)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         found = f"the compressed file is truncated or damaged ({_short(error)})"
-        return Problem("error", path, found, "", remedy)
+        return Problem("error", "image-truncated", path, found, "", remedy)
     except ValueError:
         expected, there = header.offset + count * header.dtype.itemsize, len(content)
         found = f"the file is truncated: it holds {there} bytes instead of {expected}"
-        return Problem("error", path, found, "", remedy)
+        return Problem("error", "image-too-short", path, found, "", remedy)
     except OSError as error:
-        return Problem("error", path, f"the file cannot be read ({_short(error)})", "", remedy)
+        return Problem("error", "image-unreadable", path, f"the file cannot be read ({_short(error)})", "", remedy)
     return _survey_values(path, values)
 
 
@@ -152,16 +157,17 @@ def check_grids(headers: Sequence[Header], *, b0_direction: Sequence[float] | No
         if header.grid != first.grid:
             found, needed = f"{_by(header.grid)} voxels", f"{_by(first.grid)} as in {first.path.name}"
             remedy = "Give one grid for all echoes and parts: never resample phase, convert the images again."
-            problems.append(Problem("error", header.path, found, needed, remedy))
+            problems.append(Problem("error", "grid-differs", header.path, found, needed, remedy))
         elif (shift := _largest_shift(header, first)) > 0.1 * _voxel_size(first).min():
             found, needed = f"the affine puts voxels up to {shift:.3g} mm away", f"the affine of {first.path.name}"
             remedy = "All echoes and parts must lie alike: convert the images of one series together."
-            problems.append(Problem("error", header.path, found, needed, remedy))
+            problems.append(Problem("error", "affine-differs", header.path, found, needed, remedy))
     unoriented = [header for header in headers if not header.oriented]
     if unoriented and b0_direction is None and not problems:
         found = "the header does not say how the image lies in the scanner (qform_code and sform_code are 0)"
         needed = "the direction of B0 in the image"
-        problems.append(Problem("error", unoriented[0].path, found, needed, "Give --b0-direction, or mend the header."))
+        problems.append(Problem("error", "orientation-missing", unoriented[0].path, found, needed,
+                                "Give --b0-direction, or mend the header."))  # fmt: skip
     return problems
 
 
@@ -169,20 +175,21 @@ def _check_grid(header: Header) -> list[Problem]:
     path, grid = header.path, header.grid
     if header.dtype.kind == "c" or header.dtype.fields:
         remedy = "Write part-real and part-imag, or part-mag and part-phase."
-        return [Problem("error", path, f"{header.dtype} numbers", "real numbers", remedy)]
+        return [Problem("error", "numbers-not-real", path, f"{header.dtype} numbers", "real numbers", remedy)]
     if len(grid) > 3:
         found = f"{len(grid)} dimensions ({_by(grid)})"
         remedy = "Uncombined coils? Combine them first. Several echoes or volumes in one file? Split them."
-        return [Problem("error", path, found, "one three-dimensional volume a file", remedy)]
+        return [Problem("error", "too-many-dimensions", path, found, "one three-dimensional volume a file", remedy)]
     if len(grid) < 3 or min(grid, default=0) < 2:
         found = f"an image of {_by(grid)} voxels"
-        return [Problem("error", path, found, "at least 2 voxels along each of three axes", "Give the whole volume.")]
+        return [Problem("error", "too-few-voxels", path, found, "at least 2 voxels along each of three axes",
+                        "Give the whole volume.")]  # fmt: skip
     sizes = _voxel_size(header)
     lost = not np.isfinite(header.affine).all() or sizes.min() <= 0
     if lost or abs(np.linalg.det(header.affine[:3, :3] / np.where(sizes > 0, sizes, 1))) < 1e-3:
         found = "the affine is zero, singular or not finite"
         remedy = "Convert the scanner's images again, or copy the geometry from another image of the series."
-        return [Problem("error", path, found, "an affine that maps voxels to millimetres", remedy)]
+        return [Problem("error", "affine-singular", path, found, "an affine that maps voxels to millimetres", remedy)]
     return []
 
 

@@ -40,25 +40,21 @@ def name_problems(path: Path, own: Mapping[str, str], part: str, suffix: str) ->
     """What is wrong with the name of an image whose entities are `own` and whose part is `part` (empty: unknown)."""
     found = []
     if suffix in ("MEGRE", "MESE") and not own.get("echo", "").isdigit():
-        found.append(
-            Problem(
-                "error",
-                path,
-                "no echo-<number> in the name",
-                f"{suffix} names have it",
-                "Rename the file and its JSON.",
-            )
-        )
+        found.append(Problem("error", "echo-not-in-name", path, "no echo-<number> in the name",
+                             f"{suffix} names have it", "Rename the file and its JSON."))  # fmt: skip
     if not part:
         needed = "part is mag, phase, real or imag"
-        found.append(Problem("error", path, f"part-{own['part']} in the name", needed, "Rename the file and its JSON."))
+        found.append(Problem("error", "part-unknown", path, f"part-{own['part']} in the name", needed,
+                             "Rename the file and its JSON."))  # fmt: skip
     strange = sorted(set(own) - {"sub", "ses", "echo", "part", *RUN_ENTITIES})
     if strange:
         remedy = "Rename the file and its JSON."
         if {"coil", "ch", "channel"} & set(strange):
             remedy = "Uncombined coils? Combine them first, and give one image an echo."
         needed = "a name BIDS allows for this suffix"
-        found.append(Problem("error", path, f"{strange[0]}-{own[strange[0]]} in the name", needed, remedy))
+        found.append(
+            Problem("error", "entity-not-allowed", path, f"{strange[0]}-{own[strange[0]]} in the name", needed, remedy)
+        )
     return found
 
 
@@ -73,12 +69,14 @@ def choose_labels(
     for label in dict.fromkeys(bare_label(label, entity) for label in wanted):
         if not re.fullmatch(r"[0-9A-Za-z+]+", label):
             needed, remedy = "labels consist of letters and digits", f"Give the label of a folder {entity}-<label>."
-            problems.append(Problem("error", f"{word} label {label!r}", "not a BIDS label", needed, remedy))
+            problems.append(
+                Problem("error", "label-malformed", f"{word} label {label!r}", "not a BIDS label", needed, remedy)
+            )
         elif label in available:
             chosen.append(label)
         else:
             remedy = f"Available: {listed(available)}." if available else "There is none at all."
-            problems.append(Problem("error", bids_dir, f"no {word} {entity}-{label}", "", remedy))
+            problems.append(Problem("error", "label-unknown", bids_dir, f"no {word} {entity}-{label}", "", remedy))
     return chosen, problems
 
 

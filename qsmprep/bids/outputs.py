@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsmprep import registry
+from qsmprep.findings import fact_values
 from qsmprep.numerics.arrays import RealArray
 
 RAW = "raw"
@@ -185,13 +186,13 @@ def _lasting(step: Mapping[str, Any]) -> dict[str, Any]:
 
 def _orientation_keys(steps: list[dict[str, Any]]) -> dict[str, Any]:
     """How several orientations lie to each other; nothing for a map of one."""
-    facts = [step["facts"] for step in steps if step.get("stage") == "registration"]
+    facts = [fact_values(step["facts"]) for step in steps if step.get("stage") == "registration"]
     if not facts:
         return {}
     return {
         "Orientations": [fact["run"] for fact in facts],
-        "B0Directions": [fact["B0 in the voxel axes of the reference"] for fact in facts],
-        "RegistrationMatrices": [fact["reference world to run world (mm)"] for fact in facts],
+        "B0Directions": [fact["b0_direction"] for fact in facts],
+        "RegistrationMatrices": [fact["matrix"] for fact in facts],
     }
 
 
@@ -208,29 +209,35 @@ def _source_keys(steps: list[dict[str, Any]]) -> dict[str, Any]:
     """How the sources were told apart, and what R2' is."""
     by_stage = {step["stage"]: step for step in steps}
     step = by_stage.get("chisep-cosmos") or by_stage.get("separation", {})
-    facts = step.get("facts", {})
+    facts = fact_values(step.get("facts"))
     method = step.get("method", "")  # of one run, or of several orientations, which always take R2'
     known = method in registry.names("separation")
     uses_r2prime = not known or "r2prime" in registry.find("separation", method).inputs()
     constants = {
-        kind: facts.get(f"relaxometric constant, {kind} (1/s/ppm)") for kind in ("paramagnetic", "diamagnetic")
+        kind: facts.get(key)
+        for kind, key in (("paramagnetic", "relaxometric_para"), ("diamagnetic", "relaxometric_dia"))
     }
     return {
         "EstimationAlgorithm": step.get("title", ""),
         **({"RelaxometricConstant": constants} if all(constants.values()) else {}),
-        **({"R2Prime": by_stage.get("r2prime", {}).get("facts", {}).get("R2'", "")} if uses_r2prime else {}),
+        **({"R2Prime": _facts_of(steps, "r2prime").get("origin", "")} if uses_r2prime else {}),
     }
 
 
 def _susceptibility_keys(steps: list[dict[str, Any]]) -> dict[str, Any]:
     by_stage = {step["stage"]: step for step in steps}
-    reference = by_stage.get("reference", {}).get("facts", {})
+    reference = _facts_of(steps, "reference")
     return {
         "EstimationAlgorithm": by_stage.get("inversion", {}).get("title", ""),
         "ReferenceRegion": reference.get("region", "none"),
-        "ReferenceRegionMean": reference.get("mean before subtraction (ppm)"),
-        "ReferenceRegionStandardDeviation": reference.get("standard deviation (ppm)"),
+        "ReferenceRegionMean": reference.get("mean_before"),
+        "ReferenceRegionStandardDeviation": reference.get("sd"),
     }
+
+
+def _facts_of(steps: list[dict[str, Any]], stage: str) -> dict[str, Any]:
+    """Facts of the last step of a stage by their key."""
+    return fact_values(next((step.get("facts") for step in reversed(steps) if step["stage"] == stage), None))
 
 
 def dataset_description(version: str, *, raw: Path, container: str | None) -> dict[str, Any]:

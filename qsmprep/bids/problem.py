@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import Literal
 
+from qsmprep.findings import Warning, check_code
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -15,23 +17,44 @@ class Problem:
     Attributes
     ----------
     severity : "error" stops the run it belongs to, "warning" does not.
+    code : what programs know it by, in lower case with hyphens ("echo-time-missing").
     path : file or folder, or a word for what it concerns; None if it concerns nothing in particular.
     found : what is there.
     needed : what is needed instead; may be empty.
-    remedy : what the user can do; may be empty.
+    remedy : what the user can do; may be empty for an error whose text says it.
     """
 
     severity: Literal["error", "warning"]
+    code: str
     path: str | PathLike[str] | None
     found: str
     needed: str = ""
     remedy: str = ""
 
+    def __post_init__(self) -> None:
+        check_code(self.code)
+        if self.severity == "warning":
+            self.warning()
+
     def __str__(self) -> str:
         """One line: "file: what was found; what is needed. What to do."."""
+        return f"{self.text} {self.remedy}".strip()
+
+    @property
+    def text(self) -> str:
+        """What is wrong, without what to do: "file: what was found; what is needed."."""
         where = f"{self.path}: " if self.path is not None else ""
         what = "; ".join(part.rstrip(".") for part in (self.found, self.needed) if part)
-        return " ".join(f"{where}{what}. {self.remedy}".split())
+        return " ".join(f"{where}{what}.".split())
+
+    def warning(self) -> Warning:
+        """The problem as a run's record tells it; ValueError where it has no remedy."""
+        return Warning(self.code, self.text, " ".join(self.remedy.split()))
+
+
+def warnings(problems: Iterable[Problem]) -> list[Warning]:
+    """Those that do not stop a run, as its record tells them."""
+    return [problem.warning() for problem in problems if problem.severity == "warning"]
 
 
 def errors(problems: Iterable[Problem]) -> tuple[Problem, ...]:

@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from qsmprep.findings import Warning, document
 from qsmprep.stages import rank_of
 
 PACKAGES = ("qsmprep", "nipype", "pybids", "nibabel", "numpy", "scipy", "numba", "torch", "SimpleITK")
@@ -59,25 +60,25 @@ def run_record(
     command: str,
     started: str,
     seconds: float,
-    errors: Iterable[str],
-    warnings: Iterable[str],
+    errors: Iterable[Mapping[str, str]],
+    warnings: Iterable[Warning],
     inputs: Iterable[str],
     acquisition: Mapping[str, Any],
     steps: Iterable[Mapping[str, Any]],
     planned: Iterable[Mapping[str, Any]],
     crashes: Iterable[Mapping[str, str]],
 ) -> dict[str, Any]:
-    """The record of one run as the report reads it; a run with errors has failed.
+    """The record of one run as the report reads it; a run with errors (step, message) has failed.
 
     The report shows a planned step that is not among `steps` as missing, with the crash that it belongs to.
     """
-    errors = list(errors)
+    errors = [dict(error) for error in errors]
     return {
         "run": prefix,
         "subject": subject,
         "status": "failed" if errors else "ok",
         "errors": errors,
-        "warnings": list(warnings),
+        "warnings": [document(warning) for warning in warnings],
         "software": dict(software),
         "command": command,
         "started": started,

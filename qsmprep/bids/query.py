@@ -78,7 +78,8 @@ def find_runs(
         problems += missing
     if not (bids_dir / "dataset_description.json").is_file():
         file = bids_dir / "dataset_description.json"
-        problems.append(Problem("warning", file, "missing", "every BIDS dataset has it", "Write Name and BIDSVersion."))
+        problems.append(Problem("warning", "description-missing", file, "missing", "every BIDS dataset has it",
+                                "Write Name and BIDSVersion."))  # fmt: skip
     if not subjects or (session_labels and not sessions):
         return Query((), tuple(available), tuple(problems))
 
@@ -204,7 +205,9 @@ def _run(entities: dict[str, str], suffix: str, images: Sequence[Any], broken: S
         rival = files.setdefault(echo, {}).setdefault(part, path)
         if rival != path:
             found = f"the same image as {rival.name} by its name"
-            problems.append(Problem("error", path, found, "one file an echo and part", "Remove one of the two."))
+            problems.append(
+                Problem("error", "image-twice", path, found, "one file an echo and part", "Remove one of the two.")
+            )
         metadata.setdefault(echo, {}).setdefault(part, dict(image.get_metadata()))
     echoes = [
         Echo(echo, _echo_time(metadata[echo]), **{p: f for p, f in parts.items() if p}, metadata=metadata[echo])
@@ -267,11 +270,17 @@ def _drop_rivals(runs: Sequence[GreRun]) -> tuple[list[GreRun], list[Problem]]:
         same_name = any(run.name == other.name for other in multi)
         magnitude_only = all(set(echo.files) == {"magnitude"} for echo in run.echoes)
         if beside and magnitude_only:
-            problems.append(Problem("warning", run.files[0], "a magnitude without phase beside MEGRE images: not used"))
+            found = "a magnitude without phase beside MEGRE images: not used"
+            remedy = "Add its phase if it is to be processed."
+            problems.append(Problem("warning", "magnitude-without-phase", run.files[0], found, "", remedy))
         elif same_name:
             needed = "names of runs that differ, as outputs are named after them"
             remedy = "Give one of them another acq- or run-, or choose by --bids-filter-file."
-            problems.append(Problem("error", run.files[0], f"T2starw and MEGRE are both {run.name}", needed, remedy))
+            problems.append(
+                Problem(
+                    "error", "run-name-twice", run.files[0], f"T2starw and MEGRE are both {run.name}", needed, remedy
+                )
+            )
         else:
             kept.append(run)
     return kept, problems
@@ -287,14 +296,17 @@ def _subjects_without_runs(
         return [_empty(bids_dir, f"no MEGRE or T2starw image of {listed([f'sub-{label}' for label in without])}")]
     found = "no MEGRE or T2starw image that was asked for"
     if named:
-        return [Problem("error", bids_dir / f"sub-{s}", found, "", "Leave the participant out.") for s in without]
-    return [Problem("warning", bids_dir, f"{found} of {listed([f'sub-{label}' for label in without])}")]
+        return [Problem("error", "participant-without-images", bids_dir / f"sub-{s}", found, "",
+                        "Leave the participant out.") for s in without]  # fmt: skip
+    found += f" of {listed([f'sub-{label}' for label in without])}"
+    remedy = "Look at the names of their images, and at --session-label and --bids-filter-file."
+    return [Problem("warning", "participants-without-images", bids_dir, found, "", remedy)]
 
 
 def _empty(bids_dir: Path, found: str) -> Problem:
     needed = "files as sub-01/anat/sub-01_echo-1_part-phase_MEGRE.nii.gz"
     remedy = "Is this the root of a BIDS dataset, and do --session-label and --bids-filter-file leave anything?"
-    return Problem("error", bids_dir, found, needed, remedy)
+    return Problem("error", "dataset-empty", bids_dir, found, needed, remedy)
 
 
 def _broken_sidecars(bids_dir: Path, subjects: Sequence[str]) -> list[Problem]:
@@ -313,5 +325,7 @@ def _broken_sidecars(bids_dir: Path, subjects: Sequence[str]) -> list[Problem]:
                 raise ValueError("it holds no object { }")
         except (ValueError, OSError) as error:
             found = f"not a readable JSON sidecar ({error})"
-            problems.append(Problem("error", path, found, "", "Mend it, or convert the images again."))
+            problems.append(
+                Problem("error", "sidecar-unreadable", path, found, "", "Mend it, or convert the images again.")
+            )
     return problems

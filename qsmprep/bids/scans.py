@@ -9,6 +9,7 @@ from typing import Any
 
 from qsmprep.bids.names import PARTS
 from qsmprep.bids.problem import Problem
+from qsmprep.findings import Note
 
 
 @dataclass(frozen=True)
@@ -125,22 +126,22 @@ class SpinEchoScan:
         return known_times(self.echoes)
 
 
-def spin_echo_of(run: GreRun, scans: Sequence[SpinEchoScan]) -> tuple[SpinEchoScan | None, str]:
-    """The spin echo scan of the same person that belongs to a run, and a remark where that was a choice.
+def spin_echo_of(run: GreRun, scans: Sequence[SpinEchoScan]) -> tuple[SpinEchoScan | None, list[Note]]:
+    """The spin echo scan of the same person that belongs to a run, and notes where that was a choice.
 
     Of several, one of the same session comes first, then the one whose name has most in common with the run's.
     """
     own = [scan for scan in scans if scan.subject == run.subject]
     same = [scan for scan in own if scan.session == run.session] or own
     if not same:
-        return None, ""
+        return None, []
     likeness = [len(set(scan.entities.items()) & set(run.entities.items())) for scan in same]
     fitting = [scan for scan, alike in zip(same, likeness, strict=True) if alike == max(likeness)]
     remarks = []
     if fitting[0].session != run.session:
-        remarks.append(f"Spin echoes are those of another session ({fitting[0].name})")
+        text = f"Spin echoes are those of another session ({fitting[0].name})."
+        remarks.append(Note("spin-echoes-of-other-session", text))
     if len(fitting) > 1:
-        remarks.append(
-            f"Of {len(fitting)} spin echo scans that fit, {fitting[0].name} is used; choose by --bids-filter-file"
-        )
-    return fitting[0], ". ".join(remarks)
+        text = f"Of {len(fitting)} spin echo scans that fit, {fitting[0].name} is used; choose by --bids-filter-file."
+        remarks.append(Note("spin-echoes-chosen", text))
+    return fitting[0], remarks

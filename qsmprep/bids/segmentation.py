@@ -189,4 +189,6 @@ def check_region(region: Region) -> tuple[Problem, ...]:
         return ()
     present = ", ".join(f"{value:g}" for value in np.unique(values)[:20])
     found = f"no voxel has the label {region.index} ({region.name})"
-    return (Problem("error", region.path, found, f"one of {present}", "Choose another --reference-label."),)
+    return (
+        Problem("error", "region-absent", region.path, found, f"one of {present}", "Choose another --reference-label."),
+    )

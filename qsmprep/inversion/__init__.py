@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qsmprep.findings import Fact, Warning
 from qsmprep.numerics.convergence import Convergence
 from qsmprep.rooms import make_room
 
@@ -19,5 +20,5 @@ class Inversion:
     chi_ppm: np.ndarray
     mask: np.ndarray
     convergence: Convergence | None = None
-    warnings: tuple[str, ...] = ()
-    facts: tuple[tuple[str, float | str], ...] = ()
+    warnings: tuple[Warning, ...] = ()
+    facts: tuple[Fact, ...] = ()

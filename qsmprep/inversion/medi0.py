@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from qsmprep.findings import Warning
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.holes import residual_threshold_option, two_pass_option
 from qsmprep.inversion.inputs import Measurement
@@ -170,16 +171,20 @@ def _fluid(
     prepared: Prepared,
     voxel_size_mm: tuple[float, float, float],
     largest_r2star: float,
-) -> tuple[Mask, tuple[Any, ...]]:
+) -> tuple[Mask, tuple[Warning, ...]]:
     """The fluid on the padded grid and a warning; no fluid where R2* is missing or shows too little of it."""
     none = np.zeros(prepared.kept.shape, bool)
     if r2star is None:
-        return none, ("MEDI+0 had no R2* to find cerebrospinal fluid in: the map is MEDI's.",)
+        text = "MEDI+0 had no R2* to find cerebrospinal fluid in: the map is MEDI's."
+        remedy = "Acquire several echoes and leave out --relaxometry none, or call it --inversion medi."
+        return none, (Warning("medi0-without-r2star", text, remedy),)
     found = csf_mask(r2star, inside, voxel_size_mm=voxel_size_mm, largest_r2star=largest_r2star)
     csf = prepared.work.frame.crop(found) & prepared.kept
     count = int(np.count_nonzero(csf))
     if count < MINIMUM_VOXELS:
-        return none, (
-            f"MEDI+0 found only {count} voxels of cerebrospinal fluid, fewer than {MINIMUM_VOXELS}: the map is MEDI's.",
+        text = (
+            f"MEDI+0 found only {count} voxels of cerebrospinal fluid, fewer than {MINIMUM_VOXELS}: the map is MEDI's."
         )
+        remedy = "Raise --medi0-csf-r2star if the R2* map shows fluid in the ventricles; else look at the mask there."
+        return none, (Warning("medi0-without-fluid", text, remedy),)
     return csf, ()

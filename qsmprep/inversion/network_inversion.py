@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qsmprep.findings import Fact, Warning, key_of
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.inputs import checked_field
 from qsmprep.numerics.convergence import Convergence
@@ -75,19 +76,24 @@ def invert_by_network(
         memory_gb=memory_gb, progress=progress, device=device,
     )  # fmt: skip
     chi, *others = found.maps.items()
-    facts = found.facts + tuple(
-        (f"standard deviation of the {quantity} (ppm)", float(values[inside].std(dtype=np.float64)))
-        for quantity, values in others
-    )
+    facts = found.facts + tuple(_spread(quantity, values[inside]) for quantity, values in others)
     warnings = found.warnings
     end = Convergence(1, True, (), "network", time.perf_counter() - begin)
     if adapt is not None and adapt.outcome is not None:
         end = dataclasses.replace(adapt.outcome.convergence, monitored="loss of the adaptation to the case")
         by = adapt.options.method
         if not adapt.outcome.improved:
-            warnings += (f"The loss of the adaptation to the case rose, so that the map is that of the network as it "
-                         f"was trained. Lower --{method}-adapt-learning-rate.",)  # fmt: skip
+            text = "The loss of the adaptation to the case rose, so that the map is that of the network as trained."
+            warnings += (Warning("adaptation-rose", text, f"Lower --{method}-adapt-learning-rate."),)
             by = f"nothing, as the loss of {by} rose"
-        facts += (("adapted to the case by", by),
-                  ("seconds of the adaptation", round(adapt.outcome.seconds, 1)))  # fmt: skip
+        facts += (
+            Fact("network_adapted_by", "adapted to the case by", "", by),
+            Fact("adaptation_seconds", "duration of the adaptation", "s", round(adapt.outcome.seconds, 1)),
+        )
     return Inversion(chi[1], inside, end, warnings, facts)
+
+
+def _spread(quantity: str, values: np.ndarray) -> Fact:
+    """Standard deviation of a further output of a network."""
+    deviation = float(values.std(dtype=np.float64))
+    return Fact(f"sd_of_{key_of(quantity)}", f"standard deviation of the {quantity}", "ppm", deviation)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from qsmprep.findings import Fact, Warning
 from qsmprep.nets.channels.tkd import tkd_channel
 from qsmprep.nets.channels.total_field import total_field_channel
 from qsmprep.nets.compensation import compensate_lattices
@@ -38,13 +39,13 @@ class Prediction:
     Attributes
     ----------
     maps : quantity -> (n0, n1, n2) float32 in ppm, 0 outside the mask, >= 0 where the quantity cannot be negative.
-    facts : name -> text or number worth stating.
+    facts : results worth stating.
     warnings : what the reader should worry about.
     """
 
     maps: dict[str, np.ndarray]
-    facts: tuple[tuple[str, str | float], ...] = ()
-    warnings: tuple[str, ...] = ()
+    facts: tuple[Fact, ...] = ()
+    warnings: tuple[Warning, ...] = ()
 
 
 # More than 8 parameters: the images and their scan, what single methods add to them, and where the network runs.
@@ -111,8 +112,11 @@ def predict(
     compensated = spec.task == "inversion" and max(grid.combs) > 1
     maps = {name: _finished(name, values, grid, inside, scan if compensated else None) for name, values in maps.items()}
     words = grid.words() + ("; dipole compensation of the lattices" if compensated else "")
-    facts = (("grid of the network", words), ("precision", runner.precision.words()),
-             ("patches", runner.words()))  # fmt: skip
+    facts = (
+        Fact("network_grid", "grid it saw the scan on", "", words),
+        Fact("network_precision", "precision", "", runner.precision.words()),
+        Fact("network_patches", "patches", "", runner.words()),
+    )
     return Prediction(maps, facts, _warnings(network, grid, given, inside, scan))
 
 
@@ -248,7 +252,9 @@ def _middle(seen: Seen, edge: int) -> Seen:
     return Seen(seen.inputs_ppm[(slice(None), *box)], seen.mask[box], seen.scan, term)
 
 
-def _warnings(network: Network, grid: NetworkGrid, given, inside, scan: Scan) -> tuple[str, ...]:
+def _warnings(
+    network: Network, grid: NetworkGrid, given: Mapping[str, np.ndarray], inside: np.ndarray, scan: Scan
+) -> tuple[Warning, ...]:
     field = next((given[name] for name in FIELDS if name in given), None)
     deviation = None if field is None else float(field[inside].std(dtype=np.float64))
     coarse = coarser_than_trained(network.spec, scan.voxel_size_mm) if grid.resampled else ()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qsmprep.findings import Warning
 from qsmprep.numerics.convergence import Convergence
 from qsmprep.rooms import make_room
 
@@ -29,7 +30,7 @@ class OrientationMap:
     mask: np.ndarray
     condition: float
     convergence: Convergence
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Warning, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,4 +60,4 @@ class TensorMaps:
     mask: np.ndarray
     condition: float
     convergence: Convergence
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Warning, ...] = ()

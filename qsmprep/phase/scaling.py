@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from qsmprep.findings import Warning
 from qsmprep.numerics.jit import jit, prange
 from qsmprep.numerics.units import TWO_PI
 
 TOLERANCE = 0.1  # rad; noise and rounding move the extremes of wrapped phase by less than this
 LARGEST_UNWRAPPED = 1000.0  # rad; a head stays far below, and a field in Hz or raw integers soon exceed it
+CHECK_SCALING = "Check that the wrapped phase in the first picture runs from -π to π; write Units into the sidecar."
 COVERED = 0.97  # share of an integer period that must be in use before the period is believed without other evidence
 
 
@@ -29,7 +31,7 @@ class ScaledPhase:
 
     phase: np.ndarray
     rule: str
-    warnings: tuple[str, ...]
+    warnings: tuple[Warning, ...]
     non_finite: int
 
 
@@ -67,13 +69,14 @@ class _Survey:
 
 @dataclass(frozen=True)
 class _Rule:
-    """phase = wrap(factor * x + offset), x taken from the stored numbers if `from_raw`."""
+    """phase = wrap(factor * x + offset), x taken from the stored numbers if `from_raw`, which are rad if `is_rad`."""
 
     factor: float
     offset: float
     words: str
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Warning, ...] = ()
     from_raw: bool = False
+    is_rad: bool = False
 
 
 def to_radians(
@@ -116,8 +119,12 @@ def to_radians(
     for image, echo in zip(images, phase, strict=True):
         _scale_and_wrap(_flat(image), rule.factor, rule.offset, echo.reshape(-1))
     non_finite = raw_survey.non_finite if rule.from_raw else survey.non_finite
-    notes = (f"{non_finite} voxels are NaN or infinite and were set to 0.",) if non_finite else ()
-    return ScaledPhase(phase.reshape(shape), rule.words, rule.warnings + notes, non_finite)
+    warnings = rule.warnings
+    if non_finite:
+        text = f"{non_finite} voxels are NaN or infinite and were set to 0."
+        remedy = "Convert the images again; harmless outside of the head."
+        warnings += (Warning("phase-not-finite", text, remedy),)
+    return ScaledPhase(phase.reshape(shape), rule.words, warnings, non_finite)
 
 
 def _choose_rule(values, raw, survey, raw_survey, units, manufacturer, slope) -> _Rule:
@@ -150,9 +157,9 @@ def _choose_rule(values, raw, survey, raw_survey, units, manufacturer, slope) ->
             'radians set "Units": "rad" in the sidecar; otherwise give real and imaginary parts or the scanner\'s '
             "original integers."
         )
-    if declared and not rule.words.startswith("radians"):
-        note = f'The sidecar says "Units": "rad", but the images hold {survey.words()}: scaled by rule ({rule.words}).'
-        rule = _Rule(rule.factor, rule.offset, rule.words, (*rule.warnings, note), rule.from_raw)
+    if declared and not rule.is_rad:
+        text = f'The sidecar says "Units": "rad", but the images hold {survey.words()}: scaled by rule ({rule.words}).'
+        rule = replace(rule, warnings=(*rule.warnings, Warning("units-contradicted", text, CHECK_SCALING)))
     return rule
 
 
@@ -160,15 +167,18 @@ def _radians(survey, raw_survey, declared) -> _Rule | None:
     """Numbers of which at least one echo spans 2 pi: as scaled, or as stored if only those do."""
     if survey.is_radians():
         if survey.span <= TWO_PI + TOLERANCE:
-            return _Rule(1, 0, "radians already: one period of 2 pi, kept")
-        wide = f"Some phase lies outside one period ({survey.low:.4g} to {survey.high:.4g} rad) and was wrapped."
-        return _Rule(1, 0, "radians already: an echo spans 2 pi, the rest was wrapped", (wide,))
+            return _Rule(1, 0, "radians already: one period of 2 pi, kept", is_rad=True)
+        text = f"Some phase lies outside one period ({survey.low:.4g} to {survey.high:.4g} rad) and was wrapped."
+        wide = Warning("phase-beyond-period", text, CHECK_SCALING)
+        return _Rule(1, 0, "radians already: an echo spans 2 pi, the rest was wrapped", (wide,), is_rad=True)
     if raw_survey is not None and raw_survey.is_radians() and not (declared and 1 < survey.span < LARGEST_UNWRAPPED):
-        note = (
+        text = (
             f"The header's slope turns the phase into {survey.low:.4g} to {survey.high:.4g}, which is not radians; the "
             "stored numbers span 2 pi and were used without it."
         )
-        return _Rule(1, 0, "radians as stored: one period of 2 pi, header slope ignored", (note,), from_raw=True)
+        ignored = Warning("header-slope-ignored", text, CHECK_SCALING)
+        words = "radians as stored: one period of 2 pi, header slope ignored"
+        return _Rule(1, 0, words, (ignored,), from_raw=True, is_rad=True)
     return None
 
 
@@ -177,12 +187,14 @@ def _declared_radians(survey, declared) -> _Rule | None:
     almost = 0.9 * TWO_PI <= survey.span <= TWO_PI + TOLERANCE and max(-survey.low, survey.high) <= np.pi + TOLERANCE
     if declared and survey.span <= LARGEST_UNWRAPPED and max(-survey.low, survey.high) <= LARGEST_UNWRAPPED:
         if survey.span > TWO_PI + TOLERANCE:
-            return _Rule(1, 0, "radians as declared: unwrapped phase, wrapped again")
-        note = f"Phase spans only {survey.span:.3g} rad: it never wraps, so that its scaling rests on Units alone."
-        return _Rule(1, 0, "radians as declared: less than one period, kept", () if almost else (note,))
+            return _Rule(1, 0, "radians as declared: unwrapped phase, wrapped again", is_rad=True)
+        text = f"Phase spans only {survey.span:.3g} rad: it never wraps, so that its scaling rests on Units alone."
+        warnings = () if almost else (Warning("phase-never-wraps", text, CHECK_SCALING),)
+        return _Rule(1, 0, "radians as declared: less than one period, kept", warnings, is_rad=True)
     if almost and not survey.whole:
-        note = f"Units is not rad, but the range of {survey.span:.3g} is nearly 2 pi: taken as radians."
-        return _Rule(1, 0, "radians by their range: nearly one period of 2 pi, kept", (note,))
+        text = f"Units is not rad, but the range of {survey.span:.3g} is nearly 2 pi: taken as radians."
+        taken = Warning("taken-as-radians", text, CHECK_SCALING)
+        return _Rule(1, 0, "radians by their range: nearly one period of 2 pi, kept", (taken,), is_rad=True)
     return None
 
 
@@ -193,7 +205,8 @@ def _header_slope(survey, raw_survey, slope) -> _Rule | None:
     period = 4095.5 * abs(slope)
     for unit, factor in (("radians", 1.0), ("milliradians", 1e-3)):
         if abs(period * factor - TWO_PI) <= 0.02 and abs(survey.low + survey.high) * factor / 2 < TWO_PI:
-            return _Rule(factor, 0, f"{unit} by the header: its slope maps 12-bit integers to one period")
+            words = f"{unit} by the header: its slope maps 12-bit integers to one period"
+            return _Rule(factor, 0, words, is_rad=factor == 1)
     return None
 
 
@@ -218,7 +231,7 @@ def _known_period(survey, manufacturer, from_raw=False) -> _Rule | None:
     return None
 
 
-def _integers(period, from_raw, centred=False, warnings=()) -> _Rule:
+def _integers(period: int, from_raw: bool, centred: bool = False, warnings: tuple[Warning, ...] = ()) -> _Rule:
     if centred:
         words = f"integers centred on 0: phase = pi value / {period // 2}"
         return _Rule(TWO_PI / period, 0, words, warnings, from_raw)
@@ -226,7 +239,7 @@ def _integers(period, from_raw, centred=False, warnings=()) -> _Rule:
     return _Rule(TWO_PI / period, -np.pi, words, warnings, from_raw)
 
 
-def _philips(from_raw, warnings=()) -> _Rule:
+def _philips(from_raw: bool, warnings: tuple[Warning, ...] = ()) -> _Rule:
     words = "Philips integers from 0: phase = 2 pi value / 4094 - pi"
     return _Rule(TWO_PI / 4094, -np.pi, words, warnings, from_raw)
 
@@ -237,17 +250,18 @@ def _partial_vendor_range(survey, raw_survey, manufacturer, slope) -> _Rule | No
     for found, from_raw in ((survey, False), (raw_survey, True)):
         if found is None or not found.whole or found.span < 64:
             continue
-        note = (
+        text = (
             f"Phase fills only {found.low:.0f} to {found.high:.0f} of the {manufacturer} integer range: the vendor's "
             "usual period was assumed."
         )
+        assumed = (Warning("vendor-period-assumed", text, CHECK_SCALING),)
         rescaled = found.low < 0 or (slope == 2 and not from_raw)
         if "siemens" in vendor and rescaled and max(-found.low, found.high) <= 4096:
-            return _integers(8192, from_raw, centred=True, warnings=(note,))
+            return _integers(8192, from_raw, centred=True, warnings=assumed)
         if "siemens" in vendor and found.low >= 0 and found.high <= 4096:
-            return _integers(4096, from_raw, warnings=(note,))
+            return _integers(4096, from_raw, warnings=assumed)
         if "philips" in vendor and found.low >= 0 and found.high <= 4095:
-            return _philips(from_raw, warnings=(note,))
+            return _philips(from_raw, warnings=assumed)
     return None
 
 
@@ -257,14 +271,15 @@ def _seen_to_wrap(images, survey, from_raw=False) -> _Rule | None:
         return None
     if not wraps_at_ends(images, survey.low, survey.high):
         return None
-    note = (
+    text = (
         f"The phase has an unknown unit ({survey.words()}); its range was taken as one period because the image wraps "
         "at both ends of it."
     )
+    taken = Warning("unit-unknown", text, CHECK_SCALING)
     # n whole numbers stand for a period of n steps, a continuous range for its own length.
     period = survey.span + (1 if survey.whole else 0)
     words = f"unknown unit: {survey.low:.6g} to {survey.high:.6g} taken as one period"
-    return _Rule(TWO_PI / period, -np.pi - TWO_PI / period * survey.low, words, (note,), from_raw)
+    return _Rule(TWO_PI / period, -np.pi - TWO_PI / period * survey.low, words, (taken,), from_raw)
 
 
 def wraps_at_ends(images: np.ndarray | Sequence[np.ndarray], low: float, high: float) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from qsmprep.findings import Fact, Warning
 from qsmprep.nets.inference_options import InferenceOptions, weights_option
 from qsmprep.nets.rates import rate_per_ppm
 from qsmprep.nets.role import Role
@@ -30,8 +31,8 @@ class PredictedR2prime:
     """R2' in 1/s, (n0, n1, n2) float32, between 0 and R2*, 0 outside the mask; facts and warnings of the network."""
 
     r2prime: np.ndarray
-    facts: tuple[tuple[str, str | float], ...] = ()
-    warnings: tuple[str, ...] = ()
+    facts: tuple[Fact, ...] = ()
+    warnings: tuple[Warning, ...] = ()
 
 
 def r2primenet(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -18,81 +19,136 @@ class Item:
 
     Attributes
     ----------
-    name : what it is called in the run record and in the report.
+    key : what the run record calls it, and programs look it up by.
+    name : what people read.
     table : 3 (hardware) or 4 (sequence).
     essential : marked with a star by the consensus.
     keys : sidecar keys that hold it, first found wins.
-    unit : unit of the sidecar's value.
+    unit : unit of the value.
     factor : what the sidecar's value is multiplied by to come to `unit`.
+    where_used : essential only where it was used, which a sidecar without it cannot tell.
     """
 
+    key: str
     name: str
     table: int
     essential: bool = False
     keys: tuple[str, ...] = ()
     unit: str = ""
     factor: float = 1.0
+    where_used: bool = False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of an item.
+
+    Attributes
+    ----------
+    value : number, text, list of numbers, or value by sidecar key where several tell it; None where nothing does.
+    unit : of the value; empty for a pure number or a text.
+    text : what a person reads; empty where nothing is known.
+    source : where it was found.
+    """
+
+    value: Any = None
+    unit: str = ""
+    text: str = ""
+    source: str = NOT_AVAILABLE
+
+    @property
+    def available(self) -> bool:
+        """Whether there is anything to report."""
+        return self.value is not None
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """The numbers of the value; empty where it is none."""
+        found = self.value if isinstance(self.value, list | tuple) else [self.value]
+        numbers = [_number(part) for part in found]
+        return () if None in numbers else tuple(part for part in numbers if part is not None)
+
+    @property
+    def number(self) -> float | None:
+        """The first number of the value; None where it has none."""
+        return next(iter(self.numbers), None)
+
+    @property
+    def parts(self) -> Mapping[str, Any]:
+        """Value by sidecar key, of an item that several tell; empty for others."""
+        return self.value if isinstance(self.value, Mapping) else {}
+
+    def number_of(self, sidecar_key: str) -> float | None:
+        """The number that one of several sidecar keys tells; None where it tells none."""
+        return _number(self.parts.get(sidecar_key))
+
+    def document(self) -> dict[str, Any]:
+        """As the run record holds it."""
+        return asdict(self)
 
 
 # fmt: off
 ITEMS = (
-    Item("Field strength", 3, True, ("MagneticFieldStrength",), "T"),
-    Item("Vendor", 3, True, ("Manufacturer",)),
-    Item("Scanner model", 3, False, ("ManufacturersModelName",)),
-    Item("Scanner software", 3, False, ("SoftwareVersions",)),
-    Item("Receive coil", 3, False, ("ReceiveCoilName", "CoilString")),
-    Item("Active coil elements", 3, False, ("ReceiveCoilActiveElements",)),
-    Item("Transmit coil", 3, False, ("TransmitCoilName",)),
-    Item("Gradient system", 3, False, ("GradientSetType",)),
-    Item("Sequence type", 4, True),
-    Item("Sequence name", 4, False, ("PulseSequenceDetails", "SequenceName", "ProtocolName", "SeriesDescription")),
-    Item("K-space trajectory", 4, True, ("KSpaceTrajectory",)),
-    Item("Orientation of the slab", 4),
-    Item("Echoes", 4, True),
-    Item("Repetition time", 4, True, ("RepetitionTimeExcitation", "RepetitionTime"), "ms", 1000.0),
-    Item("Flip angle", 4, False, ("FlipAngle",), "degrees"),
-    Item("Pixel bandwidth", 4, False, ("PixelBandwidth",), "Hz/pixel"),
-    Item("Field of view", 4, True),
-    Item("Matrix", 4, True),
-    Item("Acquired matrix", 4, False),
-    Item("Voxel size", 4, True),
-    Item("Readout polarity", 4, False, ("ReadoutPolarity",)),
-    Item("Centre frequency", 4, True, ("ImagingFrequency",), "MHz"),
-    Item("Flow compensation", 4, False, ("FlowCompensation",)),
-    Item("Acceleration", 4, True),
-    Item("Partial Fourier", 4, True),
-    Item("Partial echo", 4, True, ("PartialEcho",)),
-    Item("Elliptical shutter", 4, False, ("EllipticalShutter",)),
-    Item("Phase stabilisation", 4, False, ("PhaseStabilization", "PhaseStabilisation")),
-    Item("Excitation", 4, False),
-    Item("Scan duration", 4, True, ("AcquisitionDuration",), "s"),
+    Item("field_strength", "Field strength", 3, True, ("MagneticFieldStrength",), "T"),
+    Item("vendor", "Vendor", 3, True, ("Manufacturer",)),
+    Item("scanner_model", "Scanner model", 3, False, ("ManufacturersModelName",)),
+    Item("scanner_software", "Scanner software", 3, False, ("SoftwareVersions",)),
+    Item("receive_coil", "Receive coil", 3, False, ("ReceiveCoilName", "CoilString")),
+    Item("coil_elements", "Active coil elements", 3, False, ("ReceiveCoilActiveElements",)),
+    Item("transmit_coil", "Transmit coil", 3, False, ("TransmitCoilName",)),
+    Item("gradient_system", "Gradient system", 3, False, ("GradientSetType",)),
+    Item("sequence_type", "Sequence type", 4, True),
+    Item("sequence_name", "Sequence name", 4, False, ("PulseSequenceDetails", "SequenceName", "ProtocolName", "SeriesDescription")),
+    Item("trajectory", "K-space trajectory", 4, True, ("KSpaceTrajectory",), where_used=True),
+    Item("slab_orientation", "Orientation of the slab", 4),
+    Item("echoes", "Echoes", 4, True, unit="ms"),
+    Item("repetition_time", "Repetition time", 4, True, ("RepetitionTimeExcitation", "RepetitionTime"), "ms", 1000.0),
+    Item("flip_angle", "Flip angle", 4, False, ("FlipAngle",), "degrees"),
+    Item("bandwidth", "Pixel bandwidth", 4, False, ("PixelBandwidth",), "Hz/pixel"),
+    Item("field_of_view", "Field of view", 4, True, unit="mm"),
+    Item("matrix", "Matrix", 4, True),
+    Item("acquired_matrix", "Acquired matrix", 4, False),
+    Item("voxel_size", "Voxel size", 4, True, unit="mm"),
+    Item("readout_polarity", "Readout polarity", 4, False, ("ReadoutPolarity",)),
+    Item("centre_frequency", "Centre frequency", 4, True, ("ImagingFrequency",), "MHz"),
+    Item("flow_compensation", "Flow compensation", 4, False, ("FlowCompensation",)),
+    Item("acceleration", "Acceleration", 4, True),
+    Item("partial_fourier", "Partial Fourier", 4, True, where_used=True),
+    Item("partial_echo", "Partial echo", 4, True, ("PartialEcho",), where_used=True),
+    Item("elliptical_shutter", "Elliptical shutter", 4, False, ("EllipticalShutter",)),
+    Item("phase_stabilisation", "Phase stabilisation", 4, False, ("PhaseStabilization", "PhaseStabilisation")),
+    Item("excitation", "Excitation", 4, False),
+    Item("scan_duration", "Scan duration", 4, True, ("AcquisitionDuration",), "s"),
+)
+# Which device it was, of several of one model: told only where the data tell it.
+DEVICE = (
+    Item("device_serial_number", "Device serial number", 3, False, ("DeviceSerialNumber",)),
+    Item("station", "Station", 3, False, ("StationName",)),
+    Item("institution", "Institution", 3, False, ("InstitutionName",)),
 )
 # fmt: on
 
-# Which device it was, of several of one model: told only where the data tell it.
-DEVICE = {"Device serial number": "DeviceSerialNumber", "Station": "StationName", "Institution": "InstitutionName"}
-
 # Items told by several sidecar keys together, and how each is worded.
 _JOINED: Mapping[str, Mapping[str, str]] = {
-    "Sequence type": {
+    "sequence_type": {
         "MRAcquisitionType": "{}",
         "PulseSequenceType": "{}",
         "ScanningSequence": "scanning sequence {}",
         "SequenceVariant": "variant {}",
     },
-    "Acquired matrix": {
+    "acquired_matrix": {
         "FrequencyEncodingSteps": "{} readout",
         "AcquisitionMatrixPE": "{} phase encoding",
         "ReconMatrixPE": "{} phase encoding after reconstruction",
     },
-    "Acceleration": {
+    "acceleration": {
         "ParallelAcquisitionTechnique": "{}",
         "ParallelReductionFactorInPlane": "in plane {}",
         "ParallelReductionFactorOutOfPlane": "out of plane {}",
         "MultibandAccelerationFactor": "multiband {}",
     },
-    "Partial Fourier": {"PartialFourier": "{}", "PartialFourierDirection": "direction {}"},
-    "Excitation": {
+    "partial_fourier": {"PartialFourier": "{}", "PartialFourierDirection": "direction {}"},
+    "excitation": {
         "ScanOptions": "scan options {}",
         "MTState": "magnetisation transfer {}",
         "SpoilingState": "spoiling {}",
@@ -107,7 +163,7 @@ def describe_acquisition(
     shape: Sequence[int],
     echo_times_s: Sequence[float],
 ) -> dict[str, dict[str, Any]]:
-    """Every acquisition item of the consensus with its value and source, for the run record.
+    """Every acquisition item of the consensus, for the run record.
 
     Parameters
     ----------
@@ -118,89 +174,90 @@ def describe_acquisition(
 
     Returns
     -------
-    Item name -> {"value": ..., "source": "sidecar KEY", "affine", "image" or "not available"}.
+    Key of the item -> `Entry` as an object; its source is "sidecar KEY", "affine", "image" or "not available".
 
     References
     ----------
     QSM Consensus Organization Committee, Magn Reson Med 91:1834, 2024, tables 3 and 4.
     """
-    found = {item.name: _from_sidecar(item, metadata) for item in ITEMS}
+    found = {item.key: _from_sidecar(item, metadata) for item in ITEMS}
     found |= _geometry(np.asarray(affine, float), shape)
-    found["Echoes"] = _entry(_echo_words(echo_times_s), "sidecar EchoTime")
-    found |= {name: _joined(metadata, forms) for name, forms in _JOINED.items()}
-    if found["Flow compensation"]["source"] == NOT_AVAILABLE:
-        found["Flow compensation"] = _flow_compensation(metadata)
-    device = {name: _from_sidecar(Item(name, 3, keys=(key,)), metadata) for name, key in DEVICE.items()}
-    return found | {name: entry for name, entry in device.items() if entry["value"] is not None}
+    found["echoes"] = _echoes(echo_times_s)
+    found |= {key: _joined(metadata, forms) for key, forms in _JOINED.items()}
+    if not found["flow_compensation"].available:
+        found["flow_compensation"] = _flow_compensation(metadata)
+    devices = {item.key: _from_sidecar(item, metadata) for item in DEVICE}
+    found |= {key: entry for key, entry in devices.items() if entry.available}
+    return {key: entry.document() for key, entry in found.items()}
 
 
-def look_up(acquisition: Mapping[str, Any], item: Item) -> dict[str, Any]:
-    """The record's entry for an item, found by its name or by a sidecar key; "not available" if there is none."""
-    wanted = {_plain(name) for name in (item.name, *item.keys)}
-    for name, entry in acquisition.items():
-        if _plain(name) in wanted:
-            return _as_entry(entry)
-    return _entry(None, NOT_AVAILABLE)
+def look_up(acquisition: Mapping[str, Any], key: str) -> Entry:
+    """What the record tells of an item; an entry that is not available where it tells nothing."""
+    return _read(acquisition.get(key))
 
 
-def unlisted(acquisition: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Entries of the record that belong to no item of the consensus."""
-    known = {_plain(name) for item in ITEMS for name in (item.name, *item.keys)}
-    return {str(name): _as_entry(entry) for name, entry in acquisition.items() if _plain(name) not in known}
+def unlisted(acquisition: Mapping[str, Any]) -> dict[str, tuple[str, Entry]]:
+    """Name and entry, by key, of what the record tells beside the items of the consensus."""
+    known, names = {item.key for item in ITEMS}, {item.key: item.name for item in DEVICE}
+    found = {str(key): _read(entry) for key, entry in acquisition.items() if key not in known}
+    return {key: (names.get(key, key), entry) for key, entry in found.items()}
 
 
 def missing_essentials(acquisition: Mapping[str, Any]) -> list[str]:
-    """Names of the essential items that are not available.
-
-    Partial Fourier, partial echo and a non-Cartesian trajectory are essential only where they were used, which a
-    sidecar without them cannot tell: they are not counted.
-    """
-    conditional = ("Partial Fourier", "Partial echo", "K-space trajectory")
-    return [
-        item.name
-        for item in ITEMS
-        if item.essential and item.name not in conditional and look_up(acquisition, item)["value"] is None
-    ]
+    """Names of the essential items that are not available; those essential only where they were used do not count."""
+    needed = (item for item in ITEMS if item.essential and not item.where_used)
+    return [item.name for item in needed if not look_up(acquisition, item.key).available]
 
 
-def _as_entry(entry: Any) -> dict[str, Any]:
-    if not isinstance(entry, Mapping):
-        return _entry(entry, "")
-    value = entry.get("value")
-    if isinstance(value, str) and value.strip().lower() in ("", NOT_AVAILABLE, "n/a"):
-        value = None
-    source = str(entry.get("source") or "")
-    return _entry(None if source == NOT_AVAILABLE else value, source)
+def _read(document: Any) -> Entry:
+    """An entry of a record; what is damaged is taken as far as it goes."""
+    if not isinstance(document, Mapping):
+        return Entry() if document is None else Entry(document, "", _words(document), "")
+    value = document.get("value")
+    if value is None:
+        return Entry()
+    unit, text, source = (" ".join(str(document.get(name) or "").split()) for name in ("unit", "text", "source"))
+    return Entry(value, unit, text or f"{_words(value)} {unit}".strip(), source)
 
 
-def _entry(value: Any, source: str) -> dict[str, Any]:
-    return {"value": value, "source": source if value is not None else NOT_AVAILABLE}
+def _number(value: Any) -> float | None:
+    """A number of a sidecar, as it may also stand there in a text ("3T"); None where there is none."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int | float):
+        return float(value)
+    found = re.search(r"\d+(?:\.\d+)?(?:[eE]-?\d+)?", value) if isinstance(value, str) else None
+    return float(found[0]) if found else None
 
 
-def _plain(name: Any) -> str:
-    return re.sub(r"[^a-z0-9]", "", str(name).lower())
-
-
-def _from_sidecar(item: Item, metadata: Mapping[str, Any]) -> dict[str, Any]:
+def _from_sidecar(item: Item, metadata: Mapping[str, Any]) -> Entry:
     for key in item.keys:
         value = metadata.get(key)
         if value is None or value == "":
             continue
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and item.factor != 1:
+        if isinstance(value, int | float) and not isinstance(value, bool) and item.factor != 1:
             value = round(value * item.factor, 6)
-        if isinstance(value, (list, tuple)) and len(value) == 1:
+        if isinstance(value, list | tuple) and len(value) == 1:
             value = value[0]
-        return _entry(f"{_words(value)} {item.unit}".strip(), f"sidecar {key}")
-    return _entry(None, NOT_AVAILABLE)
+        return Entry(_storable(value), item.unit, f"{_words(value)} {item.unit}".strip(), f"sidecar {key}")
+    return Entry()
 
 
-def _joined(metadata: Mapping[str, Any], forms: Mapping[str, str]) -> dict[str, Any]:
-    present = [key for key in forms if metadata.get(key) not in (None, "", [])]
+def _storable(value: Any) -> Any:
+    """The value as a record can hold it: JSON has no word for a number that is not finite."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return [_storable(part) for part in value]
+    return value
+
+
+def _joined(metadata: Mapping[str, Any], forms: Mapping[str, str]) -> Entry:
+    present = {key: _storable(metadata[key]) for key in forms if metadata.get(key) not in (None, "", [])}
     if not present:
-        return _entry(None, NOT_AVAILABLE)
-    return _entry(
-        ", ".join(forms[key].format(_words(metadata[key])) for key in present), "sidecar " + ", ".join(present)
-    )
+        return Entry()
+    text = ", ".join(forms[key].format(_words(value)) for key, value in present.items())
+    return Entry(present, "", text, "sidecar " + ", ".join(present))
 
 
 def _words(value: Any) -> str:
@@ -208,45 +265,58 @@ def _words(value: Any) -> str:
         return "on" if value else "off"
     if isinstance(value, float):
         return f"{value:.7g}"
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, list | tuple):
         return ", ".join(_words(part) for part in value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_words(part)}" for key, part in value.items())
     return str(value).replace("\\", " ")
 
 
-def _echo_words(echo_times_s: Sequence[float]) -> str | None:
-    times = [1000 * float(time) for time in echo_times_s]
+def _echoes(echo_times_s: Sequence[float]) -> Entry:
+    """Number and times of the echoes."""
+    times = [round(1000 * float(time), 6) for time in echo_times_s]
     if not times:
-        return None
-    if len(times) == 1:
-        return f"1 echo, TE = {times[0]:.4g} ms"
+        return Entry()
     steps = np.diff(times)
-    if np.ptp(steps) <= 0.02 * steps.mean():
-        return f"{len(times)} echoes, TE1:ΔTE:TEmax = {times[0]:.4g}:{steps.mean():.4g}:{times[-1]:.4g} ms"
-    return f"{len(times)} echoes, TE = {', '.join(f'{time:.4g}' for time in times)} ms"
+    if len(times) == 1:
+        text = f"1 echo, TE = {times[0]:.4g} ms"
+    elif np.ptp(steps) <= 0.02 * steps.mean():
+        text = f"{len(times)} echoes, TE1:ΔTE:TEmax = {times[0]:.4g}:{steps.mean():.4g}:{times[-1]:.4g} ms"
+    else:
+        text = f"{len(times)} echoes, TE = {', '.join(f'{time:.4g}' for time in times)} ms"
+    return Entry(times, "ms", text, "sidecar EchoTime")
 
 
-def _geometry(affine: np.ndarray, shape: Sequence[int]) -> dict[str, dict[str, Any]]:
+def _geometry(affine: np.ndarray, shape: Sequence[int]) -> dict[str, Entry]:
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
-    extent = sizes * np.asarray(shape[:3])
+    edges = sizes * np.asarray(shape[:3])
+    matrix = [int(n) for n in shape[:3]]
+    plane, tilt, angle = _orientation(affine[:3, :3] / sizes)
+    kind = f"oblique {plane}" if tilt else f"pure {plane}"
+    slab = {"plane": plane, "oblique": tilt, "degrees_from_b0": round(angle, 1)}
     return {
-        "Voxel size": _entry(" x ".join(f"{s:.4g}" for s in sizes) + " mm", "affine"),
-        "Matrix": _entry(" x ".join(str(int(n)) for n in shape[:3]), "image"),
-        "Field of view": _entry(" x ".join(f"{e:.4g}" for e in extent) + " mm", "affine"),
-        "Orientation of the slab": _entry(_orientation_words(affine[:3, :3] / sizes), "affine"),
+        "voxel_size": _lengths(sizes),
+        "matrix": Entry(matrix, "", " x ".join(map(str, matrix)), "image"),
+        "field_of_view": _lengths(edges),
+        "slab_orientation": Entry(slab, "", f"{kind}, slab normal {angle:.1f} degrees from B0", "affine"),
     }
 
 
-def _orientation_words(axes: np.ndarray) -> str:
-    """The slab's plane and how far its normal (third voxel axis) is from B0."""
+def _lengths(lengths: np.ndarray) -> Entry:
+    """Three lengths in mm that the affine tells."""
+    rounded = [float(f"{length:.6g}") for length in lengths]
+    return Entry(rounded, "mm", " x ".join(f"{length:.4g}" for length in lengths) + " mm", "affine")
+
+
+def _orientation(axes: np.ndarray) -> tuple[str, bool, float]:
+    """The slab's plane, whether it is oblique, and how far its normal (third voxel axis) is from B0 in degrees."""
     normal = np.abs(axes[:, 2])
     plane = ("sagittal", "coronal", "axial")[int(np.argmax(normal))]
     tilt = float(np.degrees(np.arccos(np.clip(normal.max(), -1, 1))))
-    angle = float(np.degrees(np.arccos(np.clip(normal[2], -1, 1))))
-    kind = f"pure {plane}" if tilt < 0.5 else f"oblique {plane}"
-    return f"{kind}, slab normal {angle:.1f} degrees from B0"
+    return plane, tilt >= 0.5, float(np.degrees(np.arccos(np.clip(normal[2], -1, 1))))
 
 
-def _flow_compensation(metadata: Mapping[str, Any]) -> dict[str, Any]:
+def _flow_compensation(metadata: Mapping[str, Any]) -> Entry:
     """Flow compensation as the DICOM scan options tell it ("FC"); their silence tells nothing."""
     options = re.split(r"[\\,_\s]+", _words(metadata.get("ScanOptions") or ""))
-    return _entry("on", "sidecar ScanOptions") if "FC" in options else _entry(None, NOT_AVAILABLE)
+    return Entry(True, "", _words(True), "sidecar ScanOptions") if "FC" in options else Entry()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from qsmprep.report import findings as find
+from qsmprep.report import recommendations as find
 from qsmprep.report.record import Run
 
 MET, NOT_MET, CANNOT_KNOW = "met", "not met", "cannot know"
@@ -55,16 +55,16 @@ def checklist(run: Run, *, regions: int | None = None) -> tuple[CheckItem, ...]:
     ----------
     QSM Consensus Organization Committee, Magn Reson Med 91:1834, 2024: sections 2 to 9, in our own words.
     """
-    facts = find.Facts(run, regions or 0)
+    evidence = find.Evidence(run, regions or 0)
     items = []
-    for name, text, finding in RECOMMENDATIONS:
-        value, good = finding(facts)
+    for name, text, judge in RECOMMENDATIONS:
+        value, good = judge(evidence)
         status = CANNOT_KNOW if not value or good is None else MET if good else NOT_MET
         items.append(CheckItem(name, text, status, value or "nothing tells"))
     return tuple(items)
 
 
-RECOMMENDATIONS: tuple[tuple[str, str, Callable[[find.Facts], find.Finding]], ...] = (
+RECOMMENDATIONS: tuple[tuple[str, str, Callable[[find.Evidence], find.Verdict]], ...] = (
     ("2.a", "A three-dimensional gradient echo sequence", find.three_dimensional),
     ("2.b", "A monopolar readout: every echo read in the same direction", find.monopolar),
     ("2.c", "Several echoes, three or more", find.echo_count),

@@ -11,21 +11,40 @@ from qsmprep.report.record import Crash
 
 _LONGEST = 20_000  # characters of a crash text that are kept: the tail tells most
 _HEAD = 2_000
+# How the nodes that draw a run's pictures are named: those of its figures' graph, and those of joined orientations.
+FIGURES_GRAPH, DRAWING = "figures_wf", "draw_"
 
 
 def crash_documents(failures: Iterable[Any], run: str) -> list[dict[str, str]]:
-    """For the record of a run: step, message and crash text of each failure that belongs to it.
+    """For the record of a run: step, message, crash text and picture of each failure that belongs to it.
 
     Parameters
     ----------
-    failures : with `run`, `step`, `message` and `crash_file`.
+    failures : with `node`, `run`, `step`, `message` and `crash_file`.
     run : name of the run.
     """
     return [
-        {"step": failure.step, "message": failure.message, "text": _text_of(Path(failure.crash_file))}
+        {
+            "step": failure.step,
+            "message": failure.message,
+            "text": _text_of(Path(failure.crash_file)),
+            "picture": picture_of(failure.node),
+        }
         for failure in failures
         if failure.run == run
     ]
+
+
+def picture_of(node: str) -> str:
+    """Name of the picture that a node of this full name draws; empty for a node that draws none.
+
+    >>> picture_of("qsmprep.sub_01.figures_wf.chi")
+    'chi'
+    """
+    *graphs, name = node.split(".")
+    if graphs and graphs[-1] == FIGURES_GRAPH:
+        return name
+    return name.removeprefix(DRAWING) if name.startswith(DRAWING) else ""
 
 
 def crashes_in_logs(output_dir: Path, run: str) -> tuple[Crash, ...]:
@@ -36,7 +55,8 @@ def crashes_in_logs(output_dir: Path, run: str) -> tuple[Crash, ...]:
         for path in sorted(logs.glob("crash-*.txt")):
             text = _text_of(path)
             if node in text:
-                found.append(Crash(_step_of(text, node), _last_line(text), text))
+                name = text.partition(node)[2].partition("\n")[0].strip()
+                found.append(Crash(_step_of(name), _last_line(text), text, picture_of(node + name)))
         if found:
             return tuple(found)
     return ()
@@ -53,8 +73,8 @@ def _text_of(path: Path) -> str:
     return f"{text[:_HEAD]}\n[... {len(text) - _LONGEST} characters left out ...]\n{text[_HEAD - _LONGEST :]}"
 
 
-def _step_of(text: str, node: str) -> str:
-    name = text.partition(node)[2].partition("\n")[0].strip()
+def _step_of(name: str) -> str:
+    """The name of a node within its run, in words."""
     return name.replace("_wf", "").replace(".", " ").replace("_", " ")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import html
-import re
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,8 +12,10 @@ from typing import Any
 
 from qsmprep.bids.outputs import quality_path
 from qsmprep.bids.roi_table import roi_path
-from qsmprep.report.bibliography import cited, references
-from qsmprep.report.methods import CITATION_GROUP, keys_in, merged_methods_text
+from qsmprep.findings import Warning
+from qsmprep.report.bibliography import cited
+from qsmprep.report.methods import methods_prose
+from qsmprep.report.prose import Prose
 from qsmprep.report.quality import Quality, read_quality
 from qsmprep.report.record import Run, subject_label
 from qsmprep.report.regional import RegionTable, read_regions
@@ -58,7 +58,8 @@ def write_subject_report(output_dir: Path, subject: str) -> Path:
         try:
             regions = read_regions(output / roi_path(run.run, ".tsv"))
         except ValueError as problem:  # a report must come
-            runs[number] = run = replace(run, warnings=(*run.warnings, str(problem)))
+            told = Warning("regions-unreadable", str(problem), "Run qsmprep again for this participant.")
+            runs[number] = run = replace(run, warnings=(*run.warnings, told))
         measured.append((read_quality(output / quality_path(run.run)), regions))
         write_text(output / figures_folder(run.run) / f"{run.run}{TABLES_SUFFIX}", tables_text(run))
     path = output / f"sub-{label}.html"
@@ -75,7 +76,7 @@ def render_subject(label: str, runs: Sequence[Run], measured: Sequence[Measured]
     runs : in the order in which they are shown.
     measured : quality numbers and regional values of each run; none where it is empty.
     """
-    text = merged_methods_text(runs)
+    methods = methods_prose(runs)
     measured = measured or [(Quality(), ())] * len(runs)
     script = _script()
     return (
@@ -89,10 +90,10 @@ def render_subject(label: str, runs: Sequence[Run], measured: Sequence[Measured]
             ],
             viewers={run.run: viewer_link(run.run) for run in runs if run.succeeded and is_prefix(run.run)},
             provenance=_provenance(runs),
-            methods=methods_html(text),
-            methods_plain=methods_plain(text),
-            methods_link=text_link(methods_plain(text), "text/plain"),
-            references=_reference_views(keys_in(text), runs),
+            methods=methods.html(),
+            methods_plain=methods.plain(),
+            methods_link=text_link(methods.plain(), "text/plain"),
+            references=_reference_views(methods.citation_keys(), runs),
             failed=sum(not run.succeeded for run in runs),
             warned_count=sum(len(run.all_warnings()) for run in runs),
             script=script,
@@ -101,59 +102,10 @@ def render_subject(label: str, runs: Sequence[Run], measured: Sequence[Measured]
     )
 
 
-def render_citation(text: str) -> str:
+def render_citation(text: Prose) -> str:
     """Methods text and references as a page of their own."""
-    return (
-        _environment()
-        .get_template("citation.html")
-        .render(methods=methods_html(text), references=_reference_views(keys_in(text), []))
-    )
-
-
-def methods_html(text: str) -> Any:
-    """The Markdown that `methods` writes as HTML: headings, paragraphs, emphasis, citations linked to the list."""
-    from markupsafe import Markup
-
-    blocks = []
-    for block in text.strip().split("\n\n"):
-        if block.startswith("## "):
-            blocks.append(f"<h3>{_inline(block[3:])}</h3>")
-        else:
-            blocks.append(f"<p>{_inline(block)}</p>")
-    return Markup("\n".join(blocks))
-
-
-def methods_plain(text: str) -> str:
-    """The Markdown that `methods` writes as plain text, to be pasted: citations in words, no markup.
-
-    >>> methods_plain("## A\\n\\nBy *TKD* [@shmueli2009].")
-    'A\\n\\nBy TKD (Shmueli et al., 2009).'
-    """
-    known = references()
-
-    def cite(match: re.Match[str]) -> str:
-        keys = match[1].replace("@", "").split("; ")
-        return f"({'; '.join(known[key].short() if key in known else key for key in keys)})"
-
-    plain = CITATION_GROUP.sub(cite, text)
-    plain = re.sub(r"(?<!\\)\*(.+?)(?<!\\)\*", r"\1", plain)
-    plain = re.sub(r"^## ", "", plain, flags=re.MULTILINE)
-    return re.sub(r"\\([<>\\`*\[\]])", r"\1", plain)
-
-
-def _inline(text: str) -> str:
-    safe = html.escape(text)
-    safe = CITATION_GROUP.sub(_link, safe)
-    safe = re.sub(r"(?<!\\)\*(.+?)(?<!\\)\*", r"<em>\1</em>", safe)
-    return re.sub(r"\\(&lt;|&gt;|[\\`*\[\]])", r"\1", safe)
-
-
-def _link(match: re.Match[str]) -> str:
-    known, links = references(), []
-    for key in match[1].replace("@", "").split("; "):
-        entry = known.get(key)
-        links.append(f'<a href="#ref-{key}">{html.escape(entry.short())}</a>' if entry else html.escape(key))
-    return f"({'; '.join(links)})"
+    references = _reference_views(text.citation_keys(), [])
+    return _environment().get_template("citation.html").render(methods=text.html(), references=references)
 
 
 def _script() -> Any:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qsmprep.findings import LOOK
+
 NOT_MEASURED = "not measured"
 VERDICTS = ("usable", "check", "do not use")
 
@@ -93,7 +95,7 @@ def _line(name: str, value: Any, definition: Mapping[str, Any]) -> QualityLine:
 
 
 def _remedy(flag: Mapping[str, Any]) -> str:
-    return _text(flag, "remedy") or "Look at the pictures of the steps before the map is used."
+    return _text(flag, "remedy") or LOOK
 
 
 def _text(document: Mapping[str, Any], name: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from qsmprep.findings import Fact, Note, Warning, read_facts, read_notes, read_warnings
 from qsmprep.report.histogram import SUFFIX as HISTOGRAM
 from qsmprep.report.histogram import Histogram, read_histogram
 
@@ -39,11 +40,23 @@ class Picture:
 
 @dataclass(frozen=True)
 class Crash:
-    """A step that failed: its name in words, its message, and what its crash file says."""
+    """A step that failed: its name in words, its message, what its crash file says, and the picture it should draw."""
 
     step: str
     message: str
     text: str = ""
+    picture: str = ""
+
+
+@dataclass(frozen=True)
+class RunError:
+    """Why a run failed: in which step, in words (empty where in none), and the message."""
+
+    step: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.step}: {self.message}" if self.step else self.message
 
 
 @dataclass(frozen=True)
@@ -72,12 +85,22 @@ class Step:
     title: str = ""
     citations: tuple[str, ...] = ()
     parameters: tuple[Parameter, ...] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    facts: tuple[Fact, ...] = ()
+    notes: tuple[Note, ...] = ()
+    warnings: tuple[Warning, ...] = ()
+    label: str = ""
     seconds: float | None = None
     figures: tuple[Picture, ...] = ()
     curve: Curve | None = None
+
+    def fact(self, key: str) -> Fact | None:
+        """The fact of that key; None where the step does not state it."""
+        return next((fact for fact in self.facts if fact.key == key), None)
+
+    def value(self, key: str) -> Any:
+        """The value of the fact of that key; None where the step does not state it."""
+        found = self.fact(key)
+        return None if found is None else found.value
 
 
 @dataclass(frozen=True)
@@ -91,8 +114,8 @@ class Run:
     started: str = ""
     seconds: float | None = None
     status: str = "failed"
-    errors: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    errors: tuple[RunError, ...] = ()
+    warnings: tuple[Warning, ...] = ()
     inputs: tuple[str, ...] = ()
     acquisition: Mapping[str, Any] = field(default_factory=dict)
     further_processing: str = ""
@@ -106,13 +129,12 @@ class Run:
         """Whether the run came to its end."""
         return self.status == "ok"
 
-    def all_warnings(self) -> tuple[str, ...]:
-        """The run's warnings and those of its steps, each once, steps named."""
-        texts = list(self.warnings)
-        texts += [f"{step.title or step.stage}: {text}" for step in self.steps for text in step.warnings]
-        seen = dict.fromkeys(texts)
-        bare = set(self.warnings)
-        return tuple(text for text in seen if text in bare or text.split(": ", 1)[-1] not in bare)
+    def all_warnings(self) -> tuple[tuple[str, Warning], ...]:
+        """The run's warnings and those of its steps, each once, with the step's title (empty for the run's own)."""
+        own = [("", warning) for warning in self.warnings]
+        known = set(self.warnings)
+        of_steps = [(step.title or step.stage, warning) for step in self.steps for warning in step.warnings]
+        return tuple(dict.fromkeys(own + [found for found in of_steps if found[1] not in known]))
 
 
 def parse_run(record: Mapping[str, Any] | Run) -> Run:
@@ -127,8 +149,8 @@ def parse_run(record: Mapping[str, Any] | Run) -> Run:
         started=_text(record.get("started")),
         seconds=_number(record.get("seconds")),
         status="ok" if record.get("status") == "ok" else "failed",
-        errors=_texts(record.get("errors")),
-        warnings=_texts(record.get("warnings")),
+        errors=_errors(record.get("errors")),
+        warnings=read_warnings(record.get("warnings")),
         inputs=_texts(record.get("inputs")),
         acquisition=_mapping(record.get("acquisition")),
         further_processing=_text(record.get("further_processing")),
@@ -192,7 +214,7 @@ def _read(path: Path) -> Run:
         problem = (
             f"The record {path.name} of this run cannot be read ({error}); run qsmprep again for this participant."
         )
-        return Run(run=name, errors=(problem,))
+        return Run(run=name, errors=(RunError("", problem),))
     run = parse_run({"run": name, **record})
     steps = tuple(
         replace(step, figures=tuple(load_picture(path.parent, f) for f in step.figures)) for step in run.steps
@@ -226,9 +248,10 @@ def _step(step: Mapping[str, Any]) -> Step:
         title=_text(step.get("title")) or _text(step.get("method")),
         citations=_texts(step.get("citations")),
         parameters=tuple(_parameter(p) for p in _mappings(step.get("parameters"))),
-        facts=_mapping(step.get("facts")),
-        notes=_texts(step.get("notes")),
-        warnings=_texts(step.get("warnings")),
+        facts=read_facts(step.get("facts")),
+        notes=read_notes(step.get("notes")),
+        warnings=read_warnings(step.get("warnings")),
+        label=_text(step.get("label")),
         seconds=_number(step.get("seconds")),
         figures=tuple(Picture(_text(f.get("file")), _text(f.get("caption"))) for f in figures if f.get("file")),
         curve=_curve(step),
@@ -237,7 +260,13 @@ def _step(step: Mapping[str, Any]) -> Step:
 
 def _crash(crash: Mapping[str, Any]) -> Crash:
     text = crash.get("text")  # its lines are kept as they are
-    return Crash(_text(crash.get("step")), _text(crash.get("message")), text if isinstance(text, str) else "")
+    step, message, picture = (_text(crash.get(name)) for name in ("step", "message", "picture"))
+    return Crash(step, message, text if isinstance(text, str) else "", picture)
+
+
+def _errors(value: Any) -> tuple[RunError, ...]:
+    found = (RunError(_text(e.get("step")), _text(e.get("message"))) for e in _mappings(value))
+    return tuple(error for error in found if error.message)
 
 
 def _curve(step: Mapping[str, Any]) -> Curve | None:

@@ -57,7 +57,7 @@ def read_regions(path: Path) -> tuple[RegionTable, ...]:
 
 
 def _damaged(path: Path, why: str) -> str:
-    return f"The regional values in {Path(path).name} cannot be read ({why}); run qsmprep again for this participant."
+    return f"The regional values in {Path(path).name} cannot be read ({why})."
 
 
 def _lines(text: str) -> Iterable[Mapping[str, str]]:

@@ -8,12 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from qsmprep.findings import Warning, document
 from qsmprep.report.crash import crashes_in_logs
 from qsmprep.report.pictures import KINDS, further_inversion, picture_name
 from qsmprep.report.record import Picture, Run, load_picture, natural_order, parse_run, read_runs, subject_label
 from qsmprep.stages import rank_of
 
-REBUILT = "The record of this run is missing: this page was made from the sidecars of its maps and its pictures."
+AGAIN = "Run qsmprep again for this participant to have its whole record."
+REBUILT = Warning(
+    "record-missing",
+    "The record of this run is missing: this page was made from the sidecars of its maps and its pictures.",
+    AGAIN,
+)
 NO_MAP = "The record of this run is missing, and so is its susceptibility map: it did not come to its end."
 
 
@@ -55,16 +61,17 @@ def _rebuilt_runs(home: Path) -> list[Run]:
     found: dict[str, dict[str, Any]] = {}
     for path in sorted([*home.glob("anat/*map.json"), *home.glob("fmap/*map.json")]):
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
+            sidecar = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            _record_of(found, path)["warnings"].append(f"The sidecar {path.name} cannot be read ({error}).")
+            text = f"The sidecar {path.name} cannot be read ({error})."
+            _record_of(found, path)["warnings"].append(document(Warning("map-sidecar-unreadable", text, AGAIN)))
             continue
-        steps = document.get("ProcessingSteps") if isinstance(document, dict) else None
+        steps = sidecar.get("ProcessingSteps") if isinstance(sidecar, dict) else None
         if isinstance(steps, list):
             record = _record_of(found, path)
             if path.name.endswith("_Chimap.json"):
                 record |= {"status": "ok", "errors": []}
-            record["software"] = document.get("ProcessingSoftware")
+            record["software"] = sidecar.get("ProcessingSoftware")
             for step in steps:
                 if isinstance(step, dict):
                     record["steps"].setdefault((str(step.get("stage")), str(step.get("method"))), step)
@@ -74,7 +81,9 @@ def _rebuilt_runs(home: Path) -> list[Run]:
 def _record_of(found: dict[str, dict[str, Any]], sidecar: Path) -> dict[str, Any]:
     """The record of the run that a sidecar belongs to, begun where there is none."""
     prefix = sidecar.stem.rpartition("_")[0].partition("_desc-")[0]
-    return found.setdefault(prefix, {"run": prefix, "warnings": [REBUILT], "steps": {}, "errors": [NO_MAP]})
+    errors = [{"step": "", "message": NO_MAP}]
+    begun = {"run": prefix, "warnings": [document(REBUILT)], "steps": {}, "errors": errors}
+    return found.setdefault(prefix, begun)
 
 
 def _with_pictures(record: dict[str, Any], figures: Path) -> Run:

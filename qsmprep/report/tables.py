@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qsmprep.report.acquisition import ITEMS, NOT_AVAILABLE, look_up, unlisted
+from qsmprep.report.acquisition import ITEMS, NOT_AVAILABLE, Entry, look_up, unlisted
 from qsmprep.report.methods import parameter_words, reference_values
-from qsmprep.report.record import Run, words
+from qsmprep.report.record import Run
 from qsmprep.stages import TABLE5_ALGORITHMS, stage_of
 
 _BY_AUTHORS = "specific to the study: to be added by its authors"
@@ -37,20 +37,19 @@ def acquisition_lines(run: Run, table: int) -> list[Line]:
     lines = []
     for item in ITEMS:
         if item.table == table:
-            entry = look_up(run.acquisition, item)
-            found = entry["value"] is not None
-            value = words(entry["value"]) if found else NOT_AVAILABLE
-            lines.append(Line(item.name, (value,), entry["source"] if found else "", item.essential, found))
+            entry = look_up(run.acquisition, item.key)
+            source = entry.source if entry.available else ""
+            lines.append(Line(item.name, (_shown(entry),), source, item.essential, entry.available))
     return lines
 
 
 def further_lines(run: Run) -> list[Line]:
     """What the record holds beside the items of the consensus."""
-    entries = unlisted(run.acquisition).items()
-    return [
-        Line(name, (words(entry["value"]) if entry["value"] is not None else NOT_AVAILABLE,), entry["source"])
-        for name, entry in entries
-    ]
+    return [Line(name, (_shown(entry),), entry.source) for name, entry in unlisted(run.acquisition).values()]
+
+
+def _shown(entry: Entry) -> str:
+    return entry.text if entry.available else NOT_AVAILABLE
 
 
 def reconstruction_lines(run: Run) -> list[Line]:

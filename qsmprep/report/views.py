@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from base64 import b64encode
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
-from qsmprep.report.acquisition import missing_essentials
+from qsmprep.findings import Fact
+from qsmprep.report.acquisition import look_up, missing_essentials
 from qsmprep.report.bibliography import references
 from qsmprep.report.checklist import checklist, counted
 from qsmprep.report.curve import line_plot
@@ -17,24 +18,23 @@ from qsmprep.report.pictures import COMPARISONS, KINDS, SIDE_BY_SIDE, picture_na
 from qsmprep.report.quality import NOT_MEASURED, Quality
 from qsmprep.report.record import Crash, Picture, Run, Step, words
 from qsmprep.report.regional import RegionTable
-from qsmprep.report.remedies import remedy_of
 from qsmprep.report.tables import acquisition_lines, further_lines, reconstruction_lines, tables_text
 from qsmprep.stages import STAGES, rank_of, stage_of
 
 _LONGEST_LIST = 8
-ADAPTED = "adapted to the case by"  # the fact of a network that was
-# Facts of a step that tell which network it used, and what they are called in its table.
-NETWORK_FACTS = {
-    "network": "Network",
-    "weights": "File of weights",
-    "sha256 of the weights": "SHA-256 of the weights",
-    "statement of the weights": "Training",
-    "trained on": "Training data",
-    "grid of the network": "Grid it saw the scan on",
-    "precision": "Precision",
-    "patches": "Patches",
-    ADAPTED: "Adapted to the case by",
-}
+ADAPTED = "network_adapted_by"  # key of the fact of a network that was
+# Facts of a step that tell which network it used, in the order of their table.
+NETWORK_FACTS = (
+    "network",
+    "network_weights",
+    "network_sha256",
+    "network_statement",
+    "network_domain",
+    "network_grid",
+    "network_precision",
+    "network_patches",
+    ADAPTED,
+)
 # Without these there is no map: a run that does not tell of them says that they are missing.
 _NEEDED_STAGES = tuple(stage.name for stage in STAGES if stage.needed)
 
@@ -47,15 +47,15 @@ def run_view(number: int, run: Run, quality: Quality, regions: Sequence[RegionTa
     return {
         "id": name,
         "record": run,
-        "warnings": [(text, remedy_of(text)) for text in run.all_warnings()],
+        "warnings": [(f"{where}: {w.text}" if where else w.text, w.remedy) for where, w in run.all_warnings()],
         "missing": missing_essentials(run.acquisition),
         "duration": duration_words(run.seconds),
-        "started": re.sub(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d).*", r"\1 \2", run.started),
+        "started": started_words(run.started),
         "glance": _glance(run),
         "sections": _in_order(steps, _missing_views(name, run)),
         "steps": steps,
         "assumed": [
-            (_heading(step, run), f"{name}-step-{k}", step.notes)
+            (_heading(step, run), f"{name}-step-{k}", [note.text for note in step.notes])
             for k, step in enumerate(run.steps, start=1)
             if step.notes
         ],
@@ -113,13 +113,13 @@ def _missing_views(name: str, run: Run) -> list[dict[str, Any]]:
 
 def _crash_behind(run: Run) -> Crash | None:
     """What stopped the run: the first failure that is not of a picture; the run's error where no crash was kept."""
-    computed = [crash for crash in run.crashes if not crash.step.startswith("figures")]
+    computed = [crash for crash in run.crashes if not crash.picture]
     if computed:
         return computed[0]
     if not run.errors:
         return None
-    step, _, message = run.errors[0].partition(": ")
-    return Crash(step, message) if message else Crash("the run", run.errors[0])
+    error = run.errors[0]
+    return Crash(error.step or "the run", error.message)
 
 
 def _in_order(steps: list[dict[str, Any]], missing: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -134,7 +134,8 @@ def _in_order(steps: list[dict[str, Any]], missing: list[dict[str, Any]]) -> lis
 def step_view(name: str, step: Step, run: Run) -> dict[str, Any]:
     """What the template shows of a step."""
     known, stage = references(), stage_of(step.stage)
-    network = NETWORK_FACTS if "network" in step.facts else {}
+    network = NETWORK_FACTS if step.fact("network") else ()
+    of_network = [fact for key in network if (fact := step.fact(key))]
     before, _, after = stage.sentence.partition("{}")
     return {
         "id": name,
@@ -145,9 +146,9 @@ def step_view(name: str, step: Step, run: Run) -> dict[str, Any]:
         "sentence": (before, after),
         "citations": [(key, known[key].short()) for key in step.citations if key in known],
         "duration": duration_words(step.seconds),
-        "warnings": [(text, remedy_of(text)) for text in step.warnings],
-        "facts": [(str(fact), fact_words(value)) for fact, value in step.facts.items() if fact not in network],
-        "network": [(title, fact_words(step.facts[fact])) for fact, title in network.items() if fact in step.facts],
+        "warnings": [(warning.text, warning.remedy) for warning in step.warnings],
+        "facts": [(fact_name(fact), fact_words(fact.value)) for fact in step.facts if fact.key not in network],
+        "network": [(f.key, f.label[:1].upper() + f.label[1:], fact_words(f.value)) for f in of_network],
         **_picture_groups(name, step, run),
         "plot": line_plot(step.curve) if step.curve else None,
         "plot_caption": _curve_caption(step) if step.curve else "",
@@ -160,8 +161,7 @@ def _heading(step: Step, run: Run) -> str:
     rivals = [other for other in run.steps if other.stage == step.stage]
     if len({other.method for other in rivals}) > 1:
         return f"{heading} ({step.method})"
-    label = re.search(r"\(([^()]+)\)$", step.title)
-    return f"{heading} ({label[1]})" if label and len(rivals) > 1 else heading
+    return f"{heading} ({step.label})" if step.label and len(rivals) > 1 else heading
 
 
 def _picture_groups(name: str, step: Step, run: Run) -> dict[str, Any]:
@@ -204,7 +204,7 @@ def picture_view(picture: Picture, run: Run | None = None) -> dict[str, Any]:
         "caption": picture.caption or picture.file,
         "title": kind.display["title"] if kind else label,
         "data": data,
-        "crash": next((crash for crash in crashes if crash.step == f"figures {label}"), next(iter(crashes), None)),
+        "crash": next((crash for crash in crashes if crash.picture == label), next(iter(crashes), None)),
     }
 
 
@@ -215,15 +215,14 @@ def text_link(text: str, kind: str) -> str:
 
 def _glance(run: Run) -> list[tuple[str, str]]:
     """The few facts by which a reader recognises a run."""
-    value = {line.item: line.values[0] for table in (3, 4) for line in acquisition_lines(run, table) if line.available}
-    scanner = (value.get(name, "") for name in ("Field strength", "Vendor", "Scanner model"))
+    scanner = (look_up(run.acquisition, key).text for key in ("field_strength", "vendor", "scanner_model"))
     methods = [step.title or step.method for step in run.steps if stage_of(step.stage).at_a_glance]
     reference = reference_values(run)
     facts = [
         ("Scanner", " ".join(filter(None, scanner))),
-        ("Echoes", value.get("Echoes", "")),
-        ("Voxel size", value.get("Voxel size", "")),
-        ("Slab", value.get("Orientation of the slab", "")),
+        ("Echoes", look_up(run.acquisition, "echoes").text),
+        ("Voxel size", look_up(run.acquisition, "voxel_size").text),
+        ("Slab", look_up(run.acquisition, "slab_orientation").text),
         ("Methods", " → ".join(methods)),
         ("Reference region", f"{reference.region}: {reference.mean} ± {reference.deviation} ppm" if reference else ""),
     ]
@@ -232,10 +231,27 @@ def _glance(run: Run) -> list[tuple[str, str]]:
 
 def _curve_caption(step: Step) -> str:
     """What the curve of a step is: of its solver, or, for a network, of its adaptation to the case."""
-    adapted = step.facts.get(ADAPTED)
+    adapted = step.value(ADAPTED)
     if adapted is None:
         return f"Convergence: {step.curve.name}, over the iterations."
     return f"Loss of the adaptation of the network to this case ({words(adapted)}), over its iterations."
+
+
+def fact_name(fact: Fact) -> str:
+    """What a fact is called in a table: its label, and the unit of its value."""
+    return f"{fact.label} ({fact.unit})" if fact.unit else fact.label
+
+
+def started_words(started: str) -> str:
+    """When a run began, to the minute; as it stands where it is no date and time of ISO 8601.
+
+    >>> started_words("2026-01-02T03:04:05+00:00")
+    '2026-01-02 03:04'
+    """
+    try:
+        return f"{datetime.fromisoformat(started):%Y-%m-%d %H:%M}"
+    except ValueError:
+        return started
 
 
 def fact_words(value: Any) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qsmprep.findings import Fact, Warning
 from qsmprep.numerics.convergence import Convergence
 from qsmprep.rooms import make_room
 
@@ -21,7 +22,7 @@ class Separation:
     chi_para, chi_dia : (n0, n1, n2) float32.
     mask : where they are valid.
     convergence : how the iteration ended; None for a closed form.
-    facts : name -> number or text worth stating.
+    facts : results worth stating.
     warnings : what the reader should worry about.
     """
 
@@ -29,8 +30,8 @@ class Separation:
     chi_dia: np.ndarray
     mask: np.ndarray
     convergence: Convergence | None = None
-    facts: tuple[tuple[str, float | str], ...] = ()
-    warnings: tuple[str, ...] = ()
+    facts: tuple[Fact, ...] = ()
+    warnings: tuple[Warning, ...] = ()
 
     @property
     def chi_ppm(self) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from qsmprep.findings import Fact
 from qsmprep.nets.inference_options import InferenceOptions, weights_option
 from qsmprep.nets.rates import rate_per_ppm
 from qsmprep.nets.role import Role
@@ -117,5 +118,5 @@ def _separate(
     inside, field, chi, decay = checked_maps(mask, field_ppm=field_ppm, chi_ppm=chi_ppm, rate=rate[1])
     images = {"tissue-field": field, "chi": chi, rate[0]: decay / np.float32(constant)}
     found = predict(network, images, inside, scan=scan, **how)
-    facts = (*found.facts, ("relaxometric constant of the network (1/s/ppm)", constant))
+    facts = (*found.facts, Fact("relaxometric_constant", "relaxometric constant of the network", "1/s/ppm", constant))
     return Separation(found.maps["chi-para"], found.maps["chi-dia"], inside, None, facts, found.warnings)

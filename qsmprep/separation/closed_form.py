@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qsmprep.findings import Fact
 from qsmprep.separation import Constants, Separation, checked_maps
 
 
@@ -41,7 +42,8 @@ def closed_form(
     inside, chi, rate = checked_maps(mask, chi_ppm=chi_ppm, r2prime=r2prime)
     para, dia = both_sources(chi, rate, constants)
     lacking = float((constants.dia * -chi > rate)[inside].mean() + (constants.para * chi > rate)[inside].mean())
-    return Separation(para, dia, inside, facts=(("voxels of one source alone (%)", 100 * lacking),))
+    told = Fact("one_source_share", "voxels of one source alone", "%", 100 * lacking)
+    return Separation(para, dia, inside, facts=(told,))
 
 
 def both_sources(chi: np.ndarray, rate: np.ndarray, constants: Constants) -> tuple[np.ndarray, np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from qsmprep.findings import Fact
 from qsmprep.options import check_options, option
 from qsmprep.separation import Constants
 
@@ -36,3 +37,11 @@ def constants_at(options: RelaxometricOptions, field_strength_t: float) -> Const
         raise ValueError(f"The field strength must be positive; got {field_strength_t!r} T.")
     growth = field_strength_t / REFERENCE_FIELD_T
     return Constants(options.para * growth, options.dia * growth)
+
+
+def constant_facts(constants: Constants) -> tuple[Fact, ...]:
+    """The relaxometric constants that a separation used."""
+    return (
+        Fact("relaxometric_para", "relaxometric constant, paramagnetic", "1/s/ppm", constants.para),
+        Fact("relaxometric_dia", "relaxometric constant, diamagnetic", "1/s/ppm", constants.dia),
+    )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qsmprep.findings import Fact
 from qsmprep.numerics.arrays import Mask, RealArray
 from qsmprep.numerics.jit import jit, prange
 from qsmprep.numerics.progress import Progress
@@ -99,7 +100,7 @@ def decompose(
     kept[chosen] = True
     return Separation(
         para.reshape(inside.shape), dia.reshape(inside.shape), kept.reshape(inside.shape),
-        facts=(("voxels whose fit settled (%)", 100 * settled),),
+        facts=(Fact("settled_share", "voxels whose fit settled", "%", 100 * settled),),
     )  # fmt: skip
 
 

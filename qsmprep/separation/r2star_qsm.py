@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from qsmprep.findings import Warning
 from qsmprep.numerics.arrays import Mask, RealArray
 from qsmprep.numerics.progress import Progress
 from qsmprep.options import option
@@ -66,5 +67,9 @@ def r2star_qsm(
         progress=progress,
         device=device,
     )
-    text = f"R2' is taken as {options.share:g} R2* in every voxel: an approximation, not a measurement."
-    return replace(separation, warnings=(*separation.warnings, text))
+    warning = Warning(
+        "r2prime-as-share",
+        f"R2' is taken as {options.share:g} R2* in every voxel: an approximation, not a measurement.",
+        "Acquire a spin echo scan (MESE) where the separation of sources matters, and take another --separation.",
+    )
+    return replace(separation, warnings=(*separation.warnings, warning))

@@ -6,6 +6,7 @@ import os
 import nibabel as nib
 import numpy as np
 import pytest
+from documents import facts
 
 from qsmprep.bids import outputs
 
@@ -31,7 +32,7 @@ def test_sidecar_names_direct_parents_that_exist_and_every_parameter():
         {"stage": "inversion", "method": "fansi", "title": "FANSI", "parameters": [{"name": "alpha1", "value": 5e-4}]},
         {
             "stage": "reference",
-            "facts": {"region": "whole-brain", "mean before subtraction (ppm)": 0.01, "standard deviation (ppm)": 0.05},
+            "facts": facts(region="whole-brain", mean_before=0.01, sd=0.05),
         },
     ]
     document = outputs.sidecar(

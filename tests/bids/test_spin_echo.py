@@ -24,12 +24,12 @@ def bids(tmp_path):
 def test_a_scan_of_the_same_session_comes_first_and_another_session_is_said(bids):
     found = find_runs(bids)
     first, second = found.runs
-    scan, remark = spin_echo_of(second, found.spin_echoes)
+    scan, remarks = spin_echo_of(second, found.spin_echoes)
     assert scan.session == "02"
-    assert remark == ""
-    scan, remark = spin_echo_of(first, found.spin_echoes)
+    assert remarks == []
+    scan, remarks = spin_echo_of(first, found.spin_echoes)
     assert scan.session == "02"
-    assert "another session" in remark
+    assert [note.code for note in remarks] == ["spin-echoes-of-other-session"]
     assert scan.echo_times_s == pytest.approx((0.015, 0.030, 0.045, 0.060, 0.075, 0.090))
 
 
@@ -55,9 +55,9 @@ def test_a_choice_among_equals_is_said(bids):
         shutil.copy(path.with_name(path.name.replace("ses-02_", "ses-02_acq-a_")),
                     path.with_name(path.name.replace("ses-02_", "ses-02_acq-b_")))  # fmt: skip
     found = find_runs(bids, session_labels=["02"])
-    scan, remark = spin_echo_of(found.runs[0], found.spin_echoes)
+    scan, remarks = spin_echo_of(found.runs[0], found.spin_echoes)
     assert scan.entities["acq"] == "a"
-    assert "Of 2 spin echo scans" in remark
+    assert [note.code for note in remarks] == ["spin-echoes-chosen"]
 
 
 def test_a_filter_chooses_the_scan(bids):
@@ -70,7 +70,7 @@ def test_nobody_gets_the_scan_of_another_person(tmp_path):
     for path in (bids / "sub-02" / "anat").glob("*MESE*"):
         path.unlink()
     found = find_runs(bids)
-    assert spin_echo_of(found.runs[1], found.spin_echoes) == (None, "")
+    assert spin_echo_of(found.runs[1], found.spin_echoes) == (None, [])
 
 
 def test_problems_of_a_scan(bids):

@@ -7,6 +7,7 @@ import tomllib
 import nibabel as nib
 import numpy as np
 import pytest
+from documents import facts
 
 from qsmprep import registry, settings
 from qsmprep.app import tuning
@@ -215,7 +216,7 @@ def test_facts_of_the_scan_are_found_behind_a_field_map_of_qsmprep(tmp_path):
     fmap.mkdir(parents=True)
     (out / "dataset_description.json").write_text(json.dumps({"DatasetLinks": {"raw": raw.as_uri()}}), "utf-8")
     (fmap / "sub-01_desc-total_fieldmap.json").write_text(json.dumps({"Sources": names}), "utf-8")
-    steps = [{"notes": ["Centre frequency 123.251 MHz: ImagingFrequency of the sidecar."]}]
+    steps = [{"facts": facts(centre_frequency=123.251)}]
     local = {
         "Sources": ["bids::sub-01/fmap/sub-01_desc-total_fieldmap.nii.gz"],
         "Units": "Hz",
@@ -225,7 +226,7 @@ def test_facts_of_the_scan_are_found_behind_a_field_map_of_qsmprep(tmp_path):
     found = scan_behind(fmap / "sub-01_desc-local_fieldmap.nii.gz")
     assert found.centre_frequency_mhz == 123.251
     assert found.echo_times_s == (0.004, 0.009, 0.014)
-    steps.append({"notes": ["Echoes used: 1, 3."]})
+    steps.append({"facts": facts(echoes_used=[1, 3])})
     (fmap / "sub-01_desc-local_fieldmap.json").write_text(json.dumps(local), "utf-8")
     assert scan_behind(fmap / "sub-01_desc-local_fieldmap.nii.gz").echo_times_s == (0.004, 0.014)
     assert scan_behind(tmp_path / "alone.nii.gz").echo_times_s == ()

@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+from documents import values
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def test_it_succeeds(by_networks):
 
 
 def test_scale_and_sign_are_exact(by_networks):
-    frequency = steps(by_networks, "Chimap")["input"]["facts"].get("centre frequency (MHz)", 3 * 42.577478)
+    frequency = values(steps(by_networks, "Chimap")["input"])["centre_frequency"]
     total, local = (by_networks.image(f"desc-{kind}_fieldmap", "fmap") for kind in ("total", "local"))
     inside = local != 0
     centred = total - total[inside].mean()
@@ -52,12 +53,13 @@ def test_scale_and_sign_are_exact(by_networks):
 
 
 def test_what_the_network_is_reaches_sidecar_and_report(by_networks, tiny_weights):
-    facts = steps(by_networks, "Chimap")["inversion"]
+    step = steps(by_networks, "Chimap")["inversion"]
+    facts = values(step)
     card = json.loads((tiny_weights / "qsmnet.json").read_text("utf-8"))
-    assert facts["facts"]["sha256 of the weights"] == card["sha256"]
-    assert facts["facts"]["grid of the network"] == "as acquired"
-    assert facts["facts"]["precision"].startswith("float32")
-    assert any("made for a test" in warning for warning in facts["warnings"])
+    assert facts["network_sha256"] == card["sha256"]
+    assert facts["network_grid"] == "as acquired"
+    assert facts["network_precision"].startswith("float32")
+    assert any("made for a test" in warning["text"] for warning in step["warnings"])
     assert "made for a test" in by_networks.stderr
     page = (by_networks.out / "sub-01.html").read_text("utf-8")
     assert "made for a test" in page

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from documents import codes
 
 from qsmprep.quality.assessment import DEFINITIONS
 
@@ -41,5 +42,5 @@ def test_a_wrong_sign_is_a_flag_and_a_warning(inverted):
     assert found["verdict"] == "do not use"
     record = json.loads((inverted.out / "sub-01" / "figures" / "sub-01_record.json").read_text("utf-8"))
     (step,) = (step for step in record["steps"] if step["stage"] == "quality")
-    assert any("Wrong sign" in warning for warning in step["warnings"])
+    assert codes(step) == ["iron-contrast"]
     assert "Wrong sign" in inverted.stdout + inverted.stderr

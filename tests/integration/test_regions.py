@@ -10,6 +10,7 @@ import sys
 import nibabel as nib
 import numpy as np
 import pytest
+from documents import values
 
 FREESURFER = {1: 50, 2: 52, 3: 51, 7: 49, 8: 2, 9: 3, 10: 4}  # tissue of the simulated head -> number of FreeSurfer
 MAPS = {"chi": "Chimap", "chi_para": "desc-paramagnetic_Chimap", "chi_dia": "desc-diamagnetic_Chimap",
@@ -158,9 +159,9 @@ def test_how_each_came_onto_the_grid_is_in_sidecars_and_record(done):
     record = json.loads((done.out / "sub-01" / "figures" / "sub-01_record.json").read_text("utf-8"))
     steps = {(step["stage"], step["method"]): step for step in record["steps"]}
     assert "aseg.mgz" in steps["segmentation", "freesurfer-aseg"]["title"]
-    turn = steps["t1w-registration", "rigid"]["facts"]["turn of the head (degrees)"]
+    turn = values(steps["t1w-registration", "rigid"])["turn"]
     assert turn == pytest.approx(4, abs=1)
-    assert steps["regions", "statistics"]["facts"]["regions of mine-mine"] > 10
+    assert values(steps["regions", "statistics"])["regions_of_mine_mine"] > 10
 
 
 def test_erosion_and_the_switches(done, bids, tmp_path, run_qsmprep):

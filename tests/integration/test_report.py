@@ -5,11 +5,16 @@ import re
 import shutil
 
 import pytest
+from rewording import foreign, reworded, skeleton
 
 from qsmprep.app import application
+from qsmprep.app.sidecars import scan_behind
 from qsmprep.cli.run import main
 from qsmprep.phantom.dataset import simulate
 from qsmprep.phantom.options import SimulationOptions
+from qsmprep.report.checklist import checklist
+from qsmprep.report.subject import runs_of
+from qsmprep.report.tables import tables_text
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +75,36 @@ def test_a_report_is_made_from_maps_and_pictures_without_a_record_or_logs(copy_o
     assert "The record of this run is missing" in text
     assert text.count('<figure class="compare"') == 4 and "V-SHARP" in text
     assert 'class="badge ok">succeeded' in text
+
+
+def reword_in_place(out):
+    """Say every text of the JSON files of an output folder in other words."""
+    for path in out.glob("sub-*/**/*.json"):
+        path.write_text(json.dumps(reworded(json.loads(path.read_text("utf-8")))), "utf-8")
+
+
+def test_in_other_words_report_tables_and_group_page_are_the_same(copy_of, coarse_head):
+    def made():
+        group = [str(coarse_head), str(copy_of.out), "group"]
+        text = reports_only(copy_of, coarse_head)
+        assert main(group) == 0
+        tables = [line.split("\t") for line in (copy_of.out / "group_qc.tsv").read_text("utf-8").splitlines()]
+        (run,) = runs_of(copy_of.out, "01")
+        return {
+            "report": skeleton(text),
+            "group": skeleton((copy_of.out / "group.html").read_text("utf-8")),
+            "numbers": [row[5:] for row in tables],  # the scanner's name stands before
+            "checklist": [(item.id, item.status) for item in checklist(run, regions=9)],
+            "lines": tables_text(run).count("\n"),
+            "scan": scan_behind(copy_of.out / "sub-01" / "fmap" / "sub-01_desc-local_fieldmap.nii.gz"),
+        }
+
+    before = made()
+    reword_in_place(copy_of.out)
+    after = made()
+    assert foreign("V-SHARP") in page(copy_of) and "V-SHARP" not in page(copy_of)
+    assert after == before
+    assert before["scan"].centre_frequency_mhz and len(before["scan"].echo_times_s) == 5
 
 
 def test_a_run_that_fails_midway_tells_how_far_it_came_and_why(coarse_head, done, tmp_path, run_qsmprep):

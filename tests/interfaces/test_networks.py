@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from documents import codes, facts, values
 
 from qsmprep.interfaces.images import Grid, write_volume
 from qsmprep.interfaces.inversion import Invert
@@ -19,14 +20,18 @@ def invert(linear_network, tmp_path, monkeypatch):
         network = linear_network(
             "inversion", {"tissue-field": 2.0}, ("chi",), name="mine", voxel_size_mm=1.0, snr=(50.0, 400.0)
         )
-        facts = {"licence": "MIT", "statement": "trained on simulated heads", "domain": "2 simulated heads"}
-        weights = save_network(network, tmp_path / "mine", facts=facts)
+        card = {"licence": "MIT", "statement": "trained on simulated heads", "domain": "2 simulated heads"}
+        weights = save_network(network, tmp_path / "mine", facts=card)
         grid = Grid((18, 18, 18), np.eye(4))
         field = np.random.default_rng(0).normal(0, 1, grid.shape).astype(np.float32)
         mask = np.zeros(grid.shape, bool)
         mask[2:-2, 2:-2, 2:-2] = True
         (tmp_path / "before").mkdir()
-        before = {"stage": "echo-combination", "method": "weighted", "facts": {} if snr is None else {PEAK_SNR: snr}}
+        before = {
+            "stage": "echo-combination",
+            "method": "weighted",
+            "facts": [] if snr is None else facts(**{PEAK_SNR: snr}),
+        }
         (tmp_path / "before" / "step.json").write_text(json.dumps({"record": before, "before": []}), "utf-8")
         files = {
             "local_field": write_volume(tmp_path / "before" / "field.nii", field, grid),
@@ -42,21 +47,24 @@ def invert(linear_network, tmp_path, monkeypatch):
 
 def test_the_network_its_weights_and_its_training_are_told(invert):
     record = invert(None)
-    assert record["facts"]["network"] == "mine"
-    assert record["facts"]["weights"] == "mine.safetensors"
-    assert record["facts"]["statement of the weights"] == "trained on simulated heads"
-    assert record["facts"]["trained on"] == "2 simulated heads"
-    assert any("trained on simulated heads" in warning for warning in record["warnings"])
-    assert not any("signal-to-noise" in warning for warning in record["warnings"])
+    told = values(record)
+    assert told["network"] == "mine"
+    assert told["network_weights"] == "mine.safetensors"
+    assert told["network_statement"] == "trained on simulated heads"
+    assert told["network_domain"] == "2 simulated heads"
+    (warning,) = (warning for warning in record["warnings"] if warning["code"] == "network")
+    assert "trained on simulated heads" in warning["text"]
+    assert "untrained-snr" not in codes(record)
 
 
 @pytest.mark.parametrize(("snr", "outside"), [(20.0, True), (100.0, False), (900.0, True)])
 def test_noise_unlike_that_of_the_training_is_warned_of(invert, snr, outside):
-    warned = [warning for warning in invert(snr)["warnings"] if "signal-to-noise" in warning]
+    warned = [warning["text"] for warning in invert(snr)["warnings"] if warning["code"] == "untrained-snr"]
     assert len(warned) == outside
     assert all(f"about {snr:.0f}, trained on 50 to 400" in warning for warning in warned)
 
 
 def test_the_ratio_is_that_of_the_step_that_measured_it():
-    assert snr_of([{"stage": "a", "facts": {}}, {"stage": "b"}, {"stage": "c", "facts": {PEAK_SNR: 70.0}}]) == 70.0
+    steps = [{"stage": "a", "facts": []}, {"stage": "b"}, {"stage": "c", "facts": facts(**{PEAK_SNR: 70.0})}]
+    assert snr_of(steps) == 70.0
     assert snr_of([]) is None

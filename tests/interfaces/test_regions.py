@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from documents import codes, values
 
 from qsmprep.interfaces.regions import MeasureRegions, SaveRegions, SaveSegmentation
 from qsmprep.interfaces.segmentation import LayAtlas, LaySegmentation, RegisterT1w
@@ -133,8 +134,7 @@ def test_labels_of_a_t1w_image_follow_the_head_that_moved(tmp_path):
     for name in ("r", "s", "t"):
         (tmp_path / name).mkdir()
     found = run(RegisterT1w(**files, mask=write(tmp_path / "mask.nii", BRAIN)), tmp_path / "r")
-    facts = record(found)["facts"]
-    assert facts["turn of the head (degrees)"] == pytest.approx(5, abs=1)
+    assert values(record(found))["turn"] == pytest.approx(5, abs=1)
     given = write(tmp_path / "aseg.nii", labels, motion @ AFFINE)
     lay = {"in_file": given, "label": "fs-aseg", "magnitude": files["magnitude"]}
     laid = run(LaySegmentation(**lay, placement="t1w", transform=found.transform), tmp_path / "s")
@@ -158,7 +158,8 @@ def test_a_t1w_image_that_cannot_be_registered_costs_a_warning_not_the_table(tmp
     labels, magnitude = head(np.random.default_rng(6))
     files = {"magnitude": write(tmp_path / "m.nii", magnitude), "t1w": write(tmp_path / "t.nii", np.zeros(SHAPE))}
     found = run(RegisterT1w(**files, mask=write(tmp_path / "b.nii", BRAIN)), tmp_path)
-    assert "no contrast" in record(found)["warnings"][0]
+    (warning,) = record(found)["warnings"]
+    assert warning["code"] == "t1w-not-registered" and "no contrast" in warning["text"]
     (tmp_path / "s").mkdir()
     step = LaySegmentation(in_file=write(tmp_path / "l.nii", labels), label="x", placement="t1w",
                            magnitude=files["magnitude"], transform=found.transform)  # fmt: skip
@@ -170,7 +171,7 @@ def test_a_segmentation_beside_the_head_is_a_warning(tmp_path):
     far = moved(0, (500, 0, 0)) @ AFFINE
     step = LaySegmentation(in_file=write(tmp_path / "l.nii", labels, far), label="x", placement="scanner",
                            magnitude=write(tmp_path / "m.nii", magnitude))  # fmt: skip
-    assert "does not overlap" in record(run(step, tmp_path))["warnings"][0]
+    assert codes(record(run(step, tmp_path))) == ["segmentation-beside-images"]
 
 
 def measured(tmp_path, **inputs):
@@ -223,7 +224,7 @@ def test_reference_regions_come_from_the_segmentation_and_are_eroded_with_it(tmp
     assert int(rows["reference", "csf", "chi"]["n"]) == ((labels == 3) & mask).sum()
     assert int(rows["reference", "white_matter", "chi"]["n_region"]) == (labels == 1).sum()
     assert rows["seg", "nowhere", "chi"]["n_region"] == "0"
-    assert any("nowhere" in note for note in record(found)["notes"])
+    assert any("nowhere" in note["text"] for note in record(found)["notes"])
     _, eroded, _, _ = measured(tmp_path, **inputs, options={"erosion": 1})
     assert 0 < int(eroded["reference", "csf", "chi"]["n"]) < int(rows["reference", "csf", "chi"]["n"])
     assert eroded["reference", "whole_brain", "chi"] == rows["reference", "whole_brain", "chi"]

@@ -1,5 +1,6 @@
 """What every node shares: its cache key, its record, and what travels with the images."""
 
+import dataclasses
 import json
 
 import nibabel as nib
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from qsmprep import registry
+from qsmprep.findings import Fact, Note, Warning, read_facts, read_notes, read_warnings
 from qsmprep.interfaces import background, field, inversion, masking, phase, relaxometry, unwrap
 from qsmprep.interfaces.images import read_mask, read_volume, write_volume
 from qsmprep.interfaces.step import MethodStep, Record, Step, plain, records_behind
@@ -80,5 +82,30 @@ def test_a_cap_that_was_hit_is_a_warning():
 
     record = Record("inversion", "x", "X")
     record.add_convergence(Convergence(20, False, (0.5, 0.1), "change", 1.0))
-    assert record.warnings
-    assert record.facts["final change"] == 0.1
+    assert [warning.code for warning in record.warnings] == ["iteration-cap"]
+    assert {fact.key: fact.value for fact in record.facts}["final_change"] == 0.1
+
+
+def test_a_step_states_a_fact_once_and_cites_what_there_is():
+    record = Record("inversion", "x", "X")
+    record.state(Fact("size", "size", "mm", 1.0))
+    with pytest.raises(ValueError, match="'size' twice"):
+        record.state(Fact("size", "size", "mm", 2.0))
+    with pytest.raises(ValueError, match="nobody1900"):
+        record.cite("nobody1900")
+    with pytest.raises(ValueError, match="nobody1900"):
+        Record("inversion", "x", "X", ["nobody1900"])
+
+
+def test_what_a_step_tells_is_plain_json_and_comes_back():
+    record = Record("inversion", "x", "X")
+    told = Fact("matrix", "matrix", "mm", [[1.0, 0.5]]), Warning("a-code", "Text.", "Remedy."), Note("b", "Noted.")
+    record.state(told[0])
+    record.warn(told[1])
+    record.note(told[2])
+    document = json.loads(json.dumps(plain(dataclasses.asdict(record))))
+    assert document["facts"] == [{"key": "matrix", "label": "matrix", "unit": "mm", "value": [[1.0, 0.5]]}]
+    assert document["warnings"] == [{"code": "a-code", "text": "Text.", "remedy": "Remedy."}]
+    assert document["notes"] == [{"code": "b", "text": "Noted."}]
+    read = read_facts(document["facts"]), read_warnings(document["warnings"]), read_notes(document["notes"])
+    assert tuple(found for (found,) in read) == told

@@ -51,7 +51,7 @@ def test_without_fluid_it_is_medi_with_a_warning(head, r2star):
     for rates, words in ((None, "had no R2"), (0 * r2star + 18, "only 0 voxels")):
         result = medi0(**inputs, r2star=rates, options=Medi0Options(**options))
         assert np.array_equal(result.chi_ppm, plain)
-        assert len(result.warnings) == 1 and words in result.warnings[0]
+        assert len(result.warnings) == 1 and words in result.warnings[0].text
     weightless = medi0(**inputs, r2star=r2star, options=Medi0Options(**options, csf_weight=0.0))
     assert np.array_equal(weightless.chi_ppm, plain) and weightless.warnings == ()
 

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from documents import told
 
 from qsmprep import registry, settings
 from qsmprep.numerics.dipole import dipole_kernel
@@ -53,16 +54,16 @@ def test_fine_lowers_the_misfit_and_leaves_the_network_alone(network, scan):
     assert misfit(adapted.chi_ppm, scan) < 0.9 * misfit(plain.chi_ppm, scan)
     assert all(torch.equal(before[name], tensor) for name, tensor in network.module.state_dict().items())
     assert adapted.convergence.iterations == 12 and len(adapted.convergence.history) == 12
-    assert ("adapted to the case by", "fine") in adapted.facts
-    assert not [fact for fact in plain.facts if "adapted" in fact[0]]
+    assert told(adapted)["network_adapted_by"] == "fine"
+    assert "network_adapted_by" not in told(plain)
 
 
 def test_an_adaptation_that_diverges_is_not_used_and_told(network, scan):
     found = run(network, scan, adapt="fine", adapt_iterations=12, adapt_learning_rate=0.1, adapt_tolerance=0.0)
     assert not found.convergence.converged and max(found.convergence.history) > 10 * found.convergence.history[0]
-    (told,) = [text for text in found.warnings if "The loss of the adaptation to the case rose" in text]
-    assert "--qsmnet-adapt-learning-rate" in told
-    assert ("adapted to the case by", "nothing, as the loss of fine rose") in found.facts
+    (warning,) = [warning for warning in found.warnings if warning.code == "adaptation-rose"]
+    assert "--qsmnet-adapt-learning-rate" in warning.remedy
+    assert told(found)["network_adapted_by"] == "nothing, as the loss of fine rose"
     assert np.array_equal(found.chi_ppm, run(network, scan).chi_ppm)
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from documents import told
 
 from qsmprep.nets import inference
 from qsmprep.nets.compensation import compensate_lattices
@@ -36,7 +37,7 @@ def test_it_lowers_the_error_of_a_linear_network_trained_on_twice_the_voxel(head
                              largest_tilt_degrees=45.0)  # fmt: skip
     scan = Scan((3.0, 3.0, 3.0), b0)
     with_it = inference.predict(network, {"tissue-field": field}, mask, scan=scan)
-    assert "8 interleaved lattices; dipole compensation" in dict(with_it.facts)["grid of the network"]
+    assert "8 interleaved lattices; dipole compensation" in told(with_it)["network_grid"]
     monkeypatch.setattr(inference, "compensate_lattices", lambda chi, **_: chi)
     without = inference.predict(network, {"tissue-field": field}, mask, scan=scan)
     errors = [error(found.maps["chi"], chi, mask) for found in (with_it, without)]

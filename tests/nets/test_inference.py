@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from documents import told
 
 from qsmprep.background.vsharp import vsharp
 from qsmprep.background.vsharp_channel import vsharp_channel
@@ -58,7 +59,7 @@ def test_the_map_is_in_ppm_of_the_right_sign_and_zero_outside(double, scan):
     assert np.allclose(chi[mask], 2 * field[mask], atol=1e-6)
     assert not chi[~mask].any()
     assert calls[-1][0] == calls[-1][1]
-    assert dict(found.facts)["grid of the network"] == "as acquired"
+    assert told(found)["network_grid"] == "as acquired"
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,7 @@ def test_a_linear_network_gives_the_same_on_every_grid(double, scan, geometry):
                                  for i, n in enumerate(field.shape)) / 30)  # fmt: skip
     found = predict(double, {"tissue-field": smooth}, mask, scan=replace(STRAIGHT, **geometry))
     assert np.abs(found.maps["chi"] - 2 * smooth * mask).max() < 0.01 * np.abs(2 * smooth).max()
-    assert dict(found.facts)["grid of the network"] != "as acquired"
+    assert told(found)["network_grid"] != "as acquired"
 
 
 def test_patches_equal_the_whole_volume(double, random_network, scan):
@@ -93,13 +94,13 @@ def test_patches_equal_the_whole_volume(double, random_network, scan):
         # What a patch does not see beyond its border is blended away.
         size = whole.maps["chi"][mask].std() * mask.sum() ** 0.5
         assert np.linalg.norm(difference) < 0.08 * size
-        assert "32" in dict(parts.facts)["patches"]
+        assert "32" in told(parts)["network_patches"]
 
 
 def test_too_little_memory_makes_patches(double, scan):
     field, mask = scan
     found = predict(double, {"tissue-field": field}, mask, scan=STRAIGHT, memory_gb=2e-3)
-    assert "edge" in dict(found.facts)["patches"]
+    assert "edge" in told(found)["network_patches"]
     assert np.allclose(found.maps["chi"][mask], 2 * field[mask], atol=1e-6)
 
 
@@ -121,12 +122,12 @@ def test_bfloat16_is_refused_where_it_moves_the_map(random_network, scan, monkey
     options = InferenceOptions(precision="auto")
     refused = predict(random_network, {"tissue-field": field}, mask, scan=STRAIGHT, options=options)
     plain = predict(random_network, {"tissue-field": field}, mask, scan=STRAIGHT)
-    assert dict(refused.facts)["precision"].startswith("float32")
-    assert "differs" in dict(refused.facts)["precision"]
+    assert told(refused)["network_precision"].startswith("float32")
+    assert "differs" in told(refused)["network_precision"]
     assert np.array_equal(refused.maps["chi"], plain.maps["chi"])
     monkeypatch.setattr(precision, "LARGEST_DIFFERENCE_PERCENT", 100.0)
     taken = predict(random_network, {"tissue-field": field}, mask, scan=STRAIGHT, options=options)
-    assert dict(taken.facts)["precision"].startswith("bfloat16")
+    assert told(taken)["network_precision"].startswith("bfloat16")
     assert not np.array_equal(taken.maps["chi"], plain.maps["chi"])
 
 
@@ -192,7 +193,7 @@ def test_an_unrolled_network_gets_the_kernel_of_the_scan(linear_network, scan):
     network = linear_network("inversion", {"tissue-field": 1.0}, ("chi",), kind="vandi", voxel_size_mm=1.0)
     term = PhaseTerm(None, radians=1e-3)
     found = predict(network, {"tissue-field": field}, mask, scan=Scan((1, 1, 1), b0), term=term)
-    assert dict(found.facts)["grid of the network"] == "as acquired"
+    assert told(found)["network_grid"] == "as acquired"
     wrong = predict(network, {"tissue-field": field}, mask, scan=STRAIGHT, term=term)
     # two steps of the linear data term from 0, on a far larger grid
     shape = (96, 96, 96)
@@ -265,5 +266,5 @@ def test_domains_differ_in_the_grid(scan):
     network = Network(spec, build_module(spec).eval())
     field, mask = scan
     found = predict(network, {"tissue-field": field}, mask, scan=Scan((1, 1, 1), (0, 0.3, 0.95)))
-    assert dict(found.facts)["grid of the network"] == "as acquired"
+    assert told(found)["network_grid"] == "as acquired"
     assert found.warnings == ()

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from documents import told
 from torch import nn
 
 from qsmprep import registry, settings
@@ -68,7 +69,7 @@ def test_every_network_method_runs_and_refuses_another_network(method, loaded, s
     for image in (getattr(result, name) for name in names if hasattr(result, name)):
         assert np.isfinite(image).all()
         assert not image[~inside].any()
-    assert dict(result.facts)["grid of the network"] == "as acquired"
+    assert told(result)["network_grid"] == "as acquired"
     other = loaded("inversion", "vandi" if method.name != "vandi" else "qsmnet")
     with pytest.raises(ValueError, match=f"--{method.name}-weights"):
         run(method.stage, method.name, other, scan)
@@ -95,7 +96,7 @@ def test_modl_gives_chi33_and_tells_of_the_other_field(loaded, scan):
     network.module.nets[0].out.bias.data[:] = 1.0  # answers a constant: 1 deviation, 0.05 ppm
     found = run("inversion", "modl", network, scan)
     assert np.allclose(found.chi_ppm[scan["mask"]], 0.05, atol=1e-6)
-    assert "standard deviation of the off-diagonal-field (ppm)" in dict(found.facts)
+    assert "sd_of_off_diagonal_field" in told(found)
 
 
 def test_lpcnn_looks_at_the_field_inside_the_mask_and_gives_what_its_network_answers(loaded, scan):
@@ -108,7 +109,7 @@ def test_lpcnn_looks_at_the_field_inside_the_mask_and_gives_what_its_network_ans
     outside = np.where(scan["mask"], scan["field"], 5).astype(np.float32)
     assert np.array_equal(once.chi_ppm, run("inversion", "lpcnn", network, scan, field_ppm=outside).chi_ppm)
     turned = run("inversion", "lpcnn", network, scan, scan=Scan((1.0, 1.0, 1.0), (1.0, 0.0, 0.0)))
-    assert dict(turned.facts)["grid of the network"] == "as acquired"
+    assert told(turned)["network_grid"] == "as acquired"
     spread = once.chi_ppm[scan["mask"]].std()
     assert np.abs(once.chi_ppm - turned.chi_ppm).max() > 0.1 * spread > 0
 

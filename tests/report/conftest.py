@@ -3,6 +3,7 @@ import json
 
 import numpy as np
 import pytest
+from documents import facts, note, warning
 
 from qsmprep.report.acquisition import describe_acquisition
 from qsmprep.report.figures import save_mosaic
@@ -25,7 +26,7 @@ def parameter(name, value, *, unit="", default=True, help=""):
 
 
 def step(stage, title, **rest):
-    empty = {"citations": [], "parameters": [], "facts": {}, "notes": [], "warnings": [], "figures": []}
+    empty = {"citations": [], "parameters": [], "facts": [], "notes": [], "warnings": [], "figures": []}
     return {"stage": stage, "method": title.lower(), "title": title, "seconds": 1.5, **empty, **rest}
 
 
@@ -38,17 +39,22 @@ RECORD = {
     "seconds": 75.0,
     "status": "ok",
     "errors": [],
-    "warnings": ["Partial Fourier was used."],
+    "warnings": [warning("partial-fourier", "Partial Fourier was used.")],
     "inputs": ["sub-01/anat/sub-01_run-1_echo-1_part-mag_MEGRE.nii.gz"],
     "acquisition": describe_acquisition(
         METADATA, affine=np.diag([1.0, 1.0, 1.2, 1.0]), shape=(160, 200, 120), echo_times_s=(0.004, 0.008, 0.012)
     ),
     "steps": [
-        step("input", "phase in radians", notes=["Phase kept: vendor Siemens."]),
+        step("input", "phase in radians", notes=[note("phase-sign", "Phase kept: vendor Siemens.")]),
         step(
             "mask", "BET", citations=["smith2002"], parameters=[parameter("fraction", 0.5), parameter("gradient", 0.0)]
         ),
-        step("unwrapping", "ROMEO", citations=["dymerska2021"], warnings=["2 regions were not connected."]),
+        step(
+            "unwrapping",
+            "ROMEO",
+            citations=["dymerska2021"],
+            warnings=[warning("voxels-left-wrapped", "2 regions were not connected.")],
+        ),
         step(
             "background",
             "V-SHARP",
@@ -60,13 +66,16 @@ RECORD = {
             "FANSI",
             citations=["milovic2018"],
             parameters=[parameter("alpha1", 5e-4), parameter("weak_harmonic", True)],
-            facts={"iterations": 120, "converged": True},
+            facts=facts(iterations=120, converged=True),
             figures=[{"file": "sub-01_run-1_desc-chi_Chimap.png", "caption": "Susceptibility"}],
         ),
         step(
             "reference",
             "whole brain",
-            facts={"mean before subtraction (ppm)": 0.0125, "standard deviation (ppm)": 0.0375},
+            facts=[
+                {"key": "mean_before", "label": "mean before subtraction", "unit": "ppm", "value": 0.0125},
+                {"key": "sd", "label": "standard deviation", "unit": "ppm", "value": 0.0375},
+            ],
         ),
     ],
 }

@@ -1,6 +1,7 @@
 """The consensus checklist: nothing is met without a value that was found."""
 
 import pytest
+from documents import facts, warning
 
 from qsmprep.report.checklist import CANNOT_KNOW, MET, NOT_MET, RECOMMENDATIONS, SECTIONS, checklist, counted
 from qsmprep.report.record import parse_run
@@ -35,17 +36,17 @@ def test_values_decide(record):
 @pytest.mark.parametrize(
     ("item", "value", "name", "expected"),
     [
-        ("Readout polarity", "monopolar", "2.b", MET),
-        ("Readout polarity", "Bipolar", "2.b", NOT_MET),
-        ("Readout polarity", "bottom-up", "2.b", CANNOT_KNOW),
-        ("Sequence type", "2D, GR", "2.a", NOT_MET),
-        ("Sequence type", "GR", "2.a", CANNOT_KNOW),
-        ("Echoes", "2 echoes, TE1:ΔTE:TEmax = 4:8:12 ms", "2.c", NOT_MET),
-        ("Echoes", "1 echo, TE = 25 ms", "2.d", NOT_MET),
-        ("Partial Fourier", "0.75", "2.i", NOT_MET),
-        ("Partial Fourier", "1", "2.i", MET),
-        ("Voxel size", "0.8 x 0.8 x 0.8 mm", "2.f", MET),
-        ("Field of view", "220 x 200 x 60 mm", "2.g", NOT_MET),
+        ("readout_polarity", "monopolar", "2.b", MET),
+        ("readout_polarity", "Bipolar", "2.b", NOT_MET),
+        ("readout_polarity", "bottom-up", "2.b", CANNOT_KNOW),
+        ("sequence_type", {"MRAcquisitionType": "2D", "ScanningSequence": "GR"}, "2.a", NOT_MET),
+        ("sequence_type", {"ScanningSequence": "GR"}, "2.a", CANNOT_KNOW),
+        ("echoes", [4, 12], "2.c", NOT_MET),
+        ("echoes", [25], "2.d", NOT_MET),
+        ("partial_fourier", {"PartialFourier": 0.75}, "2.i", NOT_MET),
+        ("partial_fourier", {"PartialFourier": 1}, "2.i", MET),
+        ("voxel_size", [0.8, 0.8, 0.8], "2.f", MET),
+        ("field_of_view", [220, 200, 60], "2.g", NOT_MET),
     ],
 )
 def test_acquisition_items_are_read(record, item, value, name, expected):
@@ -55,10 +56,10 @@ def test_acquisition_items_are_read(record, item, value, name, expected):
 
 def test_the_last_echo_is_held_against_the_measured_t2star(record):
     assert status(record, "2.e") == CANNOT_KNOW
-    fit = {"stage": "relaxometry", "method": "arlo", "title": "ARLO", "facts": {"median R2* (1/s)": 80.0}}
+    fit = {"stage": "relaxometry", "method": "arlo", "title": "ARLO", "facts": facts(median_r2star=80.0)}
     record["steps"].append(fit)
     assert status(record, "2.e") == MET
-    fit["facts"] = {"median R2* (1/s)": 20.0}
+    fit["facts"] = facts(median_r2star=20.0)
     assert status(record, "2.e") == NOT_MET
 
 
@@ -83,5 +84,17 @@ def test_methods_decide(record, stage, method, name, expected):
 
 def test_filtered_phase_is_told_by_the_run(record):
     assert status(record, "3.a") == MET
-    record["steps"][0]["warnings"] = ["The phase looks high-pass filtered (as SWI phase is)."]
+    record["steps"][0]["warnings"] = [warning("phase-filtered", "The phase looks as SWI phase does.")]
     assert status(record, "3.a") == NOT_MET
+
+
+@pytest.mark.parametrize(("filled", "expected"), [(True, MET), (False, NOT_MET), (None, CANNOT_KNOW)])
+def test_holes_are_filled_where_the_step_says_so(record, filled, expected):
+    joined = {
+        "stage": "background-mask",
+        "method": "joined",
+        "title": "joining masks",
+        "facts": facts(holes_filled=filled),
+    }
+    record["steps"].append(joined)
+    assert status(record, "5.c") == expected

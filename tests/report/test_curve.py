@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from documents import facts
 
 from qsmprep.bids.outputs import sidecar
 from qsmprep.interfaces.step import Record
@@ -79,7 +80,7 @@ def test_the_plot_stands_in_the_section_of_its_step(record, write_record):
 
 def test_the_loss_of_an_adapted_network_is_named_as_such(record, write_record):
     part = page_of(record, write_record, method="qsmnet", curve=[3.0, 2.0], curve_iterations=[1, 2], curve_name="loss",
-                   facts={"network": "mine", "adapted to the case by": "fine"})  # fmt: skip
+                   facts=facts(network="mine", network_adapted_by="fine"))  # fmt: skip
     assert "Loss of the adaptation of the network to this case (fine)" in part
 
 

@@ -1,10 +1,19 @@
 import re
 
 import pytest
+from documents import facts
 
 from qsmprep import registry
 from qsmprep.report.bibliography import CONSENSUS, SOFTWARE_CITATIONS, parse_bibtex, references
-from qsmprep.report.methods import citation_keys, merged_methods_text, methods_text, write_citation_files
+from qsmprep.report.methods import methods_prose, write_citation_files
+
+
+def methods_text(*records):
+    return methods_prose(records).markdown()
+
+
+def citation_keys(*records):
+    return methods_prose(records).citation_keys()
 
 
 def test_every_parameter_is_written_with_its_unit(record):
@@ -30,25 +39,32 @@ def test_what_the_data_do_not_tell_is_left_to_the_authors(record):
 
 
 def test_citations_are_those_of_the_methods_that_ran(record):
-    keys = citation_keys([record])
+    keys = citation_keys(record)
     assert keys[0] == CONSENSUS
     assert {"smith2002", "dymerska2021", "li2011", "wu2012", "milovic2018", "bids2016", "numpy2020"} <= set(keys)
     assert "liu2012" not in keys
 
 
+def test_a_key_without_a_publication_is_not_cited(record):
+    record["steps"][4]["citations"] = ["milovic2018", "nobody1900"]
+    assert "[@milovic2018]" in methods_text(record) and "nobody1900" not in methods_text(record)
+
+
 def test_markup_in_the_data_stays_text(record):
-    record["acquisition"]["Vendor"] = {"value": "[@liu2012] <b>*x*", "source": "sidecar Manufacturer"}
+    record["acquisition"]["vendor"] = {"value": "[@liu2012] <b>*x*", "source": "sidecar Manufacturer"}
     text = methods_text(record)
     assert r"\[@liu2012\] \<b\>\*x\*" in text
-    assert "liu2012" not in citation_keys([record])
+    assert "[@liu2012] <b>*x*" in methods_prose([record]).plain()
+    assert "[@liu2012] &lt;b&gt;*x*" in methods_prose([record]).html()
+    assert "liu2012" not in citation_keys(record)
 
 
 def test_runs_with_the_same_settings_share_one_text(record):
     second = {**record, "run": "sub-02"}
-    once, twice = methods_text(record), merged_methods_text([record, second])
+    once, twice = methods_text(record), methods_text(record, second)
     assert twice == once
     other = {**second, "steps": [{**record["steps"][3], "parameters": []}]}
-    merged = merged_methods_text([record, second, other])
+    merged = methods_text(record, second, other)
     assert merged.count("Images were acquired") == 1
     assert merged.count("reconstructed with qsmprep") == 2
     assert "*sub-01_run-1, sub-02*:" in merged or "*sub-01_run-1*:" in merged
@@ -56,7 +72,7 @@ def test_runs_with_the_same_settings_share_one_text(record):
 
 def test_failed_runs_are_left_out_unless_all_failed(record):
     failed = {**record, "run": "sub-09", "status": "failed", "steps": []}
-    assert merged_methods_text([record, failed]) == methods_text(record)
+    assert methods_text(record, failed) == methods_text(record)
     assert "did not finish" in methods_text(failed)
 
 
@@ -64,11 +80,11 @@ def test_citation_files(record, tmp_path):
     paths = write_citation_files(tmp_path / "logs", [record, record])
     assert [path.name for path in paths] == ["CITATION.md", "CITATION.bib", "CITATION.html"]
     bib = {entry.key for entry in parse_bibtex(paths[1].read_text())}
-    assert bib == set(citation_keys([record]))
+    assert bib == set(citation_keys(record))
     page = paths[2].read_text()
     assert re.findall(r'(?:src|href)="(?!#|https://doi\.org/)[^"]*"', page) == []
     assert "Milovic et al., 2018" in page and "[@" not in page
-    assert paths[0].read_text() == merged_methods_text([record, record])
+    assert paths[0].read_text() == methods_text(record, record)
 
 
 def test_an_unknown_step_is_described_too(record):
@@ -77,17 +93,17 @@ def test_an_unknown_step_is_described_too(record):
 
 
 def test_a_network_is_named_with_its_weights_and_its_training(record):
-    record["steps"][4]["facts"] = {
-        "network": "mine", "weights": "mine_2.safetensors", "sha256 of the weights": 32 * "ab",
-        "statement of the weights": "Trained on simulated heads; not validated in vivo.",
-    }  # fmt: skip
+    record["steps"][4]["facts"] = facts(
+        network="mine", network_weights="mine_2.safetensors", network_sha256=32 * "ab",
+        network_statement="Trained on simulated heads; not validated in vivo.",
+    )  # fmt: skip
     text = methods_text(record)
     assert "with the weights mine_2.safetensors of the network mine (SHA-256 abababababab; " in text
     assert "Trained on simulated heads; not validated in vivo)" in text
 
 
 def test_no_run():
-    assert "No run" in merged_methods_text([])
+    assert "No run" in methods_text()
 
 
 @pytest.mark.parametrize("method", registry.METHODS, ids=lambda method: f"{method.stage}-{method.name}")

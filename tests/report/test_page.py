@@ -5,6 +5,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from documents import error, facts
 
 from qsmprep.report.page import write_subject_report
 
@@ -75,7 +76,7 @@ def poisoned(value, path=""):
     """Every string of the record replaced by an attack, its structure and file names kept."""
     if isinstance(value, dict):
         return {
-            (ATTACK + key if path.endswith(("facts", "software", "acquisition")) else key): (
+            (ATTACK + key if path.endswith(("software", "acquisition")) else key): (
                 item if key in ("status", "file") else poisoned(item, key)
             )
             for key, item in value.items()
@@ -110,16 +111,27 @@ def test_a_label_with_markup_is_escaped_and_one_with_a_path_refused(tmp_path):
 
 def test_errors_and_warnings_stand_before_everything_else(record, write_record):
     write_record(record)
-    failed = {**record, "run": "sub-01_run-2", "status": "failed", "errors": ["Echo 2 is missing."], "steps": []}
+    failed = {
+        **record,
+        "run": "sub-01_run-2",
+        "status": "failed",
+        "errors": [error("Echo 2 is missing.")],
+        "steps": [],
+    }
     text = report(write_record(failed))
-    error, warning = text.index("Echo 2 is missing."), text.index("Partial Fourier was used.")
+    failure, warning = text.index("Echo 2 is missing."), text.index("Partial Fourier was used.")
     step_warning = text.index("ROMEO: 2 regions were not connected.")
-    assert error < warning < step_warning < text.index('id="summary"') < text.index('id="run-1"')
+    assert failure < warning < step_warning < text.index('id="summary"') < text.index('id="run-1"')
     assert "1 failed" in text
 
 
 def test_a_failed_run_still_gives_a_page(record, write_record):
-    failed = {"run": "sub-01_run-1", "status": "failed", "errors": ["Phase is missing."], "steps": []}
+    failed = {
+        "run": "sub-01_run-1",
+        "status": "failed",
+        "errors": [error("Phase is missing.")],
+        "steps": [],
+    }
     text = report(write_record(failed))
     assert "Phase is missing." in text and "sub-01_run-1" in text
     nothing = {"run": "sub-01_run-1", "steps": []}
@@ -138,7 +150,9 @@ def test_a_broken_record_gives_a_page_that_says_so(record, write_record, content
 
 def test_values_of_the_wrong_kind_do_not_stop_the_page(record, write_record):
     odd = {**record, "software": None, "acquisition": [1], "warnings": "one", "seconds": "long", "inputs": None}
-    odd["steps"] = [None, {"stage": None, "parameters": [None, {"name": "a"}], "facts": {"x": None, "y": [1] * 99},
+    odd["errors"] = ["text", {"step": None}, None]
+    odd["steps"] = [None, {"stage": None, "parameters": [None, {"name": "a"}], "facts": [None, "z", {"key": None},
+                           {"key": "y", "value": [1] * 99}], "notes": [{"code": 3}, "b"], "warnings": {"code": "c"},
                            "figures": [{"caption": "no file"}]}]  # fmt: skip
     output = write_record(record)
     (output / "sub-01/figures/sub-01_run-1_record.json").write_text(json.dumps(odd))
@@ -194,15 +208,15 @@ def test_the_consensus_tables_are_complete(record, write_record):
 
 def test_what_network_a_step_used_stands_by_itself(record, write_record):
     step = record["steps"][4]
-    step["facts"] |= {"network": "mine", "weights": "mine.safetensors", "sha256 of the weights": 32 * "ab",
-                      "statement of the weights": "trained on simulated heads"}  # fmt: skip
+    step["facts"] += facts(network="mine", network_weights="mine.safetensors", network_sha256=32 * "ab",
+                           network_statement="trained on simulated heads")  # fmt: skip
     text = report(write_record(record))
     (table,) = re.findall(r'<div class="network">.*?</div>', text, re.DOTALL)
     for words in ("mine.safetensors", 32 * "ab", "trained on simulated heads"):
         assert text.count(words) - text[text.index('id="methods"') :].count(words) == 1
         assert words in table
     assert "iterations" not in table
-    record["steps"][4]["facts"] = {}
+    record["steps"][4]["facts"] = []
     assert '<div class="network">' not in report(write_record(record))
 
 
@@ -214,10 +228,13 @@ LONG = 200 * (
 
 def test_metadata_of_any_length_and_script_is_folded_and_shown_as_text(record, write_record):
     assert len(LONG) > 8000
-    record["acquisition"]["Sequence name"] = {"value": LONG + "x" * 2000, "source": "sidecar SeriesDescription"}
-    record["steps"][0]["notes"] = [LONG]
-    record["steps"][0]["facts"] = {"name": LONG, LONG: 1}
-    record["warnings"] = [LONG]
+    record["acquisition"]["sequence_name"] = {"value": LONG + "x" * 2000, "source": "sidecar SeriesDescription"}
+    record["steps"][0]["notes"] = [{"code": "long", "text": LONG}]
+    record["steps"][0]["facts"] = [
+        {"key": "a", "label": "name", "unit": "", "value": LONG},
+        {"key": "b", "label": LONG, "unit": "", "value": 1},
+    ]
+    record["warnings"] = [{"code": "long", "text": LONG, "remedy": "None."}]
     text = report(write_record(record))
     page = Page(text)
     assert "i" not in [tag for tag, _ in page.tags]

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from documents import error
 
 from qsmprep.report.page import write_subject_report
 from qsmprep.report.subject import NO_MAP, REBUILT, runs_of, subjects_of
@@ -21,7 +22,7 @@ def failed(record):
     """A run whose background removal failed: two of its planned steps are not there."""
     steps = [step for step in record["steps"] if step["stage"] in ("input", "mask", "unwrapping")]
     planned = [{"stage": step["stage"], "title": step["title"]} for step in record["steps"]]
-    errors = ["background remove: nothing left of the mask"]
+    errors = [error("nothing left of the mask", "background remove")]
     crashes = [{"step": "background remove", "message": "nothing left of the mask", "text": CRASH}]
     return {**record, "status": "failed", "steps": steps, "planned": planned, "errors": errors, "crashes": crashes}
 
@@ -51,7 +52,14 @@ def test_the_crash_text_comes_from_the_logs_where_the_record_has_none(failed, wr
 
 def test_a_failed_run_of_which_nothing_is_known_misses_every_step(write_record):
     text = report(
-        write_record({"run": "sub-01_run-1", "status": "failed", "errors": ["Phase is missing."], "steps": []})
+        write_record(
+            {
+                "run": "sub-01_run-1",
+                "status": "failed",
+                "errors": [error("Phase is missing.")],
+                "steps": [],
+            }
+        )
     )
     assert text.count("Not made: ") == 6
     assert "do not use" in text
@@ -73,8 +81,8 @@ def test_a_run_without_a_record_is_made_up_from_its_sidecars(record, write_recor
     assert [step.stage for step in first.steps][-2:] == ["inversion", "reference"]
     (shown,) = next(step.figures for step in first.steps if step.stage == "inversion")
     assert shown.data and not first.more_figures
-    assert not second.succeeded and second.errors == (NO_MAP,)
-    assert "sub-01_run-3_R2starmap.json cannot be read" in third.warnings[1] and not third.succeeded
+    assert not second.succeeded and [error.message for error in second.errors] == [NO_MAP]
+    assert "sub-01_run-3_R2starmap.json cannot be read" in third.warnings[1].text and not third.succeeded
     assert "0.0125 ± 0.0375 ppm" in report(output)
     assert subjects_of(output) == ["01"]
 

@@ -14,7 +14,7 @@ from qsmprep.stages import stage_of
 SOFTWARE, PIPELINE, ACQUISITION = "Software", "Processing", "Acquisition"
 NOT_DONE, NOT_TOLD = "not done", "not recorded"
 # Of the patient or of the day, not settings of the protocol.
-_NOT_SETTINGS = ("Centre frequency", "Orientation of the slab", "Scan duration", "Active coil elements")
+_NOT_SETTINGS = ("centre_frequency", "slab_orientation", "scan_duration", "coil_elements")
 
 
 @dataclass(frozen=True)
@@ -121,9 +121,5 @@ def _method(step: Step | None) -> str:
 def _acquisition(run: GroupRun) -> dict[str, str]:
     if run.record is None or not run.record.acquisition:
         return {}
-    entries = {item.name: look_up(run.record.acquisition, item)["value"] for item in ITEMS}
-    return {
-        name: words(value) if value is not None else NOT_TOLD
-        for name, value in entries.items()
-        if name not in _NOT_SETTINGS
-    }
+    entries = {item.name: look_up(run.record.acquisition, item.key) for item in ITEMS if item.key not in _NOT_SETTINGS}
+    return {name: entry.text if entry.available else NOT_TOLD for name, entry in entries.items()}

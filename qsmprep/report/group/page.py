@@ -157,8 +157,7 @@ def quality_figures(group: Group) -> list[Figure]:
         plot = strip_plot(number, group.runs, lanes)
         if plot:
             far = tuple((run.name, run.report, text) for run, text in zip(group.runs, why, strict=True) if text)
-            text = "" if metric.description.rstrip(".") == metric.title else metric.description
-            figures.append(Figure(f"number-{i + 1}", metric.title, _unit(metric), text, plot, far))
+            figures.append(Figure(f"number-{i + 1}", metric.title, _unit(metric), metric.description, plot, far))
     return figures
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from qsmprep.bids.group import RunResults, Study, number
-from qsmprep.report.acquisition import ITEMS, look_up, unlisted
+from qsmprep.report.acquisition import look_up
 from qsmprep.report.record import Run, parse_run, words
 
 # Worst first, which is the order of the table of runs.
@@ -17,9 +17,8 @@ VERDICTS = ("failed", "do not use", "check", "not judged", "usable")
 LEFT_OUT = ("failed", "do not use")  # of means, slopes and agreement
 SITE_COLUMNS = ("site", "site_id", "centre", "center", "scanner", "institution", "institution_name", "location")
 SEX_COLUMNS = ("sex", "gender")
-WHICH_DEVICE = ("Device serial number", "Station", "Institution")  # what tells two scanners of one model apart
+WHICH_DEVICE = ("device_serial_number", "station", "institution")  # what tells two scanners of one model apart
 UNKNOWN_SCANNER = "scanner not recorded"
-_ITEM = {item.name: item for item in ITEMS}
 
 
 @dataclass(frozen=True)
@@ -102,19 +101,15 @@ def group_runs(study: Study) -> tuple[list[GroupRun], str]:
 
 def scanner_name(acquisition: Mapping[str, Any]) -> str:
     """Vendor, model, field strength and, as far as it is recorded, which device of that model."""
-    parts = [_value(acquisition, name) for name in ("Vendor", "Scanner model", "Field strength")]
-    extra = unlisted(acquisition)
-    which = (extra[name]["value"] for name in WHICH_DEVICE if name in extra and extra[name]["value"] is not None)
-    parts.append(next((words(value) for value in which), ""))
+    parts = [look_up(acquisition, key).text for key in ("vendor", "scanner_model", "field_strength")]
+    parts.append(_device(acquisition))
     return " ".join(filter(None, parts)) or UNKNOWN_SCANNER
 
 
 def centre_frequency_mhz(run: GroupRun) -> float:
     """Centre frequency of a run in MHz; NaN when it is not recorded."""
-    found = re.match(
-        r"\s*([0-9.]+(?:[eE][-+]?\d+)?)\s*(?:MHz)?\s*$", _value(_acquisition(run.results), "Centre frequency")
-    )
-    return number(found[1]) if found else math.nan
+    found = look_up(_acquisition(run.results), "centre_frequency").number
+    return math.nan if found is None else found
 
 
 def letters(count: int) -> list[str]:
@@ -133,7 +128,7 @@ def _group_run(place: int, results: RunResults, study: Study) -> GroupRun:
     record = parse_run({"run": results.prefix, **results.record}) if results.record else None
     site = next((person[name] for name in SITE_COLUMNS if name in person), "")
     scanner = scanner_name(_acquisition(results))
-    if site and site not in scanner and not _knows_device(_acquisition(results)):
+    if site and site not in scanner and not _device(_acquisition(results)):
         scanner = f"{scanner} ({site})"
     return GroupRun(
         place,
@@ -157,14 +152,9 @@ def _acquisition(results: RunResults) -> Mapping[str, Any]:
     return acquisition if isinstance(acquisition, Mapping) else {}
 
 
-def _knows_device(acquisition: Mapping[str, Any]) -> bool:
-    extra = unlisted(acquisition)
-    return any(name in extra and extra[name]["value"] is not None for name in WHICH_DEVICE)
-
-
-def _value(acquisition: Mapping[str, Any], name: str) -> str:
-    value = look_up(acquisition, _ITEM[name])["value"]
-    return "" if value is None else words(value)
+def _device(acquisition: Mapping[str, Any]) -> str:
+    """Which device of its model a scanner was; empty where nothing tells."""
+    return next(filter(None, (look_up(acquisition, key).text for key in WHICH_DEVICE)), "")
 
 
 def _verdict(quality: Mapping[str, Any], record: Run | None) -> str:

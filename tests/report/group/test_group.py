@@ -181,7 +181,7 @@ def test_a_failed_run_says_why(small):
     bids, out = small
     edit(
         out / "sub-005/ses-2/figures/sub-005_ses-2_record.json",
-        lambda record: record.update(status="failed", errors=["unwrapping: no seed was found"]),
+        lambda record: record.update(status="failed", errors=[{"step": "unwrapping", "message": "no seed was found"}]),
     )
     group = write_group_report(out, read_study(out, bids))
     page = (out / "group.html").read_text("utf-8")
@@ -194,7 +194,7 @@ def test_a_deviating_parameter_and_protocol_are_named(small):
 
     def parameter(record):
         record["steps"][5]["parameters"][0]["value"] = 0.002
-        record["acquisition"]["Flip angle"] = {"value": "20 degrees", "source": "sidecar FlipAngle"}
+        record["acquisition"]["flip_angle"] = {"value": 20, "unit": "degrees", "source": "sidecar FlipAngle"}
 
     edit(out / "sub-006/ses-1/figures/sub-006_ses-1_record.json", parameter)
     edit(out / "sub-002/ses-1/figures/sub-002_ses-1_record.json", lambda r: r["steps"][4].update(method="pdf"))
@@ -236,7 +236,7 @@ def test_travelling_subjects_are_compared_by_scanner(small):
             edit(
                 out / f"sub-{subject}/ses-{session}/figures/{name}_record.json",
                 lambda r, s=scanner: r["acquisition"].update(
-                    {"Scanner model": s, "Vendor": "Siemens", "Institution": "X"}
+                    {"scanner_model": {"value": s}, "vendor": {"value": "Siemens"}, "institution": {"value": "X"}}
                 ),
             )
     runs, said = group_runs(read_study(out, bids))
@@ -308,12 +308,15 @@ def evil(small):
         path.write_text(text.replace("deepgm", EVIL), "utf-8")
 
     def record(document):
-        document["acquisition"]["Scanner model"] = {"value": EVIL, "source": "sidecar"}
+        document["acquisition"]["scanner_model"] = {"value": EVIL, "source": "sidecar"}
         document["steps"][1] |= {"method": EVIL, "title": EVIL}
         document["software"] = {"qsmprep": EVIL}
 
     edit(out / "sub-002/ses-1/figures/sub-002_ses-1_record.json", record)
-    edit(out / "sub-003/ses-1/figures/sub-003_ses-1_record.json", lambda d: d.update(status="failed", errors=[EVIL]))
+    edit(
+        out / "sub-003/ses-1/figures/sub-003_ses-1_record.json",
+        lambda d: d.update(status="failed", errors=[{"step": EVIL, "message": EVIL}]),
+    )
     lines = (bids / "participants.tsv").read_text("utf-8").splitlines()
     lines[1] = f"sub-001\t50\t{EVIL}\tمستشفى {EVIL}"
     (bids / "participants.tsv").write_text("\n".join([*lines, f"sub-{EVIL}\t5\tF\tx"]) + "\n", "utf-8")
