@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import nibabel as nib
 import numpy as np
@@ -18,6 +18,8 @@ from qsmprep.numerics.arrays import DoubleArray, FloatImage, Mask
 from qsmprep.numerics.dipole import b0_direction_from_affine
 from qsmprep.numerics.threads import thread_count
 from qsmprep.scan import Scan
+
+Kind = TypeVar("Kind", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def _stored(path: str | Path) -> Stored:
     return Stored(proxy.get_unscaled().reshape(proxy.shape[:3], order="A"), float(proxy.slope), float(proxy.inter))
 
 
-def as_echoes(volume: FloatImage) -> FloatImage:
+def as_echoes(volume: NDArray[Kind]) -> NDArray[Kind]:
     """The volume with an echo axis in front: a single echo becomes (1, n0, n1, n2)."""
     return volume[None] if volume.ndim == 3 else volume
 

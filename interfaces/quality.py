@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
@@ -16,6 +15,7 @@ from nipype.interfaces.base import (
     traits,
 )
 
+from qsmprep.bids.images import open_image
 from qsmprep.bids.outputs import quality_path, write_json
 from qsmprep.findings import Fact, Warning, code_of, fact_values
 from qsmprep.interfaces.images import as_echoes, read_grid, read_mask, read_volume, scan_of
@@ -67,7 +67,9 @@ class AssessQuality(Step):
         given = {
             name: getattr(inputs, name) for name in (*MASKS, *VOLUMES, *ECHOES) if isdefined(getattr(inputs, name))
         }
-        images = {name: read_mask(path) if name in MASKS else read_volume(path) for name, path in given.items()}
+        images: dict[str, np.ndarray] = {
+            name: read_mask(path) if name in MASKS else read_volume(path) for name, path in given.items()
+        }
         images |= {name: as_echoes(images[name]) for name in ECHOES if name in images}
         if isdefined(inputs.input_phase):
             images["input_phase"] = _first_echo(inputs.input_phase)
@@ -128,5 +130,5 @@ class SaveQuality(SimpleInterface):
 
 def _first_echo(path: str) -> np.ndarray:
     """The first echo alone, the others left on disk."""
-    data = nib.load(path).dataobj
+    data = open_image(path).dataobj
     return np.ascontiguousarray(data[..., 0] if len(data.shape) == 4 else data, np.float32)

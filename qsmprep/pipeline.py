@@ -340,8 +340,8 @@ def relaxation(
     if kind != "none":
         magnitude, _ = undo_gradient_loss(magnitude, field.field_hz, brain, echo_times_s=times, kind=kind)
     found, record = _run("relaxometry", chosen, device, magnitude=magnitude, mask=brain, echo_times_s=times)
-    maps = (_images(np.where(brain, image, 0)) for image in (found.r2star, found.t2star_s, found.s0))
-    return RelaxationMaps(*maps, records=(record,))
+    r2star, t2star, s0 = (_images(np.where(brain, image, 0)) for image in (found.r2star, found.t2star_s, found.s0))
+    return RelaxationMaps(r2star, t2star, s0, (record,))
 
 
 def tissue_field(

@@ -86,7 +86,8 @@ def ismv(
     field = to_device(problem.field, device)
     valid = to_device(problem.valid.astype(np.float32), device)
     size = norm(field * valid)
-    background, change, history = field + 0, None, []
+    background, change = field + 0, None
+    history: list[float] = []
     while size > 0 and len(history) < options.max_iterations:
         change = problem.ball.subtract_mean(background, out=change)
         change *= valid

@@ -16,6 +16,7 @@ import numpy as np
 
 from qsmprep.background import BackgroundRemoval, check_background_input
 from qsmprep.background.multigrid import interior, peeled
+from qsmprep.numerics.arrays import Mask, RealArray, Scalar
 from qsmprep.numerics.convergence import Convergence, ended
 from qsmprep.numerics.fourier import irfftn, rfftn, to_device, to_numpy
 from qsmprep.numerics.jit import jit, prange
@@ -132,7 +133,8 @@ def known_laplacian(
         raise ValueError(f"The mask is too thin: no voxel with six neighbours is left after peeling {peel_mm:g} mm.")
     source = np.zeros(frame.padded_shape, np.float32)
     period = 0.0 if echo_spacing_s is None else 1 / float(echo_spacing_s)
-    _laplacian(frame.crop(total_field), inside, *(1 / float(h) ** 2 for h in voxel_size_mm), period, source)
+    w0, w1, w2 = (1 / float(h) ** 2 for h in voxel_size_mm)
+    _laplacian(frame.crop(total_field), inside, w0, w1, w2, period, source)
     spectrum = laplacian_spectrum(frame.padded_shape, voxel_size_mm)
     spectrum[0, 0, 0] = np.inf  # the mean of a field does not show in its Laplacian
     exterior = (~inside).astype(np.float32)
@@ -149,7 +151,15 @@ def filtered(image: Any, spectrum: Any, twice: bool = False) -> Any:
 
 
 @jit(parallel=True)
-def _laplacian(field, inside, w0, w1, w2, period, out):
+def _laplacian(
+    field: RealArray,
+    inside: Mask,
+    w0: Scalar,
+    w1: Scalar,
+    w2: Scalar,
+    period: Scalar,
+    out: RealArray,
+) -> None:
     n0, n1, n2 = field.shape
     turn = 1 / period if period > 0 else 0.0
     for a in prange(n0):

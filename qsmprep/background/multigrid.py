@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qsmprep.numerics.arrays import Labels, RealArray, Scalar
 from qsmprep.numerics.jit import jit, prange
 from qsmprep.numerics.threads import use_threads
 
@@ -130,19 +131,20 @@ def peeled(mask: np.ndarray, depth_mm: float, voxel_size_mm: tuple[float, float,
 
 
 def _hierarchy(inside: np.ndarray, voxel_size_mm: tuple[float, float, float]) -> list[Grid]:
-    grids, sizes = [], tuple(float(h) for h in voxel_size_mm)
+    grids, sizes = [], [float(h) for h in voxel_size_mm]
     while True:
         short = [h <= SHORT * min(sizes) for h in sizes]
-        factors = tuple(2 if s and n // 2 - 1 >= SMALLEST else 1 for s, n in zip(short, inside.shape, strict=True))
+        f0, f1, f2 = (2 if s and n // 2 - 1 >= SMALLEST else 1 for s, n in zip(short, inside.shape, strict=True))
+        factors = (f0, f1, f2)
         coarse = _coarser(inside, factors)
         if factors == (1, 1, 1) or not coarse.any():
             factors = (1, 1, 1)
-        scales = tuple(np.float32(1 / h**2) for h in sizes)
+        w0, w1, w2 = (np.float32(1 / h**2) for h in sizes)
         buffers = (np.zeros(inside.shape, np.float32) for _ in range(3))
-        grids.append(Grid(inside, scales, factors, *buffers))
+        grids.append(Grid(inside, (w0, w1, w2), factors, *buffers))
         if factors == (1, 1, 1):
             return grids
-        inside, sizes = coarse, tuple(h * f for h, f in zip(sizes, factors, strict=True))
+        inside, sizes = coarse, [h * f for h, f in zip(sizes, factors, strict=True)]
 
 
 def _coarser(inside: np.ndarray, factors: tuple[int, int, int]) -> np.ndarray:
@@ -153,7 +155,7 @@ def _coarser(inside: np.ndarray, factors: tuple[int, int, int]) -> np.ndarray:
 
 
 @jit(parallel=True)
-def _negative_laplacian(x, inside, w0, w1, w2, out):
+def _negative_laplacian(x: RealArray, inside: Labels, w0: Scalar, w1: Scalar, w2: Scalar, out: RealArray) -> None:
     n0, n1, n2 = x.shape
     centre = 2 * (w0 + w1 + w2)
     for a in prange(1, n0 - 1):
@@ -169,7 +171,15 @@ def _negative_laplacian(x, inside, w0, w1, w2, out):
 
 
 @jit(parallel=True)
-def _residual(x, right, inside, w0, w1, w2, out):
+def _residual(
+    x: RealArray,
+    right: RealArray,
+    inside: Labels,
+    w0: Scalar,
+    w1: Scalar,
+    w2: Scalar,
+    out: RealArray,
+) -> None:
     n0, n1, n2 = x.shape
     centre = 2 * (w0 + w1 + w2)
     for a in prange(1, n0 - 1):
@@ -186,7 +196,7 @@ def _residual(x, right, inside, w0, w1, w2, out):
 
 
 @jit(parallel=True)
-def _relax(x, right, inside, w0, w1, w2, colour):
+def _relax(x: RealArray, right: RealArray, inside: Labels, w0: Scalar, w1: Scalar, w2: Scalar, colour: int) -> None:
     """Solve each equation of one colour of the chequerboard for its own voxel."""
     n0, n1, n2 = x.shape
     inverse = np.float32(1) / (2 * (w0 + w1 + w2))
@@ -203,7 +213,7 @@ def _relax(x, right, inside, w0, w1, w2, colour):
 
 
 @jit(parallel=True)
-def _interpolate(coarse, inside, f0, f1, f2, x):
+def _interpolate(coarse: RealArray, inside: Labels, f0: int, f1: int, f2: int, x: RealArray) -> None:
     """x += linear interpolation of the coarse values, in the interior."""
     n0, n1, n2 = x.shape
     for a in prange(1, n0 - 1):
@@ -221,7 +231,7 @@ def _interpolate(coarse, inside, f0, f1, f2, x):
 
 
 @jit(parallel=True)
-def _restrict(fine, inside, f0, f1, f2, out):
+def _restrict(fine: RealArray, inside: Labels, f0: int, f1: int, f2: int, out: RealArray) -> None:
     """The adjoint of `_interpolate`, divided by the product of the factors: a weighted mean."""
     n0, n1, n2 = inside.shape
     for a in prange(1, n0 - 1):

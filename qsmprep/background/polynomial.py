@@ -49,4 +49,4 @@ def _moments(values: np.ndarray, powers: list[np.ndarray]) -> np.ndarray:
     """Sums of values times x^p y^q z^r over the volume, for all powers given."""
     lines = np.einsum("ijk,rk->ijr", values, powers[2])
     planes = np.einsum("ijr,qj->iqr", lines, powers[1])
-    return np.einsum("iqr,pi->pqr", planes, powers[0])
+    return np.asarray(np.einsum("iqr,pi->pqr", planes, powers[0]))

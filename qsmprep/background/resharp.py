@@ -18,6 +18,7 @@ import numpy as np
 
 from qsmprep.background import BackgroundRemoval
 from qsmprep.background.spheres import ball_problem
+from qsmprep.numerics.arrays import ComplexImage, RealArray
 from qsmprep.numerics.convergence import ended
 from qsmprep.numerics.fourier import irfftn, is_tensor, rfftn, to_device
 from qsmprep.numerics.jit import jit, prange
@@ -155,7 +156,7 @@ def _blend(filtered: Any, plain: Any, weight: Any) -> Any:
 
 
 @jit(parallel=True)
-def _blend_spectra(filtered, plain, weight):
+def _blend_spectra(filtered: ComplexImage, plain: ComplexImage, weight: RealArray) -> None:
     for i in prange(filtered.size):
         w = weight[i]
         filtered[i] = w * filtered[i] + (np.float32(1) - w * w) * plain[i]

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from qsmprep.background import check_background_input
+from qsmprep.numerics.arrays import DoubleArray, FloatImage, Labels, Mask, RealArray, Scalar
 from qsmprep.numerics.fourier import irfftn, is_tensor, rfftn, to_device, to_numpy
 from qsmprep.numerics.jit import jit, prange
 from qsmprep.numerics.volume import Frame, frame_around
+from qsmprep.scan import Triple
 
 UNASSIGNED = 255
 ON_THE_SPHERE = 1 + 1e-6  # a voxel centre on the radius counts as inside, whatever its rounding; as in sphere_kernel
@@ -89,7 +91,7 @@ def ball_problem(
     return BallProblem(frame, field, valid, Ball(voxel_size_mm, radius_mm, frame.padded_shape, device))
 
 
-def _no_fit(method, inside, voxel_size_mm, radius_mm, longest) -> str:
+def _no_fit(method: str, inside: Mask, voxel_size_mm: Triple, radius_mm: float, longest: float) -> str:
     from scipy.ndimage import distance_transform_edt
 
     deepest = distance_transform_edt(np.pad(inside, 1), sampling=voxel_size_mm).max()
@@ -110,7 +112,13 @@ class Ball:
     device : where the arrays live.
     """
 
-    def __init__(self, voxel_size_mm, radius_mm: float, shape: tuple[int, int, int], device: str = "cpu"):
+    def __init__(
+        self,
+        voxel_size_mm: Triple,
+        radius_mm: float,
+        shape: tuple[int, ...],
+        device: str = "cpu",
+    ) -> None:
         self.weights = ball_weights(voxel_size_mm, radius_mm)
         self.shape, self.device = tuple(shape), device
 
@@ -126,7 +134,7 @@ class Ball:
         return to_device(spectrum, self.device)
 
     @cached_property
-    def _columns(self):
+    def _columns(self) -> tuple[Labels, FloatImage, FloatImage]:
         return ball_columns(self.weights)
 
     def subtract_mean(self, x: Any, out: Any = None) -> Any:
@@ -140,7 +148,7 @@ class Ball:
         return out
 
 
-def ball_weights(voxel_size_mm: tuple[float, float, float], radius_mm: float) -> np.ndarray:
+def ball_weights(voxel_size_mm: Triple, radius_mm: float) -> DoubleArray:
     """Weights, summing to 1, of the voxels whose centre lies within a radius: float64, odd shape, ball in the middle.
 
     They are equal for cubic voxels. Otherwise they are the ones closest to equal, in relative entropy, whose mean
@@ -151,8 +159,8 @@ def ball_weights(voxel_size_mm: tuple[float, float, float], radius_mm: float) ->
         ((np.arange(-r, r + 1) * h) ** 2).reshape([-1 if a == axis else 1 for a in range(3)])
         for axis, (r, h) in enumerate(zip(reach, voxel_size_mm, strict=True))
     ]
-    inside = sum(squares) <= radius_mm**2 * ON_THE_SPHERE
-    weights = inside / np.count_nonzero(inside)
+    inside: Mask = np.asarray(sum(squares) <= radius_mm**2 * ON_THE_SPHERE)
+    weights: DoubleArray = inside / np.count_nonzero(inside)
     if min(reach) == 0 or len(set(voxel_size_mm)) == 1:
         return weights
     moments = np.stack([np.broadcast_to(s, inside.shape)[inside] for s in squares]) / radius_mm**2
@@ -210,7 +218,7 @@ def largest_sphere(mask: np.ndarray, radii: np.ndarray, voxel_size_mm: tuple[flo
 
 
 @jit(parallel=True)
-def _squared_distance_in_rows(mask, edge, reach, out):
+def _squared_distance_in_rows(mask: Mask, edge: Scalar, reach: int, out: RealArray) -> None:
     n0, n1, n2 = mask.shape
     for a in prange(n0):
         for b in range(n1):
@@ -226,7 +234,7 @@ def _squared_distance_in_rows(mask, edge, reach, out):
 
 
 @jit(parallel=True)
-def _squared_distance_in_planes(rows, edge, reach, out):
+def _squared_distance_in_planes(rows: RealArray, edge: Scalar, reach: int, out: RealArray) -> None:
     """Lower envelope along the middle axis; beyond the volume's end lies outside."""
     n0, n1, n2 = rows.shape
     for a in prange(n0):
@@ -242,7 +250,7 @@ def _squared_distance_in_planes(rows, edge, reach, out):
 
 
 @jit(parallel=True, fastmath={"reassoc", "contract", "nsz"})
-def _subtract_ball_means(x, columns, weight, along, out):
+def _subtract_ball_means(x: RealArray, columns: Labels, weight: RealArray, along: RealArray, out: RealArray) -> None:
     """Columns of one half length are added first, in layers; each layer is then spread along the last axis once.
 
     The inner loops run over slices from 0, which is what lets them be vectorised.

@@ -13,13 +13,14 @@ import numpy as np
 
 from qsmprep.background import BackgroundRemoval, check_background_input
 from qsmprep.background.spheres import ON_THE_SPHERE, UNASSIGNED, deconvolve, largest_sphere
+from qsmprep.numerics.arrays import DoubleArray, FloatImage, Labels
 from qsmprep.numerics.fourier import irfftn, rfftn, to_device, to_numpy
 from qsmprep.numerics.jit import jit, prange
 from qsmprep.numerics.operators import sphere_kernel
 from qsmprep.numerics.progress import Progress
 from qsmprep.numerics.volume import frame_around
 from qsmprep.options import check_options, option
-from qsmprep.scan import Scan
+from qsmprep.scan import Scan, Triple
 
 
 @dataclass(frozen=True)
@@ -128,10 +129,16 @@ def radii_mm(options: VsharpOptions, voxel_size_mm: tuple[float, float, float]) 
         raise ValueError(f"V-SHARP: max_radius is below the smallest voxel edge, {smallest_edge:g} mm.")
     if radii.size >= UNASSIGNED:
         raise ValueError(f"V-SHARP: {radii.size} radii are too many; raise radius_step.")
-    return radii
+    return np.asarray(radii)
 
 
-def _subtract_means(field, smooth, level, radii, voxel_size_mm) -> np.ndarray:
+def _subtract_means(
+    field: FloatImage,
+    smooth: FloatImage,
+    level: Labels,
+    radii: DoubleArray,
+    voxel_size_mm: Triple,
+) -> FloatImage:
     """f - S_r f at each voxel's own radius; `smooth` holds S_r f of the largest one in use."""
     columns, first, count = [], [0], []
     for radius in radii:
@@ -162,7 +169,10 @@ def _subtract_means(field, smooth, level, radii, voxel_size_mm) -> np.ndarray:
 
 
 @jit(parallel=True)
-def _shells(field, smooth, level, top, sums, columns, first, count, out):
+def _shells(
+    field: FloatImage, smooth: FloatImage, level: Labels, top: int, sums: DoubleArray, columns: Labels,
+    first: Labels, count: Labels, out: FloatImage,
+) -> None:  # fmt: skip
     n0, n1, n2 = field.shape
     n_radii = count.size
     for a in prange(n0):

@@ -6,6 +6,7 @@ import numpy as np
 
 from qsmprep.field import FieldMap
 from qsmprep.field.weighted import flat_echoes
+from qsmprep.numerics.arrays import DoubleArray, Mask, RealArray, Scalar
 from qsmprep.numerics.jit import jit, prange
 from qsmprep.numerics.units import TWO_PI
 from qsmprep.scan import Scan
@@ -58,12 +59,20 @@ def linear_field(
 
 
 @jit(parallel=True)
-def _slope(phase, magnitude, inside, times, has_magnitude, field, noise):
+def _slope(
+    phase: RealArray,
+    magnitude: RealArray,
+    inside: Mask,
+    times: DoubleArray,
+    has_magnitude: bool,
+    field: RealArray,
+    noise: RealArray,
+) -> None:
     for i in prange(phase.shape[1]):
         if not inside[i]:
             continue
-        total = 0.0
-        time_sum = 0.0
+        total: Scalar = 0.0
+        time_sum: Scalar = 0.0
         used = 0
         for e in range(phase.shape[0]):
             m = magnitude[e, i] if has_magnitude else np.float32(1.0)

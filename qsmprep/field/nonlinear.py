@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from qsmprep.field import FieldMap
 from qsmprep.field.weighted import flat_echoes
+from qsmprep.numerics.arrays import DoubleArray, Labels, Mask, RealArray, Scalar
 from qsmprep.numerics.convergence import Convergence, ended
 from qsmprep.numerics.jit import jit, prange
 from qsmprep.numerics.units import TWO_PI
@@ -131,13 +133,13 @@ def increment_to_field(unwrapped_increment: np.ndarray, fit: PhaseIncrement) -> 
     return FieldMap(field, fit.noise_rad * per_second, fit.residual, fit.convergence)
 
 
-def increment_to_hz(unwrapped_increment: np.ndarray, spacing_s: float) -> np.ndarray:
+def increment_to_hz(unwrapped_increment: RealArray, spacing_s: float) -> RealArray:
     """Field in Hz, float32, whose phase grows by an increment in rad over a time in s."""
-    field: np.ndarray = np.asarray(unwrapped_increment, np.float32) / np.float32(TWO_PI * spacing_s)
+    field: RealArray = np.asarray(unwrapped_increment, np.float32) / np.float32(TWO_PI * spacing_s)
     return field
 
 
-def _single_echo(phase, magnitude, inside, increment, noise):
+def _single_echo(phase: RealArray, magnitude: RealArray, inside: Mask, increment: RealArray, noise: RealArray) -> None:
     """One echo determines the increment without a fit; the zero-phase echo before it has no noise."""
     good = inside & np.isfinite(phase) & np.isfinite(magnitude) & (magnitude > 0)
     increment[good] = (phase[good] + np.pi) % TWO_PI - np.pi
@@ -145,7 +147,10 @@ def _single_echo(phase, magnitude, inside, increment, noise):
 
 
 @jit(parallel=True)
-def _fit_slabs(phase, magnitude, inside, steps, max_iterations, tolerance, turns, increment, noise, residual):
+def _fit_slabs(
+    phase: RealArray, magnitude: RealArray, inside: Mask, steps: RealArray, max_iterations: int, tolerance: float,
+    turns: int, increment: RealArray, noise: RealArray, residual: RealArray,
+) -> tuple[DoubleArray, Labels]:  # fmt: skip
     """Fit every voxel; returns, for each slab, sums of p1_initial^2 and of dp1^2 by iteration, and the unfinished."""
     slabs = 64
     size = (inside.size + slabs - 1) // slabs
@@ -200,7 +205,10 @@ def _fit_slabs(phase, magnitude, inside, steps, max_iterations, tolerance, turns
 
 
 @jit(inline="always")
-def _refine(angle, weight, steps, a, b, c, p0, p1, max_iterations, tolerance, sums, record):
+def _refine(
+    angle: RealArray, weight: RealArray, steps: RealArray, a: Scalar, b: Scalar, c: Scalar, p0: Scalar, p1: Scalar,
+    max_iterations: int, tolerance: float, sums: DoubleArray, record: bool,
+) -> tuple[Any, Any, Any]:  # fmt: skip
     """Gauss-Newton with the normal matrix [[a, b], [b, c]]; returns offset, increment and its last change."""
     inverse = 1 / (a * c - b * b)
     change = np.float32(0)
@@ -222,7 +230,7 @@ def _refine(angle, weight, steps, a, b, c, p0, p1, max_iterations, tolerance, su
 
 
 @jit(inline="always")
-def _misfit(angle, weight, steps, p0, p1):
+def _misfit(angle: RealArray, weight: RealArray, steps: RealArray, p0: Scalar, p1: Scalar) -> Any:
     """Sum of |S - model|^2, whose magnitudes are the same: 4 M^2 sin^2 of half the angle between them."""
     total = np.float32(0)
     for e in range(steps.size):
@@ -232,12 +240,12 @@ def _misfit(angle, weight, steps, p0, p1):
 
 
 @jit(inline="always")
-def _wrapped(x):
+def _wrapped(x: Scalar) -> Any:
     return x - np.float32(TWO_PI) * np.rint(x * np.float32(1 / TWO_PI))
 
 
 @jit(inline="always")
-def _sine(x):
+def _sine(x: Scalar) -> Any:
     """Sine to 1e-6: Taylor polynomial to the 9th order of the angle folded into [-pi/2, pi/2]."""
     turns = np.rint(x * np.float32(1 / np.pi))
     y = x - np.float32(np.pi) * turns
@@ -254,7 +262,7 @@ def _sine(x):
 
 
 @jit(inline="always")
-def _start_line(angle, weight, steps, first):
+def _start_line(angle: RealArray, weight: RealArray, steps: RealArray, first: Scalar) -> tuple[Any, Any]:
     """Offset and slope of a line through the first three echoes, the third unwrapped to the slope of the first two."""
     if steps.size == 2 or weight[2] == 0:
         return angle[0], first

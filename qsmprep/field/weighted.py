@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
 from qsmprep.field import FieldMap
+from qsmprep.numerics.arrays import DoubleArray, FloatImage, Mask, RealArray
 from qsmprep.numerics.jit import jit, prange
 from qsmprep.numerics.units import TWO_PI
 from qsmprep.options import check_options, option
 from qsmprep.scan import Scan
 
 # Weight of an echo = magnitude ** power * factor(TE in s)
-_WEIGHTINGS = {
+_WEIGHTINGS: dict[str, tuple[int, Callable[[DoubleArray], DoubleArray]]] = {
     "phase-snr": (1, lambda te: te),
     "phase-variance": (2, lambda te: te**2),
     "uniform": (0, np.ones_like),
@@ -99,9 +102,21 @@ def weighted_field(
     return FieldMap(field.reshape(shape), noise.reshape(shape))
 
 
+@overload
+def flat_echoes(
+    phase: np.ndarray, magnitude: np.ndarray, mask: np.ndarray | None, times: np.ndarray
+) -> tuple[FloatImage, FloatImage, Mask]: ...
+
+
+@overload
 def flat_echoes(
     phase: np.ndarray, magnitude: np.ndarray | None, mask: np.ndarray | None, times: np.ndarray
-) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+) -> tuple[FloatImage, FloatImage | None, Mask]: ...
+
+
+def flat_echoes(
+    phase: np.ndarray, magnitude: np.ndarray | None, mask: np.ndarray | None, times: np.ndarray
+) -> tuple[FloatImage, FloatImage | None, Mask]:
     """Check that shapes agree and flatten space: float32 (n_echo, n) phase and magnitude, bool (n,) mask."""
     if phase.ndim != 4 or len(phase) != len(times):
         raise ValueError(f"Phase of shape {phase.shape} does not have the {len(times)} echo times as its first axis.")
@@ -113,14 +128,17 @@ def flat_echoes(
     if not inside.any():
         raise ValueError("The mask is empty: no voxel to work on.")
 
-    def flat(image):
+    def flat(image: np.ndarray) -> FloatImage:
         return np.ascontiguousarray(image, dtype=np.float32).reshape(len(times), -1)
 
     return flat(phase), None if magnitude is None else flat(magnitude), inside.reshape(-1)
 
 
 @jit(parallel=True)
-def _weighted_mean(phase, magnitude, inside, factors, per_time, power, has_magnitude, field, noise):
+def _weighted_mean(
+    phase: RealArray, magnitude: RealArray, inside: Mask, factors: DoubleArray, per_time: DoubleArray, power: int,
+    has_magnitude: bool, field: RealArray, noise: RealArray,
+) -> None:  # fmt: skip
     for i in prange(phase.shape[1]):
         if not inside[i]:
             continue

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qsmprep.field.weighted import flat_echoes
+from qsmprep.numerics.arrays import DoubleArray, FloatImage, Mask, RealArray
 from qsmprep.numerics.jit import jit, prange
 from qsmprep.numerics.units import TWO_PI, check_echo_times
 from qsmprep.options import check_options, option
@@ -97,19 +98,19 @@ def relative_residual(
     for name, image in (("R2*", r2star), ("field", field_hz)):
         if image.shape != phase.shape[1:]:
             raise ValueError(f"The {name} map {image.shape} and the phase {phase.shape} differ in shape.")
-    maps = (np.ascontiguousarray(image, dtype=np.float32).reshape(-1) for image in (r2star, field_hz))
+    rate, field = (np.ascontiguousarray(image, dtype=np.float32).reshape(-1) for image in (r2star, field_hz))
     share = np.zeros(inside.size, np.float32)
-    _residual_share(phases, magnitudes, inside, *maps, times - times[0], share)
+    _residual_share(phases, magnitudes, inside, rate, field, times - times[0], share)
     return share.reshape(phase.shape[1:])
 
 
-def _needed(array, name, kind):
+def _needed(array: RealArray | None, name: str, kind: str) -> RealArray:
     if array is None:
         raise ValueError(f"Weights of the kind {kind!r} need {name}, which was not given.")
     return array
 
 
-def _magnitude_weights(magnitude, inside):
+def _magnitude_weights(magnitude: RealArray, inside: Mask) -> FloatImage:
     if magnitude.ndim == 4:
         squares = np.zeros(inside.shape, np.float32)
         for echo in magnitude:
@@ -123,7 +124,7 @@ def _magnitude_weights(magnitude, inside):
     return np.where(inside, np.clip(magnitude / np.float32(highest), 0, 1), 0).astype(np.float32)
 
 
-def _inverse_noise(noise, explained):
+def _inverse_noise(noise: RealArray, explained: Mask) -> FloatImage:
     good = explained & np.isfinite(noise) & (noise > 0)
     if not good.any():
         raise ValueError("The noise map has no positive finite value in the mask.")
@@ -132,12 +133,12 @@ def _inverse_noise(noise, explained):
     return weights
 
 
-def _mean_one(weights, inside):
+def _mean_one(weights: FloatImage, inside: Mask) -> FloatImage:
     weights /= np.float32(weights[inside].mean(dtype=np.float64))
     return weights
 
 
-def _median_one(weights):
+def _median_one(weights: FloatImage) -> FloatImage:
     """Scale by median + 3 interquartile ranges, move the median to 1, smooth what lies above the range."""
     from scipy.ndimage import uniform_filter
 
@@ -153,7 +154,15 @@ def _median_one(weights):
 
 
 @jit(parallel=True)
-def _residual_share(phase, magnitude, inside, r2star, field, delays, share):
+def _residual_share(
+    phase: RealArray,
+    magnitude: RealArray,
+    inside: Mask,
+    r2star: RealArray,
+    field: RealArray,
+    delays: DoubleArray,
+    share: RealArray,
+) -> None:
     for i in prange(inside.size):
         if not inside[i]:
             continue

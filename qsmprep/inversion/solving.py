@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from qsmprep.findings import Warning
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.holes import HoleOptions, in_passes
 from qsmprep.inversion.inputs import Measurement
@@ -52,7 +53,7 @@ class Solved(NamedTuple):
     converged: bool
     monitored: str = "change of chi in percent"
     unlisted: int = 0
-    warnings: tuple[Any, ...] = ()
+    warnings: tuple[Warning, ...] = ()
 
 
 class Solver(Protocol):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from qsmprep.masking.morphology import fill_holes, largest_component
 from qsmprep.masking.surface import mean_edge, tessellated_sphere, winding_numbers
+from qsmprep.numerics.arrays import DoubleArray, Labels, RealArray
 from qsmprep.numerics.jit import jit
 from qsmprep.options import check_options, option
-from qsmprep.scan import Scan
+from qsmprep.scan import Scan, Triple
 
 SUBDIVISIONS = 4
 # Smith (2002): the surface may bend freely at radii above 10 mm and hardly at all below 3.33 mm.
@@ -183,7 +185,12 @@ def estimate_head(image: np.ndarray, voxel_size_mm: np.ndarray) -> HeadEstimate:
 
 
 @jit()
-def _gravity(image, darkest, threshold, brightest):
+def _gravity(
+    image: RealArray,
+    darkest: float,
+    threshold: float,
+    brightest: float,
+) -> tuple[int, float, tuple[float, float, float]]:
     count = 0
     weight = c0 = c1 = c2 = 0.0
     for i in range(image.shape[0]):
@@ -203,7 +210,13 @@ def _gravity(image, darkest, threshold, brightest):
     return count, weight, (c0, c1, c2)
 
 
-def _median_within(image, voxel_size_mm, centre_mm, radius_mm, allowed):
+def _median_within(
+    image: RealArray,
+    voxel_size_mm: DoubleArray,
+    centre_mm: DoubleArray,
+    radius_mm: float,
+    allowed: tuple[float, float],
+) -> float:
     """Median of the intensities strictly between the `allowed` two, in a sphere."""
     axes = [(np.arange(n) * d - c) ** 2 for n, d, c in zip(image.shape, voxel_size_mm, centre_mm, strict=True)]
     box = tuple(
@@ -216,7 +229,13 @@ def _median_within(image, voxel_size_mm, centre_mm, radius_mm, allowed):
     return float(np.median(chosen)) if chosen.size else float(allowed[1])
 
 
-def _grow(image, voxel, head, superior, options):
+def _grow(
+    image: RealArray,
+    voxel: DoubleArray,
+    head: HeadEstimate,
+    superior: DoubleArray,
+    options: BetOptions,
+) -> Labels:
     """Winding numbers of the final surface: grown once, and again with more smoothing while it crosses itself."""
     sphere = tessellated_sphere(SUBDIVISIONS)
     intensities = (head.darkest, head.threshold, head.median)
@@ -240,7 +259,12 @@ def _grow(image, voxel, head, superior, options):
 
 
 @jit()
-def _normal_and_pull(vertices, rings, ring_sizes, v):
+def _normal_and_pull(
+    vertices: DoubleArray,
+    rings: Labels,
+    ring_sizes: Labels,
+    v: int,
+) -> tuple[float, float, float, float, float, float]:
     """Outward unit normal of the surface at a vertex, and the way from it to the mean of its neighbours."""
     size = ring_sizes[v]
     p0, p1, p2 = vertices[v, 0], vertices[v, 1], vertices[v, 2]
@@ -263,7 +287,15 @@ def _normal_and_pull(vertices, rings, ring_sizes, v):
 
 
 @jit()
-def _intensity_force(image, voxel, position, normal, intensities, depths, fraction):
+def _intensity_force(
+    image: RealArray,
+    voxel: DoubleArray,
+    position: Triple,
+    normal: Triple,
+    intensities: Triple,
+    depths: tuple[int, int],
+    fraction: float,
+) -> Any:
     """f3 of the paper: how much brighter than the local threshold the darkest voxel below the vertex is."""
     darkest, threshold, median = intensities
     x0, x1, x2 = position[0] / voxel[0] + 0.5, position[1] / voxel[1] + 0.5, position[2] / voxel[2] + 0.5
@@ -291,7 +323,16 @@ def _intensity_force(image, voxel, position, normal, intensities, depths, fracti
 
 
 @jit()
-def _evolve(image, voxel, vertices, neighbours, intensities, depths, plane, course):
+def _evolve(
+    image: RealArray,
+    voxel: DoubleArray,
+    vertices: DoubleArray,
+    neighbours: tuple[Labels, Labels],
+    intensities: Triple,
+    depths: tuple[int, int],
+    plane: tuple[float, float, float, float],
+    course: tuple[float, int],
+) -> None:
     """Move the vertices, (n, 3) in mm, in place."""
     rings, ring_sizes = neighbours
     smoothing, iterations = course

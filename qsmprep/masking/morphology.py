@@ -82,4 +82,4 @@ def ellipsoid(radius_mm: float, voxel_size_mm: tuple[float, float, float]) -> np
     """Structuring element of a radius in mm, at least one voxel along each axis: odd-sized bool array."""
     radii = [max(1, round(radius_mm / size)) for size in voxel_size_mm]
     steps = np.ogrid[tuple(slice(-radius, radius + 1) for radius in radii)]
-    return sum((step / radius) ** 2 for step, radius in zip(steps, radii, strict=True)) <= 1
+    return np.asarray(sum((step / radius) ** 2 for step, radius in zip(steps, radii, strict=True)) <= 1)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qsmprep.masking.morphology import largest_component
+from qsmprep.numerics.arrays import Mask, RealArray
 from qsmprep.numerics.jit import jit, prange
 from qsmprep.options import check_options, option
 
@@ -102,7 +103,7 @@ def brain_from_head(mask: np.ndarray) -> np.ndarray:
     core = largest_component(box_mean(inner, 7) > 0.7)
     if not core.any():
         raise ValueError("No brain is left in the head mask.")
-    return (box_mean(box_mean(core, 7), 7) > 0.2) & mask
+    return np.asarray((box_mean(box_mean(core, 7), 7) > 0.2) & mask)
 
 
 def box_mean(volume: np.ndarray, width: int) -> np.ndarray:
@@ -119,7 +120,7 @@ def box_mean(volume: np.ndarray, width: int) -> np.ndarray:
 
 
 @jit(parallel=True)
-def _mean_along(volume, reach, out):
+def _mean_along(volume: RealArray, reach: int, out: RealArray) -> None:
     before, along, after = volume.shape
     for row in prange(before * along):
         b, i = row // along, row % along
@@ -131,10 +132,10 @@ def _mean_along(volume, reach, out):
             out[b, i, k] = total / np.float32(last - first + 1)
 
 
-def _fill_small_holes(mask, largest):
+def _fill_small_holes(mask: Mask, largest: float) -> Mask:
     from scipy.ndimage import label
 
     parts, _ = label(~mask)
     hole = np.bincount(parts.reshape(-1)) <= largest
     hole[0] = True  # the mask itself
-    return hole[parts]
+    return np.asarray(hole[parts])

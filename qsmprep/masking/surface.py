@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
+from qsmprep.numerics.arrays import DoubleArray, Labels
 from qsmprep.numerics.jit import jit
 
 
@@ -72,7 +74,7 @@ def _split(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def _rings(count: int, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    following = [{} for _ in range(count)]
+    following: list[dict[int, int]] = [{} for _ in range(count)]
     for a, b, c in faces.tolist():
         following[a][b], following[b][c], following[c][a] = c, a, b
     rings = np.zeros((count, 6), dtype=np.int32)
@@ -85,7 +87,7 @@ def _rings(count: int, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @jit()
-def mean_edge(vertices, rings, ring_sizes):
+def mean_edge(vertices: DoubleArray, rings: Labels, ring_sizes: Labels) -> Any:
     """Mean distance of a vertex to its neighbours, over the whole surface."""
     total = 0.0
     for v in range(vertices.shape[0]):
@@ -101,7 +103,7 @@ def mean_edge(vertices, rings, ring_sizes):
 
 
 @jit()
-def _crossings(vertices, faces, steps):
+def _crossings(vertices: DoubleArray, faces: Labels, steps: Labels) -> None:
     # Rays run along the last axis through the voxel centres. Where one enters the surface the winding number rises
     # by one, where it leaves it falls. An edge is evaluated from its lower to its higher vertex number so that the
     # two triangles that share it agree on which side a ray passes.
@@ -133,7 +135,7 @@ def _crossings(vertices, faces, steps):
 
 
 @jit()
-def _accumulate(steps):
+def _accumulate(steps: Labels) -> None:
     for i in range(steps.shape[0]):
         for j in range(steps.shape[1]):
             for k in range(1, steps.shape[2]):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from qsmprep.numerics.arrays import Mask
 from qsmprep.numerics.volume import bounding_box
 
 MINIMUM_VOXELS = 100  # with fewer, their mean is no reference
@@ -93,7 +94,7 @@ def _centre(inside: np.ndarray, voxel_size_mm: Sequence[float], radius_mm: float
     positions = np.argwhere(inside).mean(axis=0)
     axes = np.ogrid[tuple(slice(size) for size in inside.shape)]
     squared = sum(((n - c) * h) ** 2 for n, c, h in zip(axes, positions, voxel_size_mm, strict=True))
-    near = inside & (squared <= radius_mm**2)
+    near: Mask = inside & (squared <= radius_mm**2)
     if not near.any():
         return near
     margin = tuple(int(np.ceil(RIM_MM / h)) + 1 for h in voxel_size_mm)

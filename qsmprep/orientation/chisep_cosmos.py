@@ -130,9 +130,9 @@ def chisep_cosmos(
     )
     sources = [to_device(frame.crop(source), device) for source in both_sources(start, rate, constants)]
     images, history = _iterate(split, sources, options, progress)
-    maps = [np.maximum(frame.restore(to_numpy(image)), 0) * inside for image in images]
+    para, dia = (np.maximum(frame.restore(to_numpy(image)), 0) * inside for image in images)
     convergence = ended(begin, history, history[-1] < options.tolerance, monitored="change of both maps in percent")
-    return Separation(*maps, inside, convergence), condition
+    return Separation(para, dia, inside, convergence), condition
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,9 @@ class _Split:
     shares: tuple[float, float]
 
 
-def _iterate(given: _Split, images: list[Any], options: ChisepCosmosOptions, progress: Any) -> tuple[list[Any], list]:
+def _iterate(
+    given: _Split, images: list[Any], options: ChisepCosmosOptions, progress: Progress | None
+) -> tuple[list[Any], list[float]]:
     """Alternating directions from a start; p and n, and their change in percent after each iteration."""
     (a, b), shape, n = given.shares, tuple(given.total.shape), len(given.dipoles)
     weight, mu = options.r2prime_weight**2, MU_DATA / n

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from qsmprep.numerics.arrays import Array
 from qsmprep.numerics.convergence import ended
 from qsmprep.numerics.dipole import KINDS, dipole_kernel
 from qsmprep.numerics.fourier import irfftn, rfftn, to_device, to_numpy
-from qsmprep.numerics.krylov import conjugate_gradient
+from qsmprep.numerics.krylov import Solution, conjugate_gradient
 from qsmprep.numerics.progress import Progress
 from qsmprep.numerics.volume import frame_around
 from qsmprep.options import check_options, option
@@ -121,20 +123,27 @@ def _closed_form(data: list[Any], dipoles: list[Any], shape: tuple[int, ...]) ->
     return irfftn(spectrum * inverse, shape)
 
 
-def _weighted(data, squares, region, dipoles, options, progress):
+def _weighted(
+    data: list[Array],
+    squares: list[Array],
+    region: Array,
+    dipoles: list[Array],
+    options: CosmosOptions,
+    progress: Progress | None,
+) -> Solution:
     """Solve sum_i D_i w_i^2 D_i chi = sum_i D_i w_i^2 f_i inside the region."""
     shape = tuple(region.shape)
     # What the closed form would be if each orientation had its mean weight everywhere.
     powers = [float((square * region).sum() / region.sum()) for square in squares]
     inverse = 1 / (sum(p * d * d for d, p in zip(dipoles, powers, strict=True)) + FLOOR * sum(powers))
 
-    def gather(images) -> Any:
-        total = 0
+    def gather(images: Iterable[Array]) -> Array:
+        total: Array = 0
         for image, dipole in zip(images, dipoles, strict=True):
             total = total + rfftn(image) * dipole
         return irfftn(total, shape) * region
 
-    def normal(chi) -> Any:
+    def normal(chi: Array) -> Array:
         spectrum = rfftn(chi)
         return gather(
             irfftn(spectrum * dipole, shape) * square for dipole, square in zip(dipoles, squares, strict=True)

@@ -23,7 +23,7 @@ def unit_directions(b0_directions: np.ndarray, least: int, what: str) -> np.ndar
     lengths = np.linalg.norm(directions, axis=1)
     if not np.all(np.isfinite(lengths)) or not np.all(lengths > 0):
         raise ValueError("Directions of B0 must be finite and not the null vector.")
-    return directions / lengths[:, None]
+    return np.asarray(directions / lengths[:, None])
 
 
 def cosmos_condition(directions: np.ndarray) -> float:

@@ -9,8 +9,7 @@ import numpy as np
 
 from qsmprep.numerics.units import check_field_ppm
 from qsmprep.orientation.directions import check_condition, unit_directions
-
-Triple = tuple[float, float, float]
+from qsmprep.scan import Triple
 
 
 @dataclass(frozen=True)

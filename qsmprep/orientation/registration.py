@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from qsmprep.numerics.arrays import FloatImage
+
 COARSE_MM, FINE_MM = 8.0, 4.0  # voxels to which the images are thinned: at 4 mm the head's turn is found to 0.1 degree
 FARTHEST_MM = 40.0  # from where the centres of mass put the head
 # Nod (about x) and tilt (about y) from which the optimiser starts: alone it finds back about 25 degrees.
@@ -48,8 +50,9 @@ def register_rigid(
     ----------
     Lowekamp 2013.
     """
-    import SimpleITK as sitk
+    import SimpleITK
 
+    sitk: Any = SimpleITK  # it has no types
     for name, image in (("reference", reference), ("moving", moving)):
         if not np.isfinite(image).all() or not np.ptp(image) > 0:
             raise ValueError(f"The {name} magnitude has no contrast or is not finite: it cannot be registered.")
@@ -99,7 +102,7 @@ def resample(
     from scipy.ndimage import affine_transform
 
     matrix = np.linalg.inv(affine) @ reference_to_moving @ reference_affine
-    return affine_transform(
+    moved: FloatImage = affine_transform(
         np.asarray(volume, np.float32),
         matrix[:3, :3],
         matrix[:3, 3],
@@ -109,6 +112,7 @@ def resample(
         cval=0.0,
         output=np.float32,
     )
+    return moved
 
 
 def resample_inside(
@@ -152,7 +156,13 @@ def _from_scanner(sitk: Any, fixed: Any, moving: Any, region: Any, start: Any, c
 
 
 def _best_start(
-    sitk: Any, fixed: Any, moving: Any, region: Any, starts: list[Any], contrast: str, turns: tuple = STARTS_DEGREES
+    sitk: Any,
+    fixed: Any,
+    moving: Any,
+    region: Any,
+    starts: list[Any],
+    contrast: str,
+    turns: tuple[tuple[int, int], ...] = STARTS_DEGREES,
 ) -> Any:
     """The best of several optimisations at the coarse level, one for each way the head may lie."""
     found = []

@@ -12,7 +12,7 @@ def world_axes(affine: np.ndarray) -> np.ndarray:
     [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     """
     axes = np.asarray(affine, float)[:3, :3]
-    return axes / np.linalg.norm(axes, axis=0)
+    return np.asarray(axes / np.linalg.norm(axes, axis=0))
 
 
 def rotated_b0(
@@ -33,7 +33,7 @@ def rotated_b0(
     turn = np.asarray(reference_to_run, float)[:3, :3]
     world = world_axes(affine) @ np.asarray(b0_direction, float)
     vector = world_axes(reference_affine).T @ (turn.T @ world)
-    return vector / np.linalg.norm(vector)
+    return np.asarray(vector / np.linalg.norm(vector))
 
 
 def rotation_angle_deg(matrix: np.ndarray) -> float:
@@ -47,4 +47,4 @@ def axes_about(b0_direction: np.ndarray) -> np.ndarray:
     if b[2] < -1 + 1e-12:
         return np.diag([1.0, -1.0, -1.0])
     cross = np.array([[0, 0, -b[0]], [0, 0, -b[1]], [b[0], b[1], 0]])
-    return np.eye(3) + cross + cross @ cross / (1 + b[2])
+    return np.asarray(np.eye(3) + cross + cross @ cross / (1 + b[2]))

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from qsmprep.numerics.arrays import Array, DoubleArray
 from qsmprep.numerics.convergence import ended
 from qsmprep.numerics.fourier import frequencies, indices, irfftn, rfftn, to_device, to_numpy
-from qsmprep.numerics.krylov import lsmr
+from qsmprep.numerics.krylov import Solution, lsmr
 from qsmprep.numerics.progress import Progress
 from qsmprep.numerics.volume import frame_around
 from qsmprep.options import check_options, option
@@ -132,7 +133,7 @@ def sti(
     )
 
 
-def unit_frequencies(shape: tuple[int, int, int], voxel_size_mm: tuple[float, ...]) -> list[np.ndarray]:
+def unit_frequencies(shape: tuple[int, ...], voxel_size_mm: tuple[float, ...]) -> list[np.ndarray]:
     """k/|k| of the half spectrum, three float32 arrays; 0 at k = 0.
 
     A component at its Nyquist index has no sign, so it is taken as 0: k k' stays a projection everywhere.
@@ -173,7 +174,7 @@ def anisotropy(tensor: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return image
 
 
-def _closed_form(data, directions, k, shape) -> list[Any]:
+def _closed_form(data: list[Array], directions: DoubleArray, k: list[Array], shape: tuple[int, ...]) -> list[Array]:
     """Six component images: S by pseudo-inverse in image space, then chi frequency by frequency."""
     inverse = np.linalg.pinv(quadratic_forms(directions))
     s = [rfftn(sum(float(w) * image for w, image in zip(row, data, strict=True))) for row in inverse]
@@ -187,23 +188,31 @@ def _closed_form(data, directions, k, shape) -> list[Any]:
     return components
 
 
-def _weighted(data, weights, region, directions, k, options, progress):
+def _weighted(
+    data: list[Array],
+    weights: list[Array],
+    region: Array,
+    directions: DoubleArray,
+    k: list[Array],
+    options: StiOptions,
+    progress: Progress | None,
+) -> Solution:
     """LSMR on the components, off-diagonal ones times the root of 2 so that the norm is the tensor's."""
     shape = tuple(region.shape)
     template = data[0]
 
-    def stack(images):
+    def stack(images: list[Array]) -> Array:
         if isinstance(template, np.ndarray):
             return np.stack(images)
         import torch
 
         return torch.stack(images)
 
-    def apply(x):
+    def apply(x: Array) -> Array:
         spectra = [rfftn(part * region) for part in _true_components(x)]
         return stack([irfftn(tensor_field(spectra, b, k), shape) * w for b, w in zip(directions, weights, strict=True)])
 
-    def adjoint(y):
+    def adjoint(y: Array) -> Array:
         totals: list[Any] = [0] * 6
         for image, b, w in zip(y, directions, weights, strict=True):
             spectrum = rfftn(image * w)
@@ -231,7 +240,7 @@ def _true_components(x: Any) -> list[Any]:
     return [part if number < 3 else part * float(1 / _ROOT2) for number, part in enumerate(x)]
 
 
-def offdiagonal_field(chi: Sequence[Any], axes: np.ndarray, k: Sequence[Any], shape) -> Any:
+def offdiagonal_field(chi: Sequence[Any], axes: np.ndarray, k: Sequence[Any], shape: tuple[int, ...]) -> Array:
     """Field of chi13 and chi23: - F^-1 [k_z (k_x F chi13 + k_y F chi23) / |k|^2], k in the laboratory frame."""
     kx, ky, kz = (sum(float(axis[m]) * k[m] for m in range(3)) for axis in axes)
     return irfftn(-kz * (kx * rfftn(chi[0]) + ky * rfftn(chi[1])), shape)

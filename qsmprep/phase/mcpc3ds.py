@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from qsmprep.masking.morphology import largest_component
 from qsmprep.masking.robust import robust_mask
+from qsmprep.numerics.arrays import DoubleArray, FloatImage, Mask, RealArray, Scalar
 from qsmprep.numerics.jit import jit, prange
 from qsmprep.numerics.progress import Progress
 from qsmprep.numerics.units import TWO_PI
@@ -119,23 +123,25 @@ def mcpc3ds(
     _offset(*_flat(phase[0], evolution.phase, evolution.quality, times[0] / spacing, estimate, usable))
     core = _reliable_core(evolution.quality, usable)
     left_out = int(np.count_nonzero(mask) - np.count_nonzero(core))
-    smoothing = {
-        "sigma_mm": options.sigma_mm,
-        "voxel_size_mm": scan.voxel_size_mm,
-        "passes": options.passes,
-        "trend": options.trend,
-    }
-    offset = smooth_phase(estimate, core, **smoothing)
+    smooth = partial(
+        smooth_phase,
+        mask=core,
+        sigma_mm=options.sigma_mm,
+        voxel_size_mm=scan.voxel_size_mm,
+        passes=options.passes,
+        trend=options.trend,
+    )
+    offset = smooth(estimate)
     corrected = np.empty(phase.shape, np.float32)
     _subtract(phase.reshape(len(phase), -1), offset.reshape(-1), corrected.reshape(len(phase), -1))
     artefact = None
     if options.bipolar:
-        corrected, artefact = _without_bipolar(corrected, magnitude[0], scan, usable, core, smoothing)
+        corrected, artefact = _without_bipolar(corrected, magnitude[0], scan, usable, smooth)
     report(TENTHS, TENTHS)
     return PhaseOffset(corrected, offset, artefact, left_out)
 
 
-def bipolar_artefact(phase: np.ndarray, echo_times_s: np.ndarray) -> np.ndarray:
+def bipolar_artefact(phase: np.ndarray, echo_times_s: Sequence[float] | DoubleArray) -> np.ndarray:
     """Combination of the first three echoes in which field and odd-even symmetry cancel: TE-weighted, not wrapped.
 
     With phase offsets removed by echoes 1 and 2 it holds only the phase that alternates between odd and even echoes,
@@ -147,10 +153,12 @@ def bipolar_artefact(phase: np.ndarray, echo_times_s: np.ndarray) -> np.ndarray:
     echo_times_s : (n_echo,) in s.
     """
     _, k = _bipolar_ratios(echo_times_s)
-    return phase[0] + phase[2] - k * phase[1]
+    return np.asarray(phase[0] + phase[2] - k * phase[1])
 
 
-def subtract_bipolar(phase: np.ndarray, artefact: np.ndarray, echo_times_s: np.ndarray) -> np.ndarray:
+def subtract_bipolar(
+    phase: np.ndarray, artefact: np.ndarray, echo_times_s: Sequence[float] | DoubleArray
+) -> np.ndarray:
     """Subtract from odd and even echoes their share of the (smoothed, unwrapped) artefact.
 
     The phase G of even echoes was spread by the offset removal: odd echoes hold m G, even ones (m + 1) G, with
@@ -167,14 +175,16 @@ def subtract_bipolar(phase: np.ndarray, artefact: np.ndarray, echo_times_s: np.n
     return np.stack([echo - (m + number % 2) * gradient for number, echo in enumerate(phase)])
 
 
-def _bipolar_ratios(echo_times_s):
+def _bipolar_ratios(echo_times_s: Sequence[float] | DoubleArray) -> tuple[float, float]:
     first, second, third = (float(t) for t in echo_times_s[:3])
     m, k = first / (second - first), (first + third) / second
     # k = 2 for equally spaced echoes; rounding of the times must not make it a fraction.
     return m, float(round(k)) if abs(k - round(k)) < 0.01 else k
 
 
-def _without_bipolar(phase, magnitude, scan, mask, core, smoothing):
+def _without_bipolar(
+    phase: FloatImage, magnitude: RealArray, scan: Scan, mask: Mask, smooth: Callable[[FloatImage], FloatImage]
+) -> tuple[FloatImage, FloatImage]:
     times = scan.echo_times_s
     m, k = _bipolar_ratios(times)
     three = phase[:3]
@@ -183,14 +193,14 @@ def _without_bipolar(phase, magnitude, scan, mask, core, smoothing):
         # only when it is not.
         second = romeo(phase[1], scan=replace(scan, echo_times_s=times[1:2]), magnitude=magnitude, mask=mask)
         three = np.stack([phase[0], second.phase, phase[2]])
-    smoothed = smooth_phase(bipolar_artefact(three, times).astype(np.float32), core, **smoothing)
+    smoothed = smooth(bipolar_artefact(three, times).astype(np.float32))
     artefact = romeo(smoothed, scan=replace(scan, echo_times_s=times[:1]), magnitude=magnitude, mask=mask).phase
     corrected = subtract_bipolar(phase, artefact.astype(np.float32), times).astype(np.float32)
     corrected -= np.float32(TWO_PI) * np.rint(corrected / np.float32(TWO_PI))
-    return corrected, artefact / np.float32((2 - k) * m - k)
+    return corrected, np.asarray(artefact / np.float32((2 - k) * m - k))
 
 
-def _checked_times(phase, magnitude, scan, options):
+def _checked_times(phase: RealArray, magnitude: RealArray, scan: Scan, options: Mcpc3dsOptions) -> DoubleArray:
     if phase.ndim != 4 or len(phase) < 2:
         raise ValueError(f"MCPC-3D-S needs two or more echoes; got phase of shape {phase.shape}.")
     if magnitude.shape != phase.shape:
@@ -203,24 +213,31 @@ def _checked_times(phase, magnitude, scan, options):
     return times
 
 
-def _reliable_core(quality, usable):
+def _reliable_core(quality: FloatImage, usable: Mask) -> Mask:
     """The largest piece of the voxels whose quality is not far below the usual one."""
     if not usable.any():
         raise ValueError("MCPC-3D-S finds no two neighbouring voxels of the mask with a phase to compare.")
     return largest_component(usable & (quality >= np.float32(RELIABLE) * np.median(quality[usable])))
 
 
-def _flat(*arrays):
+def _flat(*arrays: RealArray | Mask | float) -> list[Any]:
     return [a.reshape(-1) if isinstance(a, np.ndarray) else np.float32(a) for a in arrays]
 
 
 @jit()
-def _wrap(x):
+def _wrap(x: Scalar) -> Scalar:
     return np.float32(x - TWO_PI * np.rint(x / TWO_PI))
 
 
 @jit(parallel=True)
-def _hermitian_product(first, second, first_magnitude, second_magnitude, difference, strength):
+def _hermitian_product(
+    first: RealArray,
+    second: RealArray,
+    first_magnitude: RealArray,
+    second_magnitude: RealArray,
+    difference: RealArray,
+    strength: RealArray,
+) -> None:
     for voxel in prange(first.size):
         difference[voxel] = _wrap(second[voxel] - first[voxel])
         product = np.float32(first_magnitude[voxel] * second_magnitude[voxel])
@@ -228,7 +245,14 @@ def _hermitian_product(first, second, first_magnitude, second_magnitude, differe
 
 
 @jit(parallel=True)
-def _offset(first, evolution, quality, ratio, estimate, usable):
+def _offset(
+    first: RealArray,
+    evolution: RealArray,
+    quality: RealArray,
+    ratio: Scalar,
+    estimate: RealArray,
+    usable: Mask,
+) -> None:
     for voxel in prange(first.size):
         # Quality is 0 outside the mask and where no neighbour could be compared.
         usable[voxel] = quality[voxel] > 0 and np.isfinite(first[voxel])
@@ -236,7 +260,7 @@ def _offset(first, evolution, quality, ratio, estimate, usable):
 
 
 @jit(parallel=True)
-def _subtract(phase, offset, corrected):
+def _subtract(phase: RealArray, offset: RealArray, corrected: RealArray) -> None:
     for echo in range(phase.shape[0]):
         for voxel in prange(offset.size):
             value = _wrap(phase[echo, voxel] - offset[voxel])

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qsmprep.findings import Warning
+from qsmprep.numerics.arrays import FloatImage, Labels
 from qsmprep.numerics.jit import jit, prange
 from qsmprep.numerics.units import TWO_PI
 
@@ -107,18 +110,19 @@ def to_radians(
     ------
     ValueError : if the images are constant, empty of finite voxels, or in a unit that nothing gives away.
     """
+    shape: tuple[int, ...] = (len(values), *np.shape(values[0]))
     if isinstance(values, np.ndarray) and values.ndim == 3:
-        values, raw, shape = values[None], None if raw is None else raw[None], values.shape
-    else:
-        shape = (len(values), *np.shape(values[0]))
+        values, raw, shape = values[None], None if raw is None else [np.asarray(raw)], values.shape
     survey = _survey(values)
     raw_survey = None if raw is None else _survey(raw)
     rule = _choose_rule(values, raw, survey, raw_survey, units, manufacturer.strip(), slope)
-    images = raw if rule.from_raw else values
+    images, used = values, survey
+    if rule.from_raw and raw is not None and raw_survey is not None:
+        images, used = raw, raw_survey
     phase = np.empty((len(images), *np.shape(images[0])), np.float32)
     for image, echo in zip(images, phase, strict=True):
         _scale_and_wrap(_flat(image), rule.factor, rule.offset, echo.reshape(-1))
-    non_finite = raw_survey.non_finite if rule.from_raw else survey.non_finite
+    non_finite = used.non_finite
     warnings = rule.warnings
     if non_finite:
         text = f"{non_finite} voxels are NaN or infinite and were set to 0."
@@ -127,7 +131,15 @@ def to_radians(
     return ScaledPhase(phase.reshape(shape), rule.words, warnings, non_finite)
 
 
-def _choose_rule(values, raw, survey, raw_survey, units, manufacturer, slope) -> _Rule:
+def _choose_rule(
+    values: Sequence[NDArray[Any]] | NDArray[Any],
+    raw: Sequence[NDArray[Any]] | NDArray[Any] | None,
+    survey: _Survey,
+    raw_survey: _Survey | None,
+    units: str | None,
+    manufacturer: str,
+    slope: float | None,
+) -> _Rule:
     declared = (units or "").strip().lower() in ("rad", "radian", "radians")
     for echo, (low, high) in enumerate(zip(survey.lows, survey.highs, strict=True)):
         if low >= high:
@@ -146,7 +158,7 @@ def _choose_rule(values, raw, survey, raw_survey, units, manufacturer, slope) ->
         or (raw_survey and _known_period(raw_survey, manufacturer, from_raw=True))
         or _declared_radians(survey, declared)
         or _partial_vendor_range(survey, raw_survey, manufacturer, slope)
-        or (raw_survey and raw_survey.whole and _seen_to_wrap(raw, raw_survey, from_raw=True))
+        or (raw is not None and raw_survey and raw_survey.whole and _seen_to_wrap(raw, raw_survey, from_raw=True))
         or _seen_to_wrap(values, survey)
     )
     if not rule:
@@ -163,7 +175,7 @@ def _choose_rule(values, raw, survey, raw_survey, units, manufacturer, slope) ->
     return rule
 
 
-def _radians(survey, raw_survey, declared) -> _Rule | None:
+def _radians(survey: _Survey, raw_survey: _Survey | None, declared: bool) -> _Rule | None:
     """Numbers of which at least one echo spans 2 pi: as scaled, or as stored if only those do."""
     if survey.is_radians():
         if survey.span <= TWO_PI + TOLERANCE:
@@ -182,7 +194,7 @@ def _radians(survey, raw_survey, declared) -> _Rule | None:
     return None
 
 
-def _declared_radians(survey, declared) -> _Rule | None:
+def _declared_radians(survey: _Survey, declared: bool) -> _Rule | None:
     """What `Units: rad` promises, where the range allows it: never stretched, only wrapped."""
     almost = 0.9 * TWO_PI <= survey.span <= TWO_PI + TOLERANCE and max(-survey.low, survey.high) <= np.pi + TOLERANCE
     if declared and survey.span <= LARGEST_UNWRAPPED and max(-survey.low, survey.high) <= LARGEST_UNWRAPPED:
@@ -198,7 +210,7 @@ def _declared_radians(survey, declared) -> _Rule | None:
     return None
 
 
-def _header_slope(survey, raw_survey, slope) -> _Rule | None:
+def _header_slope(survey: _Survey, raw_survey: _Survey | None, slope: float | None) -> _Rule | None:
     """A slope that maps 12 bits of stored integers to 2 pi, or to 2000 pi, tells the unit whatever the range."""
     if not slope or raw_survey is None or not raw_survey.whole or raw_survey.span > 4096:
         return None
@@ -210,7 +222,7 @@ def _header_slope(survey, raw_survey, slope) -> _Rule | None:
     return None
 
 
-def _known_period(survey, manufacturer, from_raw=False) -> _Rule | None:
+def _known_period(survey: _Survey, manufacturer: str, from_raw: bool = False) -> _Rule | None:
     """Integers that fill a period known from the vendors, or a power of two."""
     low, high, span = survey.low, survey.high, survey.span
     if max(-low, high) <= 3200 and abs(span - 1000 * TWO_PI) <= 1000 * TOLERANCE:
@@ -244,7 +256,12 @@ def _philips(from_raw: bool, warnings: tuple[Warning, ...] = ()) -> _Rule:
     return _Rule(TWO_PI / 4094, -np.pi, words, warnings, from_raw)
 
 
-def _partial_vendor_range(survey, raw_survey, manufacturer, slope) -> _Rule | None:
+def _partial_vendor_range(
+    survey: _Survey,
+    raw_survey: _Survey | None,
+    manufacturer: str,
+    slope: float | None,
+) -> _Rule | None:
     """Siemens or Philips integers that do not fill their period, as in a crop that never wraps."""
     vendor = manufacturer.lower()
     for found, from_raw in ((survey, False), (raw_survey, True)):
@@ -265,7 +282,11 @@ def _partial_vendor_range(survey, raw_survey, manufacturer, slope) -> _Rule | No
     return None
 
 
-def _seen_to_wrap(images, survey, from_raw=False) -> _Rule | None:
+def _seen_to_wrap(
+    images: Sequence[NDArray[Any]] | NDArray[Any],
+    survey: _Survey,
+    from_raw: bool = False,
+) -> _Rule | None:
     """A range of unknown period, if the image jumps from one end of it to the other and fills both ends."""
     if not survey.whole and survey.span <= 7:
         return None
@@ -358,18 +379,18 @@ def _flat(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(image, dtype=np.float32).reshape(-1)
 
 
-def _survey(images) -> _Survey:
+def _survey(images: Sequence[NDArray[Any]] | NDArray[Any]) -> _Survey:
     results = []
     for image in images:
         # Whole numbers beyond 2**24 lose nothing that matters here in float32.
         lows, highs, bad, fractions = _survey_slabs(_flat(image))
-        results.append((lows.min(), highs.max(), int(bad.sum()), int(fractions.sum())))
-    lows, highs, bad, fractions = zip(*results, strict=True)
-    return _Survey(tuple(map(float, lows)), tuple(map(float, highs)), sum(fractions) == 0, sum(bad))
+        results.append((float(lows.min()), float(highs.max()), int(bad.sum()), int(fractions.sum())))
+    least, greatest, non_finite, broken = zip(*results, strict=True)
+    return _Survey(least, greatest, sum(broken) == 0, sum(non_finite))
 
 
 @jit(parallel=True)
-def _survey_slabs(x):
+def _survey_slabs(x: FloatImage) -> tuple[FloatImage, FloatImage, Labels, Labels]:
     """Least, greatest, number of non-finite and of fractional values, of 64 slabs."""
     slabs = 64
     lows = np.full(slabs, np.inf, np.float32)
@@ -399,7 +420,7 @@ def _survey_slabs(x):
 
 
 @jit(parallel=True)
-def _scale_and_wrap(x, factor, offset, out):
+def _scale_and_wrap(x: FloatImage, factor: float, offset: float, out: FloatImage) -> None:
     for i in prange(x.size):
         v = factor * x[i] + offset
         if not np.isfinite(v):

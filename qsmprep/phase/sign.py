@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qsmprep.numerics.arrays import ComplexImage
+
 GE = re.compile(r"^\s*(ge\b|general\s+electric)", re.IGNORECASE)
 
 
@@ -137,7 +139,7 @@ def chi_sign_is_plausible(chi_ppm: np.ndarray, r2star: np.ndarray, mask: np.ndar
 def _thinned(phase: np.ndarray, magnitude: np.ndarray | None, axis: int) -> np.ndarray:
     """The complex signal on every second line along `axis`: a quarter of the voxels is plenty for a mean."""
     lines = tuple(slice(None, None, 1 if a == axis else 2) for a in range(phase.ndim))
-    signal = np.exp(1j * np.asarray(phase[lines], np.float32))
+    signal: ComplexImage = np.exp(1j * np.asarray(phase[lines], np.float32))
     if magnitude is not None:
         signal *= np.nan_to_num(np.asarray(magnitude[lines], np.float32), posinf=0)
     return signal

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from qsmprep.numerics.arrays import ComplexImage, DoubleArray, FloatImage, Labels, Mask, RealArray, Scalar
 from qsmprep.numerics.jit import jit, prange
 from qsmprep.numerics.units import TWO_PI
 from qsmprep.numerics.volume import bounding_box
@@ -69,7 +70,7 @@ def smooth_phase(
     return result
 
 
-def _fit_trend(blocks, factors):
+def _fit_trend(blocks: FloatImage, factors: tuple[int, ...]) -> DoubleArray:
     """Coefficients of x, y, z, xx, yy, zz, xy, xz, yz (voxels from the centre of the box) of the phase, by the steps
     between neighbouring blocks, each weighted by how coherent the two blocks are.
     """
@@ -89,10 +90,10 @@ def _fit_trend(blocks, factors):
         steps = np.stack([(term[high] - term[low])[used] for term in terms])
         normal += (steps * weight) @ steps.T
         right += (steps * weight) @ np.angle(products[used])
-    return np.linalg.lstsq(normal, right, rcond=1e-9)[0]
+    return np.asarray(np.linalg.lstsq(normal, right, rcond=1e-9)[0], float)
 
 
-def _smooth_blocks(phasors, counts, widths, passes):
+def _smooth_blocks(phasors: ComplexImage, counts: RealArray, widths: list[float], passes: int) -> ComplexImage:
     """Unit phasors of the smoothed blocks; 0 where no voxel of the mask is near."""
     weight = _gaussian(counts, widths)
     near = weight > 1e-6
@@ -105,20 +106,28 @@ def _smooth_blocks(phasors, counts, widths, passes):
     return total
 
 
-def _gaussian(volume, widths):
+def _gaussian(volume: RealArray, widths: list[float]) -> RealArray:
     from scipy.ndimage import gaussian_filter
 
-    return gaussian_filter(np.ascontiguousarray(volume), widths, mode="constant", truncate=4.0)
+    smoothed: RealArray = gaussian_filter(np.ascontiguousarray(volume), widths, mode="constant", truncate=4.0)
+    return smoothed
 
 
 @jit()
-def _polynomial(c, x, y, z):
+def _polynomial(c: DoubleArray, x: Scalar, y: Scalar, z: Scalar) -> Scalar:
     value = x * (c[0] + c[3] * x + c[6] * y + c[7] * z) + y * (c[1] + c[4] * y + c[8] * z) + z * (c[2] + c[5] * z)
     return np.float32(value)
 
 
 @jit(parallel=True)
-def _sum_blocks(phase, inside, factors, coefficients, centre, blocks):
+def _sum_blocks(
+    phase: RealArray,
+    inside: Mask,
+    factors: tuple[int, ...],
+    coefficients: DoubleArray,
+    centre: tuple[float, ...],
+    blocks: RealArray,
+) -> None:
     """Sum of cosines and of sines of the phase without trend, and number of the mask's voxels in each block."""
     n0, n1, n2 = phase.shape
     f0, f1, f2 = factors
@@ -135,7 +144,13 @@ def _sum_blocks(phase, inside, factors, coefficients, centre, blocks):
                         blocks[2, a, j // f1, k // f2] += 1
 
 
-def _interpolate_angle(parts, factors, coefficients, centre, shape):
+def _interpolate_angle(
+    parts: RealArray,
+    factors: tuple[int, ...],
+    coefficients: DoubleArray,
+    centre: tuple[float, ...],
+    shape: tuple[int, ...],
+) -> FloatImage:
     """Angle of trilinearly interpolated block phasors at every voxel, with the trend put back."""
     lower, upper, fraction = [], [], []
     for size, factor, count in zip(shape, factors, parts.shape[1:], strict=True):
@@ -149,7 +164,15 @@ def _interpolate_angle(parts, factors, coefficients, centre, shape):
 
 
 @jit(parallel=True)
-def _angles(parts, lower, upper, fraction, coefficients, centre, angle):
+def _angles(
+    parts: RealArray,
+    lower: tuple[Labels, ...],
+    upper: tuple[Labels, ...],
+    fraction: tuple[RealArray, ...],
+    coefficients: DoubleArray,
+    centre: tuple[float, ...],
+    angle: RealArray,
+) -> None:
     n0, n1, n2 = angle.shape
     for i in prange(n0):
         row = np.empty((2, parts.shape[3]), np.float32)

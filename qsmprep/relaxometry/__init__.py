@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qsmprep.numerics.arrays import DoubleArray, Mask, RealArray
 from qsmprep.numerics.jit import jit, prange
 from qsmprep.numerics.units import check_echo_times
 from qsmprep.rooms import make_room
@@ -53,19 +54,19 @@ class SpinEchoRelaxation:
     misfit: np.ndarray
 
 
-def r2star_range(echo_times_s: Sequence[float]) -> tuple[float, float]:
+def r2star_range(echo_times_s: Sequence[float] | DoubleArray) -> tuple[float, float]:
     """Lowest and highest rate, in 1/s, that echoes can tell: 1 / (20 TE_last) and 20 / TE_first."""
     times = check_echo_times(echo_times_s)
     return float(1 / (20 * times[-1])), float(20 / times[0])
 
 
-def spacing_is_equal(echo_times_s: Sequence[float], tolerance: float = 0.01) -> bool:
+def spacing_is_equal(echo_times_s: Sequence[float] | DoubleArray, tolerance: float = 0.01) -> bool:
     """Whether all echo spacings lie within a share `tolerance` of their mean; True for two echoes or one."""
     spacings = np.diff(check_echo_times(echo_times_s))
     return bool(spacings.size < 2 or np.all(np.abs(spacings - spacings.mean()) <= tolerance * spacings.mean()))
 
 
-def arlo_applies(echo_times_s: Sequence[float]) -> bool:
+def arlo_applies(echo_times_s: Sequence[float] | DoubleArray) -> bool:
     """Whether ARLO can be used: three or more equally spaced echoes; else use the log-linear fit."""
     return len(echo_times_s) >= 3 and spacing_is_equal(echo_times_s)
 
@@ -87,7 +88,7 @@ def flat_magnitude(magnitude: np.ndarray, mask: np.ndarray | None, times: np.nda
 def fitted(
     magnitude: np.ndarray,
     mask: np.ndarray | None,
-    echo_times_s: Sequence[float],
+    echo_times_s: Sequence[float] | DoubleArray,
     fit: Callable[..., None],
     *arguments: float,
 ) -> Relaxation:
@@ -115,7 +116,14 @@ def fitted(
 
 
 @jit(parallel=True)
-def _misfit(echoes, inside, times, rate, s0, misfit):
+def _misfit(
+    echoes: RealArray,
+    inside: Mask,
+    times: DoubleArray,
+    rate: RealArray,
+    s0: RealArray,
+    misfit: RealArray,
+) -> None:
     for i in prange(inside.size):
         if not inside[i] or s0[i] <= 0:
             continue

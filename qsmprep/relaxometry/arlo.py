@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qsmprep.numerics.arrays import DoubleArray, Mask, RealArray
 from qsmprep.numerics.jit import jit, prange
 from qsmprep.numerics.units import check_echo_times
 from qsmprep.relaxometry import Relaxation, arlo_applies, fitted
@@ -20,7 +21,7 @@ class ArloOptions:
 def arlo(
     magnitude: np.ndarray,
     *,
-    echo_times_s: Sequence[float],
+    echo_times_s: Sequence[float] | DoubleArray,
     mask: np.ndarray | None = None,
     options: ArloOptions = ArloOptions(),
 ) -> Relaxation:
@@ -66,7 +67,10 @@ def arlo(
 
 
 @jit(parallel=True)
-def _arlo(magnitude, inside, times, lowest, highest, r2star, t2star, s0, valid):
+def _arlo(
+    magnitude: RealArray, inside: Mask, times: DoubleArray, lowest: float, highest: float, r2star: RealArray,
+    t2star: RealArray, s0: RealArray, valid: Mask,
+) -> None:  # fmt: skip
     n = magnitude.shape[0]
     first_time, spacing = times[0], (times[n - 1] - times[0]) / (n - 1)
     third = spacing / 3

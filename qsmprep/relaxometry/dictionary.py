@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qsmprep.numerics.arrays import DoubleArray, Labels, Mask, RealArray, Scalar
 from qsmprep.numerics.jit import jit, prange
 from qsmprep.numerics.progress import Progress, part
 from qsmprep.numerics.units import check_echo_times
@@ -84,7 +85,7 @@ def make_dictionary(
 def dictionary_match(
     magnitude: np.ndarray,
     *,
-    echo_times_s: Sequence[float],
+    echo_times_s: Sequence[float] | DoubleArray,
     mask: np.ndarray | None = None,
     voxel_size_mm: tuple[float, float, float],
     acquired_in_2d: bool = False,
@@ -154,8 +155,8 @@ def dictionary_match(
         held = np.rint((b1 - dictionary.b1[0]) / B1_STEP).clip(0, dictionary.b1.size - 1).astype(np.int16)
         matched = match(echoes, inside, held, dictionary, part(progress, 1, passes))
     r2, index, misfit, valid = matched
-    b1 = (dictionary.b1[index] * inside).astype(np.float32).reshape(shape) if fit_b1 else None
-    return SpinEchoRelaxation(r2.reshape(shape), b1, valid.reshape(shape), misfit.reshape(shape))
+    fitted_b1 = (dictionary.b1[index] * inside).astype(np.float32).reshape(shape) if fit_b1 else None
+    return SpinEchoRelaxation(r2.reshape(shape), fitted_b1, valid.reshape(shape), misfit.reshape(shape))
 
 
 def train_positions(times: np.ndarray) -> tuple[float, np.ndarray]:
@@ -235,7 +236,7 @@ def smoothed_b1(
 
 
 @jit(fastmath=True)
-def _likeness(atom, signal):
+def _likeness(atom: RealArray, signal: RealArray) -> Scalar:
     total = np.float32(0)
     for e in range(signal.size):
         total += atom[e] * signal[e]
@@ -243,7 +244,10 @@ def _likeness(atom, signal):
 
 
 @jit(parallel=True)
-def _match(echoes, inside, held, atoms, log_t2, t2_stride, b1_stride, r2, index, misfit, valid):
+def _match(
+    echoes: RealArray, inside: Mask, held: Labels, atoms: RealArray, log_t2: RealArray, t2_stride: int,
+    b1_stride: int, r2: RealArray, index: Labels, misfit: RealArray, valid: Mask,
+) -> None:  # fmt: skip
     n_b1, n_t2, n_echo = atoms.shape
     for i in prange(inside.size):
         if not inside[i]:
@@ -256,7 +260,8 @@ def _match(echoes, inside, held, atoms, log_t2, t2_stride, b1_stride, r2, index,
             energy += np.float64(signal[e]) ** 2
         if not energy > 0:
             continue
-        best, b, t = np.float32(-1), 0, 0
+        best: Scalar = np.float32(-1)
+        b, t = 0, 0
         first, last = (held[i], held[i] + 1) if held[i] >= 0 else (0, n_b1)
         for row in range(first, last, b1_stride):
             for column in range(0, n_t2, t2_stride):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qsmprep.numerics.arrays import DoubleArray, Scalar
 from qsmprep.numerics.jit import jit, prange
 from qsmprep.numerics.units import TWO_PI
 
@@ -54,7 +55,7 @@ def _pulse_spectrum(position: np.ndarray) -> np.ndarray:
     time = np.linspace(-1, 1, 401)
     pulse = np.sinc(LOBES * time) * (0.54 + 0.46 * np.cos(np.pi * time))
     spectrum = np.cos(TWO_PI * np.outer(position * LOBES, time)) @ pulse
-    return spectrum / pulse.sum()
+    return np.asarray(spectrum / pulse.sum())
 
 
 def echo_train(
@@ -104,7 +105,10 @@ def echo_train(
 
 
 @jit(parallel=True)
-def _trains(half_e2, half_e1, scale, refocusing, excitation, refocused, excited, weights, echoes):
+def _trains(
+    half_e2: DoubleArray, half_e1: DoubleArray, scale: DoubleArray, refocusing: Scalar, excitation: Scalar,
+    refocused: DoubleArray, excited: DoubleArray, weights: DoubleArray, echoes: DoubleArray,
+) -> None:  # fmt: skip
     n_echoes = echoes.shape[1]
     orders = n_echoes + 2
     for i in prange(scale.size):

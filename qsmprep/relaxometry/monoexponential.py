@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qsmprep.numerics.arrays import DoubleArray
 from qsmprep.numerics.units import check_echo_times
 from qsmprep.relaxometry import SpinEchoRelaxation
 from qsmprep.relaxometry.loglinear import loglinear
@@ -20,7 +21,7 @@ class MonoexponentialOptions:
 def monoexponential(
     magnitude: np.ndarray,
     *,
-    echo_times_s: Sequence[float],
+    echo_times_s: Sequence[float] | DoubleArray,
     mask: np.ndarray | None = None,
     options: MonoexponentialOptions = MonoexponentialOptions(),
 ) -> SpinEchoRelaxation:

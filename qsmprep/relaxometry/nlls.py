@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qsmprep.numerics.arrays import DoubleArray, Mask, RealArray
 from qsmprep.numerics.jit import jit, prange
 from qsmprep.options import check_options, option
 from qsmprep.relaxometry import Relaxation, fitted
@@ -27,7 +28,7 @@ class NllsOptions:
 def nlls(
     magnitude: np.ndarray,
     *,
-    echo_times_s: Sequence[float],
+    echo_times_s: Sequence[float] | DoubleArray,
     mask: np.ndarray | None = None,
     options: NllsOptions = NllsOptions(),
 ) -> Relaxation:
@@ -90,7 +91,10 @@ def noise_deviation(image: np.ndarray, mask: np.ndarray | None = None) -> float:
 
 
 @jit(parallel=True)
-def _nlls(magnitude, inside, times, lowest, highest, floor, max_iterations, tolerance, r2star, t2star, s0, valid):
+def _nlls(
+    magnitude: RealArray, inside: Mask, times: DoubleArray, lowest: float, highest: float, floor: float,
+    max_iterations: int, tolerance: float, r2star: RealArray, t2star: RealArray, s0: RealArray, valid: Mask,
+) -> None:  # fmt: skip
     n = times.size
     for i in prange(inside.size):
         if not inside[i]:

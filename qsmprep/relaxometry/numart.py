@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qsmprep.numerics.arrays import DoubleArray, Mask, RealArray
 from qsmprep.numerics.jit import jit, prange
 from qsmprep.relaxometry import Relaxation, fitted
 
@@ -19,7 +20,7 @@ class NumartOptions:
 def numart(
     magnitude: np.ndarray,
     *,
-    echo_times_s: Sequence[float],
+    echo_times_s: Sequence[float] | DoubleArray,
     mask: np.ndarray | None = None,
     options: NumartOptions = NumartOptions(),
 ) -> Relaxation:
@@ -57,7 +58,10 @@ def numart(
 
 
 @jit(parallel=True)
-def _numart(magnitude, inside, times, lowest, highest, r2star, t2star, s0, valid):
+def _numart(
+    magnitude: RealArray, inside: Mask, times: DoubleArray, lowest: float, highest: float, r2star: RealArray,
+    t2star: RealArray, s0: RealArray, valid: Mask,
+) -> None:  # fmt: skip
     n = times.size
     for i in prange(inside.size):
         if not inside[i]:

@@ -54,7 +54,7 @@ def write_subject_report(output_dir: Path, subject: str) -> Path:
         if not is_prefix(run.run):  # a name out of a broken record leads to no file
             measured.append((Quality(), ()))
             continue
-        regions: Sequence[RegionTable] = ()
+        regions: tuple[RegionTable, ...] = ()
         try:
             regions = read_regions(output / roi_path(run.run, ".tsv"))
         except ValueError as problem:  # a report must come

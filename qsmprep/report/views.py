@@ -16,7 +16,7 @@ from qsmprep.report.histogram import histogram_plot
 from qsmprep.report.methods import reference_values
 from qsmprep.report.pictures import COMPARISONS, KINDS, SIDE_BY_SIDE, picture_name
 from qsmprep.report.quality import NOT_MEASURED, Quality
-from qsmprep.report.record import Crash, Picture, Run, Step, words
+from qsmprep.report.record import Crash, Curve, Picture, Run, Step, words
 from qsmprep.report.regional import RegionTable
 from qsmprep.report.tables import acquisition_lines, further_lines, reconstruction_lines, tables_text
 from qsmprep.stages import STAGES, rank_of, stage_of
@@ -151,7 +151,7 @@ def step_view(name: str, step: Step, run: Run) -> dict[str, Any]:
         "network": [(f.key, f.label[:1].upper() + f.label[1:], fact_words(f.value)) for f in of_network],
         **_picture_groups(name, step, run),
         "plot": line_plot(step.curve) if step.curve else None,
-        "plot_caption": _curve_caption(step) if step.curve else "",
+        "plot_caption": _curve_caption(step, step.curve) if step.curve else "",
     }
 
 
@@ -168,7 +168,7 @@ def _picture_groups(name: str, step: Step, run: Run) -> dict[str, Any]:
     """The pictures of a step: those laid over each other, those side by side, the rest; and their histograms."""
     stage = stage_of(step.stage).name
     left = {picture_name(picture.file): picture for picture in step.figures}
-    comparisons = []
+    comparisons: list[dict[str, Any]] = []
     for comparison in COMPARISONS:
         if comparison.stage == stage:
             wanted = [n for pattern in comparison.names for n in (left if pattern == "*" else (pattern,))]
@@ -229,11 +229,11 @@ def _glance(run: Run) -> list[tuple[str, str]]:
     return [fact for fact in facts if fact[1]]
 
 
-def _curve_caption(step: Step) -> str:
+def _curve_caption(step: Step, curve: Curve) -> str:
     """What the curve of a step is: of its solver, or, for a network, of its adaptation to the case."""
     adapted = step.value(ADAPTED)
     if adapted is None:
-        return f"Convergence: {step.curve.name}, over the iterations."
+        return f"Convergence: {curve.name}, over the iterations."
     return f"Loss of the adaptation of the network to this case ({words(adapted)}), over its iterations."
 
 

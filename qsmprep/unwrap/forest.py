@@ -10,11 +10,14 @@ A root has minus the size of its tree as parent, and its turns are those of the 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from qsmprep.numerics.arrays import Labels, Mask, RealArray
 from qsmprep.numerics.jit import jit
 from qsmprep.numerics.units import TWO_PI
-from qsmprep.unwrap.growing import LAST_LABEL, OUTSIDE, correct_seed, steps_of
+from qsmprep.unwrap.growing import LAST_LABEL, OUTSIDE, Whole, correct_seed, steps_of
 
 
 def unwrap_by_forest(
@@ -58,7 +61,7 @@ def unwrap_by_forest(
 
 
 @jit()
-def _edges_by_cost(costs, inside, steps):
+def _edges_by_cost(costs: Labels, inside: Mask, steps: Labels) -> Labels:
     """Edges between voxels of the mask, cheapest first, as 4 voxel + axis (a counting sort)."""
     starts = np.zeros(257, np.int64)
     for voxel in range(inside.size):
@@ -67,8 +70,8 @@ def _edges_by_cost(costs, inside, steps):
                 cost = np.int64(costs[voxel, axis])
                 if cost > 0 and inside[voxel + steps[axis]]:
                     starts[cost + 1] += 1
-    for cost in range(1, 257):
-        starts[cost] += starts[cost - 1]
+    for following in range(1, 257):
+        starts[following] += starts[following - 1]
     edges = np.empty(starts[256], np.int32)
     for voxel in range(inside.size):
         if inside[voxel]:
@@ -81,7 +84,7 @@ def _edges_by_cost(costs, inside, steps):
 
 
 @jit()
-def _join(phase, edges, steps, members, tree):
+def _join(phase: RealArray, edges: Labels, steps: Labels, members: Whole, tree: Labels) -> None:
     for voxel in range(phase.size):
         tree[voxel, 0] = -1
     for edge in edges:
@@ -104,7 +107,7 @@ def _join(phase, edges, steps, members, tree):
 
 
 @jit()
-def _find(tree, voxel):
+def _find(tree: Labels, voxel: Whole) -> tuple[Any, Any]:
     """Root of a voxel and its turns from there, halving the path on the way."""
     turns = np.int32(0)
     parent = tree[voxel, 0]
@@ -122,7 +125,7 @@ def _find(tree, voxel):
 
 
 @jit()
-def _parts(costs, inside, tree):
+def _parts(costs: Labels, inside: Mask, tree: Labels) -> tuple[Labels, Labels]:
     """Root and best seed of every part of more than one voxel, best seed first.
 
     The seed has the smallest sum of the costs of its forward edges, a missing edge counting as the worst.
@@ -147,7 +150,7 @@ def _parts(costs, inside, tree):
 
 
 @jit()
-def _settle(phase, inside, tree, labels):
+def _settle(phase: RealArray, inside: Mask, tree: Labels, labels: Labels) -> None:
     """Add the turns of every voxel to its phase and hand it the label of its root."""
     for voxel in range(inside.size):
         if inside[voxel]:
@@ -159,5 +162,5 @@ def _settle(phase, inside, tree, labels):
 
 
 @jit()
-def _turns_below_root(tree, voxel):
+def _turns_below_root(tree: Labels, voxel: Whole) -> Any:
     return _find(tree, voxel)[1]

@@ -11,11 +11,15 @@ access bounds the speed, hence the layout:
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 import numpy as np
 
+from qsmprep.numerics.arrays import DoubleArray, Labels, RealArray, Scalar
 from qsmprep.numerics.jit import jit
 from qsmprep.numerics.units import TWO_PI
 
+Whole: TypeAlias = int | np.integer[Any]
 OUTSIDE = np.uint8(255)
 LAST_LABEL = 254
 _BINS = 256
@@ -74,7 +78,7 @@ def regrow(phase: np.ndarray, costs: np.ndarray, mask: np.ndarray, trusted: np.n
     _grow_from_labels(phase.reshape(-1), state.reshape(-1, 4), steps_of(phase.shape))
 
 
-def _packed(costs, labels):
+def _packed(costs: Labels, labels: Labels) -> Labels:
     state = np.empty((*labels.shape, 4), np.uint8)
     state[..., :3] = costs
     state[..., 3] = labels
@@ -87,12 +91,21 @@ def steps_of(shape: tuple[int, int, int]) -> np.ndarray:
 
 
 @jit()
-def _grow_from_seeds(phase, second, times, state, steps, max_seeds, wrap_addition):
+def _grow_from_seeds(
+    phase: RealArray,
+    second: RealArray,
+    times: DoubleArray,
+    state: Labels,
+    steps: Labels,
+    max_seeds: Whole,
+    wrap_addition: Scalar,
+) -> Any:
     tops, before, edges = _new_queue(phase.size)
     waiting = _count_unreached(state)
     regions, threshold = 0, _BINS
-    order, position = np.empty(0, np.int32), -1
-    seed = _best_seed(state)
+    order: Labels = np.empty(0, np.int32)
+    position = -1
+    seed: Any = _best_seed(state)
     while seed >= 0:
         if _push_edges(seed, state, steps, tops, before, edges) < _BINS:
             phase[seed] += TWO_PI * correct_seed(phase, second, times, seed)
@@ -116,7 +129,7 @@ def _grow_from_seeds(phase, second, times, state, steps, max_seeds, wrap_additio
 
 
 @jit()
-def _grow_from_labels(phase, state, steps):
+def _grow_from_labels(phase: RealArray, state: Labels, steps: Labels) -> None:
     tops, before, edges = _new_queue(phase.size)
     for voxel in range(phase.size):
         for axis in range(3):
@@ -128,7 +141,10 @@ def _grow_from_labels(phase, state, steps):
 
 
 @jit()
-def _drain(phase, state, steps, tops, before, edges, wrap_addition, threshold, waiting):
+def _drain(
+    phase: RealArray, state: Labels, steps: Labels, tops: Labels, before: Labels, edges: Labels,
+    wrap_addition: Any, threshold: Whole, waiting: Whole,
+) -> Any:  # fmt: skip
     """Follow the cheapest edge until no voxel waits or the best one costs more than the threshold.
 
     Returns the number of voxels that still wait.
@@ -163,9 +179,9 @@ def _drain(phase, state, steps, tops, before, edges, wrap_addition, threshold, w
 
 
 @jit()
-def _push_edges(voxel, state, steps, tops, before, edges):
+def _push_edges(voxel: Whole, state: Labels, steps: Labels, tops: Labels, before: Labels, edges: Labels) -> Any:
     """Queue the edges to neighbours not reached yet; the lowest cost among them, 256 when there is none."""
-    lowest = _BINS
+    lowest: Any = _BINS
     for axis in range(3):
         step = steps[axis]
         cost = np.int64(state[voxel, axis])
@@ -182,7 +198,7 @@ def _push_edges(voxel, state, steps, tops, before, edges):
 
 
 @jit()
-def _new_queue(voxels):
+def _new_queue(voxels: Whole) -> tuple[Labels, Labels, Labels]:
     """Ends of the stacks (-1: empty), then a free block and the first block never used; block chains; edges."""
     tops = np.full(_BINS + 2, -1, np.int64)
     tops[_UNUSED] = 0
@@ -191,7 +207,7 @@ def _new_queue(voxels):
 
 
 @jit()
-def _push(edge, cost, tops, before, edges):
+def _push(edge: Whole, cost: Whole, tops: Labels, before: Labels, edges: Labels) -> None:
     top = tops[cost] + 1
     if top & (_BLOCK - 1) == 0:  # empty stack or full block
         block = tops[_FREE]
@@ -207,7 +223,7 @@ def _push(edge, cost, tops, before, edges):
 
 
 @jit()
-def _pop(cost, tops, before, edges):
+def _pop(cost: Whole, tops: Labels, before: Labels, edges: Labels) -> Any:
     top = tops[cost]
     if top & (_BLOCK - 1) == 0:
         block = top // _BLOCK
@@ -220,7 +236,7 @@ def _pop(cost, tops, before, edges):
 
 
 @jit()
-def _count_unreached(state):
+def _count_unreached(state: Labels) -> Any:
     count = 0
     for voxel in range(len(state)):
         count += state[voxel, 3] == 0
@@ -228,9 +244,9 @@ def _count_unreached(state):
 
 
 @jit()
-def _seed_sum(state, voxel):
+def _seed_sum(state: Labels, voxel: Whole) -> Any:
     """Sum of the costs of the three forward edges, a missing edge counting as the worst."""
-    total = 0
+    total: Whole = 0
     for axis in range(3):
         cost = np.int64(state[voxel, axis])
         total += cost if cost > 0 else 255
@@ -238,7 +254,7 @@ def _seed_sum(state, voxel):
 
 
 @jit()
-def _best_seed(state):
+def _best_seed(state: Labels) -> Any:
     best, lowest = -1, _WORST_SEED
     for voxel in range(len(state)):
         if state[voxel, 3] == 0:
@@ -249,7 +265,7 @@ def _best_seed(state):
 
 
 @jit()
-def _seed_order(state):
+def _seed_order(state: Labels) -> Labels:
     """Voxels not reached, best seed first (a counting sort); voxels without any forward edge are left out."""
     starts = np.zeros(_WORST_SEED + 2, np.int64)
     for voxel in range(len(state)):
@@ -267,12 +283,12 @@ def _seed_order(state):
 
 
 @jit()
-def _seed_threshold(seed, state):
+def _seed_threshold(seed: Whole, state: Labels) -> Any:
     return _BINS - np.int64(np.floor((_BINS - _seed_sum(state, seed) / 3) / 2))
 
 
 @jit()
-def correct_seed(phase, second, times, seed):
+def correct_seed(phase: RealArray, second: RealArray, times: DoubleArray, seed: Whole) -> Any:
     """Turns to add to a seed: those under which two echoes show the same frequency; one echo: wrap to [-pi, pi]."""
     if second.size == 0 or not np.isfinite(second[seed]):
         return -np.int64(np.rint(phase[seed] / TWO_PI))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from qsmprep.numerics.arrays import FloatImage, Mask, RealArray
 from qsmprep.numerics.fourier import irfftn, rfftn
 from qsmprep.numerics.jit import jit, prange
 from qsmprep.numerics.operators import laplacian_spectrum
@@ -13,7 +15,7 @@ from qsmprep.numerics.progress import Progress
 from qsmprep.numerics.threads import thread_count
 from qsmprep.numerics.units import TWO_PI
 from qsmprep.options import check_options, option
-from qsmprep.scan import Scan
+from qsmprep.scan import Scan, Triple
 from qsmprep.unwrap import Unwrapping
 from qsmprep.unwrap.quality import voxel_quality
 
@@ -98,7 +100,7 @@ def laplacian(
     return Unwrapping(unwrapped.reshape(phase.shape), quality, isolated)
 
 
-def _unwrap(wrapped, valid, voxel_size_mm, options):
+def _unwrap(wrapped: FloatImage, valid: Mask, voxel_size_mm: Triple, options: LaplacianOptions) -> FloatImage:
     source = np.empty(wrapped.shape, np.float32)
     periodic = options.solver == "periodic"
     _source(wrapped, valid, np.array(voxel_size_mm, np.float32) ** -2, periodic, source)
@@ -112,7 +114,7 @@ def _unwrap(wrapped, valid, voxel_size_mm, options):
     return np.where(valid, smooth, np.float32(0))
 
 
-def _solve_neumann(source, voxel_size_mm):
+def _solve_neumann(source: FloatImage, voxel_size_mm: Triple) -> FloatImage:
     from scipy.fft import dctn, idctn
 
     spectrum = dctn(source, type=2, workers=thread_count(), overwrite_x=True)
@@ -122,18 +124,20 @@ def _solve_neumann(source, voxel_size_mm):
     ).astype(np.float32)
     eigenvalues[0, 0, 0] = np.inf  # the constant is free
     spectrum /= eigenvalues
-    return idctn(spectrum, type=2, workers=thread_count(), overwrite_x=True)
+    solution: FloatImage = idctn(spectrum, type=2, workers=thread_count(), overwrite_x=True)
+    return solution
 
 
-def _solve_periodic(source, voxel_size_mm):
+def _solve_periodic(source: FloatImage, voxel_size_mm: Triple) -> FloatImage:
     eigenvalues = -laplacian_spectrum(source.shape, voxel_size_mm)
     eigenvalues[0, 0, 0] = np.inf
     spectrum = rfftn(source)
     spectrum /= eigenvalues
-    return irfftn(spectrum, source.shape)
+    solution: FloatImage = irfftn(spectrum, source.shape)
+    return solution
 
 
-def _quality(echoes, magnitude, echo_times_s, mask):
+def _quality(echoes: RealArray, magnitude: RealArray | None, echo_times_s: tuple[float, ...], mask: Mask) -> FloatImage:
     first = np.ascontiguousarray(echoes[0], np.float32)
     strength = None
     if magnitude is not None:
@@ -146,7 +150,7 @@ def _quality(echoes, magnitude, echo_times_s, mask):
 
 
 @jit(parallel=True)
-def _source(phase, valid, scales, periodic, source):
+def _source(phase: RealArray, valid: Mask, scales: RealArray, periodic: bool, source: RealArray) -> None:
     """Divergence of the wrapped steps between valid neighbours, per mm^2."""
     n0, n1, n2 = phase.shape
     for a in prange(n0):
@@ -167,5 +171,5 @@ def _source(phase, valid, scales, periodic, source):
 
 
 @jit()
-def _wrap(x):
+def _wrap(x: Any) -> Any:
     return x - np.float32(TWO_PI) * np.rint(x / np.float32(TWO_PI))

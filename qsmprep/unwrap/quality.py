@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from qsmprep.numerics.arrays import Labels, Mask, RealArray
 from qsmprep.numerics.jit import jit, prange
 from qsmprep.numerics.volume import bounding_box
 from qsmprep.unwrap.weights import edge_costs
@@ -34,16 +35,16 @@ def voxel_quality(
     """
     box = bounding_box(mask, 1)
 
-    def crop(volume):
-        return None if volume is None else np.ascontiguousarray(volume[box])
+    def crop(volume: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(volume[box])
 
     costs = edge_costs(
         crop(phase),
         mask=crop(mask),
         preset=preset,
-        second_phase=crop(second_phase),
+        second_phase=None if second_phase is None else crop(second_phase),
         time_ratio=time_ratio,
-        magnitude=crop(magnitude),
+        magnitude=None if magnitude is None else crop(magnitude),
     )
     quality = np.zeros(mask.shape, np.float32)
     quality[box] = quality_of_edges(costs, crop(mask))
@@ -61,7 +62,7 @@ def quality_of_edges(costs: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 @jit(parallel=True)
-def _quality(costs, mask, quality):
+def _quality(costs: Labels, mask: Mask, quality: RealArray) -> None:
     n0, n1, n2 = mask.shape
     for a in prange(n0):
         for b in range(n1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from qsmprep.numerics.arrays import DoubleArray, Labels, RealArray
 from qsmprep.numerics.jit import jit, prange
 from qsmprep.numerics.units import TWO_PI
 from qsmprep.unwrap.growing import LAST_LABEL, OUTSIDE
@@ -64,7 +65,7 @@ def merge_regions(phase: np.ndarray, labels: np.ndarray, costs: np.ndarray, regi
 
 
 @jit()
-def _borders(phase, labels, costs, regions):
+def _borders(phase: RealArray, labels: Labels, costs: Labels, regions: int) -> tuple[DoubleArray, DoubleArray]:
     """Weighted sum of the steps from region j to region i, and the sum of weights, for all pairs (i, j)."""
     jumps, strengths = np.zeros((regions, regions)), np.zeros((regions, regions))
     n0, n1, n2 = phase.shape
@@ -91,7 +92,7 @@ def _borders(phase, labels, costs, regions):
 
 
 @jit()
-def _median_turns(phase, labels):
+def _median_turns(phase: RealArray, labels: Labels) -> Labels:
     counts = np.zeros((256, 2 * _MOST_TURNS + 1), np.int64)
     for voxel in range(phase.size):
         label = labels[voxel]
@@ -111,7 +112,7 @@ def _median_turns(phase, labels):
 
 
 @jit(parallel=True)
-def _add_turns(phase, labels, turns):
+def _add_turns(phase: RealArray, labels: Labels, turns: Labels) -> None:
     for voxel in prange(phase.size):
         if turns[labels[voxel]] != 0:
             phase[voxel] += TWO_PI * turns[labels[voxel]]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qsmprep.numerics.arrays import DoubleArray, FloatImage, Labels, Mask, RealArray
 from qsmprep.numerics.jit import jit, prange
 from qsmprep.numerics.progress import Progress
 from qsmprep.numerics.units import TWO_PI
@@ -137,7 +138,13 @@ class _Stack:
         return cropped
 
 
-def _check_input(echoes, times, strengths, mask, options):
+def _check_input(
+    echoes: RealArray,
+    times: DoubleArray,
+    strengths: RealArray | None,
+    mask: Mask,
+    options: RomeoOptions,
+) -> None:
     if echoes.ndim != 4 or len(times) != len(echoes):
         raise ValueError(f"Phase of shape {echoes.shape} does not fit {len(times)} echo times.")
     if strengths is not None and strengths.shape != echoes.shape:
@@ -152,7 +159,7 @@ def _check_input(echoes, times, strengths, mask, options):
         raise ValueError(f"Template echo {options.template_echo} does not exist: there are {len(echoes)} echoes.")
 
 
-def _template(stack, options, report):
+def _template(stack: _Stack, options: RomeoOptions, report: Progress) -> tuple[FloatImage, int, int]:
     count, template = len(stack.times), options.template_echo - 1
     volume, costs, labels, parts = _unwrap_in_space(stack, template, options)
     if options.correct_global:
@@ -168,7 +175,7 @@ def _template(stack, options, report):
     return quality_of_edges(costs, stack.inside), isolated, parts
 
 
-def _individual(stack, options, report):
+def _individual(stack: _Stack, options: RomeoOptions, report: Progress) -> tuple[FloatImage, int, int]:
     count = len(stack.times)
     quality = np.zeros(stack.inside.shape, np.float32)
     isolated, parts, previous = 0, 0, None
@@ -187,7 +194,7 @@ def _individual(stack, options, report):
     return quality, isolated, parts
 
 
-def _unwrap_in_space(stack, echo, options):
+def _unwrap_in_space(stack: _Stack, echo: int, options: RomeoOptions) -> tuple[FloatImage, Labels, Labels, int]:
     """One echo unwrapped by region growing: phase, edge costs, labels and number of regions."""
     volume = stack.wrapped(echo)
     second, ratio, times_ms = None, 1.0, (1.0, 1.0)
@@ -204,9 +211,8 @@ def _unwrap_in_space(stack, echo, options):
         time_ratio=ratio,
         magnitude=stack.strength(echo),
     )
-    to_second = {"second_phase": second, "times": times_ms}
     if options.tree == "sorted":
-        labels, parts = unwrap_by_forest(volume, costs, stack.inside, **to_second)
+        labels, parts = unwrap_by_forest(volume, costs, stack.inside, second_phase=second, times=times_ms)
     else:
         labels, parts = growing.grow(
             volume,
@@ -214,7 +220,8 @@ def _unwrap_in_space(stack, echo, options):
             stack.inside,
             max_seeds=options.max_seeds,
             wrap_addition=options.wrap_addition,
-            **to_second,
+            second_phase=second,
+            times=times_ms,
         )
     if options.merge_regions:
         parts = regions.merge_regions(volume, labels, costs, parts)
@@ -223,7 +230,7 @@ def _unwrap_in_space(stack, echo, options):
     return volume, costs, labels, parts
 
 
-def _global_turns(stack, template, volume):
+def _global_turns(stack: _Stack, template: int, volume: FloatImage) -> int:
     """Whole turns to take away from the template echo.
 
     One echo: the median. ROMEO.jl takes the median for several echoes too; with TE2/TE1 not an integer this breaks the
@@ -248,7 +255,7 @@ def _global_turns(stack, template, volume):
     return int(candidates[np.argmax(np.array(misfit) <= np.min(misfit) + 0.04)])
 
 
-def _follow_in_time(stack, echo, neighbour, costs, options):
+def _follow_in_time(stack: _Stack, echo: int, neighbour: int, costs: Labels, options: RomeoOptions) -> None:
     wrapped = stack.wrapped(echo)
     predicted = stack.unwrapped[neighbour][stack.box] * np.float32(stack.times[echo] / stack.times[neighbour])
     volume = np.empty_like(wrapped)
@@ -269,13 +276,13 @@ def _follow_in_time(stack, echo, neighbour, costs, options):
     _store(stack, echo, volume)
 
 
-def _store(stack, echo, volume):
+def _store(stack: _Stack, echo: int, volume: FloatImage) -> None:
     """Put an unwrapped box into the result, 0 outside the mask and where the phase was not finite."""
     _masked_copy(volume, stack.inside, stack.unwrapped[echo][stack.box])
 
 
 @jit(parallel=True)
-def _masked_copy(volume, inside, out):
+def _masked_copy(volume: RealArray, inside: Mask, out: RealArray) -> None:
     for a in prange(volume.shape[0]):
         for b in range(volume.shape[1]):
             for k in range(volume.shape[2]):
@@ -284,14 +291,14 @@ def _masked_copy(volume, inside, out):
 
 
 @jit(parallel=True)
-def _nearest_period(wrapped, predicted, out):
+def _nearest_period(wrapped: RealArray, predicted: RealArray, out: RealArray) -> None:
     for voxel in prange(wrapped.size):
         turns = np.rint((np.float64(wrapped[voxel]) - predicted[voxel]) / TWO_PI)
         out[voxel] = wrapped[voxel] - TWO_PI * turns
 
 
 @jit(parallel=True)
-def _clean(magnitude):
+def _clean(magnitude: RealArray) -> None:
     for voxel in prange(magnitude.size):
         if not (magnitude[voxel] >= 0 and magnitude[voxel] < np.inf):
             magnitude[voxel] = 0

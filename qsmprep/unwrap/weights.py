@@ -6,8 +6,11 @@ integer costs, 1 (best) to 255 (worst), 0 where there is no edge.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from qsmprep.numerics.arrays import Labels, Mask, RealArray, Scalar
 from qsmprep.numerics.jit import jit, prange
 from qsmprep.numerics.units import TWO_PI
 
@@ -62,7 +65,9 @@ def edge_costs(
         _bestpath_costs(reliability, mask, costs)
         return costs
     terms = active_terms(preset, second_phase is not None, magnitude is not None)
-    none = phase[:0]
+    none, half_bright = phase[:0], np.float32(1)
+    if magnitude is not None and (terms[4] or terms[5]):
+        half_bright = np.float32(0.5 * _bright(magnitude, mask))
     _romeo_costs(
         phase,
         none if second_phase is None else second_phase,
@@ -70,7 +75,7 @@ def edge_costs(
         mask,
         terms,
         np.float32(time_ratio),
-        np.float32(0.5 * _bright(magnitude, mask) if terms[4] or terms[5] else 1),
+        half_bright,
         costs,
     )
     return costs
@@ -84,7 +89,7 @@ def active_terms(preset: str, has_second_phase: bool, has_magnitude: bool) -> np
     return np.array([k + 1 in _TERMS[preset] and available[k] for k in range(6)])
 
 
-def _bright(magnitude, mask):
+def _bright(magnitude: RealArray, mask: Mask) -> float:
     """95 % quantile of the magnitude in the mask, from at most 1e5 voxels."""
     inside = magnitude[mask]
     sample = inside[:: max(1, inside.size // _QUANTILE_SAMPLE)]
@@ -92,7 +97,16 @@ def _bright(magnitude, mask):
 
 
 @jit(parallel=True)
-def _romeo_costs(phase, second, magnitude, mask, terms, ratio, half_bright, costs):
+def _romeo_costs(
+    phase: RealArray,
+    second: RealArray,
+    magnitude: RealArray,
+    mask: Mask,
+    terms: Mask,
+    ratio: Scalar,
+    half_bright: Scalar,
+    costs: Labels,
+) -> None:
     n0, n1, n2 = phase.shape
     steps = (n1 * n2, n2, 1)
     p, m, c = phase.reshape(-1), mask.reshape(-1), costs.reshape(-1)
@@ -113,7 +127,7 @@ def _romeo_costs(phase, second, magnitude, mask, terms, ratio, half_bright, cost
                     if position + 1 >= size or not (m[i] or m[j]):
                         c[3 * i + d] = 0
                         continue
-                    weight = np.float32(1)
+                    weight: Any = np.float32(1)
                     difference = _wrap(p[i] - p[j])
                     if not np.isfinite(difference):
                         c[3 * i + d] = 0
@@ -123,7 +137,7 @@ def _romeo_costs(phase, second, magnitude, mask, terms, ratio, half_bright, cost
                     if use_gradient:
                         weight *= _scaled(1 - abs(difference - _wrap(p2[i] - p2[j]) * ratio))
                     if use_linear:
-                        linear = np.float32(0.9)
+                        linear: Any = np.float32(0.9)
                         if position >= 1 and position + 2 < size:
                             linear = _linearity(p[i - step], p[i], p[j]) * _linearity(p[i], p[j], p[j + step])
                         weight *= _scaled(linear)
@@ -138,24 +152,24 @@ def _romeo_costs(phase, second, magnitude, mask, terms, ratio, half_bright, cost
 
 
 @jit()
-def _wrap(x):
+def _wrap(x: Scalar) -> Any:
     return x - np.float32(TWO_PI) * np.rint(x / np.float32(TWO_PI))
 
 
 @jit()
-def _scaled(term):
+def _scaled(term: Scalar) -> Any:
     # A poor term, or one that cannot be told (NaN), must not veto an edge that the others like.
     return np.float32(0.1) + np.float32(0.9) * (np.float32(term) if term > 0 else np.float32(0))
 
 
 @jit()
-def _linearity(before, here, after):
+def _linearity(before: Scalar, here: Scalar, after: Scalar) -> Any:
     curvature = abs(_wrap(before - here - here + after))
     return np.float32(0.5) if np.isnan(curvature) else max(np.float32(0), 1 - curvature / 2)
 
 
 @jit()
-def _magnitude_coherence(one, other):
+def _magnitude_coherence(one: Any, other: Any) -> Any:
     # Two voxels without signal have no coherence. In ROMEO.jl 0/0 removes the edge and leaves them wrapped.
     largest = max(one, other)
     quotient = min(one, other) / largest if largest > 0 else np.float32(0)
@@ -163,7 +177,7 @@ def _magnitude_coherence(one, other):
 
 
 @jit(parallel=True)
-def _reliability(phase, reliability):
+def _reliability(phase: RealArray, reliability: RealArray) -> None:
     n0, n1, n2 = phase.shape
     for a in prange(n0):
         for b in range(n1):
@@ -181,7 +195,7 @@ def _reliability(phase, reliability):
 
 
 @jit(parallel=True)
-def _bestpath_costs(reliability, mask, costs):
+def _bestpath_costs(reliability: RealArray, mask: Mask, costs: Labels) -> None:
     # ROMEO.jl writes these costs one voxel away from the edge they belong to; here they sit on their own edge.
     n0, n1, n2 = reliability.shape
     for a in prange(n0):

@@ -259,8 +259,7 @@ def test_regional_values_can_be_switched_off(dataset, tmp_path):
     dataset.add_run()
     folder = derivative(tmp_path)
     write(folder / "sub-01/anat/sub-01_dseg.nii.gz")
-    for word in ("--no-roi", "--no-roi-values"):
-        assert not plan(dataset, "--derivatives", f"seg={folder}", word).segmentations
+    assert not plan(dataset, "--derivatives", f"seg={folder}", "--no-roi").segmentations
     assert settings.build({"roi": {"erosion": 2}}).steps["roi"].erosion == 2
     with pytest.raises(ValueError, match="erosion"):
         settings.build({"roi": {"erosion": -1}})

@@ -49,10 +49,10 @@ def differences(runs: Sequence[GroupRun]) -> list[Difference]:
     ):
         found += _processing(own, kind)
     for scanner in dict.fromkeys(run.scanner for run in runs):
-        own = {
+        settings = {
             run.name: _acquisition(run) for run in runs if run.scanner == scanner and run.record and _acquisition(run)
         }
-        found += _compare(ACQUISITION, own, scanner)
+        found += _compare(ACQUISITION, settings, scanner)
     return found
 
 
