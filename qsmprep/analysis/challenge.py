@@ -99,7 +99,7 @@ def calcification_voxels(chi: np.ndarray, box: tuple[slice, ...]) -> np.ndarray:
     lowest = min(float(chi[shell(inner, outer, chi.shape)].min(initial=0)), 0.0)
     threshold = -THRESHOLD_STEP_PPM * np.ceil(-lowest / THRESHOLD_STEP_PPM - 1e-9)
     near = chi[inner]
-    return near[near < threshold]
+    return np.asarray(near[near < threshold])
 
 
 def calcification_streak(recon: np.ndarray, truth: np.ndarray, mask: np.ndarray, box: tuple[slice, ...]) -> float:

@@ -9,6 +9,7 @@ bending outwards to bending inwards, is closer to the least error.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from qsmprep.numerics.fourier import irfftn, rfftn
 from qsmprep.numerics.operators import gradient
 from qsmprep.numerics.volume import frame_around
 from qsmprep.scan import Scan
+
+if TYPE_CHECKING:
+    from scipy.interpolate import BSpline
 
 NORMS = ("l1", "l2", "image")
 FINE = 1000  # points of the interpolated curve
@@ -160,15 +164,15 @@ def l_curve(values: np.ndarray, misfits: np.ndarray, penalties: np.ndarray) -> L
     )
 
 
-def curvature(rho, omega, at: np.ndarray) -> np.ndarray:
+def curvature(rho: BSpline, omega: BSpline, at: np.ndarray) -> np.ndarray:
     """Curvature of the curve of two splines at parameters `at`, positive where it turns left as the parameter grows."""
     r1, r2 = rho.derivative()(at), rho.derivative(2)(at)
     o1, o2 = omega.derivative()(at), omega.derivative(2)(at)
     speed = np.maximum((r1**2 + o1**2) ** 1.5, np.finfo(float).tiny)
-    return (r1 * o2 - r2 * o1) / speed
+    return np.asarray((r1 * o2 - r2 * o1) / speed)
 
 
-def smooth_spline(s: np.ndarray, y: np.ndarray):
+def smooth_spline(s: np.ndarray, y: np.ndarray) -> BSpline:
     """Cubic smoothing spline whose smoothness generalised cross-validation chooses.
 
     Iterations that stop at a tolerance leave a roughness that the second derivative of an interpolating spline would

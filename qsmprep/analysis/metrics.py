@@ -98,19 +98,22 @@ def evaluate(
 def masked_pair(recon: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Both maps as float64, 0 outside the mask, and the mask as bool; ValueError where they cannot be compared."""
     inside = np.asarray(mask) > 0
-    pair = []
-    for name, image in (("reconstruction", recon), ("truth", truth)):
-        image = np.asarray(image)
-        if image.shape != inside.shape or image.ndim != 3:
-            raise ValueError(f"The {name} has shape {image.shape}; the mask has {inside.shape}; both must be 3-D.")
-        pair.append(np.where(inside, image, 0).astype(np.float64))
-        if not np.isfinite(pair[-1]).all():
-            raise ValueError(f"The {name} holds values in the mask that are not finite.")
+    found, true = (_inside(name, image, inside) for name, image in (("reconstruction", recon), ("truth", truth)))
     if not inside.any():
         raise ValueError("The mask is empty: nothing to compare.")
-    if np.ptp(pair[1][inside]) == 0:
+    if np.ptp(true[inside]) == 0:
         raise ValueError("The truth is constant in the mask: nothing to compare with.")
-    return *pair, inside
+    return found, true, inside
+
+
+def _inside(name: str, image: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    image = np.asarray(image)
+    if image.shape != inside.shape or image.ndim != 3:
+        raise ValueError(f"The {name} has shape {image.shape}; the mask has {inside.shape}; both must be 3-D.")
+    values = np.where(inside, image, 0).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError(f"The {name} holds values in the mask that are not finite.")
+    return values
 
 
 def _unit_warning(slope: float) -> str:

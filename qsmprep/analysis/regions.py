@@ -218,4 +218,5 @@ def _valid(value_map: ValueMap, region: np.ndarray) -> np.ndarray:
     shapes = {np.shape(value_map.values), np.shape(value_map.mask), np.shape(region)}
     if len(shapes) > 1:
         raise ValueError(f"Map, mask and region must have one shape; got {', '.join(map(str, sorted(shapes)))}.")
-    return (np.asarray(value_map.mask) > 0) & np.isfinite(value_map.values)
+    valid: np.ndarray = (np.asarray(value_map.mask) > 0) & np.isfinite(value_map.values)
+    return valid

@@ -6,7 +6,7 @@ ends before: nothing but zeros lies beyond that.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -41,10 +41,10 @@ def laplacian_of_gaussian(image: np.ndarray, half_width: int = MARGIN) -> np.nda
     second = gaussian * (offsets**2 / SIGMA**4 - 1 / SIGMA**2)
     flat = np.ones(offsets.size)
     mean = 3 * second.sum() / offsets.size**3
-    result = _separable(image, (flat, flat, flat))
+    result = _separable(image, [flat] * 3)
     result *= -mean
     for axis in range(3):
-        result += _separable(image, tuple(second if d == axis else gaussian for d in range(3)))
+        result += _separable(image, [second if d == axis else gaussian for d in range(3)])
     return result
 
 
@@ -105,8 +105,8 @@ def psnr_1ppm(recon: np.ndarray, truth: np.ndarray) -> float:
 
 def gaussian_window(half_width: int) -> np.ndarray:
     """Gaussian of sigma 1.5 voxels, of 2 half_width + 1 samples that sum to 1."""
-    window = np.exp(-(np.arange(-half_width, half_width + 1) ** 2) / (2 * SIGMA**2))
-    return window / window.sum()
+    window: np.ndarray = np.exp(-(np.arange(-half_width, half_width + 1) ** 2) / (2 * SIGMA**2))
+    return np.asarray(window / window.sum())
 
 
 def _similarity(
@@ -127,15 +127,15 @@ def _similarity(
     covariance = unbiased * (mean(x * t) - product)
     squares = mean_x**2 + mean_t**2
     variances = unbiased * (mean(x * x + t * t) - squares)
-    return (2 * product + c1) * (2 * covariance + c2) / ((squares + c1) * (variances + c2))
+    return np.asarray((2 * product + c1) * (2 * covariance + c2) / ((squares + c1) * (variances + c2)))
 
 
 def _gaussian_mean(half_width: int) -> Callable[[np.ndarray], np.ndarray]:
     window = gaussian_window(half_width)
-    return lambda image: _separable(image, (window, window, window))
+    return lambda image: _separable(image, [window] * 3)
 
 
-def _separable(image: np.ndarray, windows: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
+def _separable(image: np.ndarray, windows: Sequence[np.ndarray]) -> np.ndarray:
     """Zero-padded convolution with a product of symmetric one-dimensional windows."""
     from scipy.ndimage import correlate1d
 

@@ -34,7 +34,7 @@ def extent_of(mask: np.ndarray, affine: np.ndarray) -> Extent:
     return Extent(tuple(centre.tolist()), tuple(np.abs(world - centre).max(axis=0).tolist()))
 
 
-def common_grid(extents: Sequence[Extent], voxel_size_mm: float) -> tuple[tuple[int, int, int], np.ndarray]:
+def common_grid(extents: Sequence[Extent], voxel_size_mm: float) -> tuple[tuple[int, ...], np.ndarray]:
     """Shape and (4, 4) voxel-to-world matrix of a grid along the world's axes that holds every brain, centred at 0."""
     half = np.max([extent.reach_mm for extent in extents], axis=0) + MARGIN_MM
     shape = tuple(2 * int(n) + 1 for n in np.ceil(half / voxel_size_mm))
@@ -44,7 +44,7 @@ def common_grid(extents: Sequence[Extent], voxel_size_mm: float) -> tuple[tuple[
 
 
 def centred(
-    volume: np.ndarray, affine: np.ndarray, extent: Extent, shape: tuple[int, int, int], grid: np.ndarray
+    volume: np.ndarray, affine: np.ndarray, extent: Extent, shape: tuple[int, ...], grid: np.ndarray
 ) -> np.ndarray:
     """A volume resampled (linear) on the common grid so that its brain's centre of mass is at 0; 0 outside of it."""
     from scipy.ndimage import affine_transform
@@ -52,15 +52,16 @@ def centred(
     move = np.eye(4)
     move[:3, 3] = extent.centre_mm
     to_voxel = np.linalg.inv(affine) @ move @ grid
-    return affine_transform(
+    moved: np.ndarray = affine_transform(
         np.asarray(volume, np.float32), to_voxel[:3, :3], to_voxel[:3, 3], output_shape=shape, order=1
     )
+    return moved
 
 
 class Moments:
     """Mean, standard deviation and count over subjects in each voxel, of those whose mask holds it."""
 
-    def __init__(self, shape: tuple[int, int, int]):
+    def __init__(self, shape: tuple[int, ...]):
         self.count = np.zeros(shape, np.int32)
         self._mean = np.zeros(shape)
         self._squares = np.zeros(shape)

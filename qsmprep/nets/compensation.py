@@ -7,6 +7,10 @@ kernels, which is known.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import reduce
+from operator import add
+
 import numpy as np
 
 from qsmprep.numerics.fourier import fast_shape, frequencies, irfftn, rfftn
@@ -17,7 +21,7 @@ LARGEST_FACTOR = 2.0  # so that noise is not blown up
 PADDING = 8  # zeros around the volume, on each side
 
 
-def compensate_lattices(chi_ppm: np.ndarray, *, combs: tuple[int, int, int], scan: Scan) -> np.ndarray:
+def compensate_lattices(chi_ppm: np.ndarray, *, combs: tuple[int, ...], scan: Scan) -> np.ndarray:
     """Multiply k-space by D(k folded) / D(k), D(k) = 1/3 - (k.b)^2 / k^2, where |D(k)| is not small.
 
     Frequencies that the lattices hold are not changed, as they are not folded.
@@ -45,7 +49,8 @@ def compensate_lattices(chi_ppm: np.ndarray, *, combs: tuple[int, int, int], sca
     true, seen = _kernel(fine, scan.b0_direction), _kernel(folded, scan.b0_direction)
     known = np.abs(true) > SMALLEST_KERNEL
     factor = np.clip(np.divide(seen, true, out=np.ones_like(seen), where=known), -LARGEST_FACTOR, LARGEST_FACTOR)
-    return irfftn(rfftn(padded) * factor, shape)[inside]
+    compensated: np.ndarray = irfftn(rfftn(padded) * factor, shape)[inside]
+    return compensated
 
 
 def _folded(k: np.ndarray, width: float) -> np.ndarray:
@@ -53,8 +58,9 @@ def _folded(k: np.ndarray, width: float) -> np.ndarray:
     return np.where(np.abs(k) < width / 2, k, (k + width / 2) % width - width / 2)
 
 
-def _kernel(k, b0_direction: tuple[float, float, float]) -> np.ndarray:
+def _kernel(k: Sequence[np.ndarray], b0_direction: tuple[float, float, float]) -> np.ndarray:
     b = np.asarray(b0_direction, float) / np.linalg.norm(b0_direction)
-    total = sum(kd**2 for kd in k)
-    along = sum(bd * kd for bd, kd in zip(b, k, strict=True)) ** 2
-    return (1 / 3 - np.divide(along, total, out=np.full_like(along, 1 / 3), where=total > 0)).astype(np.float32)
+    total: np.ndarray = reduce(add, (kd**2 for kd in k))
+    along: np.ndarray = reduce(add, (bd * kd for bd, kd in zip(b, k, strict=True))) ** 2
+    share = np.divide(along, total, out=np.full_like(along, 1 / 3), where=total > 0)
+    return np.asarray(1 / 3 - share, np.float32)

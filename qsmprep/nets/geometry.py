@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from qsmprep.numerics.threads import thread_count
-from qsmprep.scan import Scan
+from qsmprep.scan import Scan, Triple
 
 SAME_SIZE = 0.01  # relative difference of voxel edges that no network notices
 NEARLY_WHOLE = 0.05  # relative difference from a whole number of voxels that lattices may have
@@ -44,9 +45,9 @@ class Turn:
     """A rotation about the middle of a volume: the world of the network = `rotation` times that of the scan."""
 
     rotation: tuple[tuple[float, float, float], ...]
-    shape: tuple[int, int, int]
-    voxel_size_mm: tuple[float, float, float]
-    turned_shape: tuple[int, int, int]
+    shape: tuple[int, ...]
+    voxel_size_mm: tuple[float, ...]
+    turned_shape: tuple[int, ...]
     turned_voxel_mm: float
 
 
@@ -65,21 +66,21 @@ class NetworkGrid:
     scan : geometry of what the network sees.
     """
 
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     order: tuple[int, int, int]
-    combs: tuple[int, int, int]
-    resampling: tuple[Resampling | None, Resampling | None, Resampling | None]
+    combs: tuple[int, ...]
+    resampling: tuple[Resampling | None, ...]
     turn: Turn | None
-    network_shape: tuple[int, int, int]
+    network_shape: tuple[int, ...]
     scan: Scan
 
     @property
-    def lattices(self) -> tuple[tuple[int, int, int], ...]:
+    def lattices(self) -> tuple[tuple[int, ...], ...]:
         """First voxel of each lattice, in ordered axes."""
         return tuple(itertools.product(*(range(n) for n in self.combs)))
 
     @property
-    def combs_of_axes(self) -> tuple[int, int, int]:
+    def combs_of_axes(self) -> tuple[int, ...]:
         """Lattices along each axis of the volume, in its own order."""
         return tuple(self.combs[self.order.index(axis)] for axis in range(3))
 
@@ -106,7 +107,7 @@ class NetworkGrid:
             done.append(f"rotation by {self.tilt_degrees:.1f} degrees")
         return "; ".join(done) or "as acquired"
 
-    def there(self, volume: np.ndarray, lattice: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
+    def there(self, volume: np.ndarray, lattice: tuple[int, ...] = (0, 0, 0)) -> np.ndarray:
         """One lattice of a volume as the network sees it, float32; the volume itself where it fits already."""
         seen = volume.transpose(self.order)
         if any(n > 1 for n in self.combs):
@@ -120,7 +121,7 @@ class NetworkGrid:
             seen = _turned(seen, self.turn)
         return np.ascontiguousarray(seen, dtype=np.float32)
 
-    def back(self, seen: np.ndarray, onto: np.ndarray, lattice: tuple[int, int, int] = (0, 0, 0)) -> None:
+    def back(self, seen: np.ndarray, onto: np.ndarray, lattice: tuple[int, ...] = (0, 0, 0)) -> None:
         """Write what a network made of a lattice into its voxels of `onto`, a volume of the scan."""
         if self.turn:
             seen = _turned_back(seen, self.turn)
@@ -136,7 +137,7 @@ class NetworkGrid:
 
 
 def network_grid(
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     *,
     scan: Scan,
     wanted_mm: float,
@@ -164,11 +165,11 @@ def network_grid(
     b0 = b0 / np.linalg.norm(b0)
     order = _order(b0) if rotate else (0, 1, 2)
     b0 = b0[list(order)] if b0[order[2]] >= 0 or not rotate else -b0[list(order)]
-    sizes = [shape[axis] for axis in order]
-    voxels = [scan.voxel_size_mm[axis] for axis in order]
+    sizes = tuple(shape[axis] for axis in order)
+    voxels = tuple(scan.voxel_size_mm[axis] for axis in order)
     combs = tuple(_comb(h, wanted_mm) if resample else 1 for h in voxels)
-    sizes = [-(-n // s) for n, s in zip(sizes, combs, strict=True)]
-    voxels = [h * s for h, s in zip(voxels, combs, strict=True)]
+    sizes = tuple(-(-n // s) for n, s in zip(sizes, combs, strict=True))
+    voxels = tuple(h * s for h, s in zip(voxels, combs, strict=True))
     steps = tuple(_step(n, h, wanted_mm) if resample else None for n, h in zip(sizes, voxels, strict=True))
     sizes = tuple(step.count if step else n for n, step in zip(sizes, steps, strict=True))
     voxels = tuple(step.voxel_mm if step else h for h, step in zip(voxels, steps, strict=True))
@@ -176,21 +177,22 @@ def network_grid(
     if rotate and tilt_degrees(b0) > max(largest_tilt_degrees, SMALLEST_TILT_DEGREES):
         turn = _turn(sizes, voxels, b0, wanted_mm if resample else min(voxels))
         sizes, voxels, b0 = turn.turned_shape, (turn.turned_voxel_mm,) * 3, np.array([0.0, 0.0, 1.0])
-    return NetworkGrid(tuple(shape), order, combs, steps, turn, sizes, Scan(voxels, tuple(b0)))
+    return NetworkGrid(tuple(shape), order, combs, steps, turn, sizes, Scan(_triple(voxels), _triple(b0)))
 
 
-def tilt_degrees(b0_direction: tuple[float, float, float]) -> float:
+def tilt_degrees(b0_direction: Triple | np.ndarray) -> float:
     """Angle between B0, whose sign does not matter, and the third axis."""
     b0 = np.asarray(b0_direction, float)
     return math.degrees(math.acos(min(1.0, abs(b0[2]) / float(np.linalg.norm(b0)))))
 
 
-def rotation_to_third_axis(b0_direction: tuple[float, float, float]) -> np.ndarray:
+def rotation_to_third_axis(b0_direction: Triple | np.ndarray) -> np.ndarray:
     """The smallest rotation (3, 3) that turns a direction with a third component above 0 onto the third axis."""
     b0 = np.asarray(b0_direction, float) / np.linalg.norm(b0_direction)
     x, y, cosine = b0[1], -b0[0], b0[2]  # cross product of b0 and the third axis; its third component is 0
     skew = np.array([[0, 0, y], [0, 0, -x], [-y, x, 0]])
-    return np.eye(3) + skew + skew @ skew / (1 + cosine)
+    rotation: np.ndarray = np.eye(3) + skew + skew @ skew / (1 + cosine)
+    return rotation
 
 
 def interpolate(volume: np.ndarray, axis: int, count: int) -> np.ndarray:
@@ -213,6 +215,11 @@ def interpolate(volume: np.ndarray, axis: int, count: int) -> np.ndarray:
     widened = np.zeros((*spectrum.shape[:-1], count // 2 + 1), spectrum.dtype)
     widened[..., :kept] = spectrum[..., :kept] * factor.astype(spectrum.dtype)
     return np.moveaxis(scipy.fft.irfft(widened, n=count, axis=-1, workers=thread_count()), -1, axis)
+
+
+def _triple(values: Iterable[float]) -> Triple:
+    x, y, z = values
+    return float(x), float(y), float(z)
 
 
 def _order(b0: np.ndarray) -> tuple[int, int, int]:
@@ -248,7 +255,7 @@ def _interpolated_back(volume: np.ndarray, axis: int, step: Resampling) -> np.nd
     return np.moveaxis(whole[step.before : step.before + step.size], 0, axis)
 
 
-def _turn(shape, voxel_size_mm, b0: np.ndarray, wanted_mm: float) -> Turn:
+def _turn(shape: tuple[int, ...], voxel_size_mm: tuple[float, ...], b0: np.ndarray, wanted_mm: float) -> Turn:
     rotation = rotation_to_third_axis(b0)
     lengths = np.abs(rotation) @ (np.asarray(shape) * np.asarray(voxel_size_mm))
     turned = tuple(math.ceil(length / wanted_mm) for length in lengths)
@@ -265,12 +272,13 @@ def _turned_back(volume: np.ndarray, turn: Turn) -> np.ndarray:
     return _spline(volume, matrix, turn.shape)
 
 
-def _spline(volume: np.ndarray, matrix: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+def _spline(volume: np.ndarray, matrix: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Values at matrix times an index, both counted from the middle, by cubic splines; 0 outside."""
     from scipy.ndimage import affine_transform
 
     middle, wanted = (np.asarray(volume.shape) - 1) / 2, (np.asarray(shape) - 1) / 2
-    return affine_transform(
+    turned: np.ndarray = affine_transform(
         np.asarray(volume, np.float32), matrix, offset=middle - matrix @ wanted, output_shape=shape, order=3,
         mode="grid-constant",
     )  # fmt: skip
+    return turned

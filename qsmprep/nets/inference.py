@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +16,8 @@ from qsmprep.nets.compensation import compensate_lattices
 from qsmprep.nets.domain import FIELDS, check_units, coarser_than_trained, is_directed, outside_domain
 from qsmprep.nets.geometry import NetworkGrid, network_grid
 from qsmprep.nets.inference_options import InferenceOptions
-from qsmprep.nets.network import Network, clipped, forward
-from qsmprep.nets.patches import around_mask, blending, boxes, patch_edge
+from qsmprep.nets.network import Network, channels_last, clipped, forward
+from qsmprep.nets.patches import Middle, around_mask, blending, boxes, patch_edge
 from qsmprep.nets.precision import Precision, bounded_threads, choose_precision, exact
 from qsmprep.nets.seen import PhaseTerm, Seen
 from qsmprep.nets.spec import NOT_NEGATIVE, NetworkSpec, quantities
@@ -131,7 +132,7 @@ class _Runner:
 
     @classmethod
     def of(cls, network: Network, seen: Seen, options: InferenceOptions, memory_gb: float, device: str) -> _Runner:
-        network.module.to(device).to(memory_format=torch.channels_last_3d).eval()
+        channels_last(network.module.to(device)).eval()
         shape = around_mask(network.spec, seen.mask).shape
         edge = patch_edge(network.spec, shape, options.patch, memory_gb or _room_gb(device))
         middle = _middle(seen, TEST_EDGE)
@@ -169,16 +170,16 @@ class _Runner:
             total /= np.where(share > 0, share, 1)
         return np.stack([frame.restore(values) for values in total])
 
-    def _evaluate(self, inputs: np.ndarray, mask: np.ndarray, half: bool, term: dict) -> np.ndarray:
+    def _evaluate(self, inputs: np.ndarray, mask: np.ndarray, half: bool, term: dict[str, Any]) -> np.ndarray:
         with exact(half, self.device):
-            inputs, mask = (self._tensor(array) for array in (inputs, mask[None]))
-            found = forward(self.network.spec, self.network.module, inputs, mask, **term)
-            return clipped(self.network.spec, found.float())[0].cpu().numpy()
+            given, inside = self._tensor(inputs), self._tensor(mask[None])
+            found = forward(self.network.spec, self.network.module, given, inside, **term)
+            return np.asarray(clipped(self.network.spec, found.float())[0].cpu())
 
-    def _data_term(self, seen: Seen, frame) -> dict:
+    def _data_term(self, seen: Seen, frame: Middle) -> dict[str, Any]:
         """What an unrolled network needs besides its inputs."""
         dipole = dipole_kernel(frame.shape, seen.scan.voxel_size_mm, seen.scan.b0_direction, kind="continuous")
-        term = {"dipole": torch.as_tensor(dipole, device=self.device)}
+        term: dict[str, Any] = {"dipole": torch.as_tensor(dipole, device=self.device)}
         if self.network.spec.has_phase_term and seen.term is not None:
             term["radians"] = seen.term.radians
             if seen.term.weights is not None:
@@ -190,7 +191,9 @@ class _Runner:
         return batch.contiguous(memory_format=torch.channels_last_3d)
 
 
-def _checked(network: Network, images: Mapping[str, np.ndarray], mask: np.ndarray) -> tuple[dict, np.ndarray]:
+def _checked(
+    network: Network, images: Mapping[str, np.ndarray], mask: np.ndarray
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """The images the network needs as float32, 0 where they are not finite or outside the mask; the mask as bool."""
     spec, inside = network.spec, np.asarray(mask) > 0
     given = {"v-sharp": "total-field", "tkd": "tissue-field" if spec.task == "inversion" else "total-field"}
@@ -210,10 +213,18 @@ def _checked(network: Network, images: Mapping[str, np.ndarray], mask: np.ndarra
     return usable, inside
 
 
-def _seen(spec: NetworkSpec, given, inside, grid: NetworkGrid, lattice, term: PhaseTerm | None, vsharp) -> Seen:
+def _seen(
+    spec: NetworkSpec,
+    given: Mapping[str, np.ndarray],
+    inside: np.ndarray,
+    grid: NetworkGrid,
+    lattice: tuple[int, ...],
+    term: PhaseTerm | None,
+    vsharp: FieldFilter | None,
+) -> Seen:
     """One lattice on the grid of the network, with all of its input channels."""
     mask = grid.there(inside, lattice) > 0.5
-    images = {name: grid.there(image, lattice) * mask for name, image in given.items()}
+    images: dict[str, np.ndarray] = {name: grid.there(image, lattice) * mask for name, image in given.items()}
     if mask.any():
         images |= _derived(spec, images, mask, grid.scan, vsharp)
     inputs = np.stack([images.get(name, np.zeros(mask.shape, np.float32)) for name in quantities(spec.inputs)])
@@ -223,27 +234,37 @@ def _seen(spec: NetworkSpec, given, inside, grid: NetworkGrid, lattice, term: Ph
     return Seen(inputs, mask, grid.scan, term)
 
 
-def _derived(spec: NetworkSpec, images, mask, scan: Scan, vsharp: FieldFilter | None) -> dict[str, np.ndarray]:
+def _derived(
+    spec: NetworkSpec,
+    images: Mapping[str, np.ndarray],
+    mask: np.ndarray,
+    scan: Scan,
+    vsharp: FieldFilter | None,
+) -> dict[str, np.ndarray]:
     """The channels of a network that are computed of others."""
-    made, field, valid, names = {}, images.get("tissue-field"), mask, quantities(spec.inputs)
-    if field is None and {"v-sharp", "tkd"} & set(names):
-        if vsharp is None:
-            raise ValueError(f"The network {spec.name} is shown V-SHARP's tissue field: give a function that makes it.")
+    made: dict[str, np.ndarray] = {}
+    wanted = {"v-sharp", "tkd"} & set(quantities(spec.inputs))
+    if not wanted:
+        return made
+    if "tissue-field" in images:
+        field, valid = images["tissue-field"], mask
+    elif vsharp is None:
+        raise ValueError(f"The network {spec.name} is shown V-SHARP's tissue field: give a function that makes it.")
+    else:
         field, valid = vsharp(images["total-field"], mask, scan)
         made["v-sharp"] = field
-    if "tkd" in names:
+    if "tkd" in wanted:
         made["tkd"] = tkd_channel(field, valid, scan=scan)
     return made
 
 
 def _middle(seen: Seen, edge: int) -> Seen:
     """A cube from the middle of the mask."""
-    box = []
+    starts = []
     for axis, n in enumerate(seen.mask.shape):
         there = np.flatnonzero(seen.mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        start = min(max((there[0] + there[-1] + 1 - edge) // 2, 0), max(n - edge, 0))
-        box.append(slice(start, start + edge))
-    box = tuple(box)
+        starts.append(min(max((there[0] + there[-1] + 1 - edge) // 2, 0), max(n - edge, 0)))
+    box = tuple(slice(start, start + edge) for start in starts)
     if not seen.mask[box].any():
         return seen
     term = seen.term
@@ -261,7 +282,9 @@ def _warnings(
     return outside_domain(network.spec, scan=grid.scan, field_deviation_ppm=deviation) + coarse
 
 
-def _finished(quantity: str, values: np.ndarray, grid: NetworkGrid, inside, lattices_of: Scan | None) -> np.ndarray:
+def _finished(
+    quantity: str, values: np.ndarray, grid: NetworkGrid, inside: np.ndarray, lattices_of: Scan | None
+) -> np.ndarray:
     """A map as it is handed on: interleaved lattices compensated where their scan is given, 0 outside the mask."""
     if lattices_of is not None and quantity in SUSCEPTIBILITIES:
         values = compensate_lattices(values, combs=grid.combs_of_axes, scan=lattices_of)

@@ -26,8 +26,8 @@ def _rise(u: torch.Tensor) -> torch.Tensor:
     sizes = u.shape[-3:]
     for shift in itertools.product((-1, 0, 1), repeat=3):
         if any(shift):
-            there = tuple(slice(1 + s, n - 1 + s) for s, n in zip(shift, sizes, strict=True))
-            total = total + torch.relu(u[(..., *there)] - middle) / math.sqrt(sum(s * s for s in shift))
+            x, y, z = (slice(1 + s, n - 1 + s) for s, n in zip(shift, sizes, strict=True))
+            total = total + torch.relu(u[..., x, y, z] - middle) / math.sqrt(sum(s * s for s in shift))
     return total
 
 
@@ -47,4 +47,5 @@ def source_model_loss(
     """
     para, dia = sources_ppm[:, :1], sources_ppm[:, 1:]
     parts = (convolve(para - dia, dipole) - field_ppm, para - dia - chi_ppm, para + dia - sum_ppm)
-    return sum((mask * part).abs().mean() for part in parts)
+    field, chi, rate = ((mask * part).abs().mean() for part in parts)
+    return field + chi + rate

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from qsmprep.nets.spec import NOT_NEGATIVE, Channel, NetworkSpec
-from qsmprep.nets.unet import Unet
+from qsmprep.nets.unet import Unet, UnetSpec
 from qsmprep.nets.unrolled import Unrolled
 
 
@@ -33,11 +33,16 @@ class Network:
 
 def build_module(spec: NetworkSpec) -> nn.Module:
     """The module of a description, with random weights drawn from torch's generator."""
-    if not spec.unrolled:
+    if isinstance(spec.architecture, UnetSpec):
         return Unet(spec.architecture)
     module = Unrolled(spec.architecture)
     module.normalise_by(*_statistics(spec.outputs, torch.float32, torch.device("cpu")))
     return module
+
+
+def channels_last(module: nn.Module) -> nn.Module:
+    """The module with its memory laid out for convolutions of volumes: voxels apart, the channels of each together."""
+    return module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload, no-any-return]
 
 
 def normalised(channels: tuple[Channel, ...], images: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -77,7 +82,8 @@ def forward(
     if spec.unrolled:
         if dipole is None:
             raise ValueError(f"{spec.name} needs the dipole kernel.")
-        return module(inputs_ppm, dipole, mask, **data_term) * mask
+        found: torch.Tensor = module(inputs_ppm, dipole, mask, **data_term) * mask
+        return found
     values = module(normalised(spec.inputs, inputs_ppm, mask))
     return physical(spec.outputs, values.float(), mask)
 
@@ -85,13 +91,15 @@ def forward(
 def clipped(spec: NetworkSpec, outputs_ppm: torch.Tensor) -> torch.Tensor:
     """The outputs with what cannot be negative set to 0 where it is."""
     parts = [
-        torch.relu(part) if channel.quantity in NOT_NEGATIVE else part
-        for channel, part in zip(spec.outputs, outputs_ppm.split(1, dim=1), strict=True)
+        torch.relu(outputs_ppm[:, i : i + 1]) if channel.quantity in NOT_NEGATIVE else outputs_ppm[:, i : i + 1]
+        for i, channel in enumerate(spec.outputs)
     ]
     return torch.cat(parts, dim=1)
 
 
-def _statistics(channels: tuple[Channel, ...], dtype, device) -> tuple[torch.Tensor, torch.Tensor]:
+def _statistics(
+    channels: tuple[Channel, ...], dtype: torch.dtype, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
     mean = torch.tensor([channel.mean for channel in channels], dtype=dtype, device=device)
     return mean, torch.tensor([channel.deviation for channel in channels], dtype=dtype, device=device)
 

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import EllipsisType
 
 import numpy as np
 
@@ -20,16 +21,16 @@ OVERLAP = 4  # an edge over this is what two patches share
 LIVE_ARRAYS = 9
 GIB = 2**30
 
-Box = tuple[slice, slice, slice]
+Box = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
 class Middle:
     """A box of a volume in the middle of a larger array of zeros."""
 
-    full_shape: tuple[int, int, int]
+    full_shape: tuple[int, ...]
     box: Box
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
 
     @property
     def inner(self) -> Box:
@@ -120,6 +121,11 @@ def blending(box: Box, shape: Sequence[int], edge: int) -> np.ndarray:
             ramp[length - overlap :] = np.minimum(ramp[length - overlap :], rise[::-1])
         weight = weight * ramp.reshape([-1 if a == axis else 1 for a in range(3)])
     return weight
+
+
+def within(box: Box) -> tuple[slice | EllipsisType, ...]:
+    """The index of a box in the last axes of an array, whatever axes stand before."""
+    return (..., *box)
 
 
 def _starts(size: int, edge: int) -> list[slice]:

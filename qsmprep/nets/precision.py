@@ -53,7 +53,7 @@ def difference_percent(expected: torch.Tensor, found: torch.Tensor) -> float:
 def bfloat16_is_fast(device: str) -> bool:
     """Whether the processor or the GPU calculates in bfloat16 by itself."""
     if device.startswith("cuda"):
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     asked = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return any(question() for question in asked if question is not None)
 

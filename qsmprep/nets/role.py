@@ -38,7 +38,7 @@ class Role:
         inputs = inputs_of(spec)
         return (
             spec.task == self.task
-            and architecture(spec) == self.architecture
+            and spec.kind == self.architecture
             and set(self.needs) <= set(inputs)
             and not set(self.lacks) & set(inputs)
         )
@@ -47,15 +47,10 @@ class Role:
         """Raise ValueError, naming the weights and the remedy, for a network that the method cannot use."""
         if not self.fits(spec):
             raise ValueError(
-                f"{source or spec.name} holds the network {spec.name!r}, {architecture(spec)} for {spec.task} from "
+                f"{source or spec.name} holds the network {spec.name!r}, {spec.kind} for {spec.task} from "
                 f"{', '.join(inputs_of(spec))}; {method} needs {self.words()}. Choose other weights by "
                 f"--{method}-weights, or another method; `qsmprep-tools weights list` shows what there is."
             )
-
-
-def architecture(spec: NetworkSpec) -> str:
-    """The family of a U-net, the kind of an unrolled network."""
-    return spec.architecture.kind if spec.unrolled else "unet"
 
 
 def inputs_of(spec: NetworkSpec) -> tuple[str, ...]:

@@ -117,9 +117,10 @@ class NetworkSpec:
                 f"{' or '.join(' and '.join(names) for names in may_leave)}; {self.name!r} takes "
                 f"{', '.join(entering) or 'nothing'} and gives {', '.join(leaving) or 'nothing'}."
             )
-        unrolled = isinstance(self.architecture, UnrolledSpec)
-        channels_in = 1 if unrolled else self.architecture.channels_in
-        channels_out = self.architecture.unknowns if unrolled else self.architecture.channels_out
+        if isinstance(self.architecture, UnrolledSpec):
+            channels_in, channels_out = 1, self.architecture.unknowns
+        else:
+            channels_in, channels_out = self.architecture.channels_in, self.architecture.channels_out
         if (channels_in, channels_out) != (len(entering), len(leaving)):
             raise ValueError(f"{self.name!r}: the architecture has {channels_in} channels in and {channels_out} out, "
                              f"the description {len(entering)} and {len(leaving)}.")  # fmt: skip
@@ -132,7 +133,12 @@ class NetworkSpec:
     @property
     def has_phase_term(self) -> bool:
         """Whether it compares complex phases with the data, and so takes their weights and the phase of 1 ppm."""
-        return isinstance(self.architecture, UnrolledSpec) and self.architecture.kind == "vandi"
+        return self.kind == "vandi"
+
+    @property
+    def kind(self) -> str:
+        """The family of a U-net ("unet"), the kind of an unrolled network."""
+        return self.architecture.kind if isinstance(self.architecture, UnrolledSpec) else "unet"
 
     @property
     def multiple(self) -> int:
@@ -153,7 +159,8 @@ def to_document(spec: NetworkSpec) -> dict[str, Any]:
     document = dataclasses.asdict(spec)
     family = next(name for name, kind in FAMILIES.items() if isinstance(spec.architecture, kind))
     document["architecture"] = {"family": family, **document["architecture"]}
-    return _plain(document)
+    plain: dict[str, Any] = _plain(document)
+    return plain
 
 
 def from_document(document: Mapping[str, Any]) -> NetworkSpec:
@@ -175,9 +182,9 @@ def from_document(document: Mapping[str, Any]) -> NetworkSpec:
             for name, value in domain.items()
             if isinstance(value, list | tuple)
         }
-        channels = {side: tuple(Channel(**channel) for channel in rest.pop(side)) for side in ("inputs", "outputs")}
+        inputs, outputs = (tuple(Channel(**channel) for channel in rest.pop(side)) for side in ("inputs", "outputs"))
         return NetworkSpec(architecture=FAMILIES[family](**architecture), domain=Domain(**{**domain, **ranges}),
-                           **channels, **rest)  # fmt: skip
+                           inputs=inputs, outputs=outputs, **rest)  # fmt: skip
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"This does not describe a network of qsmprep: {what}") from None

@@ -67,15 +67,17 @@ class UnetSpec:
     @property
     def multiple(self) -> int:
         """Sizes of the input must be multiples of this."""
-        return self.packing * 2**self.levels
+        return int(self.packing * 2**self.levels)
 
 
-_TENSORFLOW = {"activation": "leaky-relu", "concatenation": "skip-first", "norm_epsilon": 1e-3, "norm_momentum": 0.01}
+_TENSORFLOW = UnetSpec(
+    kernel=5, activation="leaky-relu", concatenation="skip-first", norm_epsilon=1e-3, norm_momentum=0.01
+)
 # The published networks of this family at their full width.
 PUBLISHED: Mapping[str, UnetSpec] = MappingProxyType(
     {
-        "qsmnet": UnetSpec(kernel=5, **_TENSORFLOW),
-        "qsmnet+": UnetSpec(kernel=5, **_TENSORFLOW),
+        "qsmnet": _TENSORFLOW,
+        "qsmnet+": _TENSORFLOW,
         "qsmnet-me": UnetSpec(),
         "r2primenet": UnetSpec(),
         "chi-sepnet": UnetSpec(channels_in=3, channels_out=2),
@@ -111,17 +113,19 @@ class Unet(nn.Module):
         self.out = nn.Conv3d(spec.width, spec.channels_out * packed, 1)
         self.shortcut = nn.Conv3d(spec.channels_in, spec.channels_out, 1) if spec.shortcut else None
         for module in self.modules():
+            if not isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
+                continue
             if isinstance(module, nn.Conv3d) and spec.norm == "none":
                 nn.init.kaiming_uniform_(module.weight, 0.1, nonlinearity="leaky_relu")
-                nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
+            else:
                 nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
                 nn.init.zeros_(module.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The network's output."""
         check_size(x, self.spec.multiple)
-        direct = None if self.shortcut is None else self._direct(x)
+        direct = None if self.shortcut is None else _in_single_precision(self.shortcut, x)
         x, kept = pack(x, self.spec.packing), []
         for level, convolve in enumerate(self.encoder):
             x = convolve(x if level == 0 else self.pool(x))
@@ -132,10 +136,12 @@ class Unet(nn.Module):
         x = unpack(self.out(x), self.spec.packing)
         return x if direct is None else x.float() + direct
 
-    def _direct(self, x: torch.Tensor) -> torch.Tensor:
-        """The inputs' own share, in single precision whatever the rest runs in."""
-        with torch.autocast(x.device.type, enabled=False):
-            return self.shortcut(x.float())
+
+def _in_single_precision(shortcut: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """The inputs' own share, whatever the rest of the network runs in."""
+    with torch.autocast(x.device.type, enabled=False):
+        direct: torch.Tensor = shortcut(x.float())
+    return direct
 
 
 def pack(x: torch.Tensor, edge: int) -> torch.Tensor:

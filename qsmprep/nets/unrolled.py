@@ -95,9 +95,8 @@ class ResidualNet(nn.Module):
                     nn.init.zeros_(module.bias)
         if self.shortcut is not None:
             with torch.no_grad():  # start as the data term alone
-                self.out.weight.zero_()
-                self.out.bias.zero_()
-                self.shortcut.weight.zero_()
+                for numbers in (*self.out.parameters(), self.shortcut.weight):
+                    numbers.zero_()
                 self.shortcut.weight[0, 0] = 0.0 if spec.kind == "vandi" else 1.0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -108,7 +107,8 @@ class ResidualNet(nn.Module):
             x = block(x)
         for mix in self.mix:
             x = torch.relu(mix(x))
-        return self.out(x) if direct is None else self.out(x).float() + direct
+        found: torch.Tensor = self.out(x)
+        return found if direct is None else found.float() + direct
 
 
 class _Block(nn.Module):
@@ -136,6 +136,9 @@ class Unrolled(nn.Module):
     chi <- chi - N_k(chi). Lai 2020 (LPCNN): chi = 0, then chi <- N(chi - t D M (D chi - f)), so that the network first
     sees t D f; the released code leaves the mask M out of the data term, and has no bias in its last convolution.
     """
+
+    mean: torch.Tensor
+    deviation: torch.Tensor
 
     def __init__(self, spec: UnrolledSpec):
         super().__init__()
@@ -189,7 +192,9 @@ class Unrolled(nn.Module):
                 x = x - self.step[0] * modl_adjoint(explained, dipole) + self.step[0] * adjoint
         return x
 
-    def _vandi(self, field, dipole, mask, weights, radians) -> torch.Tensor:
+    def _vandi(
+        self, field: torch.Tensor, dipole: torch.Tensor, mask: torch.Tensor, weights: torch.Tensor, radians: float
+    ) -> torch.Tensor:
         x = torch.zeros_like(field)
         for net, step in zip(self.nets, self.step, strict=True):
             miss = torch.sin(radians * (convolve(x, dipole) - field)) * weights**2 / radians
@@ -197,18 +202,19 @@ class Unrolled(nn.Module):
             x = (x - self._regularised(net, x, mask)) * mask
         return x
 
-    def _lpcnn(self, field, dipole, mask) -> torch.Tensor:
+    def _lpcnn(self, field: torch.Tensor, dipole: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         x = self._regularised(self.nets[0], self.step[0] * convolve(mask * field, dipole), mask)
         for _ in range(self.spec.iterations - 1):
             miss = mask * (convolve(x, dipole) - field)
             x = self._regularised(self.nets[0], x - self.step[0] * convolve(miss, dipole), mask)
         return x
 
-    def _regularised(self, net: ResidualNet, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def _regularised(self, net: nn.Module, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """The network's answer to the normalised unknowns, in ppm."""
         shape = (1, -1, 1, 1, 1)
         mean, deviation = self.mean.view(shape), self.deviation.view(shape)
-        return (net((x - mean) / deviation * mask) * mask * deviation + mean) * mask
+        answer: torch.Tensor = net((x - mean) / deviation * mask)
+        return (answer * mask * deviation + mean) * mask
 
 
 def convolve(x: torch.Tensor, spectrum: torch.Tensor) -> torch.Tensor:
@@ -223,11 +229,13 @@ def convolve(x: torch.Tensor, spectrum: torch.Tensor) -> torch.Tensor:
     if any(n > g for n, g in zip(sizes, grid, strict=True)):
         raise ValueError(f"A kernel of {grid} voxels is smaller than the image of {sizes}.")
     product = torch.fft.rfftn(x.float(), s=grid, dim=axes) * spectrum
-    result = torch.fft.irfftn(product, s=grid, dim=axes)
+    result: torch.Tensor = torch.fft.irfftn(product, s=grid, dim=axes)
     return result if grid == sizes else result[..., : sizes[0], : sizes[1], : sizes[2]]
 
 
-def _nearest_explaining(x, field, dipole, mask, step) -> torch.Tensor:
+def _nearest_explaining(
+    x: torch.Tensor, field: torch.Tensor, dipole: torch.Tensor, mask: torch.Tensor, step: torch.Tensor
+) -> torch.Tensor:
     """The susceptibility near that of `x` that explains the field in the mask; (n, 2, ...), the other channel kept.
 
     Outside the mask the field is taken to be that of `x`, so chi + F^-1 [D F r / (D^2 + step)], r = M (f - A x).

@@ -70,10 +70,9 @@ def simulate(
     FileExistsError : `out` is not empty and may not, or must not, be overwritten.
     """
     out, options = Path(out), options.checked()
-    tell = tell or (lambda text: None)
     for subject in range(options.subjects):
-        for run in options.runs():
-            simulation_grid(run, individual_head(run, subject))
+        for scan in options.runs():
+            simulation_grid(scan, individual_head(scan, subject))
     _clear(out, overwrite)
     _write_dataset_files(out, options)
     for subject in range(options.subjects):
@@ -82,16 +81,16 @@ def simulate(
             runs = options.runs()
             for run, scan in enumerate(runs):
                 name = prefix + (f"_run-{run + 1}" if len(runs) > 1 else "")
-                head = simulate_head(
-                    scan,
-                    subject=subject,
-                    session=session,
-                    run=run,
-                    tell=lambda stage, name=name: tell(f"{name}: {stage}"),
-                )
-                tell(f"{name}: files")
+                named = _named(tell, name)
+                head = simulate_head(scan, subject=subject, session=session, run=run, tell=named)
+                named("files")
                 _write_scan(out, name, head, scan)
     return out
+
+
+def _named(tell: Callable[[str], None] | None, name: str) -> Callable[[str], None]:
+    """What tells of the stages of one scan."""
+    return lambda stage: None if tell is None else tell(f"{name}: {stage}")
 
 
 def _write_scan(out: Path, prefix: str, head: SimulatedHead, options: SimulationOptions) -> None:
@@ -187,7 +186,7 @@ def _scans(prefix: str, head: SimulatedHead, options: SimulationOptions) -> Iter
         for part, image in images.items():
             name = _gradient_echo_name(prefix, head, number, part)
             yield _File(folder / name, image, sidecar | {"Units": image.units})
-    if head.mese_magnitude is None:
+    if head.mese_magnitude is None or head.mese_echo_times_s is None:
         return
     spin_echo = common | {"PulseSequenceType": "Multi-echo spin echo", "ScanningSequence": "SE",
                           "RepetitionTimeExcitation": MESE_REPETITION_TIME_S, "FlipAngle": 90.0}  # fmt: skip

@@ -119,9 +119,11 @@ def b0_direction_error(spectrum: _Spectrum, b0_direction: tuple[float, float, fl
     if len(spectrum.power) < FEWEST:
         return _NAN
     level = _level(spectrum)
-    axes, best = _hemisphere(400), None
-    for spread in (None, 8.0, 2.0):
-        axes = axes if spread is None else _around(best, spread)
+    axes = _hemisphere(400)
+    cones = _levels_on_cones(spectrum.direction, level, axes)
+    best = axes[np.argmin(cones)]
+    for spread_deg in (8.0, 2.0):
+        axes = _around(best, spread_deg)
         cones = _levels_on_cones(spectrum.direction, level, axes)
         best = axes[np.argmin(cones)]
     if level.mean() - cones.min() < SHALLOWEST_NULL:
@@ -186,10 +188,12 @@ def _centred(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def _level(spectrum: _Spectrum) -> np.ndarray:
-    return np.log(np.maximum(spectrum.power, np.float32(1e-6))).astype(np.float32)
+    return np.asarray(np.log(np.maximum(spectrum.power, np.float32(1e-6))), np.float32)
 
 
-def _spectrum(image: np.ndarray, mask: np.ndarray, voxel_size_mm, shortest_voxels: float) -> _Spectrum:
+def _spectrum(
+    image: np.ndarray, mask: np.ndarray, voxel_size_mm: tuple[float, ...], shortest_voxels: float
+) -> _Spectrum:
     """Power at wavelengths from 60 mm down to so many of the coarsest voxels, over the mean of its shell of |k|."""
     box = frame_around(mask)
     power = np.square(np.abs(rfftn(box.crop(image)))).ravel()
@@ -206,7 +210,7 @@ def _spectrum(image: np.ndarray, mask: np.ndarray, voxel_size_mm, shortest_voxel
 
 def _kernel(direction: np.ndarray, axes: np.ndarray) -> np.ndarray:
     """The dipole kernel at unit vectors (n, 3) for candidate axes (m, 3): (n, m)."""
-    return np.float32(1 / 3) - np.square(direction @ axes.T.astype(np.float32))
+    return np.asarray(np.float32(1 / 3) - np.square(direction @ axes.T.astype(np.float32)))
 
 
 def _levels_on_cones(direction: np.ndarray, level: np.ndarray, axes: np.ndarray) -> np.ndarray:
@@ -235,4 +239,4 @@ def _around(axis: np.ndarray, spread_deg: float) -> np.ndarray:
     radius, turn = np.meshgrid(np.tan(np.deg2rad(spread_deg)) * np.arange(1, 5) / 4, np.arange(12) * np.pi / 6)
     net = axis + (radius * np.cos(turn))[..., None] * first + (radius * np.sin(turn))[..., None] * second
     net = np.concatenate([axis[None], net.reshape(-1, 3)])
-    return net / np.linalg.norm(net, axis=1, keepdims=True)
+    return np.asarray(net / np.linalg.norm(net, axis=1, keepdims=True))

@@ -86,7 +86,7 @@ def rim_of(mask: np.ndarray, layers: int = 3) -> np.ndarray:
     inner = mask
     for _ in range(layers):
         inner = eroded(inner, 0.0, (1.0, 1.0, 1.0))
-    return mask & ~inner
+    return np.asarray(mask & ~inner)
 
 
 def _face_neighbours(mask: np.ndarray) -> np.ndarray:

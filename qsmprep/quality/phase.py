@@ -85,7 +85,7 @@ def fit_lines(phase: np.ndarray, magnitude: np.ndarray, echo_times_s: Sequence[f
     from_mean = times - mean_time
     spread = np.maximum((weight * from_mean**2).sum(0), np.finfo(np.float32).tiny)
 
-    def line(values):
+    def line(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         level = (weight * values).sum(0) / total
         slope = (weight * from_mean * values).sum(0) / spread
         return level, slope, values - level - slope * from_mean
@@ -130,7 +130,9 @@ def echo_time_offset_ms(
     return float(-1000 * np.dot(offset[usual], there[usual]) / (2 * np.pi * product)) if product > 0 else _NAN
 
 
-def _bands(images, part, fine, coarse, where) -> list[np.ndarray]:
+def _bands(
+    images: Sequence[np.ndarray], part: np.ndarray, fine: tuple[int, ...], coarse: tuple[int, ...], where: np.ndarray
+) -> list[np.ndarray]:
     """What the voxels of a part tell of each image between two box means: values at `where`, float64."""
     shares = [np.maximum(local_mean(part, size)[where], 1e-3) for size in (fine, coarse)]
     found = []
@@ -152,8 +154,8 @@ def residual_wraps(unwrapped: np.ndarray, mask: np.ndarray) -> float:
     for axis in range(3):
         first, second = _neighbours(axis)
         both = mask[first] & mask[second]
-        pairs += np.count_nonzero(both)
-        jumps += np.count_nonzero(np.abs(image[second] - image[first])[both] > np.pi)
+        pairs += int(np.count_nonzero(both))
+        jumps += int(np.count_nonzero(np.abs(image[second] - image[first])[both] > np.pi))
     return 100 * jumps / pairs if pairs else _NAN
 
 
@@ -197,7 +199,13 @@ def ghost_level(magnitude: np.ndarray, mask: np.ndarray, voxel_size_mm: Sequence
     return 100 * float(np.sqrt(max(np.mean(np.square(air, dtype=np.float64)) - 2 * variance, 0))) / median
 
 
-def _unwrapped_echoes(scan, phase, unwrapped, total_field_hz, inside) -> np.ndarray | None:
+def _unwrapped_echoes(
+    scan: Scan,
+    phase: np.ndarray | None,
+    unwrapped: np.ndarray | None,
+    total_field_hz: np.ndarray | None,
+    inside: np.ndarray,
+) -> np.ndarray | None:
     """Unwrapped phase (n_echo, n) of a mask's voxels: as it is, or unwrapped about what the field predicts."""
     if unwrapped is not None and unwrapped.ndim == 4 and len(unwrapped) == len(scan.echo_times_s):
         return np.stack([image[inside] for image in unwrapped])
@@ -207,10 +215,10 @@ def _unwrapped_echoes(scan, phase, unwrapped, total_field_hz, inside) -> np.ndar
     rest = np.stack([image[inside] for image in phase]) - predicted
     offset = np.angle(np.exp(1j * rest).sum(0)).astype(np.float32)
     rest -= offset
-    return predicted + offset + rest - np.float32(2 * np.pi) * np.rint(rest / np.float32(2 * np.pi))
+    return np.asarray(predicted + offset + rest - np.float32(2 * np.pi) * np.rint(rest / np.float32(2 * np.pi)))
 
 
-def _misfit(lines: _Lines, inside: np.ndarray, voxel_size_mm) -> tuple[float, float]:
+def _misfit(lines: _Lines, inside: np.ndarray, voxel_size_mm: Sequence[float]) -> tuple[float, float]:
     """R.m.s. misfit in rad, all of it and what is left of it after averaging over cubes of 6 mm."""
     echoes = len(lines.residual)
     degrees = echoes / (echoes - 2)
@@ -225,6 +233,8 @@ def _misfit(lines: _Lines, inside: np.ndarray, voxel_size_mm) -> tuple[float, fl
 
 def _alternating_plane(lines: _Lines, inside: np.ndarray) -> float:
     """Range in rad, over the mask, of the plane by which the phase of odd and even echoes differs."""
+    if lines.alternation is None or lines.alternation_weight is None:
+        return _NAN
     usable = np.abs(lines.alternation) < np.pi / 2
     weight = (lines.alternation_weight * usable).astype(np.float64)
     places = np.nonzero(inside)

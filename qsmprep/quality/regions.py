@@ -30,10 +30,12 @@ def dilated(mask: np.ndarray, reach_mm: float, voxel_size_mm: Sequence[float]) -
 
 def opened(mask: np.ndarray, depth_mm: float, voxel_size_mm: Sequence[float]) -> np.ndarray:
     """The parts of a mask that are thicker than twice `depth_mm`: eroded, then grown back."""
-    return dilated(eroded(mask, depth_mm, voxel_size_mm), depth_mm, voxel_size_mm) & mask
+    return np.asarray(dilated(eroded(mask, depth_mm, voxel_size_mm), depth_mm, voxel_size_mm) & mask)
 
 
-def deep_part(mask: np.ndarray, voxel_size_mm: Sequence[float], depths_mm=(12.0, 8.0, 5.0)) -> np.ndarray:
+def deep_part(
+    mask: np.ndarray, voxel_size_mm: Sequence[float], depths_mm: Sequence[float] = (12.0, 8.0, 5.0)
+) -> np.ndarray:
     """The voxels of the greatest of these depths that holds a tenth of the mask; else the mask itself."""
     wanted = 0.1 * np.count_nonzero(mask)
     for depth in depths_mm:
@@ -52,7 +54,8 @@ def local_mean(image: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     """Mean over boxes of `size` voxels, zero beyond the border, float32."""
     from scipy.ndimage import uniform_filter
 
-    return uniform_filter(np.asarray(image, np.float32), size, mode="constant")
+    mean: np.ndarray = uniform_filter(np.asarray(image, np.float32), size, mode="constant")
+    return mean
 
 
 def on_grid(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -67,7 +70,7 @@ def rms(values: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(values, dtype=np.float64)))) if values.size else float("nan")
 
 
-def _passes(mask, reach_mm, voxel_size_mm, *, largest) -> np.ndarray:
+def _passes(mask: np.ndarray, reach_mm: float, voxel_size_mm: Sequence[float], *, largest: bool) -> np.ndarray:
     from scipy.ndimage import maximum_filter1d, minimum_filter1d
 
     run = maximum_filter1d if largest else minimum_filter1d

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -109,14 +109,23 @@ def chisepnet_r2s(
 
 
 def _separate(
-    method: str, network, field_ppm, mask, chi_ppm, rate: tuple[str, np.ndarray], *, scan: Scan, **how
+    method: str,
+    network: Network,
+    field_ppm: np.ndarray,
+    mask: np.ndarray,
+    chi_ppm: np.ndarray,
+    rate: tuple[str, np.ndarray],
+    *,
+    scan: Scan,
+    options: InferenceOptions,
+    **how: Any,
 ) -> Separation:
     from qsmprep.nets.inference import predict
 
-    how["options"].role.check(network.spec, method)
+    options.role.check(network.spec, method)
     constant = rate_per_ppm(scan.frequency_mhz)
     inside, field, chi, decay = checked_maps(mask, field_ppm=field_ppm, chi_ppm=chi_ppm, rate=rate[1])
     images = {"tissue-field": field, "chi": chi, rate[0]: decay / np.float32(constant)}
-    found = predict(network, images, inside, scan=scan, **how)
+    found = predict(network, images, inside, scan=scan, options=options, **how)
     facts = (*found.facts, Fact("relaxometric_constant", "relaxometric constant of the network", "1/s/ppm", constant))
     return Separation(found.maps["chi-para"], found.maps["chi-dia"], inside, None, facts, found.warnings)

@@ -39,7 +39,8 @@ def off_diagonal_field(chi13: np.ndarray, chi23: np.ndarray) -> np.ndarray:
     Liu 2010 (susceptibility tensor imaging), with B0 along the third axis.
     """
     shape = chi13.shape
-    padded = fast_shape(tuple(2 * n for n in shape))
+    n0, n1, n2 = fast_shape(tuple(2 * n for n in shape))
+    padded = (n0, n1, n2)
     inner = tuple(slice(0, n) for n in shape)
     wide = []
     for chi in (chi13, chi23):

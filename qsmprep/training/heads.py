@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from qsmprep import registry
@@ -15,7 +17,7 @@ from qsmprep.phantom.options import SimulationOptions
 from qsmprep.phantom.rendering import render_head
 from qsmprep.phantom.scanner import shim, steady_state
 from qsmprep.phantom.tissues import RELAXOMETRIC_CONSTANT_3T, TISSUES
-from qsmprep.scan import Scan
+from qsmprep.scan import Scan, Triple
 from qsmprep.training.anatomy import random_bodies, random_options
 from qsmprep.training.deformation import deformed
 from qsmprep.training.fibres import fibre_tensor, off_diagonal_field
@@ -35,7 +37,7 @@ VOLUMES = (
 )  # fmt: skip
 
 
-def training_head(number: int, seed: int) -> tuple[dict[str, np.ndarray], dict[str, float | list[float]]]:
+def training_head(number: int, seed: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Simulate one head; the same number and seed give the same head.
 
     Every third head is tilted (B0 off the third axis), and every other head's white matter is anisotropic.
@@ -84,14 +86,16 @@ def training_head(number: int, seed: int) -> tuple[dict[str, np.ndarray], dict[s
     return volumes, facts
 
 
-def reconstructed_chi(volumes: dict[str, np.ndarray], method: str, snr: float, b0: tuple[float, ...]) -> np.ndarray:
+def reconstructed_chi(volumes: dict[str, np.ndarray], method: str, snr: float, b0: Triple) -> np.ndarray:
     """Susceptibility that an inversion makes of the head's noisy tissue field, with the truth's mean: (n0, n1, n2)."""
     mask = volumes["mask"] > 0
     field = volumes["tissue-field"].astype(np.float32) + volumes["noise"].astype(np.float32) / snr
     chosen = registry.find("inversion", method)
-    scan = Scan(VOXEL_SIZE_MM, tuple(b0), tuple(SimulationOptions().echo_times_s()), centre_frequency_mhz(3.0))
+    options_type = chosen.options_type()
+    options = options_type() if options_type is not None else None
+    scan = Scan(VOXEL_SIZE_MM, b0, tuple(SimulationOptions().echo_times_s()), centre_frequency_mhz(3.0))
     found = chosen.run(
-        chosen.options_type()(), field_ppm=field * mask, mask=mask, scan=scan, voxel_size_mm=scan.voxel_size_mm,
+        options, field_ppm=field * mask, mask=mask, scan=scan, voxel_size_mm=scan.voxel_size_mm,
         b0_direction=scan.b0_direction, centre_frequency_mhz=scan.frequency_mhz, echo_times_s=scan.known_echo_times_s,
     )  # fmt: skip
     shift = volumes["chi"][mask].mean(dtype=np.float64) - found.chi_ppm[mask].mean(dtype=np.float64)

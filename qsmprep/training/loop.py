@@ -16,8 +16,9 @@ import torch
 from torch import nn
 
 from qsmprep.bids.outputs import whole_file
-from qsmprep.nets.network import build_module
+from qsmprep.nets.network import build_module, channels_last
 from qsmprep.nets.spec import Channel, NetworkSpec, quantities
+from qsmprep.nets.unet import Unet
 from qsmprep.training.objective import apply, errors, loss
 from qsmprep.training.patches import Batch, make_batch
 from qsmprep.training.pool import Head
@@ -50,17 +51,21 @@ def with_statistics(spec: NetworkSpec, data: DataOptions, heads: Sequence[Head],
     """The description with mean and s.d. of every channel over the masked voxels of some training patches."""
     batch = make_batch(spec, data, heads, STATISTICS_PATCHES, (seed, STATISTICS, 0))
     inside = batch.mask > 0
-    measured = {}
-    for side, images in (("inputs", batch.inputs), ("outputs", batch.labels)):
-        channels = []
-        for i, name in enumerate(quantities(getattr(spec, side))):
-            values = images[:, i : i + 1][inside].double()
-            deviation = float(values.std())
-            channels.append(Channel(name, float(values.mean()), deviation if deviation > 1e-6 else 1e-3))
-        measured[side] = tuple(channels)
+    outputs = _measured(quantities(spec.outputs), batch.labels, inside)
     if spec.unrolled:  # it works in ppm, so that the physical model holds
-        measured["inputs"] = tuple(Channel(name) for name in quantities(spec.inputs))
-    return dataclasses.replace(spec, **measured)
+        inputs = tuple(Channel(name) for name in quantities(spec.inputs))
+    else:
+        inputs = _measured(quantities(spec.inputs), batch.inputs, inside)
+    return dataclasses.replace(spec, inputs=inputs, outputs=outputs)
+
+
+def _measured(names: Sequence[str], images: torch.Tensor, inside: torch.Tensor) -> tuple[Channel, ...]:
+    channels = []
+    for i, name in enumerate(names):
+        values = images[:, i : i + 1][inside].double()
+        deviation = float(values.std())
+        channels.append(Channel(name, float(values.mean()), deviation if deviation > 1e-6 else 1e-3))
+    return tuple(channels)
 
 
 def train(
@@ -136,9 +141,9 @@ def _begin(recipe: Recipe, heads: Sequence[Head], device: str) -> TrainingState:
     options = recipe.training
     spec = with_statistics(recipe.network, recipe.data, heads, options.seed)
     module = build_module(spec).to(device)
-    if not spec.unrolled and spec.architecture.shortcut:
-        _start_as_identity(spec, module)
-    module = module.to(memory_format=torch.channels_last_3d)
+    if isinstance(module, Unet) and module.shortcut is not None:
+        _start_as_identity(spec, module.shortcut, module.out)
+    module = channels_last(module)
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "rmsprop": torch.optim.RMSprop}
     optimizer = kinds[options.optimizer](module.parameters(), lr=options.learning_rate)
     return TrainingState(spec, module, copy.deepcopy(module).eval(), optimizer)
@@ -154,18 +159,19 @@ VOXELWISE_ANSWERS = {
 }
 
 
-def _start_as_identity(spec: NetworkSpec, module: nn.Module) -> None:
+def _start_as_identity(spec: NetworkSpec, shortcut: nn.Conv3d, out: nn.Conv3d) -> None:
     """Let the shortcut start as the voxel-wise answer, in normalised units, and the rest at nothing."""
     with torch.no_grad():
-        module.shortcut.weight.zero_()
-        module.out.weight.zero_()
+        shortcut.weight.zero_()
+        out.weight.zero_()
         for o, output in enumerate(spec.outputs):
             constant = -output.mean
             for i, channel in enumerate(spec.inputs):
                 factor = VOXELWISE_ANSWERS.get(output.quantity, {}).get(channel.quantity, 0.0)
-                module.shortcut.weight[o, i] = factor * channel.deviation / output.deviation
+                shortcut.weight[o, i] = factor * channel.deviation / output.deviation
                 constant += factor * channel.mean
-            module.shortcut.bias[o] = constant / output.deviation
+            if shortcut.bias is not None:
+                shortcut.bias[o] = constant / output.deviation
 
 
 def _batches(spec, data, heads, options, steps: range) -> Iterator[Batch]:

@@ -7,6 +7,7 @@ from torch import nn
 
 from qsmprep.nets.losses import gradient_loss, source_model_loss
 from qsmprep.nets.network import forward, normalised
+from qsmprep.nets.patches import within
 from qsmprep.nets.spec import NetworkSpec, quantities
 from qsmprep.nets.unrolled import convolve
 from qsmprep.training.patches import PHASE_RADIANS_PER_PPM, Batch
@@ -24,7 +25,7 @@ def loss(spec: NetworkSpec, module: nn.Module, batch: Batch, options: TrainingOp
     the field for inversions, and of field, susceptibility and relaxation for source separation.
     """
     found = apply(spec, module, batch)
-    inner = (..., *(slice(options.margin, n - options.margin) for n in found.shape[2:]))
+    inner = within(tuple(slice(options.margin, n - options.margin) for n in found.shape[2:]))
     mask = batch.mask[inner]
     a, b = (normalised(spec.outputs, image[inner], mask) for image in (found, batch.labels))
     total = options.l1 * _mean_error(spec, a, b, mask, relative=options.relative, power=1)

@@ -62,9 +62,9 @@ def make_batch(spec: NetworkSpec, data: DataOptions, heads: Sequence[Head], size
     key : numbers that tell this batch from all others.
     """
     drawn = [_patch(spec, data, heads, np.random.default_rng([*key, i])) for i in range(size)]
-    stacked = [torch.from_numpy(np.stack([patch[i] for patch in drawn])) for i in range(4)]
+    inputs, labels, mask, field = (torch.from_numpy(np.stack([patch[i] for patch in drawn])) for i in range(4))
     kernels = torch.stack([_kernel(data.patch, patch[4]) for patch in drawn])[:, None]
-    return Batch(*stacked, kernels)
+    return Batch(inputs, labels, mask, field, kernels)
 
 
 def _patch(spec: NetworkSpec, data: DataOptions, heads: Sequence[Head], random: np.random.Generator):
@@ -87,9 +87,8 @@ def _patch(spec: NetworkSpec, data: DataOptions, heads: Sequence[Head], random: 
     if filtered:
         clean = np.float32(scale) * read("tissue-field-v-sharp") + background * read("background-v-sharp")
     if spec.unrolled:
-        chi, extra = images["chi33:label"] if "chi33:label" in images else images["chi:label"], 0.0
-        if "off-diagonal-field:label" in images:
-            extra = images["off-diagonal-field:label"]
+        chi = images["chi33:label"] if "chi33:label" in images else images["chi:label"]
+        extra = images.get("off-diagonal-field:label", np.zeros_like(chi))
         if filtered:  # what V-SHARP took away or left of the whole head's field is an error of the patch's too
             extra = extra + clean - np.float32(scale) * read("tissue-field")
         clean = _closed(chi, extra, mask, head.b0_direction)
@@ -155,7 +154,8 @@ def _blur(data: DataOptions, random: np.random.Generator) -> tuple[float, ...] |
 
 def _corner(head: Head, data: DataOptions, random: np.random.Generator) -> tuple[int, ...]:
     mask = head.volume("mask")
-    best, most = (0, 0, 0), -1.0
+    best: tuple[int, ...] = (0, 0, 0)
+    most = -1.0
     for _ in range(LONGEST_SEARCH):
         corner = tuple(int(random.integers(max(1, n - data.patch + 1))) for n in head.shape)
         share = float(mask[tuple(slice(c, c + data.patch, 4) for c in corner)].mean())
@@ -247,7 +247,7 @@ def _turned(images, b0_direction, random: np.random.Generator, *, all_axes: bool
     b = np.array(b0_direction)
     b[flips] *= -1
     turned = [
-        np.ascontiguousarray(np.flip(image, [axis + 1 for axis in flips]).transpose(0, *(i + 1 for i in order)))
+        np.ascontiguousarray(np.flip(image, tuple(axis + 1 for axis in flips)).transpose(0, *(i + 1 for i in order)))
         for image in images
     ]
     return (*turned, tuple(float(b[i]) for i in order))

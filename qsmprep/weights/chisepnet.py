@@ -80,16 +80,17 @@ def read_chisepnet(
         raise ValueError(f"{path}: the network has {architecture.channels_in} channels in and "
                          f"{architecture.channels_out} out, but {network} has {len(inputs)} and {len(outputs)}. Choose "
                          f"another --network: {', '.join(NETWORKS)}.")  # fmt: skip
-    found = None if factors is None else read_factors(factors)
-    channels = {
-        quantity: Channel(quantity, *PUBLISHED[quantity])
-        if found is None
-        else channel(quantity, found, f"{FACTOR_NAMES[quantity]}_mean", f"{FACTOR_NAMES[quantity]}_std", factors)
-        for quantity in (*inputs, *outputs)
-    }
-    spec = NetworkSpec(name or network, task, architecture, tuple(channels[q] for q in inputs),
-                       tuple(channels[q] for q in outputs))  # fmt: skip
-    return Network(spec, module_with(spec, _state(tensors, spec, path)).eval())
+    spec = NetworkSpec(name or network, task, architecture, _channels(inputs, factors), _channels(outputs, factors))
+    return Network(spec, module_with(spec, _state(tensors, spec, path, architecture.levels)).eval())
+
+
+def _channels(names: tuple[str, ...], factors: Path | None) -> tuple[Channel, ...]:
+    """Channels with the factors of a file; None: with the published ones."""
+    if factors is None:
+        return tuple(Channel(name, *PUBLISHED[name]) for name in names)
+    found = read_factors(factors)
+    theirs = {name: FACTOR_NAMES[name] for name in names}
+    return tuple(channel(name, found, f"{word}_mean", f"{word}_std", factors) for name, word in theirs.items())
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -121,7 +122,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 def _architecture(tensors: Mapping[str, torch.Tensor], path: Path) -> UnetSpec:
     levels, rest = divmod(len(tensors) - AROUND, PER_LEVEL)
-    first, last = (next(iter(tensors.values())), next(reversed(tensors.values()))) if tensors else (None, None)
+    first, *_, last = tensors.values() if len(tensors) > 1 else (torch.zeros(0),) * 2
     if rest or not 1 <= levels <= 6 or first.ndim != 5 or last.ndim != 1:
         raise ValueError(f"{path} holds {len(tensors)} tensors; the published U-net has {AROUND + 4 * PER_LEVEL}, the "
                          "first the kernel of a three-dimensional convolution, the last a bias.")  # fmt: skip
@@ -131,11 +132,11 @@ def _architecture(tensors: Mapping[str, torch.Tensor], path: Path) -> UnetSpec:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _state(tensors: Mapping[str, torch.Tensor], spec: NetworkSpec, path: Path) -> dict[str, torch.Tensor]:
+def _state(tensors: Mapping[str, torch.Tensor], spec: NetworkSpec, path: Path, levels: int) -> dict[str, torch.Tensor]:
     """The tensors under our names, in whichever of the two orders fits."""
     shapes = expected_shapes(spec)
     misfits = []
-    for order in (_interleaved(shapes, spec.architecture.levels), list(shapes)):
+    for order in (_interleaved(shapes, levels), list(shapes)):
         place, misfit = _first_misfit(tensors, shapes, order)
         if misfit is None:
             return {ours: tensor.float() for ours, tensor in zip(order, tensors.values(), strict=True)}

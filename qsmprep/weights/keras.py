@@ -47,15 +47,16 @@ def read_modl(path: Path, factors: Path | None = None, *, name: str = "modl-qsm"
     ValueError : the file is damaged, or a layer is missing, left over or of another shape than MoDL-QSM's.
     """
     layers = read_layers(path)
+    architecture = _architecture(layers, path)
     spec = NetworkSpec(
         name=name,
         task="inversion",
-        architecture=_architecture(layers, path),
+        architecture=architecture,
         inputs=(Channel("tissue-field"),),
         outputs=_outputs(factors),
         domain=Domain(voxel_size_mm=1.0, largest_tilt_degrees=180.0),
     )
-    return Network(spec, module_with(spec, _state(layers, spec, path)).eval())
+    return Network(spec, module_with(spec, _state(layers, spec, path, architecture.blocks)).eval())
 
 
 def read_layers(path: Path) -> Layers:
@@ -136,12 +137,12 @@ def _outputs(factors: Path | None) -> tuple[Channel, ...]:
     return tuple(channel(quantity, found, *FACTOR_NAMES, factors, place) for place, quantity in enumerate(PUBLISHED))
 
 
-def _state(layers: Layers, spec: NetworkSpec, path: Path) -> dict[str, torch.Tensor]:
+def _state(layers: Layers, spec: NetworkSpec, path: Path, blocks: int) -> dict[str, torch.Tensor]:
     """Our tensors from Keras' arrays, each array used exactly once."""
     shapes = expected_shapes(spec)
     left = {(layer, kind): array for layer, kinds in layers.items() for kind, array in kinds.items()}
     state = {}
-    for ours, kind, layer in _pairs(layers, spec.architecture.blocks):
+    for ours, kind, layer in _pairs(layers, blocks):
         array = left.pop((layer, kind), None)
         if array is None:
             where = f"{layer} has no {kind}" if layer else f"there is no layer for it with a {kind}"

@@ -271,7 +271,8 @@ def _load(path: Path, device: torch.device | str) -> tuple[Network, Checked]:
     if path.suffix == ".onnx":
         from qsmprep.weights.onnx import OnnxModule
 
-        module, numbers = OnnxModule(content, card.spec, str(path)), 0
+        module: nn.Module = OnnxModule(content, card.spec, str(path))
+        numbers = 0
     else:
         module, numbers = _filled(card.spec, tensors_of(content, path), path)
     network = Network(card.spec, module.to(device).eval(), card.document)

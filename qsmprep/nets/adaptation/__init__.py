@@ -78,17 +78,15 @@ def adapt(
     """
     check_options(options)
     begin = time.perf_counter()
-    import torch  # here, as the options of this package are read at every start of the program
-
+    # Here, as the options of this package are read at every start of the program, and these modules load torch.
     from qsmprep.nets.adaptation.case import make_case
     from qsmprep.nets.adaptation.dann import dann
     from qsmprep.nets.adaptation.fine import fine
+    from qsmprep.nets.network import channels_last
     from qsmprep.nets.precision import bfloat16_is_fast, bounded_threads
 
     if options.method == "none":
         return Adapted(network, Convergence(0, True, (), "loss", 0.0), 0.0)
-    if options.method == "dann" and synthetic is None:
-        raise ValueError("DANN needs synthetic pairs.")
     device = device.removeprefix("torch:")
     case = make_case(
         network.spec,
@@ -98,7 +96,7 @@ def adapt(
         device=device,
     )
     home = next(network.module.parameters()).device
-    module = copy.deepcopy(network.module).to(case.mask.device, memory_format=torch.channels_last_3d)
+    module = channels_last(copy.deepcopy(network.module).to(case.mask.device))
     module.requires_grad_(True)
     with bounded_threads():
         if options.method == "fine":

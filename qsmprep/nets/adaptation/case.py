@@ -6,6 +6,7 @@ import contextlib
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,14 +15,13 @@ from torch.utils.checkpoint import checkpoint
 
 from qsmprep.nets.adaptation.data_term import PADDING, DataTerm, data_term, largest_weight_one
 from qsmprep.nets.network import forward
+from qsmprep.nets.patches import Box, within
 from qsmprep.nets.seen import Seen
 from qsmprep.nets.spec import NetworkSpec, quantities
 from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import fast_shape
 from qsmprep.numerics.volume import Frame, bounding_box
 from qsmprep.scan import Scan
-
-Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)
@@ -46,19 +46,19 @@ class Case:
     half_precision: bool
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> tuple[int, ...]:
         """Of the cropped volume."""
         return tuple(self.mask.shape[-3:])
 
-    def outputs(self, module: nn.Module, box: Box | None = None) -> torch.Tensor:
-        """The network's outputs in ppm for the whole volume or for a box of it."""
-        part = (..., *box) if box else (...,)
-        given = {}
+    def outputs(self, module: nn.Module, box: Box = ()) -> torch.Tensor:
+        """The network's outputs in ppm for a box of the volume; without one for all of it."""
+        part = within(box)
+        given: dict[str, Any] = {}
         if self.spec.has_phase_term:
             given = {"weights": self.data.weights[part], "radians": self.data.radians_per_ppm}
         return self.of(module, self.inputs_ppm[part], self.mask[part], **given)
 
-    def of(self, module: nn.Module, inputs_ppm: torch.Tensor, mask: torch.Tensor, **given) -> torch.Tensor:
+    def of(self, module: nn.Module, inputs_ppm: torch.Tensor, mask: torch.Tensor, **given: Any) -> torch.Tensor:
         """Outputs in ppm of any inputs on the case's grid; an unrolled network sees the kernel of that shape."""
         dipole = _kernel(tuple(mask.shape[-3:]), self.scan) if self.spec.unrolled else None
         dipole = None if dipole is None else dipole.to(mask.device)
@@ -84,7 +84,7 @@ class Case:
 
 
 @functools.lru_cache(maxsize=4)
-def _kernel(shape, scan: Scan) -> torch.Tensor:
+def _kernel(shape: tuple[int, ...], scan: Scan) -> torch.Tensor:
     return torch.as_tensor(dipole_kernel(shape, scan.voxel_size_mm, scan.b0_direction))
 
 
@@ -152,10 +152,11 @@ def frugal(module: nn.Module) -> Iterator[None]:
     A third more time for about half the memory. A batch normalisation that learns its statistics takes in each volume
     twice, which is only a larger momentum.
     """
-    if hasattr(module, "encoder"):
-        parts = [*module.encoder, *module.decoder]
+    layers: Any = module  # torch does not say what an attribute of a module is
+    if hasattr(layers, "encoder"):
+        parts = [*layers.encoder, *layers.decoder]
     else:
-        parts = [block for net in module.nets for block in net.blocks]
+        parts = [block for net in layers.nets for block in net.blocks]
     for part in parts:
         part.forward = functools.partial(checkpoint, part.forward, use_reentrant=False, preserve_rng_state=False)
     try:

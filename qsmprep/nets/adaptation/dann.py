@@ -19,7 +19,7 @@ def dann(
     module: nn.Module,
     case: Case,
     options: AdaptOptions,
-    synthetic: Iterator[tuple[Any, Any, Any]],
+    synthetic: Iterator[tuple[Any, Any, Any]] | None,
     progress: Progress | None = None,
 ) -> tuple[list[float], bool]:
     """Train on synthetic pairs and on the case together, then on the case alone: losses, and whether they settled.
@@ -39,10 +39,16 @@ def dann(
         (n, 1, ...); on the voxels of the case and, for an unrolled network, with its direction of B0.
     progress : called as progress(iteration, all iterations of both phases).
 
+    Raises
+    ------
+    ValueError : no pairs.
+
     References
     ----------
     Entry of a domain-adapted network to the 2019 challenge (QSM Challenge 2.0).
     """
+    if synthetic is None:
+        raise ValueError("DANN needs synthetic pairs.")
     deviation = case.spec.outputs[0].deviation
     penalty = penalty_of_map(case, case.data.absolute, options.data_weight / deviation, options.tv_weight / deviation)
     labelled = other_domain(module)

@@ -37,7 +37,7 @@ class DataTerm:
     field_ppm: torch.Tensor
     weights: torch.Tensor
     kernel: torch.Tensor
-    padded_shape: tuple[int, int, int]
+    padded_shape: tuple[int, ...]
     radians_per_ppm: float
     nonlinear: bool
     uniform: torch.Tensor | None = None
@@ -125,4 +125,4 @@ def largest_weight_one(weights: np.ndarray, mask: np.ndarray) -> np.ndarray:
     largest = np.percentile(weights[mask], 99.9)
     if not (np.isfinite(weights[mask]).all() and largest > 0 and weights[mask].min() >= 0):
         raise ValueError("Data weights must be finite, none below 0, and some above 0 inside the mask.")
-    return np.clip(weights / largest, 0, 1).astype(np.float32)
+    return np.asarray(np.clip(weights / largest, 0, 1), np.float32)

@@ -13,6 +13,7 @@ from torch import nn
 from qsmprep.nets.adaptation.case import Case, frugal
 from qsmprep.nets.adaptation.data_term import total_variation
 from qsmprep.nets.adaptation.options import AdaptOptions
+from qsmprep.nets.patches import within
 from qsmprep.numerics.progress import Progress
 
 FRUGAL_VOXELS = 128**3  # volumes above this are computed twice to save memory
@@ -95,7 +96,7 @@ def loss_of_case(module: nn.Module, case: Case, penalty: Penalty, options: Adapt
         found = case.outputs(module, box)
         inside = tuple(slice(i.start - b.start, i.stop - b.start) for i, b in zip(inner, box, strict=True))
         outputs_ppm = kept[0].clone()
-        outputs_ppm[(..., *inner)] = found[(..., *inside)]
+        outputs_ppm[within(inner)] = found[within(inside)]
         kept[0] = outputs_ppm.detach()
         return penalty(outputs_ppm)
 
@@ -130,7 +131,7 @@ def descend(
         with torch.enable_grad():
             optimiser.zero_grad()
             now = loss()
-            now.backward()
+            now.backward()  # type: ignore[no-untyped-call]
         for group in optimiser.param_groups:
             group["lr"] = options.learning_rate * share_of_rate(iteration, iterations)
         optimiser.step()
