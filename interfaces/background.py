@@ -38,7 +38,6 @@ class RemoveBackground(MethodStep):
     input_spec = RemoveBackgroundInputSpec
     output_spec = RemoveBackgroundOutputSpec
     stage = "background"
-    source_modules = ("qsmprep.background", "qsmprep.unwrap.jumps")
 
     def _compute(self, folder: Path) -> Record:
         grid, mask = read_grid(self.inputs.total_field), read_mask(self.inputs.mask)

@@ -46,7 +46,6 @@ class CombineEchoes(MethodStep):
     input_spec = EchoesInputSpec
     output_spec = FieldOutputSpec
     stage = "echo-combination"
-    source_modules = ("qsmprep.field",)
 
     def _compute(self, folder: Path) -> Record:
         grid = read_grid(self.inputs.phase)
@@ -77,7 +76,6 @@ class FitField(MethodStep):
     input_spec = EchoesInputSpec
     output_spec = FitFieldOutputSpec
     stage = "echo-combination"
-    source_modules = ("qsmprep.field",)
 
     def _compute(self, folder: Path) -> Record:
         grid = read_grid(self.inputs.phase)
@@ -112,7 +110,6 @@ class FieldOfFit(Step):
     input_spec = FieldOfFitInputSpec
     output_spec = FieldOutputSpec
     stage = "field-scaling"
-    source_modules = ("qsmprep.field",)
 
     def _compute(self, folder: Path) -> Record:
         field = increment_to_hz(read_volume(self.inputs.phase), self.inputs.echo_spacing)
@@ -159,7 +156,6 @@ class DataWeights(Step):
     input_spec = DataWeightsInputSpec
     output_spec = DataWeightsOutputSpec
     stage = "weights"
-    source_modules = ("qsmprep.field",)
 
     def _compute(self, folder: Path) -> Record:
         options = WeightOptions(**(self.inputs.options or {}))

@@ -80,7 +80,12 @@ class Invert(MethodStep):
     input_spec = InvertInputSpec
     output_spec = InvertOutputSpec
     stage = "inversion"
-    source_modules = ("qsmprep.inversion",)
+
+    @classmethod
+    def not_reached(cls, inputs: InvertInputSpec) -> tuple[str, ...]:
+        """Simulated heads too, unless a network is adapted by them."""
+        simulated = (inputs.options or {}).get("adapt") == "dann"
+        return super().not_reached(inputs) + (() if simulated else ("qsmprep.training",))
 
     def _compute(self, folder: Path) -> Record:
         files = {name: getattr(self.inputs, trait) for name, trait in IMAGES.items()}
@@ -174,7 +179,6 @@ class Reference(Step):
     input_spec = ReferenceInputSpec
     output_spec = ChiOutputSpec
     stage = "reference"
-    source_modules = ("qsmprep.inversion", "qsmprep.phase.sign", "qsmprep.masking.ventricles")
 
     def _compute(self, folder: Path) -> Record:
         options = ReferenceOptions(**(self.inputs.options or {}))

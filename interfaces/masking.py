@@ -52,7 +52,6 @@ class BrainImage(Step):
     input_spec = BrainImageInputSpec
     output_spec = BrainImageOutputSpec
     stage = "mask-image"
-    source_modules = ("qsmprep.masking",)
 
     def _compute(self, folder: Path) -> Record:
         image = brain_image(read_volume(self.inputs.magnitude), options=BetOptions(image=self.inputs.image))
@@ -72,7 +71,6 @@ class ExtractBrain(MethodStep):
     input_spec = ExtractBrainInputSpec
     output_spec = MaskOutputSpec
     stage = "mask"
-    source_modules = ("qsmprep.masking",)
 
     def _compute(self, folder: Path) -> Record:
         grid = read_grid(self.inputs.image)
@@ -137,7 +135,6 @@ class FindReliable(Step):
     input_spec = ReliableMaskInputSpec
     output_spec = MaskOutputSpec
     stage = "reliable-mask"
-    source_modules = ("qsmprep.masking",)
 
     def _compute(self, folder: Path) -> Record:
         options = ReliableMaskOptions(**(self.inputs.options or {}))
@@ -176,7 +173,6 @@ class JoinMasks(Step):
     input_spec = BackgroundMaskInputSpec
     output_spec = BackgroundMaskOutputSpec
     stage = "background-mask"
-    source_modules = ("qsmprep.masking",)
 
     def _compute(self, folder: Path) -> Record:
         options = BackgroundMaskOptions(**(self.inputs.options or {}))

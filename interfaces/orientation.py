@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from nipype.interfaces.base import File, InputMultiPath, isdefined, traits
 
+from qsmprep.engine import iterations
 from qsmprep.findings import Fact, Note, Warning
 from qsmprep.interfaces.images import Grid, read_grid, read_mask, read_volume, write_volume
 from qsmprep.interfaces.step import Record, Step, StepInputSpec, StepOutputSpec, parameters
@@ -64,7 +65,6 @@ class RegisterOrientation(Step):
     input_spec = RegisterOrientationInputSpec
     output_spec = RegisterOrientationOutputSpec
     stage = "registration"
-    source_modules = ("qsmprep.orientation", "qsmprep.orientation.registration")
 
     def _compute(self, folder: Path) -> Record:
         inputs = self.inputs
@@ -150,7 +150,6 @@ class _Join(Step):
     """What joining nodes share."""
 
     input_spec = JoinInputSpec
-    source_modules = ("qsmprep.orientation", "qsmprep.orientation.registration")
 
     def _orientations(self) -> tuple[Grid, Orientations]:
         """The grid and what lies on it."""
@@ -198,7 +197,7 @@ class Cosmos(_Join):
     def _compute(self, folder: Path) -> Record:
         options = CosmosOptions(**(self.inputs.options or {}))
         grid, orientations = self._orientations()
-        result = cosmos(orientations, options=options, device=self.inputs.device)
+        result = cosmos(orientations, options=options, device=self.inputs.device, progress=iterations.callback())
         check_susceptibility_ppm(result.chi_ppm, result.mask)
         self._results["chi"] = write_volume(folder / "chi.nii", result.chi_ppm, grid)
         self._results["mask"] = write_volume(folder / "mask.nii", result.mask, grid)
@@ -216,7 +215,10 @@ class Sti(_Join):
         grid, orientations = self._orientations()
         # The laboratory's z is B0 of the reference, whose own direction the user may have given.
         axes = _laboratory(grid, orientations.b0_directions[0])
-        result = sti(orientations, laboratory_axes=axes, options=options, device=self.inputs.device)
+        result = sti(
+            orientations, laboratory_axes=axes, options=options, device=self.inputs.device,
+            progress=iterations.callback(),
+        )  # fmt: skip
         check_susceptibility_ppm(result.mean_ppm, result.mask)
         for name in ("mean", "anisotropy", "chi33", "chi13", "chi23", "offdiagonal"):
             image = getattr(result, f"{name}_ppm")
@@ -247,7 +249,6 @@ class ChisepCosmos(_Join):
     input_spec = ChisepCosmosInputSpec
     output_spec = ChisepCosmosOutputSpec
     stage = "chisep-cosmos"
-    source_modules = ("qsmprep.orientation", "qsmprep.separation")
 
     def _compute(self, folder: Path) -> Record:
         inputs = self.inputs
@@ -256,8 +257,9 @@ class ChisepCosmos(_Join):
         constants = constants_at(RelaxometricOptions(**(inputs.relaxometric or {})), inputs.field_strength)
         r2primes = np.stack([read_volume(path) for path in inputs.r2primes])
         result, condition = chisep_cosmos(
-            orientations, r2primes=r2primes, constants=constants, options=options, device=inputs.device
-        )
+            orientations, r2primes=r2primes, constants=constants, options=options, device=inputs.device,
+            progress=iterations.callback(),
+        )  # fmt: skip
         for name, image in (("para", result.chi_para), ("dia", result.chi_dia), ("mask", result.mask)):
             self._results[name] = write_volume(folder / f"{name}.nii", image, grid)
         record = self._record("chisep-cosmos", options, result, condition)

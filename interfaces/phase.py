@@ -48,7 +48,6 @@ class PreparePhase(Step):
     input_spec = PreparePhaseInputSpec
     output_spec = PreparePhaseOutputSpec
     stage = "input"
-    source_modules = ("qsmprep.phase",)
 
     def _compute(self, folder: Path) -> Record:
         inputs = self.inputs
@@ -139,7 +138,6 @@ class RemovePhaseOffset(MethodStep):
     input_spec = RemovePhaseOffsetInputSpec
     output_spec = EchoesOutputSpec
     stage = "phase-offset"
-    source_modules = ("qsmprep.phase", "qsmprep.unwrap", "qsmprep.masking")
 
     def _compute(self, folder: Path) -> Record:
         grid = read_grid(self.inputs.phase)

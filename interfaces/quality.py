@@ -60,7 +60,6 @@ class AssessQuality(Step):
     input_spec = AssessQualityInputSpec
     output_spec = AssessQualityOutputSpec
     stage = "quality"
-    source_modules = ("qsmprep.quality.assessment",)
 
     def _compute(self, folder: Path) -> Record:
         inputs, grid = self.inputs, read_grid(self.inputs.brain_mask)

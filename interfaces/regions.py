@@ -61,7 +61,6 @@ class MeasureRegions(Step):
     input_spec = MeasureRegionsInputSpec
     output_spec = MeasureRegionsOutputSpec
     stage = "regions"
-    source_modules = ("qsmprep.analysis.regions", "qsmprep.masking.ventricles", "qsmprep.bids.roi_table")
 
     def _compute(self, folder: Path) -> Record:
         inputs = self.inputs

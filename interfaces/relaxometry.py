@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from nipype.interfaces.base import File, InputMultiPath, isdefined, traits
 
+from qsmprep.engine import iterations
 from qsmprep.findings import Fact, Note, Warning, read_notes
 from qsmprep.interfaces.images import as_echoes, read_grid, read_mask, read_stored, read_volume, scan_of, write_volume
 from qsmprep.interfaces.step import (
@@ -55,7 +56,6 @@ class FitRelaxation(MethodStep):
     input_spec = FitRelaxationInputSpec
     output_spec = FitRelaxationOutputSpec
     stage = "relaxometry"
-    source_modules = ("qsmprep.relaxometry",)
 
     def _compute(self, folder: Path) -> Record:
         inputs, grid = self.inputs, read_grid(self.inputs.magnitude)
@@ -108,7 +108,6 @@ class FitSpinEcho(MethodStep):
     input_spec = FitSpinEchoInputSpec
     output_spec = FitSpinEchoOutputSpec
     stage = "r2"
-    source_modules = ("qsmprep.relaxometry",)
 
     def _compute(self, folder: Path) -> Record:
         inputs, grid = self.inputs, read_grid(self.inputs.magnitude_files[0])
@@ -170,7 +169,6 @@ class RegisterSpinEcho(Step):
     input_spec = RegisterSpinEchoInputSpec
     output_spec = RegisterSpinEchoOutputSpec
     stage = "r2-registration"
-    source_modules = ("qsmprep.orientation.registration",)
 
     def _compute(self, folder: Path) -> Record:
         inputs = self.inputs
@@ -247,7 +245,12 @@ class MapR2prime(Step):
     input_spec = MapR2primeInputSpec
     output_spec = MapR2primeOutputSpec
     stage = "r2prime"
-    source_modules = ("qsmprep.separation.r2prime", "qsmprep.relaxometry.r2primenet")
+
+    @classmethod
+    def not_reached(cls, inputs: MapR2primeInputSpec) -> tuple[str, ...]:
+        """The step of the network too, where there is none."""
+        without = super().not_reached(inputs)
+        return (*without, "qsmprep.relaxometry.r2primenet") if without else ()
 
     def _compute(self, folder: Path) -> Record:
         inputs, options = self.inputs, R2primeOptions(**(self.inputs.options or {}))
@@ -285,6 +288,7 @@ class MapR2prime(Step):
         found = r2primenet(
             read_volume(inputs.r2star), mask, network=network, scan=scan_of(grid, inputs),
             options=R2primenetOptions(weights=options.weights), memory_gb=inputs.memory_gb, device=inputs.device,
+            progress=iterations.callback(),
         )  # fmt: skip
         record.state(*found.facts)
         record.warn(*found.warnings)

@@ -52,9 +52,7 @@ class DrawFigure(SimpleInterface):
 
     def __init__(self, **inputs):
         super().__init__(**inputs)
-        self.inputs.algo_version = algo_version(
-            "qsmprep.report.figures", "qsmprep.report.montage", "qsmprep.report.histogram"
-        )
+        self.inputs.algo_version = algo_version(f"{__name__}.DrawFigure")
 
     def _run_interface(self, runtime):
         inputs = self.inputs

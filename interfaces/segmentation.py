@@ -44,7 +44,6 @@ class RegisterT1w(Step):
     input_spec = RegisterT1wInputSpec
     output_spec = RegisterT1wOutputSpec
     stage = "t1w-registration"
-    source_modules = ("qsmprep.orientation.registration",)
 
     def _compute(self, folder: Path) -> Record:
         inputs, grid, target = self.inputs, read_grid(self.inputs.t1w), read_grid(self.inputs.magnitude)
@@ -119,7 +118,6 @@ class LaySegmentation(Step):
     input_spec = LaySegmentationInputSpec
     output_spec = LaidOutputSpec
     stage = "segmentation"
-    source_modules = ("qsmprep.analysis.regions", "qsmprep.bids.segmentation")
 
     def _compute(self, folder: Path) -> Record:
         inputs, target = self.inputs, read_grid(self.inputs.magnitude)
@@ -183,7 +181,6 @@ class LayAtlas(Step):
     input_spec = LayAtlasInputSpec
     output_spec = LaidOutputSpec
     stage = "atlas"
-    source_modules = ("qsmprep.analysis.atlas", "qsmprep.bids.segmentation")
 
     def _compute(self, folder: Path) -> Record:
         inputs, target = self.inputs, read_grid(self.inputs.magnitude)

@@ -8,6 +8,7 @@ import numpy as np
 from nipype.interfaces.base import File, isdefined, traits
 
 from qsmprep import registry
+from qsmprep.engine import iterations
 from qsmprep.findings import Fact, Note
 from qsmprep.interfaces.images import as_echoes, read_grid, read_mask, read_volume, scan_of, write_volume
 from qsmprep.interfaces.step import (
@@ -17,6 +18,7 @@ from qsmprep.interfaces.step import (
     Step,
     StepInputSpec,
     StepOutputSpec,
+    code_of,
     parameters,
 )
 from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T, hz_to_ppm
@@ -74,7 +76,6 @@ class Separate(MethodStep):
     input_spec = SeparateInputSpec
     output_spec = SeparateOutputSpec
     stage = "separation"
-    source_modules = ("qsmprep.separation",)
 
     def _compute(self, folder: Path) -> Record:
         inputs, grid = self.inputs, read_grid(self.inputs.chi)
@@ -187,7 +188,12 @@ class EchoSusceptibility(Step):
     input_spec = EchoSusceptibilityInputSpec
     output_spec = EchoSusceptibilityOutputSpec
     stage = "echo-inversion"
-    source_modules = ("qsmprep.background", "qsmprep.inversion.rts")
+
+    @classmethod
+    def code(cls, inputs: EchoSusceptibilityInputSpec) -> tuple[str, ...]:
+        """The class, the chosen background field removal and the inversion."""
+        removal = code_of("background", inputs.background) if inputs.background else ()
+        return (*super().code(inputs), *removal, *code_of("inversion", FASTEST_INVERSION))
 
     def _compute(self, folder: Path) -> Record:
         inputs, grid = self.inputs, read_grid(self.inputs.unwrapped)
@@ -200,13 +206,15 @@ class EchoSusceptibility(Step):
         }
         remove, invert = registry.find("background", inputs.background), registry.find("inversion", FASTEST_INVERSION)
         removal = remove.options_type()(**(inputs.background_options or {}))
-        maps = np.zeros_like(phase)
+        maps, progress = np.zeros_like(phase), iterations.callback()
         for echo, (turns, time) in enumerate(zip(phase, inputs.echo_times, strict=True)):
             field_ppm = hz_to_ppm(turns / np.float32(2 * np.pi * time), inputs.centre_frequency)
             local = remove.run(removal, total_field=field_ppm, mask=mask, **geometry)
             maps[echo] = invert.run(
                 invert.options_type()(), field_ppm=local.tissue_field, mask=local.mask, **geometry
             ).chi_ppm
+            if progress is not None:
+                progress(echo + 1, len(phase))
         title = f"{remove.title} and {invert.title} of each echo"
         citations = [*remove.citations, *invert.citations]
         self._results["chi"] = write_volume(folder / "chi.nii", maps, grid)

@@ -12,9 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nipype.interfaces.base import BaseInterfaceInputSpec, File, SimpleInterface, TraitedSpec, isdefined, traits
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    SimpleInterface,
+    TraitedSpec,
+    Undefined,
+    isdefined,
+    traits,
+)
 
 from qsmprep import registry
+from qsmprep.engine import iterations
 from qsmprep.engine.staleness import algo_version
 from qsmprep.findings import Fact, Note, Warning, fact_values, key_of
 from qsmprep.numerics.convergence import Convergence
@@ -26,17 +35,22 @@ RECORD_FILE = "step.json"
 PEAK_SNR = "peak_snr"  # key of a fact of the echo combination
 LONGEST_CURVE = 200  # points that a plot of the report needs
 logger = logging.getLogger("qsmprep")
-SHARED_NUMERICS = tuple(
-    f"qsmprep.numerics.{name}"
-    for name in ("fourier", "dipole", "operators", "volume", "units", "krylov", "proximal", "spectral", "admm", "jit")
-)
+# What a node names but does not reach unless it is given the weights of a network.
+FOR_NETWORKS = ("qsmprep.weights", "qsmprep.nets.domain")
 
 
 class StepInputSpec(BaseInterfaceInputSpec):
     """Inputs of every step."""
 
-    algo_version = traits.Str(desc="hash of the step's source code: an upgraded step is computed anew")
+    algo_version = traits.Str(desc="hash of the code that the step can reach: an upgraded step is computed anew")
+    step = traits.Any(nohash=True, desc="class of the node, whose code `algo_version` follows")
     num_threads = traits.Int(1, usedefault=True, nohash=True, desc="threads the step may use")
+
+    def get_hashval(self, hash_method: str | None = None) -> tuple[list[Any], str]:
+        """The inputs with hashes of files, and the hash of all: nipype's, over the code as these inputs reach it."""
+        if isdefined(self.step):
+            self.algo_version = self.step.code_key(self)
+        return super().get_hashval(hash_method)
 
 
 class MethodInputSpec(StepInputSpec):
@@ -151,12 +165,26 @@ class Step(SimpleInterface):
     input_spec = StepInputSpec
     output_spec = StepOutputSpec
     stage = ""
-    source_modules: tuple[str, ...] = ()
 
     def __init__(self, **inputs: Any):
         super().__init__(**inputs)
         if not isdefined(self.inputs.algo_version):
-            self.inputs.algo_version = algo_version(type(self).__module__, *self.source_modules, *SHARED_NUMERICS)
+            self.inputs.step = type(self)
+
+    @classmethod
+    def code_key(cls, inputs: StepInputSpec) -> str:
+        """Hash of the code that a node with these inputs can reach."""
+        return algo_version(*cls.code(inputs), apart=cls.not_reached(inputs))
+
+    @classmethod
+    def code(cls, inputs: StepInputSpec) -> tuple[str, ...]:
+        """Definitions from which the code is followed: the class, and what these inputs choose by a name."""
+        return (f"{cls.__module__}.{cls.__qualname__.partition('.')[0]}",)
+
+    @classmethod
+    def not_reached(cls, inputs: StepInputSpec) -> tuple[str, ...]:
+        """Definitions and modules that the code names, but does not enter with these inputs."""
+        return () if isdefined(getattr(inputs, "network", Undefined)) else FOR_NETWORKS
 
     def _run_interface(self, runtime: Any) -> Any:
         started = time.perf_counter()
@@ -185,6 +213,11 @@ class MethodStep(Step):
 
     input_spec = MethodInputSpec
 
+    @classmethod
+    def code(cls, inputs: StepInputSpec) -> tuple[str, ...]:
+        """The class, the chosen method and its options."""
+        return (*super().code(inputs), *(code_of(cls.stage, inputs.method) if inputs.method else ()))
+
     def _run_method(self, **available: Any) -> tuple[Any, Record]:
         """Run the chosen method with what is available (None: not there) and begin its record."""
         method = registry.find(self.stage, self.inputs.method)
@@ -197,7 +230,7 @@ class MethodStep(Step):
             network = loaded_network(self.inputs.network, record, self.inputs.device)
             available |= {"network": network, "memory_gb": self.inputs.memory_gb}
         present = {name: value for name, value in available.items() if value is not None}
-        result = method.run(options, device=self.inputs.device, **present)
+        result = method.run(options, device=self.inputs.device, progress=iterations.callback(), **present)
         # A result that never has anything to tell, as a mask, lacks these.
         record.state(*getattr(result, "facts", ()))
         record.warn(*getattr(result, "warnings", ()))
@@ -206,6 +239,12 @@ class MethodStep(Step):
 
             record.warn(*outside_snr(network.spec, snr_of(self._records_before())))
         return result, record
+
+
+def code_of(stage: str, name: str) -> tuple[str, ...]:
+    """The function of a method of the registry and its options, as `algo_version` names them."""
+    method = registry.find(stage, name)
+    return tuple(f"{method.module}.{part}" for part in (method.function, method.options_class) if part)
 
 
 def loaded_network(path: str, record: Record, device: str) -> Any:

@@ -34,7 +34,6 @@ class Unwrap(MethodStep):
     input_spec = UnwrapInputSpec
     output_spec = UnwrapOutputSpec
     stage = "unwrapping"
-    source_modules = ("qsmprep.unwrap",)
 
     def _compute(self, folder: Path) -> Record:
         grid, phase = read_grid(self.inputs.phase), read_volume(self.inputs.phase)

@@ -33,7 +33,7 @@ from qsmprep.bids.segmentation import check_region
 from qsmprep.engine.pool import warm_up
 from qsmprep.engine.resources import available_cores
 from qsmprep.findings import Warning, document
-from qsmprep.report.methods import write_citation_files
+from qsmprep.report.citation import write_citation_files
 from qsmprep.report.page import write_subject_report
 from qsmprep.report.subject import subjects_of
 from qsmprep.settings import Settings, to_document

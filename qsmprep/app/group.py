@@ -6,16 +6,15 @@ import sys
 from pathlib import Path
 
 from qsmprep.app.request import Request
+from qsmprep.bids.group import read_study
 from qsmprep.bids.outputs import BIDSIGNORE, write_text
+from qsmprep.report.group.files import PAGE, write_group_report
 
 SUCCESS, FAILURE, USAGE = 0, 1, 2
 
 
 def run(request: Request) -> int:
     """Read what the runs left, write page and tables, and return the exit status: 0 when the page was written."""
-    from qsmprep.bids.group import read_study
-    from qsmprep.report.group.summary import PAGE, write_group_report
-
     output = request.output_dir
     try:
         if not request.bids_dir.is_dir():

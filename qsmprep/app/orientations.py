@@ -13,6 +13,8 @@ from qsmprep.bids.images import open_image
 from qsmprep.bids.outputs import figures_folder, run_prefix, write_json
 from qsmprep.bids.provenance import run_record, software_versions, step_records, with_figures
 from qsmprep.findings import Note
+from qsmprep.interfaces.orientation import TITLES
+from qsmprep.interfaces.step import Record, parameters
 from qsmprep.report.acquisition import describe_acquisition
 from qsmprep.report.crash import crash_documents
 from qsmprep.settings import ORIENTATION_METHODS, Settings
@@ -66,9 +68,6 @@ def plan_orientations(plans: Sequence[RunPlan], settings: Settings) -> tuple[lis
 
 def planned_orientations(plan: OrientationPlan) -> list[dict[str, Any]]:
     """Steps of a joined session as they are planned, like `planning.planned_record`."""
-    from qsmprep.interfaces.orientation import TITLES
-    from qsmprep.interfaces.step import Record, parameters
-
     runs = ", ".join(run.prefix for run in plan.runs)
     records = [Record("registration", "rigid", *TITLES["registration"])]
     records[0].note(Note("runs-joined", f"Joined: {runs}; the first is fixed."))

@@ -23,6 +23,7 @@ from qsmprep.bids.query import find_derivative
 from qsmprep.bids.scans import GreRun, SpinEchoScan, spin_echo_of
 from qsmprep.bids.segmentation import Region, find_region
 from qsmprep.findings import Fact, Note
+from qsmprep.interfaces.step import Record, network_facts, parameters
 from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T
 from qsmprep.relaxometry import spacing_is_equal
 from qsmprep.relaxometry.dictionary import train_positions
@@ -308,8 +309,6 @@ def _resolve_separation(
 
 def planned_record(plan: RunPlan) -> list[dict[str, Any]]:
     """Steps as they are planned, before anything ran: for the methods text of --boilerplate-only and --dry-run."""
-    from qsmprep.interfaces.step import Record, parameters
-
     records = [Record("input", "prepare", "scaling to radians by rule", notes=list(plan.notes))]
     for stage in registry.stages():
         for name in plan.settings.methods[stage]:
@@ -340,7 +339,6 @@ def _planned_network(weights: NetworkFile | None) -> tuple[Fact, ...]:
     """What the card of a step's weights says; nothing for a step without a network."""
     if weights is None:
         return ()
-    from qsmprep.interfaces.step import network_facts
     from qsmprep.weights.card import read_card
 
     card = read_card(weights.card)

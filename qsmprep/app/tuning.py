@@ -6,15 +6,18 @@ import argparse
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from qsmprep import registry
+from qsmprep.analysis.curve import LCurve, data_misfit, l_curve, penalty
+from qsmprep.analysis.voxelwise import demeaned_rmse
+from qsmprep.app.sidecars import scan_behind
 from qsmprep.findings import Warning
+from qsmprep.numerics.units import hz_to_ppm
 from qsmprep.options import check_options, option_type
 from qsmprep.scan import NotKnownError, Scan
-
-if TYPE_CHECKING:
-    from qsmprep.analysis.curve import LCurve
 
 SPREAD = 30.0  # the default range goes from the default value over this to the default value times this
 RULES = ("corner", "inflection")
@@ -81,8 +84,6 @@ def default_option(method: registry.Method) -> str:
 
 def values_to_try(base: Any, option: str, start: float | None, stop: float | None, steps: int) -> list[float]:
     """Values of an option, evenly spaced in logarithm, within its range; ValueError for an option that has none."""
-    import numpy as np
-
     facts = {field.name: field.metadata for field in dataclasses.fields(base)}
     kinds = {name: option_type(type(base), name) for name in facts}
     numeric = sorted(name for name, kind in kinds.items() if kind in (int, float))
@@ -106,9 +107,7 @@ def values_to_try(base: Any, option: str, start: float | None, stop: float | Non
 
 def read_inputs(arguments: argparse.Namespace) -> tuple[dict[str, Any], Any]:
     """What an inversion is called with, by parameter name, and the truth or None."""
-    from qsmprep.app.sidecars import scan_behind
     from qsmprep.app.volumes import read_on_one_grid
-    from qsmprep.numerics.units import hz_to_ppm
 
     told = scan_behind(arguments.field)
     if told.units not in ("", "Hz"):
@@ -143,9 +142,6 @@ def try_values(
     device: str,
 ) -> Iterator[Candidate]:
     """Invert with each value, and measure. Yields a Candidate each and tells of it."""
-    from qsmprep.analysis.curve import data_misfit, penalty
-    from qsmprep.analysis.voxelwise import demeaned_rmse
-
     scan = inputs["scan"]
     weights = inputs.get("weights", inputs.get("magnitude")) if "weights" in method.inputs() else None
     for number, value in enumerate(values, 1):
@@ -186,10 +182,6 @@ def followers(method: str, base: Any, option: str, value: float) -> dict[str, fl
 
 def choose(method: str, base: Any, option: str, candidates: Sequence[Candidate], rule: str) -> Choice:
     """The value that the candidates lead to: of least error where errors are known, else by the L-curve."""
-    import numpy as np
-
-    from qsmprep.analysis.curve import l_curve
-
     values, misfits, penalties, errors = np.transpose([(c.value, c.misfit, c.penalty, c.error) for c in candidates])
     curve: LCurve | None = None
     warnings: list[Warning] = []

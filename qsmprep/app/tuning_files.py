@@ -6,15 +6,14 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import tomli_w
 
+from qsmprep.analysis.curve import LCurve
+from qsmprep.app.tuning import Choice
 from qsmprep.bids.outputs import whole_file, write_text
-
-if TYPE_CHECKING:
-    from qsmprep.analysis.curve import LCurve
-    from qsmprep.app.tuning import Choice
 
 COLUMNS = ("value", "misfit", "penalty", "curvature", "error_percent", "iterations", "converged", "seconds")
 AXIS_NAMES = {"l1": "|∇χ|₁  (ppm/mm)", "l2": "|∇χ|²  (ppm²/mm²)", "image": "|χ|²  (ppm²)"}
@@ -74,8 +73,6 @@ def as_figure(choice: Choice) -> bytes:
 
 
 def _draw_curve(axes: Any, choice: Choice, curve: LCurve) -> None:
-    import numpy as np
-
     axes.loglog(curve.fine_misfits, curve.fine_penalties, color=INK, linewidth=1)
     axes.loglog(curve.misfits, curve.penalties, "o", color=INK, markersize=4)
     for i in sorted({0, curve.values.size // 2, curve.values.size - 1}):
@@ -90,8 +87,6 @@ def _draw_curve(axes: Any, choice: Choice, curve: LCurve) -> None:
 
 
 def _draw_curvature(axes: Any, choice: Choice, curve: LCurve) -> None:
-    import numpy as np
-
     axes.semilogx(curve.fine_values, curve.fine_curvatures, color=INK, linewidth=1)
     axes.semilogx(curve.values, curve.curvatures, "o", color=INK, markersize=4)
     axes.axhline(0, color="0.7", linewidth=0.8)

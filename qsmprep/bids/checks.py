@@ -17,6 +17,7 @@ from qsmprep.bids.query import number
 from qsmprep.bids.scans import Echo, GreRun, SpinEchoScan, known_times
 from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T
 from qsmprep.numerics.units import LONGEST_ECHO_TIME_S as LONGEST_SPIN_ECHO_TIME_S
+from qsmprep.phase.scaling import to_radians
 
 __all__ = ["Problem", "check_mask", "check_output_dir", "check_run", "errors"]
 
@@ -303,7 +304,6 @@ def _check_scaling(run: GreRun, surveys: Mapping[Path, VoxelSurvey]) -> list[Pro
     paths = [echo.phase for echo in run.echoes if echo.phase is not None]
     if run.is_complex or not paths or any(_is_common_range(surveys[path]) for path in paths):
         return []
-    from qsmprep.phase.scaling import to_radians
 
     images = [open_image(path) for path in paths]
     try:

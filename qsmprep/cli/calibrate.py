@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from qsmprep.cli.program import Parser, add_command
-
-if TYPE_CHECKING:
-    from qsmprep.separation.calibration import Calibration
+from qsmprep.separation.calibration import Calibration, calibrate
+from qsmprep.separation.constants import REFERENCE_FIELD_T
 
 REMEDY = "Resample the segmentation to the grid of the maps (nearest neighbour)."
 NUCLEI = ("caudate", "putamen", "globus_pallidus", "red_nucleus", "substantia_nigra")
@@ -46,8 +46,6 @@ def run(arguments: argparse.Namespace) -> int:
     from qsmprep.app.volumes import read_on_one_grid
     from qsmprep.bids.outputs import whole_file, write_text
     from qsmprep.bids.segmentation import find_region
-    from qsmprep.separation.calibration import calibrate
-    from qsmprep.separation.constants import REFERENCE_FIELD_T
 
     if not arguments.field_strength > 0:
         raise ValueError(f"--field-strength is {arguments.field_strength:g}; it must be positive.")
@@ -87,7 +85,6 @@ def as_table(found: Calibration) -> str:
 
 def as_figure(found: Calibration, title: str) -> bytes:
     """Regions with their spread, and the line, as PNG."""
-    import numpy as np
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from qsmprep.analysis import Score
+from qsmprep.analysis.metrics import evaluate
 from qsmprep.cli.program import Parser, add_command
+from qsmprep.inversion.reference import reference_to
 
 REMEDY = "Resample one of them to the other's grid (labels and masks by nearest neighbour)."
 
@@ -35,9 +37,7 @@ def add_score(commands: argparse._SubParsersAction[Parser]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read, compare, print, and write what was asked for."""
-    from qsmprep.analysis.metrics import evaluate
     from qsmprep.app.volumes import read_on_one_grid
-    from qsmprep.inversion.reference import reference_to
 
     paths = {"truth": arguments.truth, "recon": arguments.recon, "mask": arguments.mask}
     if arguments.labels is not None:

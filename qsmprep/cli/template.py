@@ -9,6 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from qsmprep import __version__
+from qsmprep.bids.group import natural
+from qsmprep.bids.names import bare_label
 from qsmprep.cli.program import Parser, add_command
 
 if TYPE_CHECKING:
@@ -95,8 +100,6 @@ def find_subjects(output_dir: Path, participants: Sequence[str] = ()) -> tuple[l
     ValueError : no results, an unknown participant, a file missing beside a map, or fewer than two subjects.
     """
     from qsmprep.app.template_building import Subject
-    from qsmprep.bids.group import natural
-    from qsmprep.bids.names import bare_label
 
     wanted = {bare_label(label, "sub") for label in participants}
     maps = [*output_dir.glob("sub-*/anat/*_Chimap.nii.gz"), *output_dir.glob("sub-*/ses-*/anat/*_Chimap.nii.gz")]
@@ -133,7 +136,6 @@ def write_template(
     folder: Path, template: Template, subjects: Sequence[Subject], output_dir: Path, facts: dict[str, Any]
 ) -> None:
     """Write mean, s.d. and count of susceptibility, the mean magnitude, and what they were made of."""
-    from qsmprep import __version__
     from qsmprep.bids.outputs import write_image, write_json
 
     images = {
@@ -181,8 +183,6 @@ def _verdict(path: Path) -> str:
 
 def _voxel_size_mm(subjects: Sequence[Subject]) -> float:
     """Median over subjects of the edge of a cube of their voxels' volume, to 0.1 mm."""
-    import numpy as np
-
     from qsmprep.interfaces.images import read_grid
 
     edges = [float(np.prod(read_grid(subject.chi).voxel_size_mm)) ** (1 / 3) for subject in subjects]

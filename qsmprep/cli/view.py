@@ -6,6 +6,7 @@ import argparse
 import errno
 import os
 import sys
+import webbrowser
 from pathlib import Path
 
 from qsmprep.cli.program import Parser, add_command
@@ -71,6 +72,5 @@ def _open_browser(url: str) -> None:
     screen = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
     if sys.platform.startswith("linux") and not any(os.environ.get(name) for name in screen):
         return
-    import webbrowser
 
     webbrowser.open(url)

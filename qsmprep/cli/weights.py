@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -124,7 +125,6 @@ def _check_options(arguments: argparse.Namespace) -> None:
 
 
 def _folder(out: Path | None) -> Path:
-    import os
 
     from qsmprep.weights.store import VARIABLE
 

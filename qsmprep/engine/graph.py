@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from textwrap import dedent
 from typing import Any
 
+import networkx as nx
 from nipype.pipeline.plugins.tools import report_crash
 
-from qsmprep.engine.progress import Progress, Silent, run_and_step
+from qsmprep.engine.iterations import Iterations
+from qsmprep.engine.progress import Display, Silent, run_and_step
+
+logger = logging.getLogger("qsmprep.engine")
 
 
 @dataclass(frozen=True)
@@ -62,11 +68,9 @@ class GraphRun:
         graph: Any,
         config: dict[str, Any],
         *,
-        progress: Progress | None = None,
+        progress: Display | None = None,
         labels: Callable[[str], tuple[str, str]] | None = None,
     ):
-        import networkx as nx
-
         self.failures: list[Failure] = []
         self.timings: list[Timing] = []
         self.not_run: list[str] = []
@@ -91,7 +95,7 @@ class GraphRun:
         runs: dict[str, int] = {}
         for node in self._order:
             runs[self.run_of(node)] = runs.get(self.run_of(node), 0) + 1
-        self.progress.start(len(self._order), runs)
+        self._show("start", len(self._order), runs)
 
     def ready(self) -> list[Any]:
         """Nodes whose predecessors are done and which were not taken yet, the most urgent first."""
@@ -107,7 +111,11 @@ class GraphRun:
 
     def started(self, node: Any) -> None:
         """Show that a node is running."""
-        self.progress.node_started(node.fullname)
+        self._show("node_started", node.fullname)
+
+    def iterated(self, node: Any, iterations: Iterations) -> None:
+        """Show how far a running node is."""
+        self._show("node_iterated", node.fullname, iterations.done, iterations.total)
 
     def finish(self, node: Any, seconds: float, *, peak_gb: float = 0.0, cached: bool = False) -> None:
         """A node is done; its successors may become ready."""
@@ -117,7 +125,7 @@ class GraphRun:
             self._missing[successor] -= 1
             if not self._missing[successor] and successor in self._unfinished:
                 self._ready.append(successor)
-        self.progress.node_finished(node.fullname, seconds, True, cached=cached)
+        self._show("node_finished", node.fullname, seconds, True, cached=cached)
 
     def fail(self, node: Any, traceback: Sequence[str], seconds: float = 0.0, message: str | None = None) -> None:
         """A node failed: write its crash file and leave out the nodes that depend on it."""
@@ -126,19 +134,30 @@ class GraphRun:
         run, step = self.labels(node.fullname)
         message = message or message_of("".join(traceback))
         self.failures.append(Failure(node.fullname, run, step, message, str(crash_file)))
-        self.progress.node_finished(node.fullname, seconds, False)
+        self._show("node_finished", node.fullname, seconds, False)
         self._leave_out(self._descendants(node))
 
-    def leave_out_rest(self) -> None:
-        """Nothing more will be run."""
+    def end(self) -> None:
+        """Nothing more will be run, nor shown."""
         self._leave_out(set(self._unfinished))
+        self._show("stop")
+
+    def _show(self, what: str, *facts: Any, **more: Any) -> None:
+        """Call the display; one that fails is left away, the graph goes on."""
+        try:
+            getattr(self.progress, what)(*facts, **more)
+        except Exception as error:
+            broken, self.progress = self.progress, Silent()
+            with suppress(Exception):
+                broken.stop()
+            logger.warning("The display of progress failed and is left away: %s: %s", type(error).__name__, error)
 
     def _leave_out(self, nodes: set[Any]) -> None:
         left_out = [node for node in self._order if node in nodes and node in self._unfinished]
         self._unfinished.difference_update(left_out)
         self._ready = [node for node in self._ready if node in self._unfinished]
         self.not_run.extend(node.fullname for node in left_out)
-        self.progress.nodes_skipped([node.fullname for node in left_out])
+        self._show("nodes_skipped", [node.fullname for node in left_out])
 
 
 def is_up_to_date(node: Any) -> bool:

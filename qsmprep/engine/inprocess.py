@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import time
+from functools import partial
 from traceback import format_exception
 from typing import Any
 
 from nipype.pipeline.plugins.base import PluginBase
 
 from qsmprep.engine.graph import Failure, GraphRun, NodesFailed, Timing, is_up_to_date, message_of
+from qsmprep.engine.iterations import told_to
 from qsmprep.engine.pool import stop_on_signals
 from qsmprep.engine.worker import peak_memory_gb
 from qsmprep.numerics.threads import use_threads
@@ -44,8 +46,7 @@ class InProcess(PluginBase):
                     self._run_node(state, ready[0], updatehash)
             finally:
                 os.chdir(folder)
-                state.leave_out_rest()
-                state.progress.stop()
+                state.end()
         if self.failures and args.get("raise_on_failure", True):
             raise NodesFailed(self.failures, self.not_run)
 
@@ -57,7 +58,8 @@ class InProcess(PluginBase):
                 return
             state.started(node)
             n_procs = self.plugin_args.get("n_procs")
-            with use_threads(min(int(node.n_procs), int(n_procs)) if n_procs else int(node.n_procs)):
+            threads = min(int(node.n_procs), int(n_procs)) if n_procs else int(node.n_procs)
+            with use_threads(threads), told_to(partial(state.iterated, node)):
                 node.run(updatehash=updatehash)
         except Exception as error:
             traceback = format_exception(*sys.exc_info())

@@ -26,6 +26,7 @@ from nipype.pipeline.plugins.base import PluginBase
 
 from qsmprep.engine import worker
 from qsmprep.engine.graph import Failure, GraphRun, NodesFailed, Timing, is_up_to_date
+from qsmprep.engine.iterations import Iterations
 from qsmprep.engine.resources import available_cores, available_memory_gb
 
 logger = logging.getLogger("qsmprep.engine")
@@ -68,11 +69,12 @@ class Job:
     mem_gb: float
     started: float = field(default_factory=time.monotonic)
     had_neighbours: bool = False
+    iterations: Iterations | None = None
     outcome: worker.Outcome | None = None
     outcome_at: float = 0.0
 
     def receive(self) -> None:
-        """Take what the process has sent: log records to their loggers, the outcome to keep."""
+        """Take what the process has sent: log records to their loggers, newest iterations and outcome to keep."""
         while self.pipe is not None:
             try:
                 if not self.pipe.poll():
@@ -84,6 +86,8 @@ class Job:
             else:
                 if isinstance(message, worker.Outcome):
                     self.outcome, self.outcome_at = message, time.monotonic()
+                elif isinstance(message, Iterations):
+                    self.iterations = message
                 elif logging.getLogger(message.name).isEnabledFor(message.levelno):
                     logging.getLogger(message.name).handle(message)
 
@@ -148,8 +152,7 @@ class ProcessPool(PluginBase):
                     self._collect()
             finally:
                 self._end_all()
-                self._graph.leave_out_rest()
-                self._graph.progress.stop()
+                self._graph.end()
         if self.failures and args.get("raise_on_failure", True):
             raise NodesFailed(self.failures, self.not_run)
 
@@ -228,6 +231,9 @@ class ProcessPool(PluginBase):
         connection.wait(watched, timeout=max(0.0, min(lingering)) if lingering else None)
         for job in list(self._jobs):
             job.receive()
+            if job.iterations is not None:
+                self._graph.iterated(job.node, job.iterations)
+                job.iterations = None
             ended = not job.process.is_alive()
             if not ended and job.outcome and time.monotonic() > job.outcome_at + GRACE_S:
                 job.signal_group(signal.SIGKILL)  # a thread of some library keeps it from ending

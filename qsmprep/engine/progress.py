@@ -1,7 +1,8 @@
 """Progress of a graph: a live display on a terminal, single plain lines anywhere else.
 
-Both are told the same four things: `start(total, runs)`, `node_started(name)`, `node_finished(name, seconds, ok)`,
-`stop()`; and `nodes_skipped(names)` for nodes that will not be run because one before them failed.
+Both are told the same things: `start(total, runs)`, `node_started(name)`, `node_iterated(name, done, total)`,
+`node_finished(name, seconds, ok)`, `stop()`; and `nodes_skipped(names)` for nodes that will not be run because one
+before them failed.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TextIO
 
 Labels = Callable[[str], tuple[str, str]]
+LONG_S = 30.0  # a step that runs so long tells in plain lines how far it is, and again each time
 
 
-class Progress(Protocol):
+class Display(Protocol):
     """What a plugin calls."""
 
     def start(self, total: int, runs: Mapping[str, int]) -> None:
@@ -22,6 +24,9 @@ class Progress(Protocol):
 
     def node_started(self, name: str) -> None:
         """The node of this full name is running."""
+
+    def node_iterated(self, name: str, done: int, total: int) -> None:
+        """The node has done so much of its work; a total of 0 is not known."""
 
     def node_finished(self, name: str, seconds: float, ok: bool, *, cached: bool = False) -> None:
         """The node ended: after so many seconds, well or not, or taken from an earlier run."""
@@ -40,7 +45,7 @@ def run_and_step(name: str) -> tuple[str, str]:
     return run, parts[-1].replace("_", " ")
 
 
-def make_progress(labels: Labels = run_and_step, stream: TextIO | None = None) -> Progress:
+def make_progress(labels: Labels = run_and_step, stream: TextIO | None = None) -> Display:
     """The display that suits the stream (default: standard output): live on a terminal, else plain lines."""
     stream = stream or sys.stdout
     return LiveProgress(labels, stream) if stream.isatty() else PlainProgress(labels, stream)
@@ -55,6 +60,9 @@ class Silent:
     def node_started(self, name: str) -> None:
         """Show nothing."""
 
+    def node_iterated(self, name: str, done: int, total: int) -> None:
+        """Show nothing."""
+
     def node_finished(self, name: str, seconds: float, ok: bool, *, cached: bool = False) -> None:
         """Show nothing."""
 
@@ -66,10 +74,23 @@ class Silent:
 
 
 class PlainProgress:
-    """One line a finished node: "[ 3/14] sub-01_run-1: background field removal, 1.9 s"."""
+    """One line a finished node: "[ 3/14] sub-01_run-1: background field removal, 1.9 s".
 
-    def __init__(self, labels: Labels = run_and_step, stream: TextIO | None = None):
+    A long one tells every half minute how far it is: "[ 3/14] sub-01_run-1: inversion, 120 of 400 after 31 s".
+    """
+
+    def __init__(
+        self,
+        labels: Labels = run_and_step,
+        stream: TextIO | None = None,
+        *,
+        long_s: float = LONG_S,
+        clock: Callable[[], float] = time.monotonic,
+    ):
         self._labels, self._stream = labels, stream or sys.stdout
+        self._long_s, self._clock = long_s, clock
+        self._began: dict[str, float] = {}
+        self._due: dict[str, float] = {}
         self._total = self._done = 0
 
     def start(self, total: int, runs: Mapping[str, int]) -> None:
@@ -77,11 +98,21 @@ class PlainProgress:
         self._total, self._done = total, 0
 
     def node_started(self, name: str) -> None:
-        """Show nothing: the line comes when the node ends."""
+        """Show nothing: the line comes when the node ends, or when it has run long."""
+        self._began[name] = self._clock()
+        self._due[name] = self._began[name] + self._long_s
+
+    def node_iterated(self, name: str, done: int, total: int) -> None:
+        """Write how far a node is that has run long; nothing for half a minute after that."""
+        now = self._clock()
+        if now >= self._due.get(name, float("inf")):
+            self._due[name] = now + self._long_s
+            self._write(name, f"{_amount(done, total, ' of ')} after {now - self._began[name]:.0f} s")
 
     def node_finished(self, name: str, seconds: float, ok: bool, *, cached: bool = False) -> None:
         """Write the node's line."""
         self._done += 1
+        self._due.pop(name, None)
         self._write(name, "from an earlier run" if cached else f"{seconds:.1f} s{'' if ok else ', FAILED'}")
 
     def nodes_skipped(self, names: Sequence[str]) -> None:
@@ -101,7 +132,7 @@ class PlainProgress:
 
 
 class LiveProgress:
-    """A bar with steps, runs and time, and under it the steps being run (rich).
+    """A bar with steps, runs and time, and under it the steps being run with their iterations (rich).
 
     Attributes
     ----------
@@ -139,10 +170,16 @@ class LiveProgress:
     def node_started(self, name: str) -> None:
         """Add the step's line."""
         if name in self._tasks:  # run once more
-            return
+            self._display.remove_task(self._tasks[name])
         run, step = self._labels(name)
         text = f"  {run}: {step}" if run else f"  {step}"
         self._tasks[name] = self._display.add_task(text, total=None, count="")
+
+    def node_iterated(self, name: str, done: int, total: int) -> None:
+        """Show the step's iterations in its line, as a bar where their number is known."""
+        if name in self._tasks:
+            known = {"total": total, "completed": min(done, total)} if total > 0 else {}
+            self._display.update(self._tasks[name], count=_amount(done, total, "/"), **known)
 
     def node_finished(self, name: str, seconds: float, ok: bool, *, cached: bool = False) -> None:
         """Take the step's line away; a failure leaves a line above the display."""
@@ -177,3 +214,8 @@ class LiveProgress:
 
     def _count(self) -> str:
         return f"steps {self._done}/{self._total}"
+
+
+def _amount(done: int, total: int, between: str) -> str:
+    """Work done, and of how much where that is known."""
+    return f"{done}{between}{total}" if total > 0 else str(done)

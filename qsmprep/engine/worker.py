@@ -6,6 +6,7 @@ import logging
 import os
 import pickle
 import resource
+import select
 import signal
 import sys
 import threading
@@ -17,6 +18,7 @@ from typing import Any
 
 from nipype import config as nipype_config
 
+from qsmprep.engine.iterations import Iterations, told_to
 from qsmprep.numerics.threads import use_threads
 
 LOGGERS = ("", "nipype", "nipype.workflow", "nipype.interface", "nipype.utils", "nipype.filemanip", "qsmprep")
@@ -37,7 +39,7 @@ def log_levels() -> dict[str, int]:
 
 
 def run_node(pipe: connection.Connection, payload: bytes, threads: int, levels: dict[str, int]) -> None:
-    """Run a pickled (node, updatehash) and send log records, then the Outcome, through the pipe."""
+    """Run a pickled (node, updatehash) and send log records and iterations, then the Outcome, through the pipe."""
     _be_a_good_child()
     handler = PipeHandler(pipe)
     _redirect_logging(handler, levels)
@@ -46,7 +48,7 @@ def run_node(pipe: connection.Connection, payload: bytes, threads: int, levels: 
     try:
         node, updatehash = pickle.loads(payload)
         nipype_config.update_config(node.config)
-        with use_threads(threads):
+        with use_threads(threads), told_to(handler.offer):
             node.run(updatehash=updatehash)
     except BaseException:
         traceback = tuple(format_exception(*sys.exc_info()))
@@ -81,6 +83,18 @@ class PipeHandler(logging.Handler):
         """Send a message that must not mingle with a record of another thread."""
         with self.lock:
             self._pipe.send(message)
+
+    def offer(self, iterations: Iterations) -> None:
+        """Send iterations if that takes no waiting: a main process that is busy does not read, and the pipe fills."""
+        if not self.lock.acquire(blocking=False):
+            return
+        try:
+            ready = select.poll()
+            ready.register(self._pipe.fileno(), select.POLLOUT)  # has room for a whole small message
+            if ready.poll(0):
+                self._pipe.send(iterations)
+        finally:
+            self.lock.release()
 
 
 def _be_a_good_child() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from qsmprep.numerics.units import check_echo_times
 from qsmprep.options import check_options, option
 
 FIELD_OF_VIEW_MM = (160.0, 200.0, 180.0)
@@ -104,8 +105,6 @@ class SimulationOptions:
 
     def echo_times_s(self) -> np.ndarray:
         """Echo times in seconds, float64."""
-        from qsmprep.numerics.units import check_echo_times
-
         return check_echo_times(_numbers(self.echo_times, "echo_times"))
 
     def mese_b1_range(self) -> tuple[float, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 
 import numpy as np
+from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
 from qsmprep.numerics.dipole import b0_direction_from_affine
 from qsmprep.phantom.head import SimulatedHead
@@ -12,8 +13,6 @@ from qsmprep.phantom.head import SimulatedHead
 
 def reoriented(head: SimulatedHead, axis_codes: str) -> SimulatedHead:
     """The head with voxel axes that run to `axis_codes` (three letters, "LPS"); world coordinates stay."""
-    from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
-
     shape = head.brain_mask.shape
     transform = ornt_transform(io_orientation(head.affine), axcodes2ornt(tuple(axis_codes)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from qsmprep.numerics.threads import thread_count
 from qsmprep.relaxometry.epg import echo_train
 
 BIPOLAR_PLANE_RAD = 0.3
@@ -102,8 +103,6 @@ def crop_k_space(signal: np.ndarray, factor: int) -> np.ndarray:
     The intensity is kept, and the voxels' centres lie where blocks of `factor` fine voxels have theirs.
     """
     from scipy.fft import fft, ifft
-
-    from qsmprep.numerics.threads import thread_count
 
     for axis, size in enumerate(signal.shape):
         coarse = size // factor

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from qsmprep.bids.outputs import whole_file
 from qsmprep.report.montage import Layout, outline, plan
 
 CHI_WINDOW_PPM = (-0.2, 0.2)  # the consensus paper's display of susceptibility
@@ -92,8 +93,6 @@ def mosaic(
 
 def save_mosaic(path: Path, volume: np.ndarray, affine: np.ndarray, **display: Any) -> Path:
     """Draw a mosaic (see `mosaic`) into a PNG file, written whole."""
-    from qsmprep.bids.outputs import whole_file
-
     png = mosaic(volume, affine, **display)
     with whole_file(Path(path)) as stream:
         stream.write(png)

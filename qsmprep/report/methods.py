@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 from qsmprep.report.acquisition import ITEMS, look_up, missing_essentials
-from qsmprep.report.bibliography import CONSENSUS, SOFTWARE_CITATIONS, cited
+from qsmprep.report.bibliography import CONSENSUS, SOFTWARE_CITATIONS
 from qsmprep.report.prose import Block, Emphasis, Pieces, Prose, citing, joined
 from qsmprep.report.record import Parameter, Run, Step, parse_run, words
 from qsmprep.stages import stage_of
@@ -50,35 +49,6 @@ def methods_prose(records: Iterable[Mapping[str, Any] | Run]) -> Prose:
     blocks += _once(done, _reference_values, single=len(done) == 1)
     blocks += _once(done, _software)
     return Prose((*blocks, BY_AUTHORS))
-
-
-def write_citation_files(logs_dir: Path, records: Iterable[Mapping[str, Any] | Run]) -> list[Path]:
-    """Write CITATION.md, CITATION.bib (only what is cited) and CITATION.html (self-contained) for these runs.
-
-    Parameters
-    ----------
-    logs_dir : folder for the files, made if need be.
-    records : the run records, of any number of participants.
-
-    Returns
-    -------
-    The three paths.
-    """
-    from qsmprep.bids.outputs import write_text
-    from qsmprep.report.page import render_citation
-
-    runs = [parse_run(record) for record in records]
-    text = methods_prose(runs)
-    entries = cited(text.citation_keys())
-    folder = Path(logs_dir)
-    contents = {
-        "CITATION.md": text.markdown(),
-        "CITATION.bib": "\n\n".join(entry.bibtex for entry in entries) + "\n",
-        "CITATION.html": render_citation(text),
-    }
-    for name, content in contents.items():
-        write_text(folder / name, content)
-    return [folder / name for name in contents]
 
 
 def parameter_words(parameter: Parameter) -> str:

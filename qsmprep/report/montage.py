@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import nibabel.orientations as orientations
 import numpy as np
 
 from qsmprep.numerics.volume import bounding_box
@@ -96,8 +97,6 @@ class Layout:
 
 def patient_axes(affine: np.ndarray) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
     """Voxel axis closest to each of right, anterior, superior, and whether it runs to the opposite side."""
-    import nibabel.orientations as orientations
-
     codes = orientations.io_orientation(np.asarray(affine, float))
     right, front, top = (int(np.flatnonzero(codes[:, 0] == axis)[0]) for axis in range(3))
     return (right, front, top), (bool(codes[right, 1] < 0), bool(codes[front, 1] < 0), bool(codes[top, 1] < 0))

@@ -10,7 +10,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from qsmprep.bids.outputs import quality_path
+import jinja2
+from markupsafe import Markup
+
+from qsmprep.bids.outputs import figures_folder, quality_path, write_text
 from qsmprep.bids.roi_table import roi_path
 from qsmprep.findings import Warning
 from qsmprep.report.bibliography import cited
@@ -44,8 +47,6 @@ def write_subject_report(output_dir: Path, subject: str) -> Path:
     ------
     ValueError : a label that is no plain name.
     """
-    from qsmprep.bids.outputs import figures_folder, write_text
-
     label = subject_label(subject)
     output = Path(output_dir)
     runs = list(runs_of(output, label))
@@ -110,14 +111,10 @@ def render_citation(text: Prose) -> str:
 
 def _script() -> Any:
     """The page's script; the policy of the page names its hash, so that no other can run."""
-    from markupsafe import Markup
-
     return Markup(resources.files("qsmprep.data").joinpath("report.js").read_text(encoding="utf-8"))
 
 
 def _environment() -> Any:
-    import jinja2
-
     folder = resources.files("qsmprep.data")
     return jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: folder.joinpath(name).read_text(encoding="utf-8")),

@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import jinja2
+
+from qsmprep import registry
+from qsmprep.bids.outputs import OUTPUTS, figures_folder, output_path, subject_folder
 from qsmprep.report.figures import STYLES
 
 FOLDER = "viewer"  # reserved below the root of what is served; nothing of that name is read from the output folder
@@ -134,8 +138,6 @@ def render_index(output_dir: Path) -> str:
 
 
 def _template(name: str) -> Any:
-    import jinja2
-
     text = resources.files("qsmprep.data").joinpath("viewer", name).read_text(encoding="utf-8")
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -144,8 +146,6 @@ def _template(name: str) -> Any:
 
 
 def _maps(root: Path, prefix: str) -> Iterator[dict[str, Any]]:
-    from qsmprep.bids.outputs import OUTPUTS, output_path
-
     for key, shown in MAPS.items():
         path = output_path(key, prefix)
         if (root / path).is_file():
@@ -173,8 +173,6 @@ def _map(key: str, path: Path, shown: Shown, output: Any, detail: str) -> dict[s
 
 def _further_inversions(root: Path, prefix: str) -> list[Path]:
     """Susceptibility maps of further methods, told from the other `Chimap`s by the table of outputs."""
-    from qsmprep.bids.outputs import OUTPUTS, subject_folder
-
     known = {output.desc for output in OUTPUTS.values() if output.suffix == "Chimap"}
     found = sorted((root / subject_folder(prefix) / "anat").glob(f"{prefix}_desc-*_Chimap.nii.gz"))
     return [path for path in found if path.name.removeprefix(f"{prefix}_desc-").split("_")[0] not in known]
@@ -182,15 +180,11 @@ def _further_inversions(root: Path, prefix: str) -> list[Path]:
 
 def _method_title(label: str) -> str:
     """Title of an inversion by the label in its file name; the label itself where none is known."""
-    from qsmprep import registry
-
     titles = {m.name.replace("-", ""): m.title for m in registry.METHODS if m.stage == "inversion"}
     return titles.get(label, label)
 
 
 def _masks(root: Path, prefix: str) -> Iterator[dict[str, Any]]:
-    from qsmprep.bids.outputs import output_path
-
     for key, (name, colour) in MASKS.items():
         path = output_path(key, prefix)
         if (root / path).is_file():
@@ -198,8 +192,6 @@ def _masks(root: Path, prefix: str) -> Iterator[dict[str, Any]]:
 
 
 def _segmentations(root: Path, prefix: str) -> Iterator[dict[str, Any]]:
-    from qsmprep.bids.outputs import subject_folder
-
     for path in sorted((root / subject_folder(prefix) / "anat").glob(f"{prefix}_*dseg.nii.gz")):
         found = re.search(r"_(?:desc|seg|atlas)-([0-9A-Za-z]+)", path.name.removeprefix(prefix))
         name = f"Segmentation: {found[1]}" if found else "Segmentation"
@@ -219,8 +211,6 @@ def _labels(root: Path, segmentation: Path) -> dict[str, str]:
 
 
 def _pictures(root: Path, prefix: str) -> Iterator[dict[str, str]]:
-    from qsmprep.bids.outputs import figures_folder
-
     for path in sorted((root / figures_folder(prefix)).glob(f"{prefix}_desc-*.png")):
         name = path.stem.removeprefix(f"{prefix}_desc-").replace("_", ", ")
         yield {"file": quote(path.relative_to(root).as_posix()), "name": name}
@@ -228,8 +218,6 @@ def _pictures(root: Path, prefix: str) -> Iterator[dict[str, str]]:
 
 def _verdict(root: Path, prefix: str) -> str:
     """What the quality control says of the run; empty where it said nothing."""
-    from qsmprep.bids.outputs import subject_folder
-
     verdict = _object(root, root / subject_folder(prefix) / "anat" / f"{prefix}_qc.json").get("verdict")
     return verdict if verdict in VERDICTS else ""
 

@@ -23,6 +23,7 @@ from qsmprep.bids.outputs import whole_file, write_json
 from qsmprep.nets.network import Network, build_module
 from qsmprep.nets.spec import NetworkSpec
 from qsmprep.weights.card import ADVICE, NAME, SUFFIXES, Card, card_path, check_name, compose, digest, read_card
+from qsmprep.weights.onnx import OnnxModule
 
 VARIABLE = "QSMPREP_WEIGHTS"  # names the user's folder of weights
 SHIPPED = "shipped with qsmprep"
@@ -269,8 +270,6 @@ def _load(path: Path, device: torch.device | str) -> tuple[Network, Checked]:
         raise ValueError(f"{path} is not the file that its card describes (its sha256 is {digest(content)[:12]}..., "
                          f"not {card.sha256[:12]}...): it was changed or damaged. {ADVICE}")  # fmt: skip
     if path.suffix == ".onnx":
-        from qsmprep.weights.onnx import OnnxModule
-
         module: nn.Module = OnnxModule(content, card.spec, str(path))
         numbers = 0
     else:

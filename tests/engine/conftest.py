@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from itertools import pairwise
 from pathlib import Path
@@ -67,6 +68,11 @@ class Lab:
         """A node that logs a warning."""
         return self._node(_talk, name, {}, text=text)
 
+    def iterate(self, name, iterations, seconds=0.0, *, die_at=0):
+        """A node that tells its iterations, each so long, and kills itself at one of them the first time."""
+        counter = str(self.folder / f"{name}.count")
+        return self._node(_iterate, name, {}, iterations=iterations, seconds=seconds, die_at=die_at, counter=counter)
+
     def workflow(self, *nodes, chains=()):
         """A graph of the nodes; chains are sequences of nodes, each run after the one before it."""
         made = Workflow("graph", base_dir=str(self.folder / "work"))
@@ -93,6 +99,17 @@ class Lab:
         """Names of the napping nodes in the order they began."""
         lines = self.log.read_text().splitlines() if self.log.exists() else []
         return [line.split()[0] for line in lines if " begins " in line]
+
+    def processes(self) -> list[int]:
+        """Processes that work inside the folder."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                if str(os.readlink(entry / "cwd")).startswith(str(self.folder)):
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+        return found
 
     @staticmethod
     def _node(function, name, resources, **inputs):
@@ -138,3 +155,20 @@ def _talk(text, after=None):
 
     logging.getLogger("qsmprep.step").warning(text)
     return text
+
+
+def _iterate(iterations, seconds, die_at, counter, after=None):
+    import os
+    import signal
+    import time
+
+    from qsmprep.engine.iterations import callback
+
+    progress = callback()
+    for done in range(1, iterations + 1):
+        progress(done, iterations)
+        time.sleep(seconds)
+        if done == die_at and not os.path.exists(counter):
+            open(counter, "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+    return iterations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -132,23 +131,11 @@ def test_a_killed_run_leaves_no_process_and_continues(lab):
         process.send_signal(number)
         assert process.wait(30) == status if status is not None else process.wait(30) != 0
         until = time.monotonic() + 10
-        while (left := _processes_of(lab.folder)) and time.monotonic() < until:
+        while (left := lab.processes()) and time.monotonic() < until:
             time.sleep(0.05)
         assert left == [], f"left behind after signal {number}"
     subprocess.run([sys.executable, script, "0.01"], check=True, stdout=subprocess.DEVNULL)
     assert lab.begun() == ["first", "slow", "slow", "slow", "slow"]
-
-
-def _processes_of(folder: Path) -> list[int]:
-    """Processes that work inside the folder."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            if str(os.readlink(entry / "cwd")).startswith(str(folder)):
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return found
 
 
 @pytest.mark.parametrize("resources", [{"n_procs": 2}, {"mem_gb": 0.6}])

@@ -5,7 +5,8 @@ from documents import facts
 
 from qsmprep import registry
 from qsmprep.report.bibliography import CONSENSUS, SOFTWARE_CITATIONS, parse_bibtex, references
-from qsmprep.report.methods import methods_prose, write_citation_files
+from qsmprep.report.citation import write_citation_files
+from qsmprep.report.methods import methods_prose
 
 
 def methods_text(*records):

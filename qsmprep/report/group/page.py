@@ -9,18 +9,18 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import jinja2
 import numpy as np
+from markupsafe import Markup
 
+from qsmprep.analysis.group_statistics import Interval
 from qsmprep.report.group.plots import MOST_LANES, Number, StripPlot, figure, strip_plot
 from qsmprep.report.group.quality import Metric, outliers_of
 from qsmprep.report.group.regions import MAP_TITLES, Mean, Region
 from qsmprep.report.group.runs import VERDICTS, GroupRun, centre_frequency_mhz, letters
-
-if TYPE_CHECKING:
-    from qsmprep.analysis.group_statistics import Interval
-    from qsmprep.report.group.summary import Group
+from qsmprep.report.group.summary import Group
 
 BADGES = {"usable": "ok", "check": "warned", "do not use": "failed", "failed": "failed", "not judged": "plain"}
 HEADINGS = {
@@ -46,9 +46,6 @@ class Figure:
 
 def render_group(group: Group) -> str:
     """The page as HTML text."""
-    import jinja2
-    from markupsafe import Markup
-
     folder = resources.files("qsmprep.data")
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: folder.joinpath(name).read_text(encoding="utf-8")),

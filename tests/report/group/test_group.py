@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from qsmprep.bids.group import read_study
+from qsmprep.report.group.files import write_group_report
 from qsmprep.report.group.regions import repeated_measurements
 from qsmprep.report.group.runs import group_runs, letters
-from qsmprep.report.group.summary import summarise, write_group_report
+from qsmprep.report.group.summary import summarise
 
 ROOT = Path(__file__).parents[3]
 EVIL = "<script>window.hacked = 1</script>\"'&"
