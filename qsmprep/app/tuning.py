@@ -125,7 +125,7 @@ def read_inputs(arguments: argparse.Namespace) -> tuple[dict[str, Any], Any]:
     inputs = {
         "field_ppm": hz_to_ppm(volumes["field"], frequency),
         "mask": volumes["mask"] != 0,
-        "scan": Scan(grid.voxel_size_mm, b0 or grid.b0_direction, times, frequency),
+        "scan": Scan(grid.voxel_size_mm, (b0[0], b0[1], b0[2]) if b0 else grid.b0_direction, times, frequency),
         "magnitude": volumes.get("magnitude"),
         "weights": volumes.get("weights"),
     }
@@ -149,8 +149,8 @@ def try_values(
         check_options(options)
         try:
             result = method.run(options, device=device, **inputs)
-        except NotKnownError as error:
-            raise _told_nowhere(error.name) from None
+        except NotKnownError as lacking:
+            raise _told_nowhere(lacking.name) from None
         inside, end = result.mask, result.convergence
         error = float("nan") if truth is None else demeaned_rmse(result.chi_ppm[inside], truth[inside])
         misfit = data_misfit(result.chi_ppm, inputs["field_ppm"], inside, scan=scan, weights=weights)

@@ -13,7 +13,7 @@ from qsmprep.cli.program import Parser, add_command
 from qsmprep.numerics.threads import available_cores, use_threads
 
 if TYPE_CHECKING:
-    from qsmprep.training.loop import State
+    from qsmprep.training.loop import TrainingState
     from qsmprep.training.pool import Head
     from qsmprep.training.recipe import Recipe
 
@@ -109,7 +109,9 @@ def _heads(recipe: Recipe, arguments: argparse.Namespace) -> tuple[tuple[Head, .
     return found[0], found[1]
 
 
-def _with_bar(steps: int, quiet: bool, work: Callable[[Callable[[State], None] | None], State]) -> State:
+def _with_bar(
+    steps: int, quiet: bool, work: Callable[[Callable[[TrainingState], None] | None], TrainingState]
+) -> TrainingState:
     """The state at the end of `work(tell)`, with a progress bar, or lines where nobody looks at a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -122,14 +124,14 @@ def _with_bar(steps: int, quiet: bool, work: Callable[[Callable[[State], None] |
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("training", total=steps)
 
-        def tell(state: State) -> None:
+        def tell(state: TrainingState) -> None:
             best = f", validation {state.best_score:.1f} %" if state.best else ""
             bar.update(task, completed=state.step, description=f"loss {state.losses[-1]:.3f}{best}")
 
         return work(tell)
 
 
-def _line(state: State, steps: int) -> None:
+def _line(state: TrainingState, steps: int) -> None:
     """A line after each validation."""
     if state.scores and state.scores[-1]["step"] == state.step:
         row = state.scores[-1]

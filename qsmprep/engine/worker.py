@@ -81,12 +81,15 @@ class PipeHandler(logging.Handler):
 
     def send(self, message: Any) -> None:
         """Send a message that must not mingle with a record of another thread."""
-        with self.lock:
+        self.acquire()
+        try:
             self._pipe.send(message)
+        finally:
+            self.release()
 
     def offer(self, iterations: Iterations) -> None:
         """Send iterations if that takes no waiting: a main process that is busy does not read, and the pipe fills."""
-        if not self.lock.acquire(blocking=False):
+        if self.lock is None or not self.lock.acquire(blocking=False):
             return
         try:
             ready = select.poll()

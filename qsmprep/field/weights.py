@@ -74,7 +74,7 @@ def relative_residual(
     *,
     r2star: np.ndarray,
     field_hz: np.ndarray,
-    echo_times_s: Sequence[float],
+    echo_times_s: Sequence[float] | DoubleArray,
     mask: np.ndarray | None = None,
 ) -> np.ndarray:
     """Share of the signal's energy that field and R2* do not explain: sum_e |model_e - S_e|^2 / sum_e |S_e|^2.

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from qsmprep.findings import Fact, Warning
+from qsmprep.numerics.arrays import FloatImage, Mask
 from qsmprep.numerics.convergence import Convergence
 from qsmprep.rooms import make_room
 
@@ -17,8 +16,8 @@ make_room(__name__)
 class Inversion:
     """Susceptibility in ppm (0 outside the mask), how the iteration ended, warnings to its reader, and facts."""
 
-    chi_ppm: np.ndarray
-    mask: np.ndarray
+    chi_ppm: FloatImage
+    mask: Mask
     convergence: Convergence | None = None
     warnings: tuple[Warning, ...] = ()
     facts: tuple[Fact, ...] = ()

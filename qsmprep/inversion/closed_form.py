@@ -38,7 +38,7 @@ class FilterOptions(Protocol):
 def invert_by_filter(
     field_ppm: RealArray,
     mask: Mask,
-    design: Callable[[FloatImage, tuple[int, int, int]], FloatImage],
+    design: Callable[[FloatImage, tuple[int, ...]], FloatImage],
     *,
     scan: Scan,
     options: FilterOptions,

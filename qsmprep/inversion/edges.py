@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from qsmprep.numerics.arrays import FloatImage, Mask, RealArray
 from qsmprep.numerics.operators import gradient
 
 WEIGHT_KINDS = ("none", "vector-field", "l1", "l2")
 
 
 def gradient_weights(
-    magnitude: np.ndarray, mask: np.ndarray, voxel_size_mm: tuple[float, float, float], kind: str
-) -> np.ndarray:
+    magnitude: RealArray, mask: Mask, voxel_size_mm: tuple[float, float, float], kind: str
+) -> FloatImage:
     """FANSI's regularisation weights r = mean(G) / G from the gradient G of the masked magnitude.
 
     Parameters
@@ -31,7 +32,7 @@ def gradient_weights(
     ----------
     Milovic 2018.
     """
-    steps = np.abs(gradient(np.where(mask, magnitude, 0).astype(np.float32), voxel_size_mm))
+    steps: FloatImage = np.abs(gradient(np.where(mask, magnitude, 0).astype(np.float32), voxel_size_mm))
     between = np.stack([mask & np.roll(mask, -1, axis) for axis in range(3)])
     steps[~between] = 0
     if kind == "l1":
@@ -48,9 +49,7 @@ def gradient_weights(
     return np.where(between, mean / np.maximum(steps, np.float32(floor)), np.float32(1))
 
 
-def edge_mask(
-    magnitude: np.ndarray, mask: np.ndarray, voxel_size_mm: tuple[float, float, float], percentage: float
-) -> np.ndarray:
+def edge_mask(magnitude: RealArray, mask: Mask, voxel_size_mm: tuple[float, float, float], percentage: float) -> Mask:
     """MEDI's gradient mask: False (an edge, not penalised) where the masked magnitude's gradient is large.
 
     Parameters
@@ -69,7 +68,7 @@ def edge_mask(
     ----------
     Liu 2012.
     """
-    steps = np.abs(gradient(np.where(mask, magnitude, 0).astype(np.float32), voxel_size_mm))
+    steps: FloatImage = np.abs(gradient(np.where(mask, magnitude, 0).astype(np.float32), voxel_size_mm))
     edges = min(round(percentage * np.count_nonzero(mask)), np.count_nonzero(steps))
     if edges == 0:
         return np.ones(steps.shape, bool)

@@ -12,7 +12,7 @@ from qsmprep.inversion import Inversion
 from qsmprep.inversion.holes import residual_threshold_option, two_pass_option
 from qsmprep.inversion.inputs import Measurement
 from qsmprep.inversion.solving import Solved, Solver, Workspace, solve_in_passes
-from qsmprep.numerics.arrays import Array, FloatImage, Mask, RealArray
+from qsmprep.numerics.arrays import Array, ComplexImage, FloatImage, Mask, RealArray, Scalar
 from qsmprep.numerics.dipole import KINDS, dipole_kernel
 from qsmprep.numerics.fourier import half_shape, irfftn, is_tensor, rfftn, to_device, to_numpy
 from qsmprep.numerics.jit import jit, prange
@@ -102,7 +102,8 @@ def ilsqr(
         begin, h = time.perf_counter(), scan.voxel_size_mm
         field, inside, usable = measured.checked(options.residual_threshold)
         work = Workspace(frame_around(inside, padding=options.padding), inside, device, begin)
-        field, here, usable = (work.frame.crop(image) for image in (field * usable, inside, usable))
+        crop = work.frame.crop
+        field, here, usable = crop(field * usable), crop(inside), crop(usable)
         dipole = dipole_kernel(field.shape, h, scan.b0_direction, kind=options.kernel)
         weights = laplacian_weights(field, here, h, absolute=options.absolute_laplacian)
         weights[here & ~usable] = 0
@@ -124,14 +125,28 @@ def _two_solves(
 ) -> Solved:
     """The map and its streaks; images and kernel are numpy arrays of the padded grid."""
     here, device, total = work.frame.crop(work.inside), work.device, 2 * options.max_iterations
-    there = [to_device(image, device) for image in (field, weights, here.astype(np.float32))]
-    initial, first = initial_map(*there, to_device(dipole, device), options, continued(progress, 0, total))
-    fast = fast_map(there[0], there[2], dipole, voxel_size_mm, device)
+    data, weighed, mask = (to_device(image, device) for image in (field, weights, here.astype(np.float32)))
+    initial, first = initial_map(
+        data,
+        weighed,
+        mask,
+        to_device(dipole, device),
+        tolerance=options.tolerance,
+        max_iterations=options.max_iterations,
+        progress=continued(progress, 0, total),
+    )
+    fast = fast_map(data, mask, dipole, voxel_size_mm, device)
     weights = flatness(to_numpy(fast), here, voxel_size_mm, absolute=options.absolute_gradient)
     cone = to_device((np.abs(dipole) < options.cone).astype(np.float32), device)
     del fast, dipole
     streaks, second = streak_map(
-        initial, to_device(weights, device), cone, voxel_size_mm, options, continued(progress, first.iterations, total)
+        initial,
+        to_device(weights, device),
+        cone,
+        voxel_size_mm,
+        tolerance=options.streak_tolerance,
+        max_iterations=options.max_iterations,
+        progress=continued(progress, first.iterations, total),
     )
     return Solved(
         initial - streaks,
@@ -147,7 +162,7 @@ def laplacian_weights(field: FloatImage, mask: Mask, voxel_size_mm: Triple, *, a
     Outside, the field counts as measured to be 0, as published: without that, sources out there take part of the field
     of those inside.
     """
-    bent = np.zeros_like(field)
+    bent: FloatImage = np.zeros_like(field)
     for axis, size in enumerate(voxel_size_mm):
         step = (np.roll(field, -1, axis) - field) * (mask & np.roll(mask, -1, axis)) / np.float32(size**2)
         bent += step - np.roll(step, 1, axis)
@@ -156,7 +171,7 @@ def laplacian_weights(field: FloatImage, mask: Mask, voxel_size_mm: Triple, *, a
 
 def flatness(image: FloatImage, mask: Mask, voxel_size_mm: Triple, *, absolute: bool) -> FloatImage:
     """Weight of each gradient component, (3, n0, n1, n2): 1 where the image is flat, 0 on its edges and at the rim."""
-    steps = gradient(np.ascontiguousarray(image), voxel_size_mm)
+    steps: FloatImage = gradient(np.ascontiguousarray(image), voxel_size_mm)
     for axis in range(3):
         between = mask & np.roll(mask, -1, axis)
         steps[axis] = _ramp(np.abs(steps[axis]) if absolute else steps[axis], between, GRADIENT_PERCENTILES)
@@ -170,7 +185,8 @@ def _ramp(values: FloatImage, mask: Mask, percentiles: tuple[float, float]) -> F
     low, high = (np.float32(v) for v in np.percentile(values[mask], percentiles))
     if high == low:
         return ((values <= low) & mask).astype(np.float32)
-    return np.clip((high - values) / (high - low), 0, 1) * mask
+    ramp: FloatImage = np.clip((high - values) / (high - low), 0, 1) * mask
+    return ramp
 
 
 def initial_map(
@@ -178,7 +194,9 @@ def initial_map(
     weights: Array,
     mask: Array,
     dipole: Array,
-    options: IlsqrOptions,
+    *,
+    tolerance: float,
+    max_iterations: int,
     progress: Progress | None = None,
 ) -> tuple[Array, Solution]:
     """Least squares of D W D chi = D W f, times the mask; the unknown is chi's spectrum."""
@@ -187,8 +205,8 @@ def initial_map(
         operator.apply,
         operator.apply,
         operator.data(field),
-        tolerance=options.tolerance,
-        max_iterations=options.max_iterations,
+        tolerance=tolerance,
+        max_iterations=max_iterations,
         progress=progress,
     )
     return mask * image_of(solution.x, dipole * 0 + 1 / unit_scale(field), tuple(field.shape)), solution
@@ -211,7 +229,9 @@ def streak_map(
     weights: Array,
     cone: Array,
     voxel_size_mm: Triple,
-    options: IlsqrOptions,
+    *,
+    tolerance: float,
+    max_iterations: int,
     progress: Progress | None = None,
 ) -> tuple[Array, Solution]:
     """The image with frequencies in the cone whose weighted gradients fit those of `initial` best."""
@@ -220,8 +240,8 @@ def streak_map(
         operator.forward,
         operator.adjoint,
         weighted_gradient(initial, weights, voxel_size_mm),
-        tolerance=options.streak_tolerance,
-        max_iterations=options.max_iterations,
+        tolerance=tolerance,
+        max_iterations=max_iterations,
         progress=progress,
     )
     return operator.image(solution.x), solution
@@ -315,7 +335,8 @@ def weighted_gradient(image: Array, weights: Array, voxel_size_mm: Triple) -> Ar
     if is_tensor(image):
         return gradient(image, voxel_size_mm) * weights
     out = np.empty(weights.shape, image.dtype)
-    _weighted_gradient(image, weights, *(image.dtype.type(1 / h) for h in voxel_size_mm), out)
+    i0, i1, i2 = (image.dtype.type(1 / h) for h in voxel_size_mm)
+    _weighted_gradient(image, weights, i0, i1, i2, out)
     return out
 
 
@@ -324,19 +345,20 @@ def weighted_gradient_adjoint(components: Array, weights: Array, voxel_size_mm: 
     if is_tensor(components):
         return gradient_adjoint(components * weights, voxel_size_mm)
     out = np.empty(weights.shape[1:], components.dtype)
-    _weighted_gradient_adjoint(components, weights, *(components.dtype.type(1 / h) for h in voxel_size_mm), out)
+    i0, i1, i2 = (components.dtype.type(1 / h) for h in voxel_size_mm)
+    _weighted_gradient_adjoint(components, weights, i0, i1, i2, out)
     return out
 
 
 @jit(parallel=True)
-def _multiply(spectrum, factors, out):
+def _multiply(spectrum: ComplexImage, factors: FloatImage, out: ComplexImage) -> None:
     for i in prange(spectrum.size):
         value, factor = spectrum[i], factors[i]
         out[i] = complex(factor * value.real, factor * value.imag)
 
 
 @jit(parallel=True)
-def _weighted_gradient(x, weights, i0, i1, i2, out):
+def _weighted_gradient(x: FloatImage, weights: FloatImage, i0: Scalar, i1: Scalar, i2: Scalar, out: FloatImage) -> None:
     n0, n1, n2 = x.shape
     for a in prange(n0):
         nexta = a + 1 if a + 1 < n0 else 0
@@ -351,7 +373,9 @@ def _weighted_gradient(x, weights, i0, i1, i2, out):
 
 
 @jit(parallel=True)
-def _weighted_gradient_adjoint(g, weights, i0, i1, i2, out):
+def _weighted_gradient_adjoint(
+    g: FloatImage, weights: FloatImage, i0: Scalar, i1: Scalar, i2: Scalar, out: FloatImage
+) -> None:
     n0, n1, n2 = out.shape
     for a in prange(n0):
         for b in range(n1):

@@ -73,7 +73,7 @@ def l2(
 
 
 def smooth_inverse(
-    dipole: FloatImage, shape: tuple[int, int, int], voxel_size_mm: tuple[float, float, float], regularisation: float
+    dipole: FloatImage, shape: tuple[int, ...], voxel_size_mm: tuple[float, float, float], regularisation: float
 ) -> FloatImage:
     """D / (D^2 + regularisation E), 0 at zero frequency; a half spectrum of a grid of `shape`."""
     bottom = dipole**2 + np.float32(regularisation) * laplacian_spectrum(shape, voxel_size_mm)

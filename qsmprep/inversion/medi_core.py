@@ -110,7 +110,7 @@ def edge_problem(
     return PhaseProblem(phase, weights * weights, thresholds, inside, grid, voxel_size_mm), penalties
 
 
-def data_weights(noise: Any, mask: Any) -> Any:
+def data_weights(noise: Array, mask: Array) -> Array:
     """m = 1 / noise, 0 where the noise is 0 or outside the mask, scaled to a mean of 1 over the mask."""
     counted = (noise > 0) & (mask > 0)
     if is_tensor(noise):
@@ -145,7 +145,8 @@ def _spherical_mean_filter(
     shape = phase.shape
 
     def mean(image: FloatImage) -> FloatImage:
-        return irfftn(rfftn(image) * sphere, shape)
+        smooth: FloatImage = irfftn(rfftn(image) * sphere, shape)
+        return smooth
 
     inner = mask & (mean(mask.astype(np.float32)) > 0.999)
     if not inner.any():
@@ -158,10 +159,10 @@ def _spherical_mean_filter(
 class Merit:
     """Model error reduction: every few iterations, less weight for voxels whose residual exceeds six deviations."""
 
-    def __init__(self, noise: Any, mask: Any, phase: Any):
+    def __init__(self, noise: Array, mask: Array, phase: Array):
         self.given, self.noise, self.mask, self.phase = noise, noise, mask, phase
 
-    def __call__(self, iteration: int, weights: Any, field: Any) -> Any:
+    def __call__(self, iteration: int, weights: Array, field: Array) -> Array:
         """The weights after this iteration, whose D x is `field`; the first begins anew."""
         if iteration == 1:
             self.noise = self.given
@@ -172,7 +173,7 @@ class Merit:
         return m * m
 
 
-def discounted_noise(noise: Any, weights: Any, phase: Any, field: Any, mask: Any) -> Any:
+def discounted_noise(noise: Array, weights: Array, phase: Array, field: Array, mask: Array) -> Array:
     """MERIT's noise map: times (|r| / (6 s.d. of |r|))^2 where that exceeds 1.
 
     r = m (exp(i field) - exp(i phase)) minus its mean over the mask; `weights` holds m^2, field and phase are in rad.
@@ -182,8 +183,8 @@ def discounted_noise(noise: Any, weights: Any, phase: Any, field: Any, mask: Any
 
         residual = weights.sqrt() * (torch.exp(1j * field) - torch.exp(1j * phase))
         size = (residual - residual[mask].mean()).abs()
-        spread = float(size[mask].double().std(correction=0))
-        return noise if spread == 0 else noise * (size / (6 * spread)).clamp(min=1) ** 2
+        deviation = float(size[mask].double().std(correction=0))
+        return noise if deviation == 0 else noise * (size / (6 * deviation)).clamp(min=1) ** 2
     residual = np.sqrt(weights) * (np.exp(1j * field) - np.exp(1j * phase))
     size = np.abs(residual - residual[mask].mean(dtype=np.complex128).astype(np.complex64))
     spread = np.float32(size[mask].std(dtype=np.float64))

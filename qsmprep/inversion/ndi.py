@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from qsmprep.inversion.holes import residual_threshold_option, two_pass_option
 from qsmprep.inversion.inputs import Measurement
 from qsmprep.inversion.phase_input import phase_input
 from qsmprep.inversion.solving import Solved, Solver, Workspace, solve_in_passes
-from qsmprep.numerics.arrays import Mask, RealArray
+from qsmprep.numerics.arrays import Array, ComplexImage, DoubleArray, FloatImage, Mask, RealArray, Scalar
 from qsmprep.numerics.dipole import KINDS
 from qsmprep.numerics.fourier import irfftn, is_tensor, rfftn
 from qsmprep.numerics.jit import jit, prange
@@ -112,13 +111,13 @@ def ndi(
 
 
 def descend(
-    phase: Any,
-    weights: Any,
-    support: Any,
-    dipole: Any,
+    phase: Array,
+    weights: Array,
+    support: Array,
+    dipole: Array,
     options: NdiOptions,
     progress: Progress | None = None,
-) -> tuple[Any, list[float], bool]:
+) -> tuple[Array, list[float], bool]:
     """The iteration, with two pairs of transforms each.
 
     Parameters
@@ -135,7 +134,8 @@ def descend(
     done when there is no tolerance to meet.
     """
     length, decay = 2 * options.step, 1 - 2 * options.step * options.tikhonov
-    x, forward, history = phase * 0, phase * 0, []
+    x, forward = phase * 0, phase * 0
+    history: list[float] = []
     while True:
         linear = len(history) < options.linear_iterations
         slope = _convolve(_misfit_slope(forward, phase, weights, linear=linear), dipole)
@@ -148,7 +148,7 @@ def descend(
         forward = _convolve(x, dipole)
 
 
-def _convolve(image: Any, spectrum: Any) -> Any:
+def _convolve(image: Array, spectrum: Array) -> Array:
     """Field of an image of sources; `spectrum` is the kernel's half spectrum."""
     transformed, shape = rfftn(image), tuple(image.shape)
     if is_tensor(image):
@@ -158,7 +158,7 @@ def _convolve(image: Any, spectrum: Any) -> Any:
     return irfftn(transformed, shape)
 
 
-def _misfit_slope(forward: Any, phase: Any, weights: Any, *, linear: bool) -> Any:
+def _misfit_slope(forward: Array, phase: Array, weights: Array, *, linear: bool) -> Array:
     """W sin(D x - phase), or W (D x - phase); in the memory of `forward` (D x) if it is no tensor."""
     if linear:
         forward -= phase
@@ -170,7 +170,7 @@ def _misfit_slope(forward: Any, phase: Any, weights: Any, *, linear: bool) -> An
     return forward
 
 
-def _descent_step(x: Any, slope: Any, support: Any, length: float, decay: float) -> tuple[Any, float, float]:
+def _descent_step(x: Array, slope: Array, support: Array, length: float, decay: float) -> tuple[Array, float, float]:
     """x <- support (decay x - length slope), |change of x| and |x|."""
     if is_tensor(x):
         import torch
@@ -185,7 +185,7 @@ def _descent_step(x: Any, slope: Any, support: Any, length: float, decay: float)
 
 
 @jit(parallel=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
-def _sine_of_misfit(forward, phase, weights):
+def _sine_of_misfit(forward: FloatImage, phase: FloatImage, weights: FloatImage) -> None:
     one, half, two = np.float32(1), np.float32(0.5), np.float32(2)
     turn, per_turn = np.float32(2 * np.pi), np.float32(0.5 / np.pi)
     s3, s5, s7, s9, s11 = (
@@ -214,7 +214,9 @@ def _sine_of_misfit(forward, phase, weights):
 
 
 @jit(parallel=True, fastmath={"reassoc", "contract", "nsz"})
-def _step_in_image(x, slope, support, length, decay, norms):
+def _step_in_image(
+    x: FloatImage, slope: FloatImage, support: FloatImage, length: Scalar, decay: Scalar, norms: DoubleArray
+) -> None:
     n0, n1, n2 = x.shape
     for a in prange(n0):
         change, size = 0.0, 0.0
@@ -230,7 +232,7 @@ def _step_in_image(x, slope, support, length, decay, norms):
 
 
 @jit(parallel=True)
-def _multiply(spectrum, factors):
+def _multiply(spectrum: ComplexImage, factors: FloatImage) -> None:
     for i in prange(spectrum.size):
         value, factor = spectrum[i], factors[i]
         spectrum[i] = complex(factor * value.real, factor * value.imag)

@@ -109,5 +109,5 @@ def phase_term(scan: Scan, weights: np.ndarray | None, mask: np.ndarray) -> Phas
     ------
     ValueError : a scan whose centre frequency or echo times are not known, weights below 0 or of another shape.
     """
-    radians = radians_per_ppm(scan.frequency_mhz, scan.known_echo_times_s)
+    radians = radians_per_ppm(scan)
     return PhaseTerm(checked_image(weights, np.asarray(mask) > 0, "The data weights"), radians)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qsmprep.numerics.arrays import FloatImage, Mask, RealArray
+
 
 @dataclass(frozen=True)
 class Referenced:
@@ -18,12 +20,12 @@ class Referenced:
         brain itself: of the map as it was given).
     """
 
-    chi_ppm: np.ndarray
+    chi_ppm: FloatImage
     mean_ppm: float
     sd_ppm: float
 
 
-def reference_to(chi_ppm: np.ndarray, mask: np.ndarray, *, region: np.ndarray | None = None) -> Referenced:
+def reference_to(chi_ppm: RealArray, mask: Mask, *, region: Mask | None = None) -> Referenced:
     """Subtract the mean susceptibility of a region.
 
     Parameters

@@ -12,7 +12,7 @@ from qsmprep.inversion.holes import residual_threshold_option, two_pass_option
 from qsmprep.inversion.inputs import Measurement, reliable
 from qsmprep.inversion.linear import LinearInput, linear_input
 from qsmprep.inversion.solving import Solved, Solver, Workspace, solve_in_passes
-from qsmprep.numerics.arrays import Array, Mask, RealArray
+from qsmprep.numerics.arrays import Array, ComplexImage, FloatImage, Mask, RealArray
 from qsmprep.numerics.dipole import KINDS
 from qsmprep.numerics.fourier import irfftn, rfftn, to_device, to_numpy
 from qsmprep.numerics.krylov import lsmr
@@ -99,7 +99,7 @@ def _first_step(given: LinearInput, options: RtsOptions) -> Array:
     return first
 
 
-def lsmr_filter(dipole: np.ndarray, spectrum: np.ndarray, last_size: int, iterations: int) -> np.ndarray:
+def lsmr_filter(dipole: FloatImage, spectrum: ComplexImage, last_size: int, iterations: int) -> FloatImage:
     """What `iterations` of LSMR on D x = f multiply each frequency of f by.
 
     `dipole` and `spectrum` are half spectra of a grid whose last axis has `last_size` points. D is diagonal, so LSMR
@@ -116,7 +116,8 @@ def lsmr_filter(dipole: np.ndarray, spectrum: np.ndarray, last_size: int, iterat
     if not amplitude.any():
         return np.zeros_like(dipole)
     solution = lsmr(lambda x: values * x, lambda y: values * y, amplitude, max_iterations=iterations)
-    return np.interp(dipole, values, solution.x / amplitude).astype(np.float32)
+    response: FloatImage = np.interp(dipole, values, solution.x / amplitude).astype(np.float32)
+    return response
 
 
 def _second_step(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qsmprep.findings import Warning
 from qsmprep.inversion import Inversion
@@ -82,7 +83,7 @@ class Workspace:
     begin: float
     scale: float = 1.0
 
-    def there(self, image: RealArray | Mask) -> Array:
+    def there(self, image: NDArray[Any]) -> Array:
         """An image (n0, n1, n2), padded, where the solver runs."""
         return to_device(self.frame.crop(image), self.device)
 
@@ -92,7 +93,8 @@ class Workspace:
 
     def restored(self, x: Array) -> FloatImage:
         """An image of the padded grid as a volume in ppm, 0 where it is not valid."""
-        image = self.frame.restore(to_numpy(x)) / self.scale
+        restored: FloatImage = self.frame.restore(to_numpy(x))
+        image = restored / np.float32(self.scale)
         image[~self.inside] = 0
         return image
 

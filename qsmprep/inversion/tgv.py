@@ -53,7 +53,8 @@ class _Box:
 
     def padded(self, image: NDArray[Any]) -> NDArray[Any]:
         """The box of an image (..., n0, n1, n2), with zeros around it."""
-        return np.pad(image[(..., *self.box)], [(0, 0)] * (image.ndim - 3) + list(self.pads))
+        kept: tuple[Any, ...] = (..., *self.box)
+        return np.pad(image[kept], [(0, 0)] * (image.ndim - 3) + list(self.pads))
 
     def restored(self, padded: FloatImage, shape: tuple[int, ...]) -> FloatImage:
         """A volume of that shape with the box of a padded image, 0 elsewhere."""
@@ -71,7 +72,7 @@ class _Level:
     usable: Mask
     data: Mask
     penalised: Mask
-    voxel_size_mm: tuple[float, ...]
+    voxel_size_mm: Triple
 
 
 def tgv(
@@ -174,7 +175,7 @@ def _checked(
 def _eroded(mask: Mask, times: int) -> Mask:
     from scipy.ndimage import binary_erosion
 
-    eroded = binary_erosion(mask, iterations=times)
+    eroded: Mask = binary_erosion(mask, iterations=times)
     if not eroded.any():
         raise ValueError(f"The mask is empty after {times} erosions: lower `erosions`, or use a larger mask.")
     return eroded
@@ -244,18 +245,19 @@ def _coarser(level: _Level) -> _Level:
                 g = np.moveaxis(moved[0::2] + moved[1::2], 0, other)
         gradients.append(g / np.float32(16))
     n = level.usable.shape
-    usable = level.usable.reshape(n[0] // 2, 2, n[1] // 2, 2, n[2] // 2, 2).all(axis=(1, 3, 5))
+    usable: Mask = level.usable.reshape(n[0] // 2, 2, n[1] // 2, 2, n[2] // 2, 2).all(axis=(1, 3, 5))
     from scipy.ndimage import binary_erosion
 
-    data = binary_erosion(usable)
-    return _Level(np.stack(gradients), usable, data, data, tuple(2 * h for h in level.voxel_size_mm))
+    data: Mask = binary_erosion(usable)
+    h0, h1, h2 = level.voxel_size_mm
+    return _Level(np.stack(gradients), usable, data, data, (2 * h0, 2 * h1, 2 * h2))
 
 
 def _iterate(
     levels: list[_Level], b0_direction: Triple, options: TgvOptions, progress: Progress | None, device: str
 ) -> tuple[State, list[float], bool]:
     """Solve from the coarsest grid to the finest: state there, changes of all grids, whether the finest converged."""
-    state: State | None = None
+    state = zero_state(levels[-1].usable.shape, device)
     history: list[float] = []
     converged, total = False, len(levels) * options.max_iterations
     finest = math.prod(levels[0].voxel_size_mm) ** (1 / 3)
@@ -273,7 +275,7 @@ def _iterate(
             device=device,
         )
         shape = level.usable.shape
-        state = zero_state(shape, device) if state is None else finer_state(state, grid, shape, device)
+        state = finer_state(state, grid, shape, device) if depth < len(levels) - 1 else state
         converged = False
         for _ in range(options.max_iterations):
             change, size = primal_step(state, grid)
@@ -288,12 +290,21 @@ def _iterate(
 
 
 def _divergence(level: _Level) -> FloatImage:
-    return sum((g - np.roll(g, 1, axis)) / np.float32(h)
-               for axis, (g, h) in enumerate(zip(level.gradients, level.voxel_size_mm, strict=True)))  # fmt: skip
+    total: FloatImage = np.zeros_like(level.gradients[0])
+    for axis, (g, h) in enumerate(zip(level.gradients, level.voxel_size_mm, strict=True)):
+        total += (g - np.roll(g, 1, axis)) / np.float32(h)
+    return total
 
 
 @jit(parallel=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
-def _field_gradients(phase, magnitude, times, per_radian, inverse, out):
+def _field_gradients(
+    phase: FloatImage,
+    magnitude: FloatImage,
+    times: FloatImage,
+    per_radian: FloatImage,
+    inverse: FloatImage,
+    out: FloatImage,
+) -> None:
     turn, per_turn, half = np.float32(2 * np.pi), np.float32(0.5 / np.pi), np.float32(0.5)
     zero, tiny = np.float32(0), np.float32(1e-30)
     count, n0, n1, n2 = phase.shape

@@ -72,7 +72,7 @@ def vandi(
     """
     inside = np.asarray(mask) > 0
     given = checked_image(weights if weights is not None else magnitude, inside, "The data weights")
-    term = PhaseTerm(unit_weights(given, inside), radians_per_ppm(scan.frequency_mhz, scan.known_echo_times_s))
+    term = PhaseTerm(unit_weights(given, inside), radians_per_ppm(scan))
     return invert_by_network(
         network, "vandi", {"tissue-field": field_ppm}, mask, scan=scan, options=options, term=term, memory_gb=memory_gb,
         progress=progress, device=device,

@@ -15,7 +15,7 @@ def undo_gradient_loss(
     field_hz: np.ndarray,
     mask: np.ndarray,
     *,
-    echo_times_s: Sequence[float],
+    echo_times_s: Sequence[float] | DoubleArray,
     kind: str,
 ) -> tuple[np.ndarray, float]:
     """Divide each echo by |sinc(d TE)|, d being the change of the field across the voxel in Hz.

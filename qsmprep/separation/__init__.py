@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from qsmprep.findings import Fact, Warning
+from qsmprep.numerics.arrays import FloatImage, Mask, RealArray
 from qsmprep.numerics.convergence import Convergence
 from qsmprep.rooms import make_room
 
@@ -26,15 +28,15 @@ class Separation:
     warnings : what the reader should worry about.
     """
 
-    chi_para: np.ndarray
-    chi_dia: np.ndarray
-    mask: np.ndarray
+    chi_para: FloatImage
+    chi_dia: FloatImage
+    mask: Mask
     convergence: Convergence | None = None
     facts: tuple[Fact, ...] = ()
     warnings: tuple[Warning, ...] = ()
 
     @property
-    def chi_ppm(self) -> np.ndarray:
+    def chi_ppm(self) -> FloatImage:
         """Total susceptibility of the two."""
         return self.chi_para - self.chi_dia
 
@@ -52,7 +54,7 @@ class Constants:
         return (self.para + self.dia) / 2
 
 
-def checked_maps(mask: np.ndarray, **maps: np.ndarray) -> tuple[np.ndarray, ...]:
+def checked_maps(mask: Mask, **maps: RealArray) -> tuple[Any, ...]:
     """The mask as bool where every map is finite, and the maps as float32, 0 outside it.
 
     Raises

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qsmprep.numerics.arrays import Mask, RealArray
+
 LEAST_VOXELS = 20  # of a region
 LEAST_REGIONS = 3
 
@@ -42,9 +44,9 @@ class Calibration:
 
 
 def calibrate(
-    chi_ppm: np.ndarray,
-    r2prime: np.ndarray,
-    regions: Mapping[str, np.ndarray],
+    chi_ppm: RealArray,
+    r2prime: RealArray,
+    regions: Mapping[str, Mask],
     *,
     through_origin: bool = False,
 ) -> Calibration:

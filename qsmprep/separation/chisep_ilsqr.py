@@ -103,7 +103,7 @@ def chisep_ilsqr(
         total = _with_mean(para - dia + invert(left, short), here, mean)
         before = (para, dia)
         para, dia = both_sources(total, rate, constants)
-        change = np.hypot(*(np.linalg.norm((a - b)[here]) for a, b in zip((para, dia), before, strict=True)))
+        change = np.hypot(np.linalg.norm((para - before[0])[here]), np.linalg.norm((dia - before[1])[here]))
         size = np.hypot(np.linalg.norm(para[here]), np.linalg.norm(dia[here]))
         history.append(100 * float(change / max(size, 1e-30)))
     converged = history[-1] < options.round_tolerance
@@ -130,14 +130,21 @@ class _Inverter:
 
     def __call__(self, field: FloatImage, options: ChisepIlsqrOptions) -> FloatImage:
         """Susceptibility of a field, both (n0, n1, n2), without the streaks; 0 outside the mask."""
-        initial, _ = initial_map(to_device(field, self.device), self.weights, self.mask, self.there, options)
-        streaks, _ = streak_map(initial, self.flat, self.cone, self.voxel_size_mm, options)
+        initial, _ = initial_map(
+            to_device(field, self.device), self.weights, self.mask, self.there,
+            tolerance=options.tolerance, max_iterations=options.max_iterations,
+        )  # fmt: skip
+        streaks, _ = streak_map(
+            initial, self.flat, self.cone, self.voxel_size_mm,
+            tolerance=options.streak_tolerance, max_iterations=options.max_iterations,
+        )  # fmt: skip
         return to_numpy(initial - streaks) * self.inside
 
     def field_of(self, chi: FloatImage) -> FloatImage:
         """Field of a susceptibility, (n0, n1, n2)."""
         there = to_device(chi, self.device)
-        return to_numpy(irfftn(rfftn(there) * self.there, tuple(there.shape)))
+        field: FloatImage = to_numpy(irfftn(rfftn(there) * self.there, tuple(there.shape)))
+        return field
 
 
 def _with_mean(chi: FloatImage, inside: Mask, mean: np.float32) -> FloatImage:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qsmprep.findings import Fact
+from qsmprep.numerics.arrays import FloatImage, Mask, RealArray
 from qsmprep.separation import Constants, Separation, checked_maps
 
 
@@ -16,9 +17,9 @@ class ClosedFormOptions:
 
 
 def closed_form(
-    chi_ppm: np.ndarray,
-    r2prime: np.ndarray,
-    mask: np.ndarray,
+    chi_ppm: RealArray,
+    r2prime: RealArray,
+    mask: Mask,
     *,
     constants: Constants,
     options: ClosedFormOptions = ClosedFormOptions(),
@@ -46,7 +47,7 @@ def closed_form(
     return Separation(para, dia, inside, facts=(told,))
 
 
-def both_sources(chi: np.ndarray, rate: np.ndarray, constants: Constants) -> tuple[np.ndarray, np.ndarray]:
+def both_sources(chi: FloatImage, rate: FloatImage, constants: Constants) -> tuple[FloatImage, FloatImage]:
     """Paramagnetic and diamagnetic susceptibility, float32, of a total and of R2'."""
     total = np.float32(constants.para + constants.dia)
     para = (rate + np.float32(constants.dia) * chi) / total

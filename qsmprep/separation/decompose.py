@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qsmprep.findings import Fact
-from qsmprep.numerics.arrays import Mask, RealArray
+from qsmprep.numerics.arrays import ComplexImage, DoubleArray, Mask, RealArray, Scalar
 from qsmprep.numerics.jit import jit, prange
 from qsmprep.numerics.progress import Progress
 from qsmprep.options import check_options, option
@@ -105,7 +105,9 @@ def decompose(
 
 
 @jit()
-def _pools(times, para, dia, rate, angular, static, out):
+def _pools(
+    times: DoubleArray, para: Scalar, dia: Scalar, rate: Scalar, angular: Scalar, static: Scalar, out: ComplexImage
+) -> None:
     """The three pools' signals, (3, n_echo) complex, each with fraction 1."""
     for e in range(times.size):
         t = times[e]
@@ -118,7 +120,7 @@ def _pools(times, para, dia, rate, angular, static, out):
 
 
 @jit()
-def _fractions(pools, signal, fractions):
+def _fractions(pools: ComplexImage, signal: ComplexImage, fractions: DoubleArray) -> float:
     """Best fractions >= 0 of three pools; returns the sum of squares left. All seven subsets are tried."""
     n = signal.size
     gram, right = np.zeros((3, 3)), np.zeros(3)
@@ -167,7 +169,7 @@ def _fractions(pools, signal, fractions):
 
 
 @jit()
-def _solve3(matrix, right, out):
+def _solve3(matrix: DoubleArray, right: DoubleArray, out: DoubleArray) -> None:
     """Symmetric positive definite 3 x 3 system by elimination; `matrix` is overwritten."""
     for j in range(3):
         out[j] = right[j]
@@ -184,7 +186,7 @@ def _solve3(matrix, right, out):
 
 
 @jit()
-def _inner(u, v):
+def _inner(u: ComplexImage, v: ComplexImage) -> float:
     total = 0.0
     for e in range(u.size):
         total += u[e].real * v[e].real + u[e].imag * v[e].imag
@@ -192,7 +194,7 @@ def _inner(u, v):
 
 
 @jit()
-def _project_out(pools, fractions, slopes, basis):
+def _project_out(pools: ComplexImage, fractions: DoubleArray, slopes: ComplexImage, basis: ComplexImage) -> None:
     """Take from the slopes what the fractions would make up for (variable projection, Kaufman 1975)."""
     n, used = pools.shape[1], 0
     for i in range(3):
@@ -217,7 +219,17 @@ def _project_out(pools, fractions, slopes, basis):
 
 
 @jit(parallel=True)
-def _fit(signals, times, angular, static, largest, fastest, max_iterations, tolerance, found):
+def _fit(
+    signals: ComplexImage,
+    times: DoubleArray,
+    angular: float,
+    static: float,
+    largest: float,
+    fastest: Scalar,
+    max_iterations: int,
+    tolerance: float,
+    found: DoubleArray,
+) -> None:
     n = times.size
     for i in prange(signals.shape[0]):
         signal = signals[i]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from qsmprep.numerics.arrays import Array, ComplexImage, FloatImage, Scalar
 from qsmprep.numerics.fourier import irfftn, is_tensor, rfftn
 from qsmprep.numerics.jit import jit, prange
 from qsmprep.numerics.progress import Progress
@@ -39,15 +39,15 @@ class SourceProblem:
     voxel_size_mm : edge lengths in mm.
     """
 
-    phase: Any
-    weights: Any
-    sum: Any
-    sum_weights: Any
+    phase: Array
+    weights: Array
+    sum: Array
+    sum_weights: Array
     shares: tuple[float, float]
-    thresholds: Any
-    total: Any
+    thresholds: Array
+    total: Array
     anchor: float
-    inside: Any
+    inside: Array
     grid: Spectra
     voxel_size_mm: tuple[float, float, float]
 
@@ -78,11 +78,11 @@ def separate_sources(
     problem: SourceProblem,
     penalties: SourcePenalties,
     *,
-    start: tuple[Any, Any],
+    start: tuple[Array, Array],
     tolerance_percent: float,
     max_iterations: int,
     progress: Progress | None = None,
-) -> tuple[Any, Any, list[float], bool]:
+) -> tuple[Array, Array, list[float], bool]:
     """Solve a `SourceProblem`: per frequency for both sources at once, then one step for each split.
 
     Parameters
@@ -112,26 +112,27 @@ def separate_sources(
     ]
     anchored = problem.anchor * rfftn(problem.total)
     source, harmonic_split = (field * 0, field * 0) if mu.beta is not None else (None, None)
-    nonlinear, history = False, []
+    nonlinear = False
+    history: list[float] = []
     for iteration in range(1, max_iterations + 1):
-        known = [
+        top_p, top_n = (
             rfftn(mu.gradient * divergence + (mu.sum * share) * target + mu.sign * sign) + way * anchored
             for divergence, share, way, (sign, _) in zip(divergences, (a, b), (1, -1), signs, strict=True)
-        ]
-        known = _solve(*known, rfftn(data), None if source is None else rfftn(source), problem, mu)
+        )
+        known = _solve(top_p, top_n, rfftn(data), None if source is None else rfftn(source), problem, mu)
         befores, images = (para, dia), tuple(irfftn(spectrum, shape) for spectrum in known[:2])
         para, dia = images
         field = irfftn(known[2], shape)
-        if source is not None:
+        if source is not None and mu.beta is not None:
             source = fit_harmonic(irfftn(known[3], shape), harmonic_split, problem.inside, mu.beta, mu.harmonic)
-        del known
-        changes, sizes, divergences = [], [], []
-        for image, before, split in zip(images, befores, splits, strict=True):
-            parts = shrink_gradient(image, before, split, problem.thresholds, problem.voxel_size_mm)
-            divergences.append(parts[0])
-            changes.append(parts[1])
-            sizes.append(parts[2])
-        history.append(100 * relative_change(float(np.hypot(*changes)), float(np.hypot(*sizes))))
+        del known, top_p, top_n
+        shrunk = [
+            shrink_gradient(image, before, split, problem.thresholds, problem.voxel_size_mm)
+            for image, before, split in zip(images, befores, splits, strict=True)
+        ]
+        divergences = [parts[0] for parts in shrunk]
+        change, size = (float(np.hypot(shrunk[0][n], shrunk[1][n])) for n in (1, 2))
+        history.append(100 * relative_change(change, size))
         if progress is not None:
             progress(iteration, max_iterations)
         if iteration >= LEAST_ITERATIONS and history[-1] < tolerance_percent and nonlinear == penalties.nonlinear:
@@ -145,10 +146,10 @@ def separate_sources(
             for image, (sign, dual) in zip(images, signs, strict=True)
         ]
     converged = history[-1] < tolerance_percent
-    return *(_positive(image, problem.inside) for image in (para, dia)), history, converged
+    return _positive(para, problem.inside), _positive(dia, problem.inside), history, converged
 
 
-def fit_sign(image: Any, sign: Any, dual: Any, support: Any) -> Any:
+def fit_sign(image: Array, sign: Array, dual: Array, support: Array) -> Array:
     """Split of an image that is >= 0 on its support, and free elsewhere.
 
     `sign` (z - s of the iteration before) is overwritten by the new one, which is returned; `dual` (s) is updated in
@@ -158,16 +159,17 @@ def fit_sign(image: Any, sign: Any, dual: Any, support: Any) -> Any:
         v = RELAXATION * image + (1 - RELAXATION) * sign + (2 - RELAXATION) * dual
         dual.copy_(v.clamp(max=0) * support)
         return v - 2 * dual
-    flat = [array.reshape(-1) for array in (image, sign, dual, support)]
-    _fit_sign(*flat, np.float32(RELAXATION))
+    _fit_sign(image.reshape(-1), sign.reshape(-1), dual.reshape(-1), support.reshape(-1), np.float32(RELAXATION))
     return sign
 
 
-def _positive(image: Any, support: Any) -> Any:
+def _positive(image: Array, support: Array) -> Array:
     return image.clamp(min=0) * support if is_tensor(image) else np.maximum(image, 0) * support
 
 
-def _solve(para: Any, dia: Any, data: Any, source: Any, problem: SourceProblem, mu: SourcePenalties) -> tuple:
+def _solve(
+    para: Array, dia: Array, data: Array, source: Array | None, problem: SourceProblem, mu: SourcePenalties
+) -> tuple[Array, ...]:
     """Half spectra of p, n, D (p - n) + h and L h that minimise the split problem; the first four are overwritten.
 
     `para` and `dia` hold mu_g grad'z + mu_s share v + mu_y y, `data` the field's split and `source` that of L h, or
@@ -202,24 +204,24 @@ def _solve(para: Any, dia: Any, data: Any, source: Any, problem: SourceProblem, 
 
 @jit(parallel=True)
 def _solve_sources(
-    para,
-    dia,
-    data,
-    source,
-    harmonic,
-    dipole,
-    e0,
-    e1,
-    e2,
-    mu_gradient,
-    mu_data,
-    mu_sum,
-    mu_sign,
-    mu_harmonic,
-    anchor,
-    a,
-    b,
-):
+    para: ComplexImage,
+    dia: ComplexImage,
+    data: ComplexImage,
+    source: ComplexImage,
+    harmonic: bool,
+    dipole: FloatImage,
+    e0: FloatImage,
+    e1: FloatImage,
+    e2: FloatImage,
+    mu_gradient: Scalar,
+    mu_data: Scalar,
+    mu_sum: Scalar,
+    mu_sign: Scalar,
+    mu_harmonic: Scalar,
+    anchor: Scalar,
+    a: Scalar,
+    b: Scalar,
+) -> None:
     n0, n1, n2 = data.shape
     for i in prange(n0):
         for j in range(n1):
@@ -259,7 +261,7 @@ def _solve_sources(
 
 
 @jit(parallel=True)
-def _fit_sign(image, sign, dual, support, relaxation):
+def _fit_sign(image: FloatImage, sign: FloatImage, dual: FloatImage, support: FloatImage, relaxation: Scalar) -> None:
     for i in prange(image.size):
         v = relaxation * image[i] + (1 - relaxation) * sign[i] + (2 - relaxation) * dual[i]
         z = np.float32(0) if v < 0 and support[i] > 0 else v

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from qsmprep.numerics.arrays import Mask, RealArray
 from qsmprep.separation import Constants, checked_maps
 
 SMOOTHING_MM = 2.0
@@ -11,9 +12,9 @@ QUANTILE = 0.1  # percent of the voxels that may contradict either bound
 
 
 def offset_by_signs(
-    chi_ppm: np.ndarray,
-    r2prime: np.ndarray,
-    mask: np.ndarray,
+    chi_ppm: RealArray,
+    r2prime: RealArray,
+    mask: Mask,
     *,
     constants: Constants,
     voxel_size_mm: tuple[float, float, float],

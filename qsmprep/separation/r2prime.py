@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qsmprep.numerics.arrays import FloatImage, Mask, RealArray
 from qsmprep.options import check_options, option
 
 R2PRIME_SHARE = 0.3  # of R2*: regressions over simulated heads give 0.27 and 0.30
@@ -31,16 +32,16 @@ class R2primeOptions:
 class R2prime:
     """R2' in 1/s, (n0, n1, n2) float32, >= 0; the share of the mask where R2 exceeds R2*; how it was made."""
 
-    r2prime: np.ndarray
+    r2prime: FloatImage
     negative_share: float
     origin: str
 
 
 def r2prime_map(
-    r2star: np.ndarray,
-    mask: np.ndarray,
+    r2star: RealArray,
+    mask: Mask,
     *,
-    r2: np.ndarray | None = None,
+    r2: RealArray | None = None,
     options: R2primeOptions = R2primeOptions(),
 ) -> R2prime:
     """R2' = max(R2* - R2, 0), or one of the stated approximations where R2 is not known.

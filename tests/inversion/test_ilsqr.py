@@ -75,14 +75,14 @@ def test_both_solves_equal_the_image_space_formulation(shape):
     def normal(x):
         return convolve(weights * convolve(x, dipole), dipole)
 
-    options = IlsqrOptions(tolerance=0, streak_tolerance=0, max_iterations=6)
-    found, solution = initial_map(field, weights, mask, dipole, options)
+    six = {"tolerance": 0, "max_iterations": 6}
+    found, solution = initial_map(field, weights, mask, dipole, **six)
     expected = lsmr(normal, normal, convolve(weights * field, dipole), max_iterations=6)
     np.testing.assert_allclose(found, expected.x, atol=1e-6)
     np.testing.assert_allclose(solution.history, expected.history, rtol=1e-6)
 
     cone = (np.abs(dipole) < 0.1).astype(float)
-    found, _ = streak_map(field, component_weights, cone, VOXEL, options)
+    found, _ = streak_map(field, component_weights, cone, VOXEL, **six)
     columns = np.stack(
         [
             (component_weights * gradient(convolve(point, cone), VOXEL)).ravel()
@@ -93,7 +93,7 @@ def test_both_solves_equal_the_image_space_formulation(shape):
     rhs = (component_weights * gradient(field, VOXEL)).ravel()
     expected = lsmr(lambda v: columns @ v, lambda u: columns.T @ u, rhs, max_iterations=6).x.reshape(shape)
     np.testing.assert_allclose(found, expected, atol=1e-6)
-    many, _ = streak_map(field, component_weights, cone, VOXEL, IlsqrOptions(streak_tolerance=1e-9, max_iterations=300))
+    many, _ = streak_map(field, component_weights, cone, VOXEL, tolerance=1e-9, max_iterations=300)
     dense = np.linalg.lstsq(columns, rhs, rcond=1e-10)[0].reshape(shape)
     np.testing.assert_allclose(many, dense, atol=1e-5)
 
