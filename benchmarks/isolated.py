@@ -82,9 +82,6 @@ def measure(stage: str, name: str, file: str) -> dict:
         images = {key: stored[key] for key in stored.files if key in method.inputs()}
         images |= {"scan": stored_scan(stored)} if "scan" in method.inputs() else {}
     images = {key: value if np.ndim(value) or key == "scan" else float(value) for key, value in images.items()}
-    for key in ("voxel_size_mm", "b0_direction"):
-        if key in images:
-            images[key] = tuple(float(v) for v in images[key])
     images |= network_inputs(method, options)
     method.run(options, **cubes(images))
     started = time.perf_counter()

@@ -185,7 +185,6 @@ def backgrounds(heads: dict[str, SimulationOptions], folder: Path, table: Result
         for name in names:
             method, chosen = registry.find("background", name), build({}).options_of("background", name)
             given = background_inputs(head) | network_inputs(method, chosen)
-            given["centre_frequency_mhz"] = head.centre_frequency_mhz
             given["scan"] = head.scan
             begin = time.perf_counter()
             found = method.run(chosen, **{key: given[key] for key in given if key in method.inputs()})
@@ -232,7 +231,7 @@ def separations(heads: dict[str, SimulationOptions], folder: Path, table: Result
 def _separation_inputs(head: SimulatedHead) -> dict:
     constants = constants_at(RelaxometricOptions(), head.field_strength_t)
     given = inversion_inputs(head) | {"constants": constants, "r2prime": head.r2prime}
-    given |= {"centre_frequency_mhz": head.centre_frequency_mhz, "scan": head.scan}
+    given["scan"] = head.scan
     invert_by = registry.find("inversion", "fansi")
     chi = invert_by.run(build({}).options_of("inversion", "fansi"), **given).chi_ppm
     mask = head.brain_mask

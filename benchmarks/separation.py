@@ -129,8 +129,6 @@ def isolated(head: SimulatedHead) -> list[Row]:
     given = {
         "field_ppm": field, "mask": mask, "constants": constants, "r2prime": head.r2prime, "r2star": head.r2star,
         "scan": head.scan,
-        "voxel_size_mm": head.voxel_size_mm, "b0_direction": head.b0_direction,
-        "centre_frequency_mhz": head.centre_frequency_mhz, "echo_times_s": head.echo_times_s,
         "magnitude": np.sqrt(np.einsum("exyz,exyz->xyz", head.magnitude, head.magnitude)),
         "echo_magnitude": head.magnitude,
     }  # fmt: skip

@@ -46,10 +46,7 @@ class RemoveBackground(MethodStep):
             total_field=total_field,
             mask=mask,
             scan=scan_of(grid, self.inputs),
-            voxel_size_mm=grid.voxel_size_mm,
-            b0_direction=tuple(self.inputs.b0_direction or grid.b0_direction),
             noise=read_volume(self.inputs.noise) if isdefined(self.inputs.noise) else None,
-            centre_frequency_mhz=self.inputs.centre_frequency if isdefined(self.inputs.centre_frequency) else None,
         )
         record.add_convergence(result.convergence)
         jumps, pairs = residual_jumps(total_field, result.mask, period_hz=1 / self.inputs.echo_spacing)

@@ -98,10 +98,6 @@ class Invert(MethodStep):
                                  "check the brain mask.")  # fmt: skip
         result, record = self._run_method(
             scan=scan_of(grid, self.inputs),
-            voxel_size_mm=grid.voxel_size_mm,
-            b0_direction=tuple(self.inputs.b0_direction or grid.b0_direction),
-            echo_times_s=tuple(self.inputs.echo_times),
-            centre_frequency_mhz=self.inputs.centre_frequency,
             synthetic=self._synthetic(),
             **images,
         )

@@ -97,7 +97,7 @@ class RegisterOrientation(Step):
                         "Look at them; leave the run out by --bids-filter-file if they do not fit.",
                     )
                 )
-        b0 = rotated_b0(tuple(inputs.b0_direction or grid.b0_direction), grid.affine, target.affine, matrix)
+        b0 = rotated_b0(np.array(inputs.b0_direction or grid.b0_direction), grid.affine, target.affine, matrix)
         turn = rotation_angle_deg(matrix)
         record.state(
             Fact("run", "run", "", inputs.label),
@@ -160,7 +160,7 @@ class _Join(Step):
         directions = [json.loads(Path(path).read_text("utf-8"))["b0"] for path in inputs.transforms]
         return grid, Orientations(
             fields_ppm=np.stack([read_volume(path) for path in inputs.local_fields]),
-            mask=masks.all(axis=0),
+            mask=np.asarray(masks.all(axis=0)),
             voxel_size_mm=grid.voxel_size_mm,
             b0_directions=np.array(directions),
             weights=self._weights(masks) if inputs.weighting == "noise" else None,

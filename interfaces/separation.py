@@ -91,10 +91,6 @@ class Separate(MethodStep):
             mask=mask,
             constants=constants,
             scan=scan_of(grid, inputs),
-            voxel_size_mm=grid.voxel_size_mm,
-            b0_direction=tuple(inputs.b0_direction or grid.b0_direction),
-            echo_times_s=tuple(inputs.echo_times),
-            centre_frequency_mhz=inputs.centre_frequency,
             **images,
         )
         record.add_convergence(result.convergence)
@@ -198,21 +194,16 @@ class EchoSusceptibility(Step):
     def _compute(self, folder: Path) -> Record:
         inputs, grid = self.inputs, read_grid(self.inputs.unwrapped)
         phase, mask = as_echoes(read_volume(inputs.unwrapped)), read_mask(inputs.mask)
-        geometry = {
-            "scan": scan_of(grid, inputs),
-            "voxel_size_mm": grid.voxel_size_mm,
-            "b0_direction": tuple(inputs.b0_direction or grid.b0_direction),
-            "device": inputs.device,
-        }
+        given = {"scan": scan_of(grid, inputs), "device": inputs.device}
         remove, invert = registry.find("background", inputs.background), registry.find("inversion", FASTEST_INVERSION)
-        removal = remove.options_type()(**(inputs.background_options or {}))
+        removal_type, inversion_type = remove.options_type(), invert.options_type()
+        removal = removal_type(**(inputs.background_options or {})) if removal_type else None
+        inversion = inversion_type() if inversion_type else None
         maps, progress = np.zeros_like(phase), iterations.callback()
         for echo, (turns, time) in enumerate(zip(phase, inputs.echo_times, strict=True)):
             field_ppm = hz_to_ppm(turns / np.float32(2 * np.pi * time), inputs.centre_frequency)
-            local = remove.run(removal, total_field=field_ppm, mask=mask, **geometry)
-            maps[echo] = invert.run(
-                invert.options_type()(), field_ppm=local.tissue_field, mask=local.mask, **geometry
-            ).chi_ppm
+            local = remove.run(removal, total_field=field_ppm, mask=mask, **given)
+            maps[echo] = invert.run(inversion, field_ppm=local.tissue_field, mask=local.mask, **given).chi_ppm
             if progress is not None:
                 progress(echo + 1, len(phase))
         title = f"{remove.title} and {invert.title} of each echo"

@@ -46,7 +46,7 @@ def init_regions_wf(*, plan: RunPlan, name: str = "regions_wf") -> Workflow:
     workflow.connect([(measure, save, [("table", "table"), ("columns", "columns")])])
     laid = _lay_all(workflow, inputnode, plan)
     if laid:
-        regions = (*anatomy.segmentations, *anatomy.atlases)
+        regions: list[Segmentation | Atlas] = [*anatomy.segmentations, *anatomy.atlases]
         measure.inputs.labels = [item.label for item in regions]
         measure.inputs.region_names = [_as_text(item) for item in regions]
         for output, target in (("labels", "segmentations"), ("origin", "origins")):
@@ -79,9 +79,9 @@ def _lay_all(workflow: Workflow, inputnode: Node, plan: RunPlan) -> list[Node]:
         if item.placement == "t1w":
             workflow.connect([(register, node, [("transform", "transform")])])
         laid.append(node)
-    for number, item in enumerate(anatomy.atlases, start=1):
+    for number, atlas in enumerate(anatomy.atlases, start=1):
         interface = LayAtlas(
-            in_file=str(item.path), template=str(item.template), label=item.label, notes=_documents(item)
+            in_file=str(atlas.path), template=str(atlas.template), label=atlas.label, notes=_documents(atlas)
         )
         node = plan.node(interface, f"lay_atlas_{number}", volumes=60, threads=plan.threads)
         images = [("magnitude", "magnitude"), ("chi", "chi"), ("brain_mask", "mask")]
@@ -89,9 +89,10 @@ def _lay_all(workflow: Workflow, inputnode: Node, plan: RunPlan) -> list[Node]:
         if register is not None:
             workflow.connect([(register, node, [("t1w", "t1w")])])
         laid.append(node)
-    for node, item in zip(laid, (*anatomy.segmentations, *anatomy.atlases), strict=True):
+    regions: list[Segmentation | Atlas] = [*anatomy.segmentations, *anatomy.atlases]
+    for node, region in zip(laid, regions, strict=True):
         interface = SaveSegmentation(
-            label=item.label, region_names=_as_text(item), sources=_sources(item.path, plan.bids_dir),
+            label=region.label, region_names=_as_text(region), sources=_sources(region.path, plan.bids_dir),
             reference=str(plan.run.files[0].relative_to(plan.bids_dir)), output_dir=str(plan.output_dir),
             prefix=plan.prefix,
         )  # fmt: skip

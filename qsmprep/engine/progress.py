@@ -178,8 +178,8 @@ class LiveProgress:
     def node_iterated(self, name: str, done: int, total: int) -> None:
         """Show the step's iterations in its line, as a bar where their number is known."""
         if name in self._tasks:
-            known = {"total": total, "completed": min(done, total)} if total > 0 else {}
-            self._display.update(self._tasks[name], count=_amount(done, total, "/"), **known)
+            bar = (total, min(done, total)) if total > 0 else (None, None)
+            self._display.update(self._tasks[name], total=bar[0], completed=bar[1], count=_amount(done, total, "/"))
 
     def node_finished(self, name: str, seconds: float, ok: bool, *, cached: bool = False) -> None:
         """Take the step's line away; a failure leaves a line above the display."""

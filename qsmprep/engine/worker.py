@@ -68,6 +68,7 @@ class PipeHandler(logging.Handler):
     def __init__(self, pipe: connection.Connection):
         super().__init__()
         self._pipe = pipe
+        self._sending = threading.RLock()  # messages of several threads must not mingle
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send a record with its text made and its exception formatted, so that it can be pickled."""
@@ -75,21 +76,18 @@ class PipeHandler(logging.Handler):
             if record.exc_info and not record.exc_text:
                 record.exc_text = logging.Formatter().formatException(record.exc_info)
             record.msg, record.args, record.exc_info = record.getMessage(), None, None
-            self._pipe.send(record)
+            self.send(record)
         except OSError:  # the main process is gone
             self.handleError(record)
 
     def send(self, message: Any) -> None:
-        """Send a message that must not mingle with a record of another thread."""
-        self.acquire()
-        try:
+        """Send a message; wait for a main process that is busy."""
+        with self._sending:
             self._pipe.send(message)
-        finally:
-            self.release()
 
     def offer(self, iterations: Iterations) -> None:
         """Send iterations if that takes no waiting: a main process that is busy does not read, and the pipe fills."""
-        if self.lock is None or not self.lock.acquire(blocking=False):
+        if not self._sending.acquire(blocking=False):
             return
         try:
             ready = select.poll()
@@ -97,7 +95,7 @@ class PipeHandler(logging.Handler):
             if ready.poll(0):
                 self._pipe.send(iterations)
         finally:
-            self.lock.release()
+            self._sending.release()
 
 
 def _be_a_good_child() -> None:

@@ -69,9 +69,10 @@ def edge_mask(magnitude: RealArray, mask: Mask, voxel_size_mm: tuple[float, floa
     Liu 2012.
     """
     steps: FloatImage = np.abs(gradient(np.where(mask, magnitude, 0).astype(np.float32), voxel_size_mm))
-    edges = min(round(percentage * np.count_nonzero(mask)), np.count_nonzero(steps))
+    edges = min(round(percentage * np.count_nonzero(mask)), int(np.count_nonzero(steps)))
     if edges == 0:
         return np.ones(steps.shape, bool)
     nonzero = steps[steps > 0]
     threshold = np.partition(nonzero, nonzero.size - edges)[nonzero.size - edges]
-    return steps < threshold
+    flat: Mask = steps < threshold
+    return flat

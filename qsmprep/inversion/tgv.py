@@ -245,7 +245,7 @@ def _coarser(level: _Level) -> _Level:
                 g = np.moveaxis(moved[0::2] + moved[1::2], 0, other)
         gradients.append(g / np.float32(16))
     n = level.usable.shape
-    usable: Mask = level.usable.reshape(n[0] // 2, 2, n[1] // 2, 2, n[2] // 2, 2).all(axis=(1, 3, 5))
+    usable = np.asarray(level.usable.reshape(n[0] // 2, 2, n[1] // 2, 2, n[2] // 2, 2).all(axis=(1, 3, 5)))
     from scipy.ndimage import binary_erosion
 
     data: Mask = binary_erosion(usable)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from qsmprep.numerics.arrays import DoubleArray
+
 KINDS = ("none", "slice", "all")
 SMALLEST_SHARE = 0.3  # of the signal left, below which the loss is no longer undone in full
 

@@ -148,4 +148,5 @@ class _Inverter:
 
 
 def _with_mean(chi: FloatImage, inside: Mask, mean: np.float32) -> FloatImage:
-    return (chi + (mean - chi[inside].mean(dtype=np.float64)).astype(np.float32)) * inside
+    shifted: FloatImage = chi + (mean - chi[inside].mean(dtype=np.float64)).astype(np.float32)
+    return np.asarray(shifted * inside)

@@ -126,7 +126,7 @@ def test_a_log_record_that_waits_for_the_pipe_holds_up_no_iteration():
     holding = threading.Event()
 
     def hold():
-        with handler.lock:
+        with handler._sending:
             holding.set()
             time.sleep(1.0)
 
