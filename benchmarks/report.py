@@ -18,7 +18,7 @@ from qsmprep.report.acquisition import describe_acquisition
 from qsmprep.report.figures import save_mosaic
 from qsmprep.report.histogram import SUFFIX, histogram
 from qsmprep.report.page import write_subject_report
-from qsmprep.report.pictures import KINDS, further_inversion
+from qsmprep.report.pictures import PICTURES, further_inversion
 
 LIMIT_SECONDS, LIMIT_MB = 15, 25
 
@@ -35,7 +35,7 @@ def head(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
 def draw(folder: Path, run: str, shape: tuple[int, ...], inversions: int) -> tuple[list[dict], float]:
     """Every picture of a run, drawn as the pipeline does; the steps that hold them and the seconds of one."""
     volume, brain = head(shape)
-    kinds = [*KINDS.values(), *(further_inversion(f"method{i}") for i in range(1, inversions))]
+    kinds = [*PICTURES.values(), *(further_inversion(f"method{i}") for i in range(1, inversions))]
     steps: dict[str, list[dict]] = {}
     started = time.perf_counter()
     for kind in kinds:

@@ -16,7 +16,7 @@ from typing import Any
 
 from qsmprep import registry
 from qsmprep.options import check_options, option, option_type
-from qsmprep.relaxometry.macroscopic import KINDS
+from qsmprep.relaxometry.macroscopic import GRADIENT_CORRECTIONS
 from qsmprep.stages import Section, sections, stage_of
 
 
@@ -84,7 +84,7 @@ class R2starOptions:
         "none",
         "undo the signal loss by the field's gradient across a voxel before R2* is fitted; slice: in slice "
         "direction (2D); all: along all axes",
-        choices=KINDS,
+        choices=GRADIENT_CORRECTIONS,
     )
 
 

@@ -11,7 +11,7 @@ from nipype.pipeline.engine import Node, Workflow
 from qsmprep.bids.outputs import figures_folder
 from qsmprep.interfaces.report import DrawFigure
 from qsmprep.report.crash import FIGURES_GRAPH
-from qsmprep.report.pictures import KINDS, PictureKind, further_inversion
+from qsmprep.report.pictures import PICTURES, PictureKind, further_inversion
 from qsmprep.workflows.inversion import chi_name
 from qsmprep.workflows.plan import RunPlan
 from qsmprep.workflows.separation import separates
@@ -59,23 +59,23 @@ class Figure:
 
 # fmt: off
 FIGURES = (
-    Figure(KINDS["firstecho"], ("phase", "phase"), frame=None),
-    Figure(KINDS["magnitude"], ("phase", "magnitude_rss")),
-    Figure(KINDS["masks"], ("phase", "magnitude_rss"),
+    Figure(PICTURES["firstecho"], ("phase", "phase"), frame=None),
+    Figure(PICTURES["magnitude"], ("phase", "magnitude_rss")),
+    Figure(PICTURES["masks"], ("phase", "magnitude_rss"),
            outlines={"mask 1: brain": BRAIN, "mask 3: background removal": ("masks", "background_mask"), "mask 4: QSM": QSM}),
-    Figure(KINDS["lastecho"], ("phase", "phase"), echo=-1),
-    Figure(KINDS["unwrapped"], ("field", "unwrapped"), mask=BRAIN, echo=-1),
-    Figure(KINDS["quality"], ("field", "quality"), mask=BRAIN),
-    Figure(KINDS["total"], ("field", "total_field"), mask=BRAIN),
-    Figure(KINDS["local"], ("background", "local_field"), mask=("background", "mask")),
-    Figure(KINDS["weights"], ("inversion", "weights"), mask=QSM),
-    Figure(KINDS["chi"], ("inversion", "chi"), mask=QSM),
-    Figure(KINDS["spinecho"], ("r2prime", "spin_echo"), outlines={"brain of the gradient echoes": BRAIN}),
-    Figure(KINDS["r2"], ("r2prime", "r2"), mask=BRAIN),
-    Figure(KINDS["r2prime"], ("r2prime", "r2prime"), mask=BRAIN),
-    Figure(KINDS["paramagnetic"], ("separation", "para"), mask=("separation", "mask")),
-    Figure(KINDS["diamagnetic"], ("separation", "dia"), mask=("separation", "mask")),
-    Figure(KINDS["r2star"], ("relaxometry", "r2star"), mask=BRAIN),
+    Figure(PICTURES["lastecho"], ("phase", "phase"), echo=-1),
+    Figure(PICTURES["unwrapped"], ("field", "unwrapped"), mask=BRAIN, echo=-1),
+    Figure(PICTURES["quality"], ("field", "quality"), mask=BRAIN),
+    Figure(PICTURES["total"], ("field", "total_field"), mask=BRAIN),
+    Figure(PICTURES["local"], ("background", "local_field"), mask=("background", "mask")),
+    Figure(PICTURES["weights"], ("inversion", "weights"), mask=QSM),
+    Figure(PICTURES["chi"], ("inversion", "chi"), mask=QSM),
+    Figure(PICTURES["spinecho"], ("r2prime", "spin_echo"), outlines={"brain of the gradient echoes": BRAIN}),
+    Figure(PICTURES["r2"], ("r2prime", "r2"), mask=BRAIN),
+    Figure(PICTURES["r2prime"], ("r2prime", "r2prime"), mask=BRAIN),
+    Figure(PICTURES["paramagnetic"], ("separation", "para"), mask=("separation", "mask")),
+    Figure(PICTURES["diamagnetic"], ("separation", "dia"), mask=("separation", "mask")),
+    Figure(PICTURES["r2star"], ("relaxometry", "r2star"), mask=BRAIN),
 )
 # fmt: on
 

@@ -15,7 +15,7 @@ HERE, RAW = "bids::", "bids:raw:"
 
 
 @dataclass(frozen=True)
-class Scan:
+class ScanBehind:
     """Facts of a scan; None or empty where no sidecar tells.
 
     Attributes
@@ -30,7 +30,7 @@ class Scan:
     units: str = ""
 
 
-def scan_behind(field_map: Path) -> Scan:
+def scan_behind(field_map: Path) -> ScanBehind:
     """Facts of the scan that a field map was made from.
 
     The frequency is a fact of the processing steps (or is `ImagingFrequency`); the echo times are those of
@@ -41,7 +41,7 @@ def scan_behind(field_map: Path) -> Scan:
     for step in document.get("ProcessingSteps", ()):
         facts = fact_values(step.get("facts")) | facts  # that of the earliest step counts
     frequency = document.get("ImagingFrequency") or facts.get("centre_frequency")
-    return Scan(
+    return ScanBehind(
         centre_frequency_mhz=float(frequency) if frequency else None,
         echo_times_s=_echo_times(Path(field_map), document, facts.get("echoes_used")),
         units=str(document.get("Units", "")),

@@ -21,7 +21,7 @@ AFFINE, DEFORMABLE = "a", "s"
 CHI_WEIGHT, CHI_RADIUS = 1.0, 2  # of the local correlation of susceptibility, beside that of the magnitude
 STEP = 0.2  # of the mean warp that the shape is moved by
 SHARPENED = 0.25  # share of the sharpened average in the next target: averages are blurred
-KINDS = ("magnitude", "chi", "mask")
+TEMPLATE_IMAGES = ("magnitude", "chi", "mask")
 
 
 @dataclass(frozen=True)
@@ -80,14 +80,15 @@ def build_template(
     for number in range(1, iterations + 1):
         last = number == iterations
         stages = AFFINE if number == 1 and not last else DEFORMABLE
-        target = {name: _as_ants(ants, averages[name], affine, work / f"target_{name}.nii.gz") for name in KINDS[:2]}
+        shown = TEMPLATE_IMAGES[:2]
+        target = {name: _as_ants(ants, averages[name], affine, work / f"target_{name}.nii.gz") for name in shown}
         chi, magnitude = Moments(averages["chi"].shape), Moments(averages["chi"].shape)
         transforms = []
         for i, (subject, own) in enumerate(zip(subjects, files, strict=True), start=1):
             progress(f"iteration {number} of {iterations}, {i} of {len(subjects)}: {subject.run}")
-            images = {name: ants.image_read(str(own[name])) for name in KINDS}
+            images = {name: ants.image_read(str(own[name])) for name in TEMPLATE_IMAGES}
             found = _register(ants, target, images, f"{kind}[{stages}]", work / f"{subject.run}_")
-            warped = {name: _warp(ants, target["chi"], images[name], found) for name in KINDS}
+            warped = {name: _warp(ants, target["chi"], images[name], found) for name in TEMPLATE_IMAGES}
             chi.add(warped["chi"], warped["mask"])
             magnitude.add(warped["magnitude"], np.ones_like(warped["mask"]))
             transforms.append(found)
@@ -112,15 +113,15 @@ def _start(
         except ValueError as error:
             raise ValueError(f"{subject.run}: {error}") from None
         volumes = {"magnitude": magnitude, "chi": read_volume(subject.chi) * mask, "mask": mask.astype(np.float32)}
-        own = {name: work / f"{subject.run}_{name}.nii.gz" for name in KINDS}
-        for name in KINDS:
+        own = {name: work / f"{subject.run}_{name}.nii.gz" for name in TEMPLATE_IMAGES}
+        for name in TEMPLATE_IMAGES:
             write_image(own[name], volumes[name], affine)
         files.append(own)
     shape, grid = common_grid(extents, voxel_size_mm)
     chi, magnitude = Moments(shape), np.zeros(shape, np.float32)
     for own, extent in zip(files, extents, strict=True):
         affine = read_grid(own["chi"]).affine
-        placed = {name: centred(read_volume(own[name]), affine, extent, shape, grid) for name in KINDS}
+        placed = {name: centred(read_volume(own[name]), affine, extent, shape, grid) for name in TEMPLATE_IMAGES}
         chi.add(placed["chi"], placed["mask"])
         magnitude += placed["magnitude"] / len(subjects)
     return files, {"chi": chi.mean, "magnitude": magnitude}, grid

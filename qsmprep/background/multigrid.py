@@ -25,7 +25,7 @@ COARSEST_SWEEPS = 12  # mirrored pairs of sweeps that stand for a solution on th
 
 
 @dataclass(frozen=True)
-class Grid:
+class MultigridLevel:
     """One level of the hierarchy.
 
     Attributes
@@ -130,7 +130,7 @@ def peeled(mask: np.ndarray, depth_mm: float, voxel_size_mm: tuple[float, float,
     return np.ascontiguousarray(without_border(inside))
 
 
-def _hierarchy(inside: np.ndarray, voxel_size_mm: tuple[float, float, float]) -> list[Grid]:
+def _hierarchy(inside: np.ndarray, voxel_size_mm: tuple[float, float, float]) -> list[MultigridLevel]:
     grids, sizes = [], [float(h) for h in voxel_size_mm]
     while True:
         short = [h <= SHORT * min(sizes) for h in sizes]
@@ -141,7 +141,7 @@ def _hierarchy(inside: np.ndarray, voxel_size_mm: tuple[float, float, float]) ->
             factors = (1, 1, 1)
         w0, w1, w2 = (np.float32(1 / h**2) for h in sizes)
         buffers = (np.zeros(inside.shape, np.float32) for _ in range(3))
-        grids.append(Grid(inside, (w0, w1, w2), factors, *buffers))
+        grids.append(MultigridLevel(inside, (w0, w1, w2), factors, *buffers))
         if factors == (1, 1, 1):
             return grids
         inside, sizes = coarse, [h * f for h, f in zip(sizes, factors, strict=True)]

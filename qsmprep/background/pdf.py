@@ -10,7 +10,7 @@ import numpy as np
 
 from qsmprep.background import BackgroundRemoval, check_background_input
 from qsmprep.numerics.convergence import ended
-from qsmprep.numerics.dipole import KINDS, dipole_kernel
+from qsmprep.numerics.dipole import KERNELS, dipole_kernel
 from qsmprep.numerics.fourier import irfftn, rfftn, to_device, to_numpy
 from qsmprep.numerics.krylov import conjugate_gradient
 from qsmprep.numerics.progress import Progress
@@ -34,7 +34,7 @@ class PdfOptions:
     tolerance: float = option(1e-3, "relative residual of the normal equations at which to stop", low=0.0, high=1.0)
     max_iterations: int = option(60, "cap on conjugate gradient iterations", low=1, high=10000)
     padding_mm: float = option(20.0, "room for sources around the mask's box", unit="mm", low=1.0, high=500.0)
-    kernel: str = option("discrete", "dipole kernel of the sources", choices=KINDS)
+    kernel: str = option("discrete", "dipole kernel of the sources", choices=KERNELS)
 
 
 def pdf(

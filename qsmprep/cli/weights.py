@@ -13,7 +13,7 @@ from qsmprep.cli.program import Parser, add_command
 if TYPE_CHECKING:
     from qsmprep.weights.store import Checked
 
-KINDS = ("modl-qsm", "chi-sepnet", "safetensors", "onnx")
+FILE_FORMATS = ("modl-qsm", "chi-sepnet", "safetensors", "onnx")
 NETWORKS = ("chi-sepnet", "chi-sepnet-r2star", "qsmnet-me", "r2primenet")  # what --kind chi-sepnet can hold
 IMPORTED = {
     "licence": "not known to qsmprep: that of whoever published the weights",
@@ -36,7 +36,7 @@ def add_weights(commands: argparse._SubParsersAction[Parser]) -> None:
     bring = add_command(actions, "import", text)
     bring.add_argument("file", metavar="FILE", type=Path, help="file of weights as published")
     bring.add_argument(
-        "--kind", required=True, choices=KINDS, metavar="KIND", help=f"format of FILE: {', '.join(KINDS)}"
+        "--kind", required=True, choices=FILE_FORMATS, metavar="KIND", help=f"format of FILE: {', '.join(FILE_FORMATS)}"
     )
     bring.add_argument("--network", choices=NETWORKS, default=NETWORKS[0],
                        help="network of the chi-sepnet family that FILE holds (default: chi-sepnet)")  # fmt: skip

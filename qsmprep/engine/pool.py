@@ -70,7 +70,7 @@ class Job:
     started: float = field(default_factory=time.monotonic)
     had_neighbours: bool = False
     iterations: Iterations | None = None
-    outcome: worker.Outcome | None = None
+    outcome: worker.NodeOutcome | None = None
     outcome_at: float = 0.0
 
     def receive(self) -> None:
@@ -84,7 +84,7 @@ class Job:
                 self.pipe.close()
                 self.pipe = None
             else:
-                if isinstance(message, worker.Outcome):
+                if isinstance(message, worker.NodeOutcome):
                     self.outcome, self.outcome_at = message, time.monotonic()
                 elif isinstance(message, Iterations):
                     self.iterations = message

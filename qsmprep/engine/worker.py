@@ -25,7 +25,7 @@ LOGGERS = ("", "nipype", "nipype.workflow", "nipype.interface", "nipype.utils", 
 
 
 @dataclass(frozen=True)
-class Outcome:
+class NodeOutcome:
     """How a node ended: no traceback if well; wall seconds; peak resident memory in GiB."""
 
     traceback: tuple[str, ...]
@@ -52,7 +52,7 @@ def run_node(pipe: connection.Connection, payload: bytes, threads: int, levels: 
             node.run(updatehash=updatehash)
     except BaseException:
         traceback = tuple(format_exception(*sys.exc_info()))
-    handler.send(Outcome(traceback, time.perf_counter() - started, peak_memory_gb()))
+    handler.send(NodeOutcome(traceback, time.perf_counter() - started, peak_memory_gb()))
 
 
 def peak_memory_gb() -> float:

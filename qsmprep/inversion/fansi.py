@@ -14,7 +14,7 @@ from qsmprep.inversion.phase_input import phase_input
 from qsmprep.inversion.solving import Solver, Workspace, solve_in_passes
 from qsmprep.numerics.admm import Penalties, minimise_total_variation
 from qsmprep.numerics.arrays import Mask, RealArray
-from qsmprep.numerics.dipole import KINDS
+from qsmprep.numerics.dipole import KERNELS
 from qsmprep.numerics.progress import Progress
 from qsmprep.options import check_options, option
 from qsmprep.scan import Scan
@@ -38,7 +38,7 @@ class FansiOptions:
     )
     residual_threshold: float = residual_threshold_option()
     two_pass: bool = two_pass_option()
-    kernel: str = option("continuous", "form of the dipole kernel", choices=KINDS)
+    kernel: str = option("continuous", "form of the dipole kernel", choices=KERNELS)
     padding: int = option(16, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 

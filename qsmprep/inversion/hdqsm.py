@@ -13,7 +13,7 @@ from qsmprep.inversion.linear import LinearInput, gradient_step, linear_input, l
 from qsmprep.inversion.solving import Solved, Solver, Workspace, solve_in_passes
 from qsmprep.numerics.admm import Penalties, PhaseProblem, minimise_total_variation
 from qsmprep.numerics.arrays import Array, Mask, RealArray
-from qsmprep.numerics.dipole import KINDS
+from qsmprep.numerics.dipole import KERNELS
 from qsmprep.numerics.fourier import irfftn, rfftn
 from qsmprep.numerics.progress import Progress, continued
 from qsmprep.numerics.proximal import threshold_rows
@@ -38,7 +38,7 @@ class HdQsmOptions:
     tolerance: float = option(0.1, "change of chi at which to stop the L2 stage", unit="%", low=0, high=100)
     residual_threshold: float = residual_threshold_option()
     two_pass: bool = two_pass_option()
-    kernel: str = option("integrated", "form of the dipole kernel", choices=KINDS)
+    kernel: str = option("integrated", "form of the dipole kernel", choices=KERNELS)
     padding: int = option(16, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 

@@ -13,7 +13,7 @@ from qsmprep.inversion.holes import residual_threshold_option, two_pass_option
 from qsmprep.inversion.inputs import Measurement
 from qsmprep.inversion.solving import Solved, Solver, Workspace, solve_in_passes
 from qsmprep.numerics.arrays import Array, ComplexImage, FloatImage, Mask, RealArray, Scalar
-from qsmprep.numerics.dipole import KINDS, dipole_kernel
+from qsmprep.numerics.dipole import KERNELS, dipole_kernel
 from qsmprep.numerics.fourier import half_shape, irfftn, is_tensor, rfftn, to_device, to_numpy
 from qsmprep.numerics.jit import jit, prange
 from qsmprep.numerics.krylov import Solution, lsmr
@@ -48,7 +48,7 @@ class IlsqrOptions:
     )
     residual_threshold: float = residual_threshold_option()
     two_pass: bool = two_pass_option()
-    kernel: str = option("continuous", "form of the dipole kernel", choices=KINDS)
+    kernel: str = option("continuous", "form of the dipole kernel", choices=KERNELS)
     padding: int = option(16, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 

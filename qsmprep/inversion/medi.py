@@ -12,7 +12,7 @@ from qsmprep.inversion.medi_core import prepare
 from qsmprep.inversion.solving import Solver, Workspace, solve_in_passes
 from qsmprep.numerics.admm import minimise_total_variation
 from qsmprep.numerics.arrays import Mask, RealArray
-from qsmprep.numerics.dipole import KINDS
+from qsmprep.numerics.dipole import KERNELS
 from qsmprep.numerics.progress import Progress
 from qsmprep.options import check_options, option
 from qsmprep.scan import Scan
@@ -32,7 +32,7 @@ class MediOptions:
     two_pass: bool = two_pass_option()
     max_iterations: int = option(300, "cap on iterations", low=1, high=100000)
     tolerance: float = option(0.5, "change of chi at which to stop", unit="%", low=0, high=100)
-    kernel: str = option("continuous", "form of the dipole kernel", choices=KINDS)
+    kernel: str = option("continuous", "form of the dipole kernel", choices=KERNELS)
     padding: int = option(16, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 

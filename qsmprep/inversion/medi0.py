@@ -17,7 +17,7 @@ from qsmprep.inversion.solving import Solved, Solver, Workspace, solve_in_passes
 from qsmprep.masking.ventricles import MINIMUM_VOXELS, csf_mask
 from qsmprep.numerics.admm import Penalties, PhaseProblem, minimise_total_variation
 from qsmprep.numerics.arrays import Mask, RealArray
-from qsmprep.numerics.dipole import KINDS
+from qsmprep.numerics.dipole import KERNELS
 from qsmprep.numerics.fourier import irfftn, is_tensor, rfftn, to_device
 from qsmprep.numerics.krylov import conjugate_gradient
 from qsmprep.numerics.progress import Progress
@@ -46,7 +46,7 @@ class Medi0Options:
     two_pass: bool = two_pass_option()
     max_iterations: int = option(300, "cap on iterations", low=1, high=100000)
     tolerance: float = option(0.5, "change of chi at which to stop", unit="%", low=0, high=100)
-    kernel: str = option("continuous", "form of the dipole kernel", choices=KINDS)
+    kernel: str = option("continuous", "form of the dipole kernel", choices=KERNELS)
     padding: int = option(16, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 

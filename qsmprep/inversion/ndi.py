@@ -14,7 +14,7 @@ from qsmprep.inversion.inputs import Measurement
 from qsmprep.inversion.phase_input import phase_input
 from qsmprep.inversion.solving import Solved, Solver, Workspace, solve_in_passes
 from qsmprep.numerics.arrays import Array, ComplexImage, DoubleArray, FloatImage, Mask, RealArray, Scalar
-from qsmprep.numerics.dipole import KINDS
+from qsmprep.numerics.dipole import KERNELS
 from qsmprep.numerics.fourier import irfftn, is_tensor, rfftn
 from qsmprep.numerics.jit import jit, prange
 from qsmprep.numerics.progress import Progress
@@ -48,7 +48,7 @@ class NdiOptions:
     )
     residual_threshold: float = residual_threshold_option()
     two_pass: bool = two_pass_option()
-    kernel: str = option("continuous", "form of the dipole kernel", choices=KINDS)
+    kernel: str = option("continuous", "form of the dipole kernel", choices=KERNELS)
     padding: int = option(16, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 

@@ -13,7 +13,7 @@ from qsmprep.inversion.inputs import Measurement, reliable
 from qsmprep.inversion.linear import LinearInput, linear_input
 from qsmprep.inversion.solving import Solved, Solver, Workspace, solve_in_passes
 from qsmprep.numerics.arrays import Array, ComplexImage, FloatImage, Mask, RealArray
-from qsmprep.numerics.dipole import KINDS
+from qsmprep.numerics.dipole import KERNELS
 from qsmprep.numerics.fourier import irfftn, rfftn, to_device, to_numpy
 from qsmprep.numerics.krylov import lsmr
 from qsmprep.numerics.progress import Progress
@@ -37,7 +37,7 @@ class RtsOptions:
     tolerance: float = option(0.01, "relative change of chi at which to stop", low=0, high=1)
     residual_threshold: float = residual_threshold_option()
     two_pass: bool = two_pass_option()
-    kernel: str = option("continuous", "form of the dipole kernel", choices=KINDS)
+    kernel: str = option("continuous", "form of the dipole kernel", choices=KERNELS)
     padding: int = option(32, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 

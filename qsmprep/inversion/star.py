@@ -11,7 +11,7 @@ from qsmprep.inversion.inputs import Measurement
 from qsmprep.inversion.linear import LinearInput, linear_input, linear_total_variation
 from qsmprep.inversion.solving import Solved, Solver, Workspace, solve_in_passes
 from qsmprep.numerics.arrays import Mask, RealArray
-from qsmprep.numerics.dipole import KINDS
+from qsmprep.numerics.dipole import KERNELS
 from qsmprep.numerics.fourier import irfftn, rfftn
 from qsmprep.numerics.krylov import norm
 from qsmprep.numerics.progress import Progress, continued
@@ -37,7 +37,7 @@ class StarOptions:
     tolerance: float = option(0.1, "change of chi at which to stop", unit="%", low=0, high=100)
     residual_threshold: float = residual_threshold_option()
     two_pass: bool = two_pass_option()
-    kernel: str = option("integrated", "form of the dipole kernel", choices=KINDS)
+    kernel: str = option("integrated", "form of the dipole kernel", choices=KERNELS)
     padding: int = option(16, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 

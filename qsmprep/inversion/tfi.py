@@ -16,7 +16,7 @@ from qsmprep.inversion.medi_core import Merit, data_weights, edge_problem, weigh
 from qsmprep.inversion.solving import Solved, Solver, Workspace, solve_in_passes
 from qsmprep.numerics.admm import Penalties, PhaseProblem, minimise_total_variation
 from qsmprep.numerics.arrays import Array, Mask, RealArray
-from qsmprep.numerics.dipole import KINDS
+from qsmprep.numerics.dipole import KERNELS
 from qsmprep.numerics.fourier import irfftn, rfftn, to_device
 from qsmprep.numerics.krylov import conjugate_gradient
 from qsmprep.numerics.operators import gradient
@@ -55,7 +55,7 @@ class TfiOptions:
     two_pass: bool = two_pass_option()
     max_iterations: int = option(300, "cap on iterations after the start", low=1, high=100000)
     tolerance: float = option(0.2, "change of chi at which to stop", unit="%", low=0, high=100)
-    kernel: str = option("discrete", "form of the dipole kernel", choices=KINDS)
+    kernel: str = option("discrete", "form of the dipole kernel", choices=KERNELS)
     padding_mm: float = option(20.0, "room for sources around the mask's box", unit="mm", low=1, high=500)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.closed_form import invert_by_filter
 from qsmprep.numerics.arrays import FloatImage, Mask, RealArray
-from qsmprep.numerics.dipole import KINDS
+from qsmprep.numerics.dipole import KERNELS
 from qsmprep.numerics.progress import Progress
 from qsmprep.options import check_options, option
 from qsmprep.scan import Scan
@@ -23,7 +23,7 @@ class TsvdOptions:
         0.1, "smallest |D| that is divided by; frequencies below are left out", low=1e-3, high=2 / 3
     )
     correct: bool = option(False, "divide by the mean of the point spread function, against underestimation")
-    kernel: str = option("continuous", "form of the dipole kernel", choices=KINDS)
+    kernel: str = option("continuous", "form of the dipole kernel", choices=KERNELS)
     padding: int = option(32, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 

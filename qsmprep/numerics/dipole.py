@@ -12,7 +12,7 @@ import numpy as np
 from qsmprep.numerics.arrays import DoubleArray, FloatImage, RealArray
 from qsmprep.numerics.fourier import frequencies, indices, rfftn
 
-KINDS = ("continuous", "greens", "integrated", "discrete")
+KERNELS = ("continuous", "greens", "integrated", "discrete")
 
 
 def b0_direction_from_affine(affine: RealArray) -> tuple[float, float, float]:
@@ -73,7 +73,7 @@ def dipole_kernel(
         return _integrated(shape, voxel_size_mm, b)
     if kind == "discrete":
         return _discrete(shape, voxel_size_mm, b)
-    raise ValueError(f"Unknown dipole kernel {kind!r}; choose one of {', '.join(KINDS)}.")
+    raise ValueError(f"Unknown dipole kernel {kind!r}; choose one of {', '.join(KERNELS)}.")
 
 
 def _continuous(shape: tuple[int, ...], voxel_size_mm: tuple[float, ...], b: DoubleArray) -> FloatImage:

@@ -25,14 +25,14 @@ from qsmprep.numerics.symmetric_gradient import PAIRS
 
 MARGIN = 2  # voxels of a grid around its data: the domain, and the neighbours of the domain
 RELAXATION = 1.8  # of all variables; the solution stays where it is
-DATA, PENALISED = 9, 10  # bits of `Grid.flags` behind the three of p and the six of q
+DATA, PENALISED = 9, 10  # bits of `TgvGrid.flags` behind the three of p and the six of q
 # Magnitudes that the steps suit: phi (ppm), chi (ppm), w times the finest grid's voxel size h (ppm), eta (ppm mm^2),
 # p / alpha1 and q / alpha0. They set the pace, not the minimum; chosen on simulated heads of 1 and 2 mm.
 SCALES = (0.003, 0.05, 0.02, 0.01, 5.0, 5.0)
 
 
 @dataclass(frozen=True)
-class Grid:
+class TgvGrid:
     """What stays during the iteration.
 
     Attributes
@@ -70,7 +70,7 @@ class State:
     w_bar: Array
 
 
-# More than 8 parameters: it makes the `Grid` that groups them.
+# More than 8 parameters: it makes the `TgvGrid` that groups them.
 def make_grid(
     source: FloatImage,
     data: Mask,
@@ -82,7 +82,7 @@ def make_grid(
     alpha0: float,
     finest_mm: float | None = None,
     device: str = "cpu",
-) -> Grid:
+) -> TgvGrid:
     """A grid for the iteration; its domain is `penalised` and every voxel within one of `data`, diagonals included.
 
     Parameters
@@ -114,7 +114,7 @@ def make_grid(
     size = finest_mm or float(np.prod(voxel_size_mm)) ** (1 / 3)
     units = (1, 1, 1 / size, 1, alpha1, alpha0)
     magnitudes = tuple(scale * unit for scale, unit in zip(SCALES, units, strict=True))
-    return Grid(
+    return TgvGrid(
         source=to_device((source * data).astype(np.float32), device),
         flags=flags,
         spans=np.stack([first, last], axis=-1).astype(np.int32),
@@ -164,7 +164,7 @@ def zero_state(shape: tuple[int, ...], device: str = "cpu") -> State:
     )
 
 
-def finer_state(coarse: State, grid: Grid, shape: tuple[int, ...], device: str = "cpu") -> State:
+def finer_state(coarse: State, grid: TgvGrid, shape: tuple[int, ...], device: str = "cpu") -> State:
     """All variables on a grid of twice the coarse one's shape, by linear interpolation, within the domain."""
     fine = zero_state(shape)
     for name in ("phi", "chi", "w", "eta", "p", "q"):
@@ -185,7 +185,7 @@ def finer_state(coarse: State, grid: Grid, shape: tuple[int, ...], device: str =
     return State(**{f.name: to_device(getattr(fine, f.name), device) for f in fields(State)})
 
 
-def primal_step(state: State, grid: Grid) -> tuple[float, float]:
+def primal_step(state: State, grid: TgvGrid) -> tuple[float, float]:
     """Update phi, chi, w and their extrapolations from eta, p, q. Returns |change of chi| and |chi before|."""
     if is_tensor(state.chi):
         return _primal_tensors(state, grid)
@@ -195,7 +195,7 @@ def primal_step(state: State, grid: Grid) -> tuple[float, float]:
     return math.sqrt(math.fsum(norms[0])), math.sqrt(math.fsum(norms[1]))
 
 
-def dual_step(state: State, grid: Grid) -> None:
+def dual_step(state: State, grid: TgvGrid) -> None:
     """Update eta, p and q from the extrapolated phi, chi and w."""
     if is_tensor(state.chi):
         _dual_tensors(state, grid)
@@ -217,7 +217,7 @@ def _second_differences(image: Array, stencil: FloatImage) -> tuple[Array, Array
     return sum(s[3 + axis] * second[axis] for axis in range(3)), dipole
 
 
-def _primal_tensors(state: State, grid: Grid) -> tuple[float, float]:
+def _primal_tensors(state: State, grid: TgvGrid) -> tuple[float, float]:
     import torch
 
     i = [float(value) for value in grid.stencil[:3]]
@@ -240,7 +240,7 @@ def _primal_tensors(state: State, grid: Grid) -> tuple[float, float]:
     return change, size
 
 
-def _dual_tensors(state: State, grid: Grid) -> None:
+def _dual_tensors(state: State, grid: TgvGrid) -> None:
     import torch
 
     i = [float(value) for value in grid.stencil[:3]]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from qsmprep.numerics.convergence import ended
-from qsmprep.numerics.dipole import KINDS, dipole_kernel
+from qsmprep.numerics.dipole import KERNELS, dipole_kernel
 from qsmprep.numerics.fourier import irfftn, rfftn, to_device, to_numpy
 from qsmprep.numerics.krylov import inner_product
 from qsmprep.numerics.progress import Progress
@@ -42,7 +42,7 @@ class ChisepCosmosOptions:
     )  # fmt: skip
     tolerance: float = option(0.2, "change of both maps at which to stop", unit="%", low=0, high=100)
     max_iterations: int = option(300, "cap on iterations", low=1, high=100000)
-    kernel: str = option("continuous", "form of the dipole kernel", choices=KINDS)
+    kernel: str = option("continuous", "form of the dipole kernel", choices=KERNELS)
     padding: int = option(32, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 

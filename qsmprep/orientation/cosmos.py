@@ -11,7 +11,7 @@ import numpy as np
 
 from qsmprep.numerics.arrays import Array
 from qsmprep.numerics.convergence import ended
-from qsmprep.numerics.dipole import KINDS, dipole_kernel
+from qsmprep.numerics.dipole import KERNELS, dipole_kernel
 from qsmprep.numerics.fourier import irfftn, rfftn, to_device, to_numpy
 from qsmprep.numerics.krylov import Solution, conjugate_gradient
 from qsmprep.numerics.progress import Progress
@@ -35,7 +35,7 @@ class CosmosOptions:
     )
     tolerance: float = option(0.01, "relative residual of the normal equations at which to stop", low=1e-8, high=1)
     max_iterations: int = option(50, "cap on iterations", low=1, high=10000)
-    kernel: str = option("continuous", "form of the dipole kernel", choices=KINDS)
+    kernel: str = option("continuous", "form of the dipole kernel", choices=KERNELS)
     padding: int = option(32, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 

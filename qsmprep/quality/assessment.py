@@ -17,6 +17,7 @@ from qsmprep.quality.regions import bright, eroded
 from qsmprep.quality.table import DEFINITIONS, Definition
 from qsmprep.scan import Scan
 
+VERDICTS = ("usable", "check", "do not use")
 MANY_FLAGS = 4  # of any kind, with which a run is no longer one to look at but one to leave out
 MARGIN_MM = 22.0  # around the brain mask; further out only the air is looked at
 __all__ = ["DEFINITIONS", "Definition", "Flag", "Images", "Quality", "assess", "document"]

@@ -8,7 +8,7 @@ import numpy as np
 
 from qsmprep.numerics.arrays import DoubleArray
 
-KINDS = ("none", "slice", "all")
+GRADIENT_CORRECTIONS = ("none", "slice", "all")
 SMALLEST_SHARE = 0.3  # of the signal left, below which the loss is no longer undone in full
 
 
@@ -39,8 +39,8 @@ def undo_gradient_loss(
     ----------
     Fernandez-Seara and Wehrli 2000.
     """
-    if kind not in KINDS:
-        raise ValueError(f"Unknown correction {kind!r}; choose one of {', '.join(KINDS)}.")
+    if kind not in GRADIENT_CORRECTIONS:
+        raise ValueError(f"Unknown correction {kind!r}; choose one of {', '.join(GRADIENT_CORRECTIONS)}.")
     if kind == "none":
         return magnitude, 0.0
     mask = np.asarray(mask) > 0

@@ -10,7 +10,7 @@ from typing import Any
 from qsmprep.report.acquisition import ITEMS, look_up, missing_essentials
 from qsmprep.report.bibliography import CONSENSUS, SOFTWARE_CITATIONS
 from qsmprep.report.prose import Block, Emphasis, Pieces, Prose, citing, joined
-from qsmprep.report.record import Parameter, Run, Step, parse_run, words
+from qsmprep.report.record import Parameter, RecordedStep, Run, parse_run, words
 from qsmprep.stages import stage_of
 
 UNFINISHED = Block(("Processing did not finish: the steps that ran are described.",))
@@ -129,7 +129,7 @@ def _reconstruction(run: Run) -> Pieces:
     return joined(sentences)
 
 
-def _method(step: Step) -> Pieces:
+def _method(step: RecordedStep) -> Pieces:
     """A method with its citations and every parameter, what differs from the defaults first."""
     changed = [parameter_words(p) for p in step.parameters if not p.default]
     defaults = [parameter_words(p) for p in step.parameters if p.default]
@@ -141,7 +141,7 @@ def _method(step: Step) -> Pieces:
     return (title, *citing(step.citations), *_network(step), *given)
 
 
-def _network(step: Step) -> Pieces:
+def _network(step: RecordedStep) -> Pieces:
     """Which weights a step used, and what their card says of their training; nothing for a step without a network."""
     name, statement, file, sha256 = (
         words(step.value(key) or "") for key in ("network", "network_statement", "network_weights", "network_sha256")

@@ -19,7 +19,7 @@ from qsmprep.findings import Warning
 from qsmprep.report.bibliography import cited
 from qsmprep.report.methods import methods_prose
 from qsmprep.report.prose import Prose
-from qsmprep.report.quality import Quality, read_quality
+from qsmprep.report.quality import ShownQuality, read_quality
 from qsmprep.report.record import Run, subject_label
 from qsmprep.report.regional import RegionTable, read_regions
 from qsmprep.report.subject import runs_of
@@ -28,7 +28,7 @@ from qsmprep.report.viewer import is_prefix, viewer_link
 from qsmprep.report.views import run_view, text_link
 
 TABLES_SUFFIX = "_tables.tsv"
-Measured = tuple[Quality, tuple[RegionTable, ...]]
+Measured = tuple[ShownQuality, tuple[RegionTable, ...]]
 
 
 def write_subject_report(output_dir: Path, subject: str) -> Path:
@@ -53,7 +53,7 @@ def write_subject_report(output_dir: Path, subject: str) -> Path:
     measured: list[Measured] = []
     for number, run in enumerate(runs):
         if not is_prefix(run.run):  # a name out of a broken record leads to no file
-            measured.append((Quality(), ()))
+            measured.append((ShownQuality(), ()))
             continue
         regions: tuple[RegionTable, ...] = ()
         try:
@@ -78,7 +78,7 @@ def render_subject(label: str, runs: Sequence[Run], measured: Sequence[Measured]
     measured : quality numbers and regional values of each run; none where it is empty.
     """
     methods = methods_prose(runs)
-    measured = measured or [(Quality(), ())] * len(runs)
+    measured = measured or [(ShownQuality(), ())] * len(runs)
     script = _script()
     return (
         _environment()

@@ -56,7 +56,7 @@ def _kind(name: str, suffix: str, stages: str, style: str, title: str, caption: 
 
 
 # fmt: off
-KINDS: Mapping[str, PictureKind] = {kind.name: kind for kind in (
+PICTURES: Mapping[str, PictureKind] = {kind.name: kind for kind in (
     _kind("firstecho", "phase", "input", "phase", "Wrapped phase, first echo", "Wrapped phase of the first echo, the whole slab."),
     _kind("magnitude", "magnitude", "mask", "magnitude", "Magnitude", "Magnitude (root sum of squares over echoes).", display={"window": "dimmed"}),
     _kind("masks", "magnitude", "mask", "magnitude", "Masks", "Outlines of the consensus masks on the magnitude. Mask 1: brain; mask 3: brain with reliable phase, holes filled; mask 4: where susceptibility is valid."),

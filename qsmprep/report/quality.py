@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from qsmprep.findings import LOOK
+from qsmprep.quality.assessment import VERDICTS
 
 NOT_MEASURED = "not measured"
-VERDICTS = ("usable", "check", "do not use")
 
 
 @dataclass(frozen=True)
-class Flag:
+class ShownFlag:
     """One number beyond its limit: what that means and what to do."""
 
     title: str
@@ -41,20 +41,20 @@ class QualityLine:
 
 
 @dataclass(frozen=True)
-class Quality:
+class ShownQuality:
     """What was measured of a run; `verdict` is "not measured" where nothing was."""
 
     verdict: str = NOT_MEASURED
-    flags: tuple[Flag, ...] = ()
+    flags: tuple[ShownFlag, ...] = ()
     lines: tuple[QualityLine, ...] = ()
 
 
-def read_quality(path: Path) -> Quality:
+def read_quality(path: Path) -> ShownQuality:
     """The quality numbers of a file; of one that cannot be read the flags say so, for a report must come."""
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return Quality()
+        return ShownQuality()
     except (OSError, ValueError) as error:
         return _unreadable(path, str(error))
     if not isinstance(document, Mapping):
@@ -64,17 +64,19 @@ def read_quality(path: Path) -> Quality:
     titles = {line.name: line.title for line in lines}
     found = document.get("flags")
     flags = tuple(
-        Flag(titles.get(str(flag.get("metric")), str(flag.get("metric", ""))), _text(flag, "message"), _remedy(flag))
+        ShownFlag(
+            titles.get(str(flag.get("metric")), str(flag.get("metric", ""))), _text(flag, "message"), _remedy(flag)
+        )
         for flag in (found if isinstance(found, list) else ())
         if isinstance(flag, Mapping)
     )
     verdict = document.get("verdict")
-    return Quality(verdict if verdict in VERDICTS else NOT_MEASURED, flags, lines)
+    return ShownQuality(verdict if verdict in VERDICTS else NOT_MEASURED, flags, lines)
 
 
-def _unreadable(path: Path, why: str) -> Quality:
+def _unreadable(path: Path, why: str) -> ShownQuality:
     message = f"The quality numbers in {Path(path).name} cannot be read ({why})."
-    return Quality(flags=(Flag("Quality numbers", message, "Run qsmprep again for this participant."),))
+    return ShownQuality(flags=(ShownFlag("Quality numbers", message, "Run qsmprep again for this participant."),))
 
 
 def _line(name: str, value: Any, definition: Mapping[str, Any]) -> QualityLine:

@@ -11,7 +11,7 @@ from qsmprep import registry
 from qsmprep.report.acquisition import Entry, look_up, missing_essentials
 from qsmprep.report.figures import CHI_WINDOW_PPM
 from qsmprep.report.methods import reference_values
-from qsmprep.report.record import Run, Step, words
+from qsmprep.report.record import RecordedStep, Run, words
 from qsmprep.stages import stage_of
 
 # Limits that the paper gives in words; the numbers are ours.
@@ -39,7 +39,7 @@ class Evidence:
         """What is known of an acquisition item."""
         return look_up(self.run.acquisition, key)
 
-    def steps(self, stage: str) -> list[Step]:
+    def steps(self, stage: str) -> list[RecordedStep]:
         """The steps of a stage that ran."""
         return [step for step in self.run.steps if stage_of(step.stage).name == stage]
 

@@ -77,7 +77,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Step:
+class RecordedStep:
     """One step of the pipeline as it ran."""
 
     stage: str
@@ -119,7 +119,7 @@ class Run:
     inputs: tuple[str, ...] = ()
     acquisition: Mapping[str, Any] = field(default_factory=dict)
     further_processing: str = ""
-    steps: tuple[Step, ...] = ()
+    steps: tuple[RecordedStep, ...] = ()
     more_figures: tuple[Picture, ...] = ()
     planned: tuple[Planned, ...] = ()
     crashes: tuple[Crash, ...] = ()
@@ -240,9 +240,9 @@ def load_picture(folder: Path, picture: Picture) -> Picture:
     return replace(picture, file=path.name, caption=caption, data=data, histogram=found)
 
 
-def _step(step: Mapping[str, Any]) -> Step:
+def _step(step: Mapping[str, Any]) -> RecordedStep:
     figures = _mappings(step.get("figures"))
-    return Step(
+    return RecordedStep(
         stage=_text(step.get("stage")) or "step",
         method=_text(step.get("method")),
         title=_text(step.get("title")) or _text(step.get("method")),

@@ -10,7 +10,7 @@ from typing import Any
 
 from qsmprep.findings import Warning, document
 from qsmprep.report.crash import crashes_in_logs
-from qsmprep.report.pictures import KINDS, further_inversion, picture_name
+from qsmprep.report.pictures import PICTURES, further_inversion, picture_name
 from qsmprep.report.record import Picture, Run, load_picture, natural_order, parse_run, read_runs, subject_label
 from qsmprep.stages import rank_of
 
@@ -96,7 +96,7 @@ def _with_pictures(record: dict[str, Any], figures: Path) -> Run:
     complete = []
     for step in run.steps:
         mine: list[Picture] = []
-        for name, kind in KINDS.items():
+        for name, kind in PICTURES.items():
             if step.stage in kind.stages and step.stage not in told and name in left:
                 mine.append(load_picture(figures, Picture(left[name].name, kind.caption)))
         if step.stage == "inversion" and step.stage not in told:  # all methods in one place, to be compared

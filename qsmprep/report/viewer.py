@@ -15,6 +15,7 @@ import jinja2
 
 from qsmprep import registry
 from qsmprep.bids.outputs import OUTPUTS, figures_folder, output_path, subject_folder
+from qsmprep.quality.assessment import VERDICTS
 from qsmprep.report.figures import STYLES
 
 FOLDER = "viewer"  # reserved below the root of what is served; nothing of that name is read from the output folder
@@ -70,7 +71,6 @@ MASKS: Mapping[str, tuple[str, str]] = {
     "cosmos_mask": ("Mask of COSMOS", "#009E73"),
     "sti_mask": ("Mask of the tensor", "#D55E00"),
 }
-VERDICTS = ("usable", "check", "do not use")
 
 
 def viewer_link(prefix: str) -> str:

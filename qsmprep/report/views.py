@@ -14,9 +14,9 @@ from qsmprep.report.checklist import checklist, counted
 from qsmprep.report.curve import line_plot
 from qsmprep.report.histogram import histogram_plot
 from qsmprep.report.methods import reference_values
-from qsmprep.report.pictures import COMPARISONS, KINDS, SIDE_BY_SIDE, picture_name
-from qsmprep.report.quality import NOT_MEASURED, Quality
-from qsmprep.report.record import Crash, Curve, Picture, Run, Step, words
+from qsmprep.report.pictures import COMPARISONS, PICTURES, SIDE_BY_SIDE, picture_name
+from qsmprep.report.quality import NOT_MEASURED, ShownQuality
+from qsmprep.report.record import Crash, Curve, Picture, RecordedStep, Run, words
 from qsmprep.report.regional import RegionTable
 from qsmprep.report.tables import acquisition_lines, further_lines, reconstruction_lines, tables_text
 from qsmprep.stages import STAGES, rank_of, stage_of
@@ -39,7 +39,7 @@ NETWORK_FACTS = (
 _NEEDED_STAGES = tuple(stage.name for stage in STAGES if stage.needed)
 
 
-def run_view(number: int, run: Run, quality: Quality, regions: Sequence[RegionTable]) -> dict[str, Any]:
+def run_view(number: int, run: Run, quality: ShownQuality, regions: Sequence[RegionTable]) -> dict[str, Any]:
     """What the template shows of a run."""
     name = f"run-{number}"
     items = checklist(run, regions=sum(len(table.rows) for table in regions))
@@ -74,7 +74,7 @@ def run_view(number: int, run: Run, quality: Quality, regions: Sequence[RegionTa
     }
 
 
-def _verdict(run: Run, quality: Quality) -> dict[str, Any]:
+def _verdict(run: Run, quality: ShownQuality) -> dict[str, Any]:
     """The answer to "can this map be used?", why, and the map itself."""
     shown = [
         p for step in run.steps for p in step.figures if p.data and picture_name(p.file) in ("chi", "cosmos", "sti")
@@ -131,7 +131,7 @@ def _in_order(steps: list[dict[str, Any]], missing: list[dict[str, Any]]) -> lis
     return sections
 
 
-def step_view(name: str, step: Step, run: Run) -> dict[str, Any]:
+def step_view(name: str, step: RecordedStep, run: Run) -> dict[str, Any]:
     """What the template shows of a step."""
     known, stage = references(), stage_of(step.stage)
     network = NETWORK_FACTS if step.fact("network") else ()
@@ -155,7 +155,7 @@ def step_view(name: str, step: Step, run: Run) -> dict[str, Any]:
     }
 
 
-def _heading(step: Step, run: Run) -> str:
+def _heading(step: RecordedStep, run: Run) -> str:
     """The stage's heading; where several steps are of one stage, with what tells them apart."""
     heading = stage_of(step.stage).heading
     rivals = [other for other in run.steps if other.stage == step.stage]
@@ -164,7 +164,7 @@ def _heading(step: Step, run: Run) -> str:
     return f"{heading} ({step.label})" if step.label and len(rivals) > 1 else heading
 
 
-def _picture_groups(name: str, step: Step, run: Run) -> dict[str, Any]:
+def _picture_groups(name: str, step: RecordedStep, run: Run) -> dict[str, Any]:
     """The pictures of a step: those laid over each other, those side by side, the rest; and their histograms."""
     stage = stage_of(step.stage).name
     left = {picture_name(picture.file): picture for picture in step.figures}
@@ -175,7 +175,7 @@ def _picture_groups(name: str, step: Step, run: Run) -> dict[str, Any]:
             chosen = [
                 n
                 for n in dict.fromkeys(wanted)
-                if n in left and left[n].data and (n in KINDS or "*" in comparison.names)
+                if n in left and left[n].data and (n in PICTURES or "*" in comparison.names)
             ]
             if len(chosen) > 1:
                 views = [picture_view(left.pop(n)) for n in chosen]
@@ -198,7 +198,7 @@ def picture_view(picture: Picture, run: Run | None = None) -> dict[str, Any]:
     data = f"data:image/png;base64,{b64encode(picture.data).decode('ascii')}" if picture.data else ""
     label = picture_name(picture.file)
     crashes = run.crashes if run is not None and not data else ()
-    kind = KINDS.get(label)
+    kind = PICTURES.get(label)
     return {
         "file": picture.file,
         "caption": picture.caption or picture.file,
@@ -229,7 +229,7 @@ def _glance(run: Run) -> list[tuple[str, str]]:
     return [fact for fact in facts if fact[1]]
 
 
-def _curve_caption(step: Step, curve: Curve) -> str:
+def _curve_caption(step: RecordedStep, curve: Curve) -> str:
     """What the curve of a step is: of its solver, or, for a network, of its adaptation to the case."""
     adapted = step.value(ADAPTED)
     if adapted is None:

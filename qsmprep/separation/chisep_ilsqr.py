@@ -12,7 +12,7 @@ from qsmprep.inversion.ilsqr import fast_map, flatness, initial_map, laplacian_w
 from qsmprep.inversion.inputs import Measurement
 from qsmprep.numerics.arrays import FloatImage, Mask, RealArray
 from qsmprep.numerics.convergence import ended
-from qsmprep.numerics.dipole import KINDS, dipole_kernel
+from qsmprep.numerics.dipole import KERNELS, dipole_kernel
 from qsmprep.numerics.fourier import irfftn, rfftn, to_device, to_numpy
 from qsmprep.numerics.progress import Progress
 from qsmprep.numerics.volume import frame_around
@@ -36,7 +36,7 @@ class ChisepIlsqrOptions:
     round_tolerance: float = option(1.0, "change of both maps at which to stop", unit="%", low=0, high=100)
     round_iterations: int = option(20, "cap on iterations of the two solves of a round", low=1, high=1000)
     residual_threshold: float = residual_threshold_option()
-    kernel: str = option("continuous", "form of the dipole kernel", choices=KINDS)
+    kernel: str = option("continuous", "form of the dipole kernel", choices=KERNELS)
     padding: int = option(16, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 

@@ -13,7 +13,7 @@ from qsmprep.inversion.inputs import Measurement, checked_image
 from qsmprep.inversion.phase_input import PhaseInput, phase_input
 from qsmprep.numerics.arrays import Array, FloatImage, Mask, RealArray
 from qsmprep.numerics.convergence import ended
-from qsmprep.numerics.dipole import KINDS
+from qsmprep.numerics.dipole import KERNELS
 from qsmprep.numerics.progress import Progress
 from qsmprep.numerics.proximal import threshold_rows
 from qsmprep.options import check_options, option
@@ -48,7 +48,7 @@ class ChisepMediOptions:
     residual_threshold: float = residual_threshold_option()
     max_iterations: int = option(300, "cap on iterations", low=1, high=100000)
     tolerance: float = option(0.1, "change of both maps at which to stop", unit="%", low=0, high=100)
-    kernel: str = option("continuous", "form of the dipole kernel", choices=KINDS)
+    kernel: str = option("continuous", "form of the dipole kernel", choices=KERNELS)
     padding: int = option(16, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from qsmprep.background.pdf import ExteriorDipoles, PdfOptions, pdf
-from qsmprep.numerics.dipole import KINDS, dipole_kernel
+from qsmprep.numerics.dipole import KERNELS, dipole_kernel
 from qsmprep.numerics.shim import harmonic_shim
 from qsmprep.scan import Scan
 
@@ -85,7 +85,7 @@ def test_voxels_without_a_usable_noise_are_ignored(make_head):
     assert np.allclose(result.tissue_field, run(field, head, noise=noise).tissue_field, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KERNELS)
 @pytest.mark.parametrize("shape", [(12, 14, 16), (11, 13, 15)])
 def test_adjoint_of_the_fit(kind, shape):
     rng = np.random.default_rng(0)

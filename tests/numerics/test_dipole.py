@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from qsmprep.numerics.dipole import KINDS, b0_direction_from_affine, dipole_kernel
+from qsmprep.numerics.dipole import KERNELS, b0_direction_from_affine, dipole_kernel
 from qsmprep.numerics.fourier import irfftn, rfftn
 
 OBLIQUE = (0.3, -0.5, 0.7)
@@ -111,7 +111,7 @@ def test_slab_perpendicular_and_parallel_to_b0():
         assert np.allclose(field, value * (chi - chi.mean()), atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KERNELS)
 @pytest.mark.parametrize("shape", [(8, 10, 12), (9, 7, 11), (8, 9, 10)])
 def test_kernel_is_even_in_k_and_keeps_a_real_field_real(kind, shape):
     kernel = dipole_kernel(shape, (1, 1.5, 3), OBLIQUE, kind=kind)
@@ -123,7 +123,7 @@ def test_kernel_is_even_in_k_and_keeps_a_real_field_real(kind, shape):
         assert np.allclose(kernel[:, :, plane], mirrored, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KERNELS)
 def test_permuting_the_axes_permutes_the_kernel(kind):
     shape, voxel, b = np.array((8, 9, 12)), np.array((1, 1.5, 3)), np.array(OBLIQUE)
     reference = impulse_response(tuple(shape), tuple(voxel), tuple(b), kind)
@@ -132,7 +132,7 @@ def test_permuting_the_axes_permutes_the_kernel(kind):
         assert np.allclose(permuted, reference.transpose(order), atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KERNELS)
 def test_flipping_an_axis_flips_one_component_of_b(kind):
     shape, voxel = (9, 11, 13), (1, 1.5, 3)
     reference = impulse_response(shape, voxel, OBLIQUE, kind)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from qsmprep.report.acquisition import ITEMS, look_up
 from qsmprep.report.group.runs import GroupRun
-from qsmprep.report.record import Step, parse_run, words
+from qsmprep.report.record import RecordedStep, parse_run, words
 from qsmprep.stages import stage_of
 
 SOFTWARE, PIPELINE, ACQUISITION = "Software", "Processing", "Acquisition"
@@ -97,16 +97,16 @@ def _software(run: GroupRun) -> dict[str, str]:
     return {str(name): words(version) for name, version in given.items()}
 
 
-def _steps(run: GroupRun) -> Sequence[Step]:
+def _steps(run: GroupRun) -> Sequence[RecordedStep]:
     """Steps of a run that came to its end, from its record, or else from the sidecar of its map."""
     if run.record is not None:
         return run.record.steps if run.record.succeeded else ()
     return parse_run({"steps": list(run.results.steps)}).steps
 
 
-def _numbered(steps: Sequence[Step]) -> dict[tuple[str, int], Step]:
+def _numbered(steps: Sequence[RecordedStep]) -> dict[tuple[str, int], RecordedStep]:
     """Steps by stage and their number within it: a stage may have several."""
-    found: dict[tuple[str, int], Step] = {}
+    found: dict[tuple[str, int], RecordedStep] = {}
     counts: Counter[str] = Counter()
     for step in steps:
         counts[step.stage] += 1
@@ -114,7 +114,7 @@ def _numbered(steps: Sequence[Step]) -> dict[tuple[str, int], Step]:
     return found
 
 
-def _method(step: Step | None) -> str:
+def _method(step: RecordedStep | None) -> str:
     return NOT_DONE if step is None else step.method or step.title or "method not recorded"
 
 

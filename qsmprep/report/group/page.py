@@ -18,8 +18,8 @@ from markupsafe import Markup
 from qsmprep.analysis.group_statistics import Interval
 from qsmprep.report.group.plots import MOST_LANES, Number, StripPlot, figure, strip_plot
 from qsmprep.report.group.quality import Metric, outliers_of
-from qsmprep.report.group.regions import MAP_TITLES, Mean, Region
-from qsmprep.report.group.runs import VERDICTS, GroupRun, centre_frequency_mhz, letters
+from qsmprep.report.group.regions import MAP_TITLES, Mean, RegionOfStudy
+from qsmprep.report.group.runs import RUN_VERDICTS, GroupRun, centre_frequency_mhz, letters
 from qsmprep.report.group.summary import Group
 
 BADGES = {"usable": "ok", "check": "warned", "do not use": "failed", "failed": "failed", "not judged": "plain"}
@@ -95,7 +95,7 @@ def run_lines(group: Group) -> list[dict[str, Any]]:
         lines.append(
             {
                 "run": run,
-                "rank": VERDICTS.index(run.verdict),
+                "rank": RUN_VERDICTS.index(run.verdict),
                 "badge": BADGES[run.verdict],
                 "letter": names[run.scanner],
                 "age": figure(run.age),
@@ -180,7 +180,7 @@ def region_figures(group: Group) -> list[tuple[str, list[Figure]]]:
     return list(found.items())
 
 
-def region_line(region: Region) -> dict[str, Any]:
+def region_line(region: RegionOfStudy) -> dict[str, Any]:
     """A region in the tables: means, slopes and agreement in words. What is small beside 1 ppm is given in ppb."""
     agreement = region.agreement
     factor, decimals = (1000.0, 2) if region.unit == "ppm" else (1.0, 3)
@@ -237,7 +237,7 @@ def _fixed(value: float, decimals: int) -> str:
 
 def _verdicts(runs: Sequence[GroupRun]) -> list[tuple[str, int]]:
     counts = Counter(run.verdict for run in runs)
-    return [(verdict, counts[verdict]) for verdict in reversed(VERDICTS) if counts[verdict]]
+    return [(verdict, counts[verdict]) for verdict in reversed(RUN_VERDICTS) if counts[verdict]]
 
 
 def _unit(metric: Metric) -> str:

@@ -34,7 +34,7 @@ class Mean:
 
 
 @dataclass(frozen=True)
-class Region:
+class RegionOfStudy:
     """The values of one region in one map, over all runs.
 
     Attributes
@@ -90,7 +90,7 @@ class Repeats:
         return len(self.rows) >= 2
 
 
-def regional_values(runs: Sequence[GroupRun], repeats: Repeats) -> list[Region]:
+def regional_values(runs: Sequence[GroupRun], repeats: Repeats) -> list[RegionOfStudy]:
     """Every region of every map; runs that do not count are left out of all but `values`."""
     values: dict[tuple[str, str, str], np.ndarray] = {}
     units: dict[tuple[str, str, str], str] = {}
@@ -184,12 +184,14 @@ class _Summary:
         return np.where(n > 0, total / np.maximum(n, 1), np.nan)
 
 
-def _region(key: tuple[str, str, str], unit: str, values: np.ndarray, summary: _Summary, repeats: Repeats) -> Region:
+def _region(
+    key: tuple[str, str, str], unit: str, values: np.ndarray, summary: _Summary, repeats: Repeats
+) -> RegionOfStudy:
     subjects = summary.per_subject(values)
     by_site = {site: _mean(summary.per_subject(values, summary.site == site)) for site in summary.sites}
     sexes = [sex for sex in dict.fromkeys(summary.sex.tolist()) if sex]
     several = len(set(summary.strata)) > 1
-    return Region(
+    return RegionOfStudy(
         *key,
         unit,
         values,

@@ -13,7 +13,7 @@ from qsmprep.report.acquisition import look_up
 from qsmprep.report.record import Run, parse_run, words
 
 # Worst first, which is the order of the table of runs.
-VERDICTS = ("failed", "do not use", "check", "not judged", "usable")
+RUN_VERDICTS = ("failed", "do not use", "check", "not judged", "usable")
 LEFT_OUT = ("failed", "do not use")  # of means, slopes and agreement
 SITE_COLUMNS = ("site", "site_id", "centre", "center", "scanner", "institution", "institution_name", "location")
 SEX_COLUMNS = ("sex", "gender")
@@ -22,7 +22,7 @@ UNKNOWN_SCANNER = "scanner not recorded"
 
 
 @dataclass(frozen=True)
-class Flag:
+class RunFlag:
     """A number of a run beyond its absolute limit."""
 
     metric: str
@@ -38,7 +38,7 @@ class GroupRun:
     ----------
     number : its place among the runs, from 0.
     name, subject, session : as in the file names; session may be empty.
-    verdict : one of VERDICTS.
+    verdict : one of RUN_VERDICTS.
     flags : numbers beyond an absolute limit.
     scanner : what its acquisition tells of it; site : of participants.tsv, or the scanner.
     age : years, NaN when unknown; sex : as in participants.tsv, or empty.
@@ -52,7 +52,7 @@ class GroupRun:
     subject: str
     session: str
     verdict: str
-    flags: tuple[Flag, ...]
+    flags: tuple[RunFlag, ...]
     scanner: str
     site: str
     age: float
@@ -161,14 +161,14 @@ def _verdict(quality: Mapping[str, Any], record: Run | None) -> str:
     if record is not None and not record.succeeded:
         return "failed"
     verdict = quality.get("verdict")
-    return verdict if verdict in VERDICTS else "not judged"
+    return verdict if verdict in RUN_VERDICTS else "not judged"
 
 
-def _flags(quality: Mapping[str, Any]) -> tuple[Flag, ...]:
+def _flags(quality: Mapping[str, Any]) -> tuple[RunFlag, ...]:
     flags = quality.get("flags")
     found: Sequence[Any] = flags if isinstance(flags, list) else ()
     return tuple(
-        Flag(
+        RunFlag(
             words(flag.get("metric") or ""),
             words(flag.get("message") or flag.get("metric") or "flagged"),
             words(flag.get("remedy") or ""),

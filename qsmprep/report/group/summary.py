@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from qsmprep.bids.group import Study
 from qsmprep.report.group.differences import Difference, differences
 from qsmprep.report.group.quality import Metric, quality_metrics
-from qsmprep.report.group.regions import Region, Repeats, regional_values, repeated_measurements
+from qsmprep.report.group.regions import RegionOfStudy, Repeats, regional_values, repeated_measurements
 from qsmprep.report.group.runs import GroupRun, group_runs
 
 
@@ -27,7 +27,7 @@ class Group:
     site_words: str
     metrics: list[Metric]
     differences: list[Difference]
-    regions: list[Region]
+    regions: list[RegionOfStudy]
     repeats: Repeats
 
 
