@@ -36,9 +36,9 @@ def inversion_inputs(head: SimulatedHead) -> dict[str, np.ndarray]:
     return {
         "field_ppm": hz_to_ppm(head.local_field_hz, frequency), "mask": mask,
         "total_field_ppm": hz_to_ppm(head.total_field_hz, frequency), "total_mask": mask,
-        "echo_phase": np.angle(turned).astype(np.float32), "echo_magnitude": head.magnitude,
+        "phase": np.angle(turned).astype(np.float32), "magnitude": head.magnitude,
         "weights": weights, "noise_hz": noise, "r2star": head.r2star * mask,
-        "magnitude": np.sqrt(np.einsum("exyz,exyz->xyz", head.magnitude, head.magnitude)), **geometry(head),
+        "magnitude_rss": np.sqrt(np.einsum("exyz,exyz->xyz", head.magnitude, head.magnitude)), **geometry(head),
     }  # fmt: skip
 
 

@@ -129,8 +129,8 @@ def isolated(head: SimulatedHead) -> list[Row]:
     given = {
         "field_ppm": field, "mask": mask, "constants": constants, "r2prime": head.r2prime, "r2star": head.r2star,
         "scan": head.scan,
-        "magnitude": np.sqrt(np.einsum("exyz,exyz->xyz", head.magnitude, head.magnitude)),
-        "echo_magnitude": head.magnitude,
+        "magnitude_rss": np.sqrt(np.einsum("exyz,exyz->xyz", head.magnitude, head.magnitude)),
+        "magnitude": head.magnitude,
     }  # fmt: skip
     invert = registry.find("inversion", "fansi")
     chi = invert.run(invert.options_type()(), **given).chi_ppm

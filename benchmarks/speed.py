@@ -145,7 +145,7 @@ def timed(work):
 
 def step(name: str, a: dict):
     """The step as a function without arguments."""
-    echoes = {"phase": a["phase"], "magnitude": a["echo_magnitude"]}
+    echoes = {"phase": a["phase"], "magnitude": a["magnitude"]}
 
     def run(stage, method, **inputs):
         entry = registry.find(stage, method)
@@ -162,7 +162,7 @@ def step(name: str, a: dict):
         "romeo": lambda: run("unwrapping", "romeo", **echoes),
         "field map": field_map,
         "nonlinear-fit": lambda: run("echo-combination", "nonlinear-fit", **echoes),
-        "bet": lambda: run("mask", "bet", magnitude=a["echo_magnitude"][0]),
+        "bet": lambda: run("mask", "bet", image=a["magnitude"][0]),
         "arlo": lambda: run("relaxometry", "arlo", **echoes),
     }
     if name in special:

@@ -34,11 +34,11 @@ class InvertInputSpec(MethodInputSpec):
     total_field = File(exists=True, desc="total field in Hz")
     total_mask = File(exists=True, desc="consensus mask 3: where the total field is valid")
     phase = File(exists=True, desc="of the echoes in rad, offset removed")
-    echo_magnitude = File(exists=True, desc="of the echoes")
+    magnitude = File(exists=True, desc="of the echoes")
     weights = File(exists=True, desc="data weights")
     noise = File(exists=True, desc="noise of the field in Hz")
     residual = File(exists=True, desc="relative residual of the signal model")
-    magnitude = File(exists=True, desc="root sum of squares of the echoes")
+    magnitude_rss = File(exists=True, desc="root sum of squares of the echoes")
     r2star = File(exists=True, desc="in 1/s")
     echo_times = traits.List(traits.Float, mandatory=True, desc="in seconds")
     centre_frequency = traits.Float(mandatory=True, desc="in MHz")
@@ -51,15 +51,16 @@ IMAGES = {
     "mask": "mask",
     "total_field_ppm": "total_field",
     "total_mask": "total_mask",
-    "echo_phase": "phase",
-    "echo_magnitude": "echo_magnitude",
+    "phase": "phase",
+    "magnitude": "magnitude",
     "weights": "weights",
     "noise_hz": "noise",
     "relative_residual": "residual",
-    "magnitude": "magnitude",
+    "magnitude_rss": "magnitude_rss",
     "r2star": "r2star",
 }
 MASKS = ("mask", "total_mask")
+OF_ECHOES = ("phase", "magnitude")
 
 
 class ChiOutputSpec(StepOutputSpec):
@@ -90,7 +91,7 @@ class Invert(MethodStep):
     def _compute(self, folder: Path) -> Record:
         files = {name: getattr(self.inputs, trait) for name, trait in IMAGES.items()}
         files = {name: path for name, path in files.items() if isdefined(path)}
-        grid = read_grid(next(path for name, path in files.items() if not name.startswith("echo_")))
+        grid = read_grid(next(path for name, path in files.items() if name not in OF_ECHOES))
         images = {name: _read(name, path, self.inputs.centre_frequency) for name, path in files.items()}
         for name in MASKS:
             if name in images and not images[name].any():
@@ -123,7 +124,7 @@ def _read(name: str, path: str, centre_frequency: float) -> np.ndarray:
     if name in MASKS:
         return read_mask(path)
     image = read_volume(path)
-    if name.startswith("echo_"):
+    if name in OF_ECHOES:
         return as_echoes(image)
     return hz_to_ppm(image, centre_frequency) if name.endswith("field_ppm") else image
 

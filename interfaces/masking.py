@@ -75,7 +75,7 @@ class ExtractBrain(MethodStep):
     def _compute(self, folder: Path) -> Record:
         grid = read_grid(self.inputs.image)
         mask, record = self._run_method(
-            magnitude=read_volume(self.inputs.image),
+            image=read_volume(self.inputs.image),
             scan=scan_of(grid, self.inputs),
             superior_direction=grid.superior_direction,
         )

@@ -34,10 +34,11 @@ IMAGES = {
     "r2star": "r2star",
     "weights": "weights",
     "relative_residual": "residual",
+    "magnitude_rss": "magnitude_rss",
     "magnitude": "magnitude",
-    "echo_magnitude": "echo_magnitude",
     "echo_chi_ppm": "echo_chi",
 }
+OF_ECHOES = ("magnitude", "echo_chi_ppm")
 FASTEST_INVERSION = "rts"  # of each echo, for a decay that is fitted voxel by voxel
 
 
@@ -52,8 +53,8 @@ class SeparateInputSpec(MethodInputSpec):
     r2star = File(exists=True, desc="in 1/s")
     weights = File(exists=True, desc="data weights")
     residual = File(exists=True, desc="relative residual of the signal model")
-    magnitude = File(exists=True, desc="root sum of squares of the echoes")
-    echo_magnitude = File(exists=True, desc="of the echoes")
+    magnitude_rss = File(exists=True, desc="root sum of squares of the echoes")
+    magnitude = File(exists=True, desc="of the echoes")
     echo_chi = File(exists=True, desc="susceptibility of each echo in ppm")
     echo_times = traits.List(traits.Float, mandatory=True, desc="in seconds")
     centre_frequency = traits.Float(mandatory=True, desc="in MHz")
@@ -122,7 +123,7 @@ class Separate(MethodStep):
             path = getattr(self.inputs, trait)
             if name in wanted and isdefined(path):
                 image = read_volume(path)
-                image = as_echoes(image) if name.startswith("echo_") else image
+                image = as_echoes(image) if name in OF_ECHOES else image
                 images[name] = hz_to_ppm(image, self.inputs.centre_frequency) if name == "field_ppm" else image
         return images
 

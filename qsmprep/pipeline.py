@@ -67,14 +67,14 @@ class Echoes:
     Attributes
     ----------
     magnitude, phase : (n_echo, n0, n1, n2) float32; phase in rad, wrapped.
-    combined_magnitude : (n0, n1, n2) root sum of squares over all echoes that were given.
+    magnitude_rss : (n0, n1, n2) root sum of squares over all echoes that were given.
     scan : with the echo times of the echoes used.
     records : of the steps.
     """
 
     magnitude: RealArray
     phase: RealArray
-    combined_magnitude: RealArray
+    magnitude_rss: RealArray
     scan: Scan
     records: tuple[StepRecord, ...] = ()
 
@@ -284,7 +284,7 @@ def brain_mask(echoes: Echoes, *, options: Choice | None = None) -> Mask:
     seen = brain_image(_single(echoes.magnitude), options=BetOptions(image=image))
     direction = np.array(echoes.scan.b0_direction)
     found, _ = _run(
-        "mask", chosen, "cpu", method, magnitude=seen, scan=echoes.scan,
+        "mask", chosen, "cpu", method, image=seen, scan=echoes.scan,
         superior_direction=tuple(float(part) for part in direction / np.linalg.norm(direction)),
     )  # fmt: skip
     return np.asarray(found) > 0
@@ -412,7 +412,7 @@ def susceptibility(
         total_mask=tissue.masks.eroded, weights=weights, relative_residual=residual, noise_hz=total.noise_hz,
         field_ppm=hz_to_ppm(tissue.field_hz, scan.frequency_mhz),
         total_field_ppm=hz_to_ppm(total.field_hz, scan.frequency_mhz),
-        magnitude=echoes.combined_magnitude, echo_magnitude=echoes.magnitude, echo_phase=echoes.phase,
+        magnitude_rss=echoes.magnitude_rss, magnitude=echoes.magnitude, phase=echoes.phase,
         r2star=None if relaxation is None else relaxation.r2star,
     )  # fmt: skip
     chi, inside = _images(found.chi_ppm), np.asarray(found.mask) > 0

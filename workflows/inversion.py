@@ -11,8 +11,6 @@ from qsmprep.interfaces.inversion import IMAGES, Invert, Reference
 from qsmprep.workflows.plan import RunPlan
 
 INPUTS = ["local_field", "total_field", "noise", "mask", "total_mask", "phase", "magnitude", "magnitude_rss", "r2star"]
-# Inputs of `Invert` that bear another name in the graph.
-RENAMED = {"magnitude": "magnitude_rss", "echo_magnitude": "magnitude"}
 WEIGHED = ("weights", "residual")
 
 
@@ -43,7 +41,7 @@ def init_inversion_wf(*, plan: RunPlan, name: str = "inversion_wf") -> Workflow:
         if mask not in weighing and (i == 0 or set(wanted) & set(WEIGHED)):
             weighing[mask] = _weighing(workflow, inputnode, mask, plan)
         invert, reference = _inversion(method, plan, label=method if i else "")
-        direct = [(RENAMED.get(image, image), image) for image in wanted if image not in WEIGHED]
+        direct = [(image, image) for image in wanted if image not in WEIGHED]
         workflow.connect([(inputnode, invert, direct)])
         if weighed := [(image, image) for image in wanted if image in WEIGHED]:
             workflow.connect([(weighing[mask], invert, weighed)])

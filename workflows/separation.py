@@ -11,8 +11,6 @@ from qsmprep.workflows.plan import RunPlan
 
 INPUTS = ["chi", "chi_mask", "mask", "total_mask", "local_field", "r2prime", "r2star", "weights", "residual",
           "magnitude_rss", "magnitude", "unwrapped"]  # fmt: skip
-# Inputs of `Separate` that bear another name in the graph.
-RENAMED = {"magnitude": "magnitude_rss", "echo_magnitude": "magnitude"}
 
 
 def separates(plan: RunPlan) -> bool:
@@ -54,7 +52,7 @@ def init_separation_wf(*, plan: RunPlan, name: str = "separation_wf") -> Workflo
     )  # fmt: skip
     separate = plan.method_node(interface, "separate", stage="separation", method=method, volumes=45)
     wanted = images_of(method)
-    direct = [(RENAMED.get(image, image), image) for image in wanted if image not in ("echo_chi", "r2prime")]
+    direct = [(image, image) for image in wanted if image not in ("echo_chi", "r2prime")]
     always = [(image, image) for image in ("chi", "chi_mask", "mask", "r2prime")]
     workflow.connect([(inputnode, separate, [*always, *direct])])
     if "echo_chi" in wanted:

@@ -126,7 +126,7 @@ def read_inputs(arguments: argparse.Namespace) -> tuple[dict[str, Any], Any]:
         "field_ppm": hz_to_ppm(volumes["field"], frequency),
         "mask": volumes["mask"] != 0,
         "scan": Scan(grid.voxel_size_mm, (b0[0], b0[1], b0[2]) if b0 else grid.b0_direction, times, frequency),
-        "magnitude": volumes.get("magnitude"),
+        "magnitude_rss": volumes.get("magnitude"),
         "weights": volumes.get("weights"),
     }
     return {name: value for name, value in inputs.items() if value is not None}, volumes.get("truth")
@@ -143,7 +143,7 @@ def try_values(
 ) -> Iterator[Candidate]:
     """Invert with each value, and measure. Yields a Candidate each and tells of it."""
     scan = inputs["scan"]
-    weights = inputs.get("weights", inputs.get("magnitude")) if "weights" in method.inputs() else None
+    weights = inputs.get("weights", inputs.get("magnitude_rss")) if "weights" in method.inputs() else None
     for number, value in enumerate(values, 1):
         options = dataclasses.replace(base, **{option: value}, **followers(method.name, base, option, value))
         check_options(options)

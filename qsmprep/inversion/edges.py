@@ -10,14 +10,12 @@ from qsmprep.numerics.operators import gradient
 WEIGHT_KINDS = ("none", "vector-field", "l1", "l2")
 
 
-def gradient_weights(
-    magnitude: RealArray, mask: Mask, voxel_size_mm: tuple[float, float, float], kind: str
-) -> FloatImage:
+def gradient_weights(image: RealArray, mask: Mask, voxel_size_mm: tuple[float, float, float], kind: str) -> FloatImage:
     """FANSI's regularisation weights r = mean(G) / G from the gradient G of the masked magnitude.
 
     Parameters
     ----------
-    magnitude : (n0, n1, n2), any unit; only its values in the mask count.
+    image : (n0, n1, n2) magnitude, any unit; only its values in the mask count.
     mask : (n0, n1, n2) bool.
     voxel_size_mm : edge lengths in mm.
     kind : "vector-field": each component on its own; "l1", "l2": norm of the gradient vector for all three.
@@ -32,7 +30,7 @@ def gradient_weights(
     ----------
     Milovic 2018.
     """
-    steps: FloatImage = np.abs(gradient(np.where(mask, magnitude, 0).astype(np.float32), voxel_size_mm))
+    steps: FloatImage = np.abs(gradient(np.where(mask, image, 0).astype(np.float32), voxel_size_mm))
     between = np.stack([mask & np.roll(mask, -1, axis) for axis in range(3)])
     steps[~between] = 0
     if kind == "l1":
@@ -49,12 +47,12 @@ def gradient_weights(
     return np.where(between, mean / np.maximum(steps, np.float32(floor)), np.float32(1))
 
 
-def edge_mask(magnitude: RealArray, mask: Mask, voxel_size_mm: tuple[float, float, float], percentage: float) -> Mask:
+def edge_mask(image: RealArray, mask: Mask, voxel_size_mm: tuple[float, float, float], percentage: float) -> Mask:
     """MEDI's gradient mask: False (an edge, not penalised) where the masked magnitude's gradient is large.
 
     Parameters
     ----------
-    magnitude : (n0, n1, n2), any unit.
+    image : (n0, n1, n2) magnitude, any unit.
     mask : (n0, n1, n2) bool.
     voxel_size_mm : edge lengths in mm.
     percentage : fraction. The number of edge components, all three directions counted, is this fraction of the number
@@ -68,7 +66,7 @@ def edge_mask(magnitude: RealArray, mask: Mask, voxel_size_mm: tuple[float, floa
     ----------
     Liu 2012.
     """
-    steps: FloatImage = np.abs(gradient(np.where(mask, magnitude, 0).astype(np.float32), voxel_size_mm))
+    steps: FloatImage = np.abs(gradient(np.where(mask, image, 0).astype(np.float32), voxel_size_mm))
     edges = min(round(percentage * np.count_nonzero(mask)), int(np.count_nonzero(steps)))
     if edges == 0:
         return np.ones(steps.shape, bool)

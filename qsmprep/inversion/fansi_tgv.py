@@ -56,7 +56,7 @@ def fansi_tgv(
     *,
     scan: Scan,
     weights: RealArray | None = None,
-    magnitude: RealArray | None = None,
+    magnitude_rss: RealArray | None = None,
     relative_residual: RealArray | None = None,
     options: FansiTgvOptions = FansiTgvOptions(),
     progress: Progress | None = None,
@@ -76,7 +76,7 @@ def fansi_tgv(
     scan : geometry, echo times and centre frequency; gradients are per mm.
     weights : (n0, n1, n2) data weights w >= 0, scaled here so that the 99.9th percentile in the mask is 1, and clipped
         there; None: the magnitude, or the mask where there is none.
-    magnitude : (n0, n1, n2) for the weights r; None: r = 1.
+    magnitude_rss : (n0, n1, n2) for the weights r; None: r = 1.
     relative_residual : (n0, n1, n2) of the echo combination; excludes voxels from the weights, not from the mask.
     options : parameters.
     progress : called as progress(iteration, max_iterations).
@@ -110,5 +110,5 @@ def fansi_tgv(
             max_iterations=options.max_iterations,
         )
 
-    measured = Measurement(field_ppm, mask, scan, weights, magnitude, relative_residual=relative_residual)
+    measured = Measurement(field_ppm, mask, scan, weights, magnitude_rss, relative_residual=relative_residual)
     return solve_in_passes(pose, measured, options, progress)

@@ -21,7 +21,7 @@ class Measurement:
     field_ppm : (n0, n1, n2) field in ppm.
     mask : (n0, n1, n2) where it is valid.
     scan : geometry and timing.
-    weights, magnitude, noise_hz, relative_residual : (n0, n1, n2); None where there is no such image, or the method
+    weights, magnitude_rss, noise_hz, relative_residual : (n0, n1, n2); None where there is no such image, or the method
         does not look at it.
     """
 
@@ -29,7 +29,7 @@ class Measurement:
     mask: Mask
     scan: Scan
     weights: RealArray | None = None
-    magnitude: RealArray | None = None
+    magnitude_rss: RealArray | None = None
     noise_hz: RealArray | None = None
     relative_residual: RealArray | None = None
 

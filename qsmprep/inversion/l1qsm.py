@@ -49,7 +49,7 @@ def l1qsm(
     *,
     scan: Scan,
     weights: RealArray | None = None,
-    magnitude: RealArray | None = None,
+    magnitude_rss: RealArray | None = None,
     relative_residual: RealArray | None = None,
     options: L1QsmOptions = L1QsmOptions(),
     progress: Progress | None = None,
@@ -68,7 +68,7 @@ def l1qsm(
     scan : geometry, echo times and centre frequency; gradients are per mm.
     weights : (n0, n1, n2) data weights w >= 0, scaled here so that the 99.9th percentile in the mask is 1, and clipped
         there; None: the magnitude, or the mask where there is none.
-    magnitude : (n0, n1, n2) for the weights r of total variation, and for w where `weights` is None.
+    magnitude_rss : (n0, n1, n2) for the weights r of total variation, and for w where `weights` is None.
     relative_residual : (n0, n1, n2) of the echo combination; excludes voxels from the weights, not from the mask.
     options : parameters. A larger alpha1 withstands more noise, a smaller one keeps strong sources: 0.1 triples the
         error of a head with a calcification, 0.02 raises that of noisy heads by a third. The published 50 iterations
@@ -104,5 +104,5 @@ def l1qsm(
             max_iterations=options.max_iterations,
         )
 
-    measured = Measurement(field_ppm, mask, scan, weights, magnitude, relative_residual=relative_residual)
+    measured = Measurement(field_ppm, mask, scan, weights, magnitude_rss, relative_residual=relative_residual)
     return solve_in_passes(pose, measured, options, progress)

@@ -44,7 +44,7 @@ def medi(
     scan: Scan,
     weights: RealArray | None = None,
     noise_hz: RealArray | None = None,
-    magnitude: RealArray | None = None,
+    magnitude_rss: RealArray | None = None,
     relative_residual: RealArray | None = None,
     options: MediOptions = MediOptions(),
     progress: Progress | None = None,
@@ -64,7 +64,7 @@ def medi(
     scan : geometry, echo times and centre frequency; gradients are per mm.
     weights : (n0, n1, n2) data weights m >= 0, scaled here to a mean of 1 in the mask.
     noise_hz : (n0, n1, n2) noise of the field, any scale; gives m = 1 / noise and takes precedence over `weights`.
-    magnitude : (n0, n1, n2) for the edges; also for m where neither weights nor noise are given. None: no edges.
+    magnitude_rss : (n0, n1, n2) for the edges; also for m where neither weights nor noise are given. None: no edges.
     relative_residual : (n0, n1, n2) of the echo combination; excludes voxels from the weights, not from the mask.
     options : parameters.
     progress : called as progress(iteration, max_iterations).
@@ -96,5 +96,5 @@ def medi(
             reweight=given.merit,
         )
 
-    measured = Measurement(field_ppm, mask, scan, weights, magnitude, noise_hz, relative_residual)
+    measured = Measurement(field_ppm, mask, scan, weights, magnitude_rss, noise_hz, relative_residual)
     return solve_in_passes(pose, measured, options, progress)

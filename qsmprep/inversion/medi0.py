@@ -58,7 +58,7 @@ def medi0(
     scan: Scan,
     weights: RealArray | None = None,
     noise_hz: RealArray | None = None,
-    magnitude: RealArray | None = None,
+    magnitude_rss: RealArray | None = None,
     relative_residual: RealArray | None = None,
     r2star: RealArray | None = None,
     options: Medi0Options = Medi0Options(),
@@ -76,7 +76,7 @@ def medi0(
 
     Parameters
     ----------
-    field_ppm, mask, scan, weights, noise_hz, magnitude, relative_residual : as for MEDI.
+    field_ppm, mask, scan, weights, noise_hz, magnitude_rss, relative_residual : as for MEDI.
     r2star : (n0, n1, n2) in 1/s, where the fluid is found; None: MEDI, with a warning.
     options : parameters.
     progress : called as progress(iteration, max_iterations).
@@ -114,7 +114,7 @@ def medi0(
         )
         return given.work, lambda *, progress: Solved(*solve(progress=progress), warnings=warnings)
 
-    measured = Measurement(field_ppm, mask, scan, weights, magnitude, noise_hz, relative_residual)
+    measured = Measurement(field_ppm, mask, scan, weights, magnitude_rss, noise_hz, relative_residual)
     return solve_in_passes(pose, measured, options, progress)
 
 

@@ -48,15 +48,15 @@ class Prepared:
 def prepare(measured: Measurement, options: Any, device: str) -> Prepared:
     """Check, scale, crop and filter the inputs of MEDI, which explains them; `options` are those of MEDI or MEDI+0."""
     begin, scan = time.perf_counter(), measured.scan
-    inside, field, noise, magnitude = weighed_field(measured, options.residual_threshold)
+    inside, field, noise, magnitude_rss = weighed_field(measured, options.residual_threshold)
     h, scale = scan.voxel_size_mm, np.float32(radians_per_ppm(scan))
     radius_mm = options.smv_radius * min(h)
     frame = frame_around(inside, padding=max(options.padding, math.ceil(options.smv_radius)))
     shape = frame.padded_shape
     phase, kept, noise = frame.crop(field * scale), frame.crop(inside), frame.crop(noise)
     penalised = np.ones((3, *shape), bool)
-    if magnitude is not None:
-        penalised = edge_mask(frame.crop(magnitude), kept, h, options.edge_percentage)
+    if magnitude_rss is not None:
+        penalised = edge_mask(frame.crop(magnitude_rss), kept, h, options.edge_percentage)
     grid = spectra(shape, h, scan.b0_direction, kernel=options.kernel, device=device)
     if radius_mm >= min(h):
         sphere = sphere_kernel(shape, h, radius_mm)
@@ -76,10 +76,10 @@ def weighed_field(
 ) -> tuple[Mask, FloatImage, FloatImage, FloatImage | None]:
     """Mask, field, its noise up to a factor (0 where the field is not to be believed), and the magnitude, if any."""
     field, inside, usable = measured.checked(residual_threshold)
-    magnitude = checked_image(measured.magnitude, inside, "The magnitude")
-    noise = noise_map(inside, measured.weights, measured.noise_hz, magnitude)
+    magnitude_rss = checked_image(measured.magnitude_rss, inside, "The magnitude")
+    noise = noise_map(inside, measured.weights, measured.noise_hz, magnitude_rss)
     noise[~usable] = 0
-    return inside, field, noise, magnitude
+    return inside, field, noise, magnitude_rss
 
 
 def edge_problem(
@@ -125,14 +125,14 @@ def data_weights(noise: Array, mask: Array) -> Array:
 
 
 def noise_map(
-    inside: Mask, weights: RealArray | None, noise_hz: RealArray | None, magnitude: FloatImage | None
+    inside: Mask, weights: RealArray | None, noise_hz: RealArray | None, magnitude_rss: FloatImage | None
 ) -> FloatImage:
     """Noise up to a factor, 0 where unknown: as given, else 1 / weights, else 1 / magnitude, else 1."""
     noise = checked_image(noise_hz, inside, "The noise map")
     if noise is not None:
         return noise
     weights = checked_image(weights, inside, "The weight image")
-    weights = magnitude if weights is None else weights
+    weights = magnitude_rss if weights is None else weights
     if weights is None:
         return inside.astype(np.float32)
     return np.divide(1, weights, out=np.zeros_like(weights), where=weights > 0)

@@ -59,7 +59,7 @@ def ndi(
     *,
     scan: Scan,
     weights: RealArray | None = None,
-    magnitude: RealArray | None = None,
+    magnitude_rss: RealArray | None = None,
     relative_residual: RealArray | None = None,
     options: NdiOptions = NdiOptions(),
     progress: Progress | None = None,
@@ -80,7 +80,7 @@ def ndi(
     scan : geometry, echo times and centre frequency.
     weights : (n0, n1, n2) data weights w >= 0, scaled here so that the 99.9th percentile in the mask is 1, and clipped
         there; None: the magnitude, or the mask where there is none.
-    magnitude : (n0, n1, n2), used where `weights` is None.
+    magnitude_rss : (n0, n1, n2), used where `weights` is None.
     relative_residual : (n0, n1, n2) of the echo combination; excludes voxels from the weights, not from the mask.
     options : parameters. Published are 30 to 200 iterations, with sources anywhere. On simulated heads of SNR 50 to
         300, straight and tilted, 100 iterations come within two percentage points of the least error; where there is a
@@ -106,7 +106,7 @@ def ndi(
         descent = partial(descend, given.phase, given.weights**2, support, given.grid.dipole, options)
         return given.work, lambda *, progress: Solved(*descent(progress), monitored)
 
-    measured = Measurement(field_ppm, mask, scan, weights, magnitude, relative_residual=relative_residual)
+    measured = Measurement(field_ppm, mask, scan, weights, magnitude_rss, relative_residual=relative_residual)
     return solve_in_passes(pose, measured, options, progress)
 
 

@@ -69,14 +69,14 @@ def phase_input(measured: Measurement, options: GridOptions, device: str, *, edg
     """
     begin = time.perf_counter()
     field, inside, usable = measured.checked(options.residual_threshold)
-    magnitude = checked_image(measured.magnitude, inside, "The magnitude")
+    magnitude_rss = checked_image(measured.magnitude_rss, inside, "The magnitude")
     weights = checked_image(measured.weights, inside, "The weight image")
     scan, scale = measured.scan, np.float32(radians_per_ppm(measured.scan))
-    weights = unit_weights(magnitude if weights is None else weights, inside) * usable
+    weights = unit_weights(magnitude_rss if weights is None else weights, inside) * usable
     work = Workspace(frame_around(inside, padding=options.padding), inside, device, begin, float(scale))
     ratios = None
-    if edges != "none" and magnitude is not None:
-        ratios = gradient_weights(magnitude, inside, scan.voxel_size_mm, edges)
+    if edges != "none" and magnitude_rss is not None:
+        ratios = gradient_weights(magnitude_rss, inside, scan.voxel_size_mm, edges)
         ratios = np.stack([work.frame.crop(component, fill=1) for component in ratios])
     phase, weights = (work.there(image) for image in (field * scale, weights))
     shape = work.frame.padded_shape

@@ -67,7 +67,7 @@ def tfi(
     scan: Scan,
     weights: RealArray | None = None,
     noise_hz: RealArray | None = None,
-    magnitude: RealArray | None = None,
+    magnitude_rss: RealArray | None = None,
     relative_residual: RealArray | None = None,
     options: TfiOptions = TfiOptions(),
     progress: Progress | None = None,
@@ -93,7 +93,7 @@ def tfi(
     scan : geometry, echo times and centre frequency; gradients are per mm.
     weights : (n0, n1, n2) data weights w >= 0, scaled here to a mean of 1 in the mask.
     noise_hz : (n0, n1, n2) noise of the field, any scale; gives w = 1 / noise and takes precedence over `weights`.
-    magnitude : (n0, n1, n2) for the edges; also for w where neither weights nor noise are given. None: no edges.
+    magnitude_rss : (n0, n1, n2) for the edges; also for w where neither weights nor noise are given. None: no edges.
     relative_residual : (n0, n1, n2) of the echo combination; excludes voxels from the weights, not from the mask.
     options : parameters.
     progress : called as progress(iteration, cap), the start's iterations first.
@@ -113,14 +113,14 @@ def tfi(
     Liu 2017 (TFI); Liu 2013 (non-linear data term, MERIT).
     """
     check_options(options)
-    measured = Measurement(total_field_ppm, total_mask, scan, weights, magnitude, noise_hz, relative_residual)
+    measured = Measurement(total_field_ppm, total_mask, scan, weights, magnitude_rss, noise_hz, relative_residual)
     return solve_in_passes(partial(_pose, options=options, device=device), measured, options, progress)
 
 
 def _pose(measured: Measurement, options: TfiOptions, device: str) -> tuple[Workspace, Solver]:
     """The problem in the phase of the total field, from which the solver takes the field of sources outside first."""
     begin, scan = time.perf_counter(), measured.scan
-    inside, field, noise, magnitude = weighed_field(measured, options.residual_threshold)
+    inside, field, noise, magnitude_rss = weighed_field(measured, options.residual_threshold)
     h, scale = scan.voxel_size_mm, np.float32(radians_per_ppm(scan))
     frame = frame_around(inside, padding=tuple(int(np.ceil(options.padding_mm / size)) for size in h))
     work = Workspace(frame, inside, device, begin, float(scale))
@@ -128,8 +128,8 @@ def _pose(measured: Measurement, options: TfiOptions, device: str) -> tuple[Work
     weight = data_weights(noise, kept)
     phase = np.where(weight > 0, field - harmonic_shim(field, weight, h), 0).astype(np.float32) * scale
     penalised = interior_gradients(kept)
-    if magnitude is not None:
-        penalised &= edge_mask(frame.crop(magnitude), kept, h, options.edge_percentage)
+    if magnitude_rss is not None:
+        penalised &= edge_mask(frame.crop(magnitude_rss), kept, h, options.edge_percentage)
     grid = spectra(frame.padded_shape, h, scan.b0_direction, kernel=options.kernel, device=device)
     kept, phase, weight, noise = (to_device(image, device) for image in (kept, phase, weight, noise))
     problem, penalties = edge_problem(phase, weight, kept, penalised, grid, h, data_weight=options.data_weight)

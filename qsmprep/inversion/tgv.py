@@ -76,11 +76,11 @@ class _Level:
 
 
 def tgv(
-    echo_phase: RealArray,
+    phase: RealArray,
     total_mask: Mask,
     *,
     scan: Scan,
-    echo_magnitude: RealArray | None = None,
+    magnitude: RealArray | None = None,
     relative_residual: RealArray | None = None,
     options: TgvOptions = TgvOptions(),
     progress: Progress | None = None,
@@ -104,10 +104,10 @@ def tgv(
 
     Parameters
     ----------
-    echo_phase : (n_echo, n0, n1, n2) in rad, wrapped or not, without the receiver's phase offset.
+    phase : (n_echo, n0, n1, n2) in rad, wrapped or not, without the receiver's phase offset.
     total_mask : (n0, n1, n2) where the phase is valid.
     scan : geometry, echo times and centre frequency.
-    echo_magnitude : (n_echo, n0, n1, n2) >= 0, to weight the echoes; None: TE^2 alone.
+    magnitude : (n_echo, n0, n1, n2) >= 0, to weight the echoes; None: TE^2 alone.
     relative_residual : (n0, n1, n2) of the echo combination; equations that touch voxels above the threshold are
         left out, the voxels stay in the mask.
     options : parameters.
@@ -131,12 +131,12 @@ def tgv(
 
     def one_pass(relative_residual: RealArray | None, progress: Progress | None) -> Inversion:
         begin = time.perf_counter()
-        phase, magnitude, inside = _checked(echo_phase, echo_magnitude, total_mask, scan)
-        usable = reliable(inside, relative_residual, options.residual_threshold) & np.isfinite(phase).all(axis=0)
-        if magnitude is not None:
-            usable &= np.isfinite(magnitude).all(axis=0) & (magnitude[0] > 0)
+        echoes, strength, inside = _checked(phase, magnitude, total_mask, scan)
+        usable = reliable(inside, relative_residual, options.residual_threshold) & np.isfinite(echoes).all(axis=0)
+        if strength is not None:
+            usable &= np.isfinite(strength).all(axis=0) & (strength[0] > 0)
         mask, box = _eroded(inside, options.erosions), _box_around(inside)
-        levels = _levels(box, phase, magnitude, usable, mask, scan)
+        levels = _levels(box, echoes, strength, usable, mask, scan)
         state, history, converged = _iterate(levels, scan.b0_direction, options, progress, device)
         chi = box.restored(to_numpy(state.chi), inside.shape)
         chi[~mask] = 0
@@ -147,10 +147,10 @@ def tgv(
 
 
 def _checked(
-    echo_phase: RealArray, echo_magnitude: RealArray | None, total_mask: Mask, scan: Scan
+    phase: RealArray, magnitude: RealArray | None, total_mask: Mask, scan: Scan
 ) -> tuple[RealArray, RealArray | None, Mask]:
     """Phase, magnitude (or None) and boolean mask; ValueError for what does not belong together."""
-    phase, inside = np.asarray(echo_phase), np.asarray(total_mask) > 0
+    phase, inside = np.asarray(phase), np.asarray(total_mask) > 0
     times = scan.known_echo_times_s
     if phase.ndim != 4 or phase.shape[1:] != inside.shape:
         raise ValueError(
@@ -163,7 +163,7 @@ def _checked(
     strongest = max(float(np.nanmax(np.abs(np.where(np.isfinite(echo[inside]), echo[inside], 0)))) for echo in phase)
     if strongest > 1000:
         raise ValueError(f"The phase reaches {strongest:.4g}: is it in scanner units instead of radians?")
-    magnitude = None if echo_magnitude is None else np.asarray(echo_magnitude)
+    magnitude = None if magnitude is None else np.asarray(magnitude)
     if magnitude is not None:
         if magnitude.shape != phase.shape:
             raise ValueError(f"The magnitude has shape {magnitude.shape}; the phase has {phase.shape}.")

@@ -36,7 +36,7 @@ def vandi(
     network: Network,
     scan: Scan,
     weights: np.ndarray | None = None,
-    magnitude: np.ndarray | None = None,
+    magnitude_rss: np.ndarray | None = None,
     options: VandiOptions = VandiOptions(),
     memory_gb: float = 0.0,
     progress: Progress | None = None,
@@ -51,7 +51,7 @@ def vandi(
     network : an unrolled network of the kind "vandi".
     scan : with centre frequency and echo times: the phase of the data term is that of one echo spacing.
     weights : (n0, n1, n2) data weights >= 0, scaled here to at most 1; None: the magnitude, or the mask without it.
-    magnitude : (n0, n1, n2), used where `weights` is None.
+    magnitude_rss : (n0, n1, n2), used where `weights` is None.
     options : weights of the network, grid and precision.
     memory_gb : not used: the data term needs the whole volume.
     progress : called as progress(done, total).
@@ -71,7 +71,7 @@ def vandi(
     Polak 2020.
     """
     inside = np.asarray(mask) > 0
-    given = checked_image(weights if weights is not None else magnitude, inside, "The data weights")
+    given = checked_image(weights if weights is not None else magnitude_rss, inside, "The data weights")
     term = PhaseTerm(unit_weights(given, inside), radians_per_ppm(scan))
     return invert_by_network(
         network, "vandi", {"tissue-field": field_ppm}, mask, scan=scan, options=options, term=term, memory_gb=memory_gb,

@@ -103,7 +103,7 @@ def brain_image(magnitude: np.ndarray, *, options: BetOptions = BetOptions()) ->
 
 
 def bet(
-    magnitude: np.ndarray,
+    image: np.ndarray,
     *,
     scan: Scan,
     superior_direction: tuple[float, float, float] = (0.0, 0.0, 1.0),
@@ -119,7 +119,7 @@ def bet(
 
     Parameters
     ----------
-    magnitude : (n0, n1, n2) image of a head, any scale; voxels that are not finite count as dark.
+    image : (n0, n1, n2) magnitude of a head, any scale; voxels that are not finite count as dark.
     scan : its voxel size.
     superior_direction : towards the top of the head, along the three voxel axes, in mm; needed by a vertical gradient.
     options : see `BetOptions`.
@@ -148,9 +148,9 @@ def bet(
     (True, False)
     """
     check_options(options)
-    if magnitude.ndim != 3:
-        raise ValueError(f"BET needs one 3D image, but the magnitude has shape {magnitude.shape}.")
-    image = np.ascontiguousarray(magnitude, dtype=np.float32)
+    if image.ndim != 3:
+        raise ValueError(f"BET needs one 3D image, but this one has shape {image.shape}.")
+    image = np.ascontiguousarray(image, dtype=np.float32)
     if not np.isfinite(image).all():
         image = np.nan_to_num(image, nan=0.0, posinf=0.0, neginf=0.0)
     voxel = np.asarray(scan.voxel_size_mm, dtype=np.float64)

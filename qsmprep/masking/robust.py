@@ -22,7 +22,7 @@ class RobustMaskOptions:
 
 
 def robust_mask(
-    magnitude: np.ndarray,
+    image: np.ndarray,
     *,
     options: RobustMaskOptions = RobustMaskOptions(),
 ) -> np.ndarray:
@@ -30,7 +30,7 @@ def robust_mask(
 
     Parameters
     ----------
-    magnitude : (n0, n1, n2), >= 0; voxels that are not finite lie outside.
+    image : (n0, n1, n2) magnitude, >= 0; voxels that are not finite lie outside.
 
     Returns
     -------
@@ -54,10 +54,10 @@ def robust_mask(
     (True, False)
     """
     check_options(options)
-    if magnitude.ndim != 3:
-        raise ValueError(f"The mask needs one 3-D magnitude image; got shape {magnitude.shape}.")
+    if image.ndim != 3:
+        raise ValueError(f"The mask needs one 3-D magnitude image; got shape {image.shape}.")
     with np.errstate(invalid="ignore"):
-        mask = magnitude > signal_threshold(magnitude) * options.factor
+        mask = image > signal_threshold(image) * options.factor
     mask = box_mean(mask, 5) > 0.4
     mask = _fill_small_holes(mask, mask.size / 20)
     mask = box_mean(box_mean(mask, 3), 3) > 0.6

@@ -62,7 +62,7 @@ def chisep_medi(
     constants: Constants,
     scan: Scan,
     weights: RealArray | None = None,
-    magnitude: RealArray | None = None,
+    magnitude_rss: RealArray | None = None,
     relative_residual: RealArray | None = None,
     options: ChisepMediOptions = ChisepMediOptions(),
     progress: Progress | None = None,
@@ -85,7 +85,7 @@ def chisep_medi(
     constants : D_para and D_dia at the scan's field strength.
     scan : geometry, echo times and centre frequency; gradients are per mm.
     weights : (n0, n1, n2) data weights w >= 0; None: the magnitude, or the mask where there is none.
-    magnitude : (n0, n1, n2) for the edges. None: no edges.
+    magnitude_rss : (n0, n1, n2) for the edges. None: no edges.
     relative_residual : (n0, n1, n2) of the echo combination; excludes voxels from the weights of the field.
     options : parameters.
     progress : called as progress(iteration, max_iterations).
@@ -102,14 +102,14 @@ def chisep_medi(
     check_options(options)
     begin = time.perf_counter()
     inside, chi, rate = checked_maps(mask, chi_ppm=chi_ppm, r2prime=r2prime)
-    measured = Measurement(field_ppm, inside, scan, weights, magnitude, relative_residual=relative_residual)
+    measured = Measurement(field_ppm, inside, scan, weights, magnitude_rss, relative_residual=relative_residual)
     given = phase_input(measured, options, device)
     penalties = SourcePenalties(
         gradient=MU_GRADIENT * options.regularisation,
         nonlinear=options.nonlinear,
         beta=options.beta if options.weak_harmonic else None,
     )
-    edges = _edges(given, magnitude, options.edge_percentage)
+    edges = _edges(given, magnitude_rss, options.edge_percentage)
     problem = _problem(given, chi, rate, edges, constants, options, penalties)
     start = [_there(given, source) for source in both_sources(chi, rate, constants)]
     para, dia, history, converged = separate_sources(
@@ -125,10 +125,10 @@ def chisep_medi(
     return Separation(maps[0], maps[1], inside, end)
 
 
-def _edges(given: PhaseInput, magnitude: RealArray | None, percentage: float) -> Mask | None:
+def _edges(given: PhaseInput, magnitude_rss: RealArray | None, percentage: float) -> Mask | None:
     """MEDI's gradient mask on the padded grid; None without a magnitude."""
     frame, inside = given.work.frame, given.work.inside
-    brightness = checked_image(magnitude, inside, "The magnitude")
+    brightness = checked_image(magnitude_rss, inside, "The magnitude")
     if brightness is None:
         return None
     return edge_mask(frame.crop(brightness), frame.crop(inside), given.voxel_size_mm, percentage)

@@ -30,7 +30,7 @@ class DecomposeOptions:
 
 
 def decompose(
-    echo_magnitude: RealArray,
+    magnitude: RealArray,
     echo_chi_ppm: RealArray,
     mask: Mask,
     *,
@@ -47,7 +47,7 @@ def decompose(
 
     Parameters
     ----------
-    echo_magnitude : (n_echo, n0, n1, n2), five echoes or more.
+    magnitude : (n_echo, n0, n1, n2), five echoes or more.
     echo_chi_ppm : (n_echo, n0, n1, n2) susceptibility of each echo in ppm.
     mask : (n0, n1, n2).
     scan : echo times and centre frequency.
@@ -70,7 +70,7 @@ def decompose(
     times = scan.known_echo_times_s
     if len(times) < LEAST_ECHOES:
         raise ValueError(f"DECOMPOSE-QSM needs {LEAST_ECHOES} echoes or more; there are {len(times)}.")
-    magnitude, chi, inside = np.asarray(echo_magnitude), np.asarray(echo_chi_ppm), np.asarray(mask) > 0
+    magnitude, chi, inside = np.asarray(magnitude), np.asarray(echo_chi_ppm), np.asarray(mask) > 0
     if magnitude.shape != (len(times), *inside.shape) or chi.shape != magnitude.shape:
         raise ValueError(
             f"Magnitude {magnitude.shape}, susceptibility {chi.shape} and mask {inside.shape} do not belong to "

@@ -58,7 +58,7 @@ def test_spectral_solves_are_stationary(b):
 
 def test_linear_and_nonlinear_agree_for_small_phase(head):
     maps = [
-        fansi(0.1 * head.field, head.mask, magnitude=head.magnitude, scan=head.scan,
+        fansi(0.1 * head.field, head.mask, magnitude_rss=head.magnitude, scan=head.scan,
               options=FansiOptions(nonlinear=nonlinear, alpha1=5e-5)).chi_ppm
         for nonlinear in (True, False)
     ]  # fmt: skip
@@ -69,7 +69,7 @@ def test_nonlinear_data_term_is_blind_to_phase_wraps(head):
     turn = 2 * np.pi / radians_per_ppm(head.scan)
     wrapped = head.field.copy()
     wrapped[18:26, 28:34, 20:24] += turn
-    inputs = dict(magnitude=head.magnitude, scan=head.scan)
+    inputs = dict(magnitude_rss=head.magnitude, scan=head.scan)
     expected = fansi(head.field, head.mask, **inputs).chi_ppm
     calls = []
     result = fansi(wrapped, head.mask, **inputs, progress=lambda *done: calls.append(done))
@@ -97,7 +97,7 @@ def test_weak_harmonic_absorbs_a_remnant_of_the_background(head):
     x, y, z = np.meshgrid(*(np.arange(n) - n / 2 for n in head.field.shape), indexing="ij")
     remnant = (2e-3 * x + 1e-4 * (x * x - y * y) + 5e-5 * (2 * z * z - x * x - y * y)).astype(np.float32)
     field = (head.field + remnant) * head.mask
-    inputs = dict(magnitude=head.magnitude, scan=head.scan)
+    inputs = dict(magnitude_rss=head.magnitude, scan=head.scan)
     clean = fansi(head.field, head.mask, **inputs)
     absorbed = fansi(field, head.mask, **inputs)
     spoiled = fansi(field, head.mask, **inputs, options=FansiOptions(weak_harmonic=False))

@@ -58,7 +58,7 @@ def smooth_head(head_factory):
 
 def test_beats_division_and_keeps_the_nuclei(smooth_head):
     head, calls = smooth_head, []
-    inputs = dict(magnitude=head.magnitude, scan=head.scan)
+    inputs = dict(magnitude_rss=head.magnitude, scan=head.scan)
     few = FansiTgvOptions(max_iterations=150)
     found = fansi_tgv(head.field, head.mask, **inputs, options=few, progress=lambda done, total: calls.append(done))
     division = head.error(tkd(head.field, head.mask, scan=head.scan).chi_ppm)

@@ -49,7 +49,7 @@ def run(name, head, bleed, **changes):
     second = "total_mask" if name == "tfi" else "mask"
     given = {first: field, second: head.mask, "relative_residual": residual, "scan": head.scan, "options": options}
     if name != "rts":
-        given["magnitude"] = head.magnitude
+        given["magnitude_rss"] = head.magnitude
     return method(**given | changes)
 
 

@@ -39,7 +39,7 @@ def test_result_minimises_the_published_cost(head):
     full = np.ones_like(head.mask)[:36, :45, :40]
     field, magnitude = head.field[4:40, 3:48, 2:42], head.magnitude[4:40, 3:48, 2:42]
     scale = radians_per_ppm(head.scan)
-    x = medi(field, full, magnitude=magnitude, weights=full, options=options, scan=head.scan).chi_ppm * scale
+    x = medi(field, full, magnitude_rss=magnitude, weights=full, options=options, scan=head.scan).chi_ppm * scale
     dipole = dipole_kernel(full.shape, (1, 1, 1))
     penalised = edge_mask(magnitude, full, (1, 1, 1), 0.9)
 
@@ -59,7 +59,7 @@ def test_result_minimises_the_published_cost(head):
 def test_filter_erodes_the_mask_by_its_radius_and_removes_a_harmonic_field(head):
     x, y, _ = np.meshgrid(*(np.arange(n) - n / 2 for n in head.field.shape), indexing="ij")
     remnant = (4e-3 * x + 2e-4 * (x * x - y * y)).astype(np.float32)
-    inputs = dict(magnitude=head.magnitude, scan=head.scan, options=MediOptions(smv_radius=4.0))
+    inputs = dict(magnitude_rss=head.magnitude, scan=head.scan, options=MediOptions(smv_radius=4.0))
     clean = medi(head.field, head.mask, **inputs)
     spoiled = medi((head.field + remnant) * head.mask, head.mask, **inputs)
     assert 0.2 * head.mask.sum() < clean.mask.sum() < 0.7 * head.mask.sum()
@@ -85,7 +85,7 @@ def test_merit_lowers_the_error_that_a_few_wrong_voxels_make(head):
     spoiled[::9, ::9, ::9] += 0.3
     spoiled *= head.mask
     on, off = (
-        medi(spoiled, head.mask, magnitude=head.magnitude, scan=head.scan,
+        medi(spoiled, head.mask, magnitude_rss=head.magnitude, scan=head.scan,
              options=MediOptions(smv_radius=0.0, merit=merit))
         for merit in (True, False)
     )  # fmt: skip
@@ -94,7 +94,7 @@ def test_merit_lowers_the_error_that_a_few_wrong_voxels_make(head):
 
 def test_noise_takes_precedence_and_its_scale_does_not_matter(head):
     noise = 1 / np.maximum(head.magnitude, 0.1)
-    inputs = dict(magnitude=head.magnitude, scan=head.scan, options=MediOptions(smv_radius=2.0))
+    inputs = dict(magnitude_rss=head.magnitude, scan=head.scan, options=MediOptions(smv_radius=2.0))
     first = medi(head.field, head.mask, noise_hz=noise, weights=head.mask, **inputs)
     second = medi(head.field, head.mask, noise_hz=50 * noise, **inputs)
     np.testing.assert_allclose(first.chi_ppm, second.chi_ppm, atol=1e-4)

@@ -35,7 +35,7 @@ def shaded(head):
 
 
 def test_fluid_comes_out_uniform(head, r2star, shaded):
-    inputs = dict(field_ppm=shaded, mask=head.mask, magnitude=head.magnitude, scan=head.scan)
+    inputs = dict(field_ppm=shaded, mask=head.mask, magnitude_rss=head.magnitude, scan=head.scan)
     plain = medi(**inputs, options=MediOptions(**EXACT))
     held = medi0(**inputs, r2star=r2star, options=Medi0Options(**EXACT))
     fluid = csf_mask(r2star, head.mask, voxel_size_mm=head.voxel_size_mm)
@@ -45,7 +45,7 @@ def test_fluid_comes_out_uniform(head, r2star, shaded):
 
 
 def test_without_fluid_it_is_medi_with_a_warning(head, r2star):
-    inputs = dict(field_ppm=head.field, mask=head.mask, magnitude=head.magnitude, scan=head.scan)
+    inputs = dict(field_ppm=head.field, mask=head.mask, magnitude_rss=head.magnitude, scan=head.scan)
     options = dict(smv_radius=2.0, max_iterations=25)
     plain = medi(**inputs, options=MediOptions(**options)).chi_ppm
     for rates, words in ((None, "had no R2"), (0 * r2star + 18, "only 0 voxels")):
@@ -89,7 +89,7 @@ def test_result_minimises_the_published_cost(head, r2star, shaded):
     full = np.ones_like(head.mask[box])
     field, magnitude, rates = shaded[box], head.magnitude[box], r2star[box]
     scale = radians_per_ppm(head.scan)
-    found = medi0(field, full, magnitude=magnitude, weights=full, r2star=rates, options=options, scan=head.scan)
+    found = medi0(field, full, magnitude_rss=magnitude, weights=full, r2star=rates, options=options, scan=head.scan)
     x = found.chi_ppm * scale
     fluid = csf_mask(rates, full, voxel_size_mm=head.voxel_size_mm)
     dipole = dipole_kernel(full.shape, (1, 1, 1))
@@ -110,7 +110,7 @@ def test_result_minimises_the_published_cost(head, r2star, shaded):
 
 def test_torch_gives_the_same_map(head, r2star):
     torch = pytest.importorskip("torch")
-    inputs = dict(field_ppm=head.field, mask=head.mask, magnitude=head.magnitude, scan=head.scan,
+    inputs = dict(field_ppm=head.field, mask=head.mask, magnitude_rss=head.magnitude, scan=head.scan,
                   r2star=r2star, options=Medi0Options(smv_radius=2.0, max_iterations=25))  # fmt: skip
     expected = medi0(**inputs)
     threads = torch.get_num_threads()

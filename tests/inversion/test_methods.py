@@ -29,7 +29,7 @@ def run(name, head, **changes):
         small = {"medi": MediOptions, "medi0": Medi0Options}[name](smv_radius=2.0)
         changes = {"options": small} | changes
     method = registry.find("inversion", name)
-    inputs = dict(field_ppm=head.field, mask=head.mask, magnitude=head.magnitude, scan=head.scan) | changes
+    inputs = dict(field_ppm=head.field, mask=head.mask, magnitude_rss=head.magnitude, scan=head.scan) | changes
     options = inputs.pop("options", method.options_type()())
     return method.run(options, **inputs)
 
@@ -91,7 +91,7 @@ def test_order_of_the_axes_does_not_matter(name, head_factory):
     for order in itertools.islice(itertools.permutations(range(3)), 1, 6, 2):
         turned = run(
             name, head, field_ppm=head.field.transpose(order), mask=head.mask.transpose(order),
-            magnitude=head.magnitude.transpose(order), scan=head.turned_scan(order),
+            magnitude_rss=head.magnitude.transpose(order), scan=head.turned_scan(order),
         )  # fmt: skip
         back = turned.chi_ppm.transpose(np.argsort(order))
         np.testing.assert_allclose(back, expected.chi_ppm, atol=1e-5)
@@ -162,7 +162,7 @@ def test_unreliable_voxels_do_not_count(method, head):
     spoiled[residual > 0.3] += 0.4
     small = {"options": MediOptions(smv_radius=0.0, merit=False)} if method is medi else {}
     plain, excluded = (
-        method(spoiled, head.mask, magnitude=head.magnitude, relative_residual=rho, scan=head.scan, **small)
+        method(spoiled, head.mask, magnitude_rss=head.magnitude, relative_residual=rho, scan=head.scan, **small)
         for rho in (None, residual)
     )
     assert head.error(excluded.chi_ppm) < 0.7 * head.error(plain.chi_ppm)

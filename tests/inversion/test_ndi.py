@@ -100,7 +100,7 @@ def test_more_iterations_bring_more_of_the_source_and_of_the_noise(head):
 
 def test_beats_division_where_sources_are_confined_to_the_mask(head):
     confined, anywhere = (
-        ndi(head.field, head.mask, magnitude=head.magnitude, scan=head.scan,
+        ndi(head.field, head.mask, magnitude_rss=head.magnitude, scan=head.scan,
             options=NdiOptions(inside_only=inside_only))
         for inside_only in (True, False)
     )  # fmt: skip

@@ -35,7 +35,7 @@ def total(head):
 
 
 def run(head, total, options=OPTIONS, **changes):
-    given = dict(total_field_ppm=total, total_mask=head.mask, magnitude=head.magnitude, scan=head.scan)
+    given = dict(total_field_ppm=total, total_mask=head.mask, magnitude_rss=head.magnitude, scan=head.scan)
     return tfi(**given | changes, options=options)
 
 
@@ -79,7 +79,7 @@ def test_sources_outside_leave_no_susceptibility_inside(head):
 def test_whole_mask_is_mapped_more_accurately_than_after_background_removal(head, total):
     result = run(head, total)
     tissue = pdf(total, head.mask, scan=head.scan).tissue_field
-    two_steps = medi(tissue, head.mask, magnitude=head.magnitude, scan=head.scan,
+    two_steps = medi(tissue, head.mask, magnitude_rss=head.magnitude, scan=head.scan,
                      options=MediOptions(smv_radius=0.0))  # fmt: skip
     assert np.array_equal(result.mask, head.mask) and result.convergence.converged
     assert head.error(result.chi_ppm) < 0.8 * head.error(two_steps.chi_ppm)
@@ -167,7 +167,7 @@ def test_order_of_the_axes_does_not_matter(head_factory):
     expected = run(head, total, options).chi_ppm
     order = (2, 0, 1)
     turned = run(head, total.transpose(order), options, total_mask=head.mask.transpose(order),
-                 magnitude=head.magnitude.transpose(order), scan=head.turned_scan(order)).chi_ppm  # fmt: skip
+                 magnitude_rss=head.magnitude.transpose(order), scan=head.turned_scan(order)).chi_ppm  # fmt: skip
     np.testing.assert_allclose(turned.transpose(np.argsort(order)), expected, atol=2e-5)
 
 

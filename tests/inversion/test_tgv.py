@@ -38,7 +38,7 @@ def run(head, noise=0.01, scan=MappingProxyType({}), **changes):
     """`scan` changes the scan, all others the inputs beside it."""
     phase, magnitude = measure(head, noise)
     inputs = dict(
-        echo_phase=phase, total_mask=head.mask, echo_magnitude=magnitude, options=OPTIONS, scan=scan_of(head, **scan),
+        phase=phase, total_mask=head.mask, magnitude=magnitude, options=OPTIONS, scan=scan_of(head, **scan),
     ) | changes  # fmt: skip
     with use_threads(1):  # threads would wait for each other on grids this small
         return tgv(**inputs)
@@ -69,7 +69,7 @@ def test_same_map_whatever_the_number_of_threads(head):
     maps = []
     for threads in (1, 2):
         with use_threads(threads):
-            maps.append(tgv(phase, head.mask, echo_magnitude=magnitude, options=few,
+            maps.append(tgv(phase, head.mask, magnitude=magnitude, options=few,
                             scan=scan_of(head)).chi_ppm)  # fmt: skip
     assert np.array_equal(*maps)
 
@@ -77,7 +77,7 @@ def test_same_map_whatever_the_number_of_threads(head):
 def test_whole_turns_do_not_matter(head, result):
     phase, _ = measure(head)
     turns = np.random.default_rng(3).integers(-2, 3, phase.shape)
-    np.testing.assert_allclose(run(head, echo_phase=phase + 2 * np.pi * turns).chi_ppm, result[0].chi_ppm, atol=2e-4)
+    np.testing.assert_allclose(run(head, phase=phase + 2 * np.pi * turns).chi_ppm, result[0].chi_ppm, atol=2e-4)
 
 
 def test_differences_are_unwrapped_along_the_echoes():
@@ -207,7 +207,7 @@ def test_order_of_the_axes_does_not_matter(head_factory):
         images = (0, *(a + 1 for a in order))
         axes = head.turned_scan(order)
         turned = run(
-            head, echo_phase=phase.transpose(images), echo_magnitude=magnitude.transpose(images), options=few,
+            head, phase=phase.transpose(images), magnitude=magnitude.transpose(images), options=few,
             total_mask=head.mask.transpose(order),
             scan={"voxel_size_mm": axes.voxel_size_mm, "b0_direction": axes.b0_direction},
         ).chi_ppm  # fmt: skip
@@ -220,10 +220,10 @@ def test_unreliable_voxels_and_missing_numbers_do_not_count(head, result):
     residual[11:14, 18:21, 14:17] = 0.9
     spoiled = phase.copy()
     spoiled[:, residual > 0.3] = np.random.default_rng(6).uniform(-3, 3, (3, 27))
-    plain = run(head, echo_phase=spoiled)
-    excluded = run(head, echo_phase=spoiled, relative_residual=residual)
+    plain = run(head, phase=spoiled)
+    excluded = run(head, phase=spoiled, relative_residual=residual)
     spoiled[:, residual > 0.3] = np.nan
-    absent = run(head, echo_phase=spoiled)
+    absent = run(head, phase=spoiled)
     assert np.array_equal(excluded.mask, result[0].mask)
     assert head.error(excluded.chi_ppm, excluded.mask) < 0.7 * head.error(plain.chi_ppm, plain.mask)
     np.testing.assert_allclose(absent.chi_ppm, excluded.chi_ppm, atol=1e-6)
@@ -238,8 +238,8 @@ def test_wrong_input_is_refused_by_name(head):
         ("milliseconds", {"scan": {"echo_times_s": TIMES * 1000}}),
         ("echo times", {"scan": {"echo_times_s": TIMES[:2]}}),
         ("centre frequency", {"scan": {"centre_frequency_mhz": 0.0}}),
-        ("scanner units", {"echo_phase": phase * 1000}),
-        ("not be negative", {"echo_magnitude": -magnitude}),
+        ("scanner units", {"phase": phase * 1000}),
+        ("not be negative", {"magnitude": -magnitude}),
         ("alpha1", {"options": TgvOptions(alpha1=-1.0)}),
     ):
         with pytest.raises(ValueError, match=message):

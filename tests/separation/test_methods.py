@@ -69,7 +69,7 @@ def test_too_little_r2prime_leaves_one_source():
 
 
 def test_sources_of_a_head_from_truth(head, given, magnitude):
-    found = chisep_medi(**given, magnitude=magnitude, r2prime=head.r2prime)
+    found = chisep_medi(**given, magnitude_rss=magnitude, r2prime=head.r2prime)
     para, dia = errors(found, head)
     assert max(para, dia) < 0.2
     assert min(found.chi_para.min(), found.chi_dia.min()) >= 0
@@ -85,7 +85,7 @@ def test_sources_of_a_head_from_truth(head, given, magnitude):
 def test_regularisation_takes_noise_out_of_both_maps(head, given, magnitude):
     noisy = np.maximum(head.r2prime + 2 * np.random.default_rng(0).standard_normal(head.r2prime.shape), 0)
     voxelwise = closed_form(given["chi_ppm"], noisy, given["mask"], constants=CONSTANTS)
-    smooth = chisep_medi(**given, magnitude=magnitude, r2prime=noisy.astype(np.float32))
+    smooth = chisep_medi(**given, magnitude_rss=magnitude, r2prime=noisy.astype(np.float32))
     assert max(errors(smooth, head)) < 0.9 * max(errors(voxelwise, head))
 
 
@@ -95,7 +95,7 @@ def test_ilsqr_needs_no_start_but_the_mean(head, given):
 
 
 def test_r2star_qsm_says_that_r2prime_was_not_measured(head, given, magnitude):
-    found = r2star_qsm(**given, magnitude=magnitude, r2star=head.r2star)
+    found = r2star_qsm(**given, magnitude_rss=magnitude, r2star=head.r2star)
     assert [warning.code for warning in found.warnings] == ["r2prime-as-share"]
     assert max(errors(found, head)) < 0.6
 
@@ -183,14 +183,16 @@ def test_constants_grow_with_the_field():
 
 def test_a_negative_weight_is_refused(head, given, magnitude):
     with pytest.raises(ValueError, match="regularisation"):
-        chisep_medi(**given, magnitude=magnitude, r2prime=head.r2prime, options=ChisepMediOptions(regularisation=-1.0))
+        chisep_medi(
+            **given, magnitude_rss=magnitude, r2prime=head.r2prime, options=ChisepMediOptions(regularisation=-1.0)
+        )
 
 
 @pytest.mark.parametrize("harmonic", [True, False])
 def test_torch_gives_the_same_sources(head, given, magnitude, harmonic):
     options = ChisepMediOptions(weak_harmonic=harmonic, max_iterations=12)
     one, other = (
-        chisep_medi(**given, magnitude=magnitude, r2prime=head.r2prime, options=options, device=device)
+        chisep_medi(**given, magnitude_rss=magnitude, r2prime=head.r2prime, options=options, device=device)
         for device in ("cpu", "torch:cpu")
     )
     assert np.abs(one.chi_para - other.chi_para).max() < 2e-3
@@ -200,5 +202,5 @@ def test_torch_gives_the_same_sources(head, given, magnitude, harmonic):
 def test_unequal_constants_are_told_apart(head, given, magnitude):
     unequal = Constants(150.0, 90.0)
     rate = unequal.para * head.chi_para + unequal.dia * head.chi_dia
-    found = chisep_medi(**{**given, "constants": unequal}, magnitude=magnitude, r2prime=rate.astype(np.float32))
+    found = chisep_medi(**{**given, "constants": unequal}, magnitude_rss=magnitude, r2prime=rate.astype(np.float32))
     assert max(errors(found, head)) < 0.2
