@@ -75,6 +75,19 @@ def tv(
     References
     ----------
     Bilgic 2014 (closed-form steps); Boyd 2011 (alternating directions).
+
+    Examples
+    --------
+    A ball of 0.1 ppm and 4 mm radius, from its field by the formula of the sphere:
+
+    >>> import numpy as np
+    >>> from qsmprep.scan import Scan
+    >>> x, y, z = np.indices((20, 20, 20)) - 9.5
+    >>> r = np.sqrt(x**2 + y**2 + z**2)
+    >>> field_ppm = np.where(r > 4, 0.1 / 3 * (4 / r) ** 3 * (3 * (z / r) ** 2 - 1), 0)
+    >>> chi = tv(field_ppm, r < 9, scan=Scan((1, 1, 1))).chi_ppm
+    >>> round(float(chi[r < 3].mean() - chi[(r > 6) & (r < 9)].mean()), 2)
+    0.09
     """
     check_options(options)
 

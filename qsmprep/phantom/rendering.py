@@ -122,6 +122,7 @@ def _single(centres, forms, clips, reach, x, y, z):
 
 
 @jit(parallel=True)
+# More than 8 parameters: compiled loops take arrays and numbers one by one, no objects.
 def _render(centres, forms, clips, reach, table, label_of, first, size, samples, maps, labels):
     n_rows, n_properties = table.shape
     n0, n1, n2 = labels.shape

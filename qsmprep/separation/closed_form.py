@@ -39,6 +39,17 @@ def closed_form(
     References
     ----------
     Shin 2021.
+
+    Examples
+    --------
+    0.05 ppm of paramagnetic and 0.03 ppm of diamagnetic sources in one voxel:
+
+    >>> import numpy as np
+    >>> from qsmprep.separation import Constants
+    >>> chi, r2prime = np.full((1, 1, 1), 0.05 - 0.03), np.full((1, 1, 1), 114 * (0.05 + 0.03))
+    >>> found = closed_form(chi, r2prime, np.ones((1, 1, 1), bool), constants=Constants(114.0, 114.0))
+    >>> round(float(found.chi_para.item()), 3), round(float(found.chi_dia.item()), 3)
+    (0.05, 0.03)
     """
     inside, chi, rate = checked_maps(mask, chi_ppm=chi_ppm, r2prime=r2prime)
     para, dia = both_sources(chi, rate, constants)

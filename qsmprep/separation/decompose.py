@@ -65,6 +65,19 @@ def decompose(
     References
     ----------
     Chen 2021.
+
+    Examples
+    --------
+    A voxel whose phase turns as paramagnetic sources make it, and whose magnitude decays with them:
+
+    >>> import numpy as np
+    >>> from qsmprep.scan import Scan
+    >>> times = np.arange(1, 7) * 0.005
+    >>> magnitude = np.exp(-30 * times).reshape(-1, 1, 1, 1)
+    >>> scan = Scan((1, 1, 1), echo_times_s=times, centre_frequency_mhz=123.2)
+    >>> found = decompose(magnitude, np.full(magnitude.shape, 0.05), np.ones((1, 1, 1), bool), scan=scan)
+    >>> bool(found.chi_para.item() > 2 * found.chi_dia.item()), bool(found.mask.item())
+    (True, True)
     """
     check_options(options)
     times = scan.known_echo_times_s
