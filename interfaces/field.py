@@ -116,7 +116,7 @@ class FieldOfFit(Step):
         grid = read_grid(self.inputs.phase)
         self._results["field"] = write_volume(folder / "total_field.nii", field, grid)
         self._results["noise"] = self.inputs.noise
-        return Record(self.stage, "scaled", "phase per echo spacing to Hz")
+        return Record(self.stage, "scaled", "dividing the unwrapped phase by the echo spacing")
 
 
 class DataWeightsInputSpec(StepInputSpec):

@@ -26,6 +26,15 @@ from qsmprep.masking.consensus import (
     reliable_mask,
 )
 
+IMAGE_TITLES = {
+    "first-echo": "first-echo magnitude",
+    "root-sum-of-squares": "root sum of squares of the magnitude over the echoes",
+}
+JOINED = {
+    True: "the largest component of the overlap of both, holes filled",
+    False: "the largest component of the overlap of both",
+}
+
 
 class MaskOutputSpec(StepOutputSpec):
     """A mask."""
@@ -56,7 +65,7 @@ class BrainImage(Step):
     def _compute(self, folder: Path) -> Record:
         image = brain_image(read_volume(self.inputs.magnitude), options=BetOptions(image=self.inputs.image))
         self._results["out_file"] = write_volume(folder / "brain_image.nii", image, read_grid(self.inputs.magnitude))
-        return Record(self.stage, self.inputs.image, self.inputs.image.replace("-", " "))
+        return Record(self.stage, self.inputs.image, IMAGE_TITLES[self.inputs.image])
 
 
 class ExtractBrainInputSpec(MethodInputSpec):
@@ -180,7 +189,7 @@ class JoinMasks(Step):
         found = background_mask(
             read_mask(self.inputs.brain_mask), read_mask(self.inputs.reliable_mask), options=options
         )
-        record = Record(self.stage, "joined", "joining masks 1 and 2 and filling holes", [], parameters(options))
+        record = Record(self.stage, "joined", JOINED[options.fill_holes], [], parameters(options))
         add_volume(record, found.mask, grid, "mask 3")
         record.state(
             Fact("unreliable_voxels", "unreliable voxels in the brain", "", found.unreliable_voxels),

@@ -60,7 +60,7 @@ class RegisterOrientationOutputSpec(StepOutputSpec):
 
 
 class RegisterOrientation(Step):
-    """Lay one run over the reference. Phase is never resampled: the field is real and may be."""
+    """Register one run to the reference. Phase is never resampled: the field is real and may be."""
 
     input_spec = RegisterOrientationInputSpec
     output_spec = RegisterOrientationOutputSpec

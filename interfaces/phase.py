@@ -51,7 +51,7 @@ class PreparePhase(Step):
 
     def _compute(self, folder: Path) -> Record:
         inputs = self.inputs
-        record = Record(self.stage, "prepare", "scaling to radians by rule")
+        record = Record(self.stage, "prepare", "conversion to radians")
         record.note(*read_notes(inputs.notes or []))
         record.state(Fact("centre_frequency", "centre frequency", "MHz", inputs.centre_frequency))
         if inputs.phase_files:
@@ -91,6 +91,7 @@ class PreparePhase(Step):
             )
         except ValueError as error:
             raise ValueError(f"{inputs.phase_files[0]}: {error}") from None
+        record.title += f" ({scaled.rule})"
         record.note(Note("phase-scaling", f"Phase to radians: {scaled.rule}."))
         record.warn(*scaled.warnings)
         return magnitude, scaled.phase
@@ -174,7 +175,8 @@ class SelectEchoes(Step):
             self._results[name] = write_volume(
                 folder / f"{name}.nii", as_echoes(read_volume(path))[chosen], read_grid(path)
             )
-        record = Record(self.stage, "selected", "choice of echoes")
+        numbers = ", ".join(str(number) for number in self.inputs.echoes)
+        record = Record(self.stage, "selected", f"echoes {numbers}")
         record.state(Fact("echoes_used", "echoes used", "", list(self.inputs.echoes)))
         return record
 

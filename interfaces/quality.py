@@ -73,7 +73,7 @@ class AssessQuality(Step):
         if isdefined(inputs.input_phase):
             images["input_phase"] = _first_echo(inputs.input_phase)
         quality = assess(Images(**images), scan_of(grid, inputs), **self._known())
-        record = Record(self.stage, "numbers", "comparing quality numbers with their limits", ["qsmconsensus2024"])
+        record = Record(self.stage, "numbers", "quality metrics, each compared with its limits", ["qsmconsensus2024"])
         record.state(Fact("verdict", "verdict", "", quality.verdict))
         record.warn(*(Warning(code_of(flag.metric), flag.message, flag.remedy) for flag in quality.flags))
         path = folder / "quality.json"

@@ -215,7 +215,7 @@ class SaveSegmentationInputSpec(BaseInterfaceInputSpec):
 
 
 class SaveSegmentation(SimpleInterface):
-    """Write a segmentation as it was laid over the maps, with its table."""
+    """Write a segmentation as it was resampled to the maps, with its table."""
 
     input_spec = SaveSegmentationInputSpec
     output_spec = SavedOutputSpec

@@ -164,7 +164,7 @@ class RegisterSpinEchoOutputSpec(StepOutputSpec):
 
 
 class RegisterSpinEcho(Step):
-    """Lay R2 over the gradient echoes, rigidly."""
+    """Register R2 to the gradient echoes, rigidly."""
 
     input_spec = RegisterSpinEchoInputSpec
     output_spec = RegisterSpinEchoOutputSpec

@@ -39,7 +39,7 @@ class RegisterT1wOutputSpec(StepOutputSpec):
 
 
 class RegisterT1w(Step):
-    """Lay the session's T1w image over the magnitude."""
+    """Register the session's T1w image to the magnitude."""
 
     input_spec = RegisterT1wInputSpec
     output_spec = RegisterT1wOutputSpec
@@ -95,7 +95,7 @@ class RegisterT1w(Step):
 
 
 class LaidOutputSpec(StepOutputSpec):
-    """Outputs of what lays labels over the maps."""
+    """Outputs of what resamples labels to the maps."""
 
     labels = File(exists=True, desc="on the grid of the gradient echoes")
     origin = traits.Str(desc="which file, and how it came onto the grid")

@@ -28,7 +28,7 @@ from qsmprep.engine.staleness import algo_version
 from qsmprep.findings import Fact, Note, Warning, fact_values, key_of
 from qsmprep.numerics.convergence import Convergence
 from qsmprep.numerics.threads import use_threads
-from qsmprep.options import check_options
+from qsmprep.options import acts, check_options, unit_of
 from qsmprep.report.bibliography import references
 
 RECORD_FILE = "step.json"
@@ -278,15 +278,16 @@ def network_facts(weights: Path, name: str, card: Mapping[str, Any]) -> tuple[Fa
 
 
 def parameters(options: Any) -> list[dict[str, Any]]:
-    """Every parameter of an options object with value, unit and whether it is the default."""
+    """Every parameter of an options object: value, unit, whether it is the default, and whether it has a part."""
     if options is None:
         return []
     return [
         {
             "name": field.name,
             "value": getattr(options, field.name),
-            "unit": field.metadata.get("unit", ""),
+            "unit": unit_of(options, field),
             "default": getattr(options, field.name) == field.default,
+            "acts": acts(options, field),
             "help": field.metadata.get("help", ""),
         }
         for field in dataclasses.fields(options)

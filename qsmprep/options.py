@@ -19,6 +19,8 @@ def option(
     choices: tuple[str, ...] | None = None,
     none: str = "",
     metavar: str = "",
+    when: tuple[str, Any] | None = None,
+    unit_from: str = "",
 ) -> Any:
     """A dataclass field with the facts from which command line, TOML, documentation and checks are made.
 
@@ -32,10 +34,25 @@ def option(
     choices : allowed words.
     none : what a default of None or "" means, in words ("every core available").
     metavar : what stands for the value in the help ("X,Y,Z"); a word for its type when left out.
+    when : (other option, value or tuple of values): this one acts only where the other has it; None: always.
+    unit_from : the option that says the unit, in place of `unit`, which then says so to the reader of the help.
     """
     metadata = {"help": help, "unit": unit, "low": low, "high": high, "choices": choices, "none": none,
-                "metavar": metavar}  # fmt: skip
+                "metavar": metavar, "when": when, "unit_from": unit_from}  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def acts(options: Any, field: dataclasses.Field[Any]) -> bool:
+    """Whether an option has a part in what is computed: it is set, and what it belongs to is switched on."""
+    other, wanted = field.metadata.get("when") or ("", ())
+    wanted = wanted if isinstance(wanted, tuple) else (wanted,)
+    return getattr(options, field.name) is not None and (not other or getattr(options, other) in wanted)
+
+
+def unit_of(options: Any, field: dataclasses.Field[Any]) -> str:
+    """The unit of an option's value as text; empty for a pure number or a word."""
+    named = field.metadata.get("unit_from")
+    return str(getattr(options, named) if named else field.metadata.get("unit", ""))
 
 
 def default_text(field: dataclasses.Field[Any]) -> str:

@@ -70,9 +70,19 @@ class ReferenceOptions:
         "a label of a given one",
         choices=("whole-brain", "csf", "segmentation", "none"),
     )
-    label: str | None = option(None, "number or name of the label, for --reference segmentation", metavar="LABEL")
+    label: str | None = option(
+        None,
+        "number or name of the label, for --reference segmentation",
+        metavar="LABEL",
+        when=("region", "segmentation"),
+    )
     csf_r2star: float = option(
-        5.0, "R2* below which a central voxel is cerebrospinal fluid", unit="1/s", low=0.1, high=50
+        5.0,
+        "R2* below which a central voxel is cerebrospinal fluid",
+        unit="1/s",
+        low=0.1,
+        high=50,
+        when=("region", "csf"),
     )
 
 

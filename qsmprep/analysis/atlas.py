@@ -1,4 +1,4 @@
-"""An atlas laid over a head: its template is registered by ANTs to an image that shows cortex and iron alike."""
+"""An atlas registered to a head: its template is registered by ANTs to an image that shows cortex and iron alike."""
 
 from __future__ import annotations
 

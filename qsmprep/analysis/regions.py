@@ -27,11 +27,17 @@ class RegionOptions:
 
     values: bool = option(True, "write a table of regional values")
     erosion: int = option(
-        0, "layers of voxels removed from each region against partial volume", unit="voxels", low=0, high=10
+        0,
+        "layers of voxels removed from each region against partial volume",
+        unit="voxels",
+        low=0,
+        high=10,
+        when=("values", True),
     )
     registration: bool = option(
         True, "register the session's T1w image to the magnitude to bring its segmentation onto the grid; else by "
               "the affines alone",
+        when=("values", True),
     )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from qsmprep.bids.segmentation import Region, find_region
 from qsmprep.findings import Fact, Note
 from qsmprep.interfaces.step import Record, network_facts, parameters
 from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T
+from qsmprep.options import unit_of
 from qsmprep.relaxometry import spacing_is_equal
 from qsmprep.relaxometry.dictionary import train_positions
 from qsmprep.separation.decompose import LEAST_ECHOES
@@ -186,7 +187,7 @@ def _check_radii(settings: Settings, image: SpatialImage) -> None:
             for field in dataclasses.fields(options) if options is not None else ():
                 if not field.name.endswith("radius") or field.name == "max_radius":  # V-SHARP takes smaller ones then
                     continue
-                unit = getattr(options, "radius_unit", field.metadata["unit"])
+                unit = unit_of(options, field)
                 length = voxel if unit.startswith("voxel") else 1.0
                 largest = min(edges) / 2 / length
                 if (radius := getattr(options, field.name)) > largest:
@@ -309,7 +310,7 @@ def _resolve_separation(
 
 def planned_record(plan: RunPlan) -> list[dict[str, Any]]:
     """Steps as they are planned, before anything ran: for the methods text of --boilerplate-only and --dry-run."""
-    records = [Record("input", "prepare", "scaling to radians by rule", notes=list(plan.notes))]
+    records = [Record("input", "prepare", "conversion to radians", notes=list(plan.notes))]
     for stage in registry.stages():
         for name in plan.settings.methods[stage]:
             if name == "none" or (stage == "phase-offset" and plan.n_echoes == 1):

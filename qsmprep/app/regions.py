@@ -109,7 +109,7 @@ def _placement(candidate: Candidate, image: LabelImage, header: Header, *, regis
         path = header.path if image.oriented else candidate.path
         raise ValueError(
             f"{path}: the header does not say how the image lies in the scanner, so {candidate.path.name} cannot be "
-            "laid over the maps. Mend the header, or give it on the grid of the images."
+            "registered to the maps. Mend the header, or give it on the grid of the images."
         )
     return "t1w" if registered and not candidate.gradient_echo else "scanner"
 
@@ -129,7 +129,7 @@ def _checked_t1w(path: Path, header: Header, warnings: list[Warning]) -> Path | 
         return None
     if len(found.grid) != 3 or not found.oriented or not header.oriented:
         what = "not one volume" if len(found.grid) != 3 else "no orientation in the header of it or of the run"
-        text = f"{path}: {what}, so segmentations are laid over the maps by their affines."
+        text = f"{path}: {what}, so segmentations are resampled to the maps by their affines."
         warnings.append(Warning("t1w-not-registrable", text, "Convert it again."))
         return None
     return path

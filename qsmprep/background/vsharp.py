@@ -27,9 +27,15 @@ from qsmprep.scan import Scan, Triple
 class VsharpOptions:
     """Options of V-SHARP; the defaults are those of the consensus paper (12 to 1 voxels)."""
 
-    max_radius: float = option(12.0, "largest radius of the spherical mean", unit="radius-unit", low=0.1, high=60.0)
-    min_radius: float = option(1.0, "smallest radius of the spherical mean", unit="radius-unit", low=0.1, high=60.0)
-    radius_step: float = option(1.0, "step between two radii", unit="radius-unit", low=0.1, high=60.0)
+    max_radius: float = option(
+        12.0, "largest radius of the spherical mean", unit="voxels or mm", unit_from="radius_unit", low=0.1, high=60.0
+    )
+    min_radius: float = option(
+        1.0, "smallest radius of the spherical mean", unit="voxels or mm", unit_from="radius_unit", low=0.1, high=60.0
+    )
+    radius_step: float = option(
+        1.0, "step between two radii", unit="voxels or mm", unit_from="radius_unit", low=0.1, high=60.0
+    )
     radius_unit: str = option("voxel", "unit of the radii; a voxel is its smallest edge", choices=("voxel", "mm"))
     threshold: float = option(0.05, "value of the filter below which the deconvolution is truncated", low=0.0, high=1.0)
 

@@ -98,7 +98,7 @@ class Anatomy:
 
     @property
     def needs_t1w(self) -> bool:
-        """Whether the T1w image has to be laid over the magnitude."""
+        """Whether the T1w image has to be registered to the magnitude."""
         placed = any(segmentation.placement == "t1w" for segmentation in self.segmentations)
         return self.t1w is not None and (placed or bool(self.atlases))
 

@@ -206,7 +206,7 @@ def _chi_parents(steps: list[dict[str, Any]]) -> tuple[str, ...]:
 
 
 def _source_keys(steps: list[dict[str, Any]]) -> dict[str, Any]:
-    """How the sources were told apart, and what R2' is."""
+    """How the sources were separated, and what R2' is."""
     by_stage = {step["stage"]: step for step in steps}
     step = by_stage.get("chisep-cosmos") or by_stage.get("separation", {})
     facts = fact_values(step.get("facts"))

@@ -43,7 +43,7 @@ def roi_path(prefix: str, extension: str) -> Path:
 
 
 def dseg_path(prefix: str, label: str, extension: str) -> Path:
-    """Path of a segmentation as it was laid over the maps, or of its table, relative to the output folder."""
+    """Path of a segmentation as it was resampled to the maps, or of its table, relative to the output folder."""
     desc = re.sub("[^0-9A-Za-z]", "", label)
     return subject_folder(prefix) / "anat" / f"{prefix}_desc-{desc}_dseg{extension}"
 

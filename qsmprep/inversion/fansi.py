@@ -31,8 +31,10 @@ class FansiOptions:
     max_iterations: int = option(400, "cap on iterations", low=1, high=100000)
     tolerance: float = option(0.1, "change of chi at which to stop", unit="%", low=0, high=100)
     weak_harmonic: bool = option(True, "fit the harmonic remnant of the background field along with chi")
-    beta: float = option(150.0, "weight of the harmonic field's Laplacian in the mask", low=1e-9)
-    mu_h: float = option(3.0, "penalty parameter of the Laplacian split", low=1e-9)
+    beta: float = option(
+        150.0, "weight of the harmonic field's Laplacian in the mask", low=1e-9, when=("weak_harmonic", True)
+    )
+    mu_h: float = option(3.0, "penalty parameter of the Laplacian split", low=1e-9, when=("weak_harmonic", True))
     regularisation_weights: str = option(
         "vector-field", "spatial weights of total variation from the magnitude's gradient", choices=WEIGHT_KINDS
     )

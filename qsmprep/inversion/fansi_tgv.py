@@ -38,8 +38,10 @@ class FansiTgvOptions:
     weak_harmonic: bool = option(
         False, "fit the harmonic remnant of the background field along with chi; slopes of chi can imitate it"
     )
-    beta: float = option(150.0, "weight of the harmonic field's Laplacian in the mask", low=1e-9)
-    mu_h: float = option(3.0, "penalty parameter of the Laplacian split", low=1e-9)
+    beta: float = option(
+        150.0, "weight of the harmonic field's Laplacian in the mask", low=1e-9, when=("weak_harmonic", True)
+    )
+    mu_h: float = option(3.0, "penalty parameter of the Laplacian split", low=1e-9, when=("weak_harmonic", True))
     regularisation_weights: str = option(
         "vector-field", "spatial weights of the first-order term from the magnitude's gradient", choices=WEIGHT_KINDS
     )

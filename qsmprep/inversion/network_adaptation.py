@@ -33,23 +33,35 @@ class AdaptingOptions(InferenceOptions):
         "simulated heads and the case together, then by its field",
         choices=METHODS,
     )
-    adapt_iterations: int = option(DEFAULTS.iterations, "cap on iterations on the case", low=1, high=10000)
+    adapt_iterations: int = option(
+        DEFAULTS.iterations, "cap on iterations on the case", low=1, high=10000, when=("adapt", ("fine", "dann"))
+    )
     adapt_learning_rate: float = option(
         DEFAULTS.learning_rate,
         "largest learning rate of the adaptation; published are 1e-4 to 1e-3",
         low=1e-7,
         high=0.1,
+        when=("adapt", ("fine", "dann")),
     )
     adapt_tolerance: float = option(
-        DEFAULTS.tolerance, "relative change of the loss over ten iterations at which to stop early", low=0, high=1
+        DEFAULTS.tolerance,
+        "relative change of the loss over ten iterations at which to stop early",
+        low=0,
+        high=1,
+        when=("adapt", ("fine", "dann")),
     )
     adapt_tv_weight: float = option(
-        DEFAULTS.tv_weight, "weight of total variation in the adaptation", unit="ppm mm (fine), mm (dann)", low=0
+        DEFAULTS.tv_weight,
+        "weight of total variation in the adaptation",
+        unit="ppm mm (fine), mm (dann)",
+        low=0,
+        when=("adapt", ("fine", "dann")),
     )
     adapt_crop: int = option(
         DEFAULTS.crop,
         "edge of the patch on which an iteration runs the network, to save memory; 0: the whole volume",
         unit="voxels", low=0,
+        when=("adapt", ("fine", "dann")),
     )  # fmt: skip
 
     def adaptation(self) -> AdaptOptions:

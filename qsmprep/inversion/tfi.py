@@ -38,7 +38,7 @@ class TfiOptions:
 
     The kernel is the discrete one, because the fields of its sources obey the sampled Laplace equation one voxel away:
     with others, sources outside explain a part of the tissue. The tolerance is stricter than MEDI's, because tissue and
-    sources on either side of the mask's rim are told apart last.
+    sources on either side of the mask's rim are separated last.
     """
 
     data_weight: float = option(2000.0, "weight lambda of the data term against total variation", low=1e-6)

@@ -23,8 +23,12 @@ class ReliableMaskOptions:
     """Options of `reliable_mask`."""
 
     source: str = option("quality", "map by which voxels are reliable or not", choices=("quality", "noise"))
-    quality_threshold: float = option(0.2, "smallest phase quality of a reliable voxel", low=0.0, high=1.0)
-    noise_factor: float = option(1.0, "threshold of 1/noise over its mean in the field of view", low=0.0, high=1.2)
+    quality_threshold: float = option(
+        0.2, "smallest phase quality of a reliable voxel", low=0.0, high=1.0, when=("source", "quality")
+    )
+    noise_factor: float = option(
+        1.0, "threshold of 1/noise over its mean in the field of view", low=0.0, high=1.2, when=("source", "noise")
+    )
     majority: bool = option(True, "give each voxel the value of most of its 3x3x3 neighbours, against speckle")
 
 

@@ -57,7 +57,7 @@ def quadratic_forms(directions: np.ndarray, off_diagonal: float = 2.0) -> np.nda
 
 
 def check_condition(condition: float, largest: float, directions: np.ndarray, what: str) -> None:
-    """Refuse directions that cannot be told apart.
+    """Refuse directions that are too close to each other.
 
     Raises
     ------

@@ -37,6 +37,7 @@ class DictionaryOptions:
     b1_smoothing: float = option(
         2.0, "standard deviation of the Gaussian that smooths B1 before R2 is matched again; 0: R2 of the first match",
         unit="mm", low=0, high=50,
+        when=("fit_b1", True),
     )  # fmt: skip
 
 

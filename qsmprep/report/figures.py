@@ -34,7 +34,7 @@ STYLES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     }
 )
 
-# Colours of the outlines (Okabe and Ito): told apart by colour-blind eyes, bright on black.
+# Colours of the outlines (Okabe and Ito): distinct to colour-blind eyes, bright on black.
 _COLOURS = ("#56B4E9", "#E69F00", "#F0E442", "#CC79A7", "#009E73", "#D55E00")
 _DIMMED = 1.5  # an anatomical image is shown darker under outlines, so that bright tissue does not drown them
 _DPI = 100

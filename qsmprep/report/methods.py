@@ -52,8 +52,33 @@ def methods_prose(records: Iterable[Mapping[str, Any] | Run]) -> Prose:
 
 
 def parameter_words(parameter: Parameter) -> str:
-    """A parameter as written in a sentence: "mu1 = 0.05", "radius_max = 12 mm"."""
-    return f"{parameter.name} = {parameter.value} {parameter.unit}".strip()
+    """A parameter as written in a sentence.
+
+    >>> parameter_words(Parameter("max_radius", "12", "voxel"))
+    'max radius = 12 voxels'
+    >>> parameter_words(Parameter("erosion_voxels", "1", "voxels"))
+    'erosion = 1 voxel'
+    >>> parameter_words(Parameter("two_pass", "no", switch=False))
+    'no two pass'
+    """
+    unit = {"voxel": "voxels"}.get(parameter.unit, parameter.unit)
+    name = parameter.name.removesuffix(f"_{unit}") if unit else parameter.name
+    name = name.replace("_", " ")
+    if parameter.switch is not None:
+        return name if parameter.switch else f"no {name}"
+    one = parameter.value == "1" and unit in ("voxels", "degrees", "iterations")
+    return f"{name} = {parameter.value} {unit.removesuffix('s') if one else unit}".strip()
+
+
+def parameters_words(parameters: Sequence[Parameter]) -> str:
+    """Those parameters that had a part in a step: what was changed first, then the defaults, marked as such."""
+    acted = [parameter for parameter in parameters if parameter.acts]
+    changed = [parameter_words(p) for p in acted if not p.default]
+    defaults = [parameter_words(p) for p in acted if p.default]
+    parts = [", ".join(changed)] if changed else []
+    if defaults:
+        parts.append(f"{'defaults' if changed else 'all defaults'}: {', '.join(defaults)}")
+    return "; ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -114,10 +139,10 @@ def _reconstruction(run: Run) -> Pieces:
     version = f"qsmprep {run.software.get('qsmprep', '')}".rstrip()
     sentences: list[Pieces] = [
         (
-            f"Susceptibility maps were reconstructed with {version}, which follows the steps of the consensus for "
-            "clinical research in the brain",
+            f"Susceptibility maps were reconstructed with {version}, following the steps of the consensus "
+            "recommendations for clinical research in the brain",
             *citing([CONSENSUS]),
-            ".",
+            "; unless other software is named, the methods below are qsmprep's own implementations.",
         )
     ]
     for _, group in groupby(run.steps, key=lambda step: stage_of(step.stage).name):
@@ -130,13 +155,9 @@ def _reconstruction(run: Run) -> Pieces:
 
 
 def _method(step: RecordedStep) -> Pieces:
-    """A method with its citations and every parameter, what differs from the defaults first."""
-    changed = [parameter_words(p) for p in step.parameters if not p.default]
-    defaults = [parameter_words(p) for p in step.parameters if p.default]
-    parts = [", ".join(changed)] if changed else []
-    if defaults:
-        parts.append(f"{'defaults' if changed else 'all defaults'}: {', '.join(defaults)}")
-    given = (f" ({'; '.join(parts)})",) if parts else ()
+    """A method with its citations and the parameters that acted, what differs from the defaults first."""
+    told = parameters_words(step.parameters)
+    given = (f" ({told})",) if told else ()
     title = step.title or step.method or "the step's only method"
     return (title, *citing(step.citations), *_network(step), *given)
 

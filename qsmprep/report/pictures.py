@@ -1,4 +1,4 @@
-"""The pictures of the report: how each is drawn, where it stands, and which are laid over each other."""
+"""The pictures of the report: how each is drawn, where it stands, and which are overlaid."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class PictureKind:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Pictures of one layout that are laid over each other in one step of the report.
+    """Pictures of one layout that are overlaid in one step of the report.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ PICTURES: Mapping[str, PictureKind] = {kind.name: kind for kind in (
     _kind("local", "fieldmap", "background", "field", "Tissue field", "Tissue field, background removed.", histogram=True),
     _kind("weights", "weights", "weights", "weights", "Data weights", "Data weights of the inversion: dark voxels are trusted less."),
     _kind("chi", "Chimap", "inversion", "chi", "Susceptibility", "Susceptibility in linear grey from -0.2 to 0.2 ppm; bright is paramagnetic.", histogram=True),
-    _kind("spinecho", "MESE", "r2-registration", "magnitude", "Spin echo magnitude, registered", "Spin echo magnitude laid over the gradient echoes, with the outline of their brain mask: both must fit."),
+    _kind("spinecho", "MESE", "r2-registration", "magnitude", "Spin echo magnitude, registered", "Spin echo magnitude registered to the gradient echoes, with the outline of their brain mask: both must fit."),
     _kind("r2", "R2map", "r2", "rate", "R2", "Transverse relaxation rate of the spin echoes."),
     _kind("r2prime", "R2map", "r2prime", "rate", "R2'", "Reversible transverse relaxation rate, or what stands in for it.", display={"window": (0.0, 25.0)}),
     _kind("paramagnetic", "Chimap", "separation", "source", "Paramagnetic susceptibility", "Paramagnetic susceptibility (iron).", histogram=True),

@@ -19,13 +19,23 @@ RECORD_SUFFIX = "_record.json"
 
 @dataclass(frozen=True)
 class Parameter:
-    """One numerical or verbal setting of a method."""
+    """One setting of a method.
+
+    Attributes
+    ----------
+    name, value, unit, help : as in the options, the value as a person reads it.
+    default : whether it is the default.
+    acts : whether it had a part in what was computed.
+    switch : whether it was switched on or off; None for what is no switch.
+    """
 
     name: str
     value: str
     unit: str = ""
     default: bool = False
     help: str = ""
+    acts: bool = True
+    switch: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -289,6 +299,8 @@ def _parameter(parameter: Mapping[str, Any]) -> Parameter:
         unit=_text(parameter.get("unit")),
         default=parameter.get("default") is True,
         help=_text(parameter.get("help")),
+        acts=parameter.get("acts") is not False,
+        switch=value if isinstance(value := parameter.get("value"), bool) else None,
     )
 
 

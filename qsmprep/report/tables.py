@@ -88,7 +88,8 @@ def _algorithms(run: Run, table5: str) -> tuple[str, ...]:
     texts = []
     for step in run.steps:
         if stage_of(step.stage).table5 == table5:
-            parameters = ", ".join(parameter_words(p) + (" (default)" if p.default else "") for p in step.parameters)
+            acted = [p for p in step.parameters if p.acts]
+            parameters = ", ".join(parameter_words(p) + (" (default)" if p.default else "") for p in acted)
             texts.append(
                 (step.title or step.method or stage_of(step.stage).heading) + (f": {parameters}" if parameters else "")
             )

@@ -165,7 +165,7 @@ def _heading(step: RecordedStep, run: Run) -> str:
 
 
 def _picture_groups(name: str, step: RecordedStep, run: Run) -> dict[str, Any]:
-    """The pictures of a step: those laid over each other, those side by side, the rest; and their histograms."""
+    """The pictures of a step: those overlaid, those side by side, the rest; and their histograms."""
     stage = stage_of(step.stage).name
     left = {picture_name(picture.file): picture for picture in step.figures}
     comparisons: list[dict[str, Any]] = []

@@ -43,7 +43,9 @@ class ChisepMediOptions:
         0.9, "edge components of the magnitude's gradient, as a fraction of the mask voxels", low=0, high=3
     )
     weak_harmonic: bool = option(True, "fit the harmonic remnant of the background field along with the sources")
-    beta: float = option(150.0, "weight of the harmonic field's Laplacian in the mask", low=1e-9)
+    beta: float = option(
+        150.0, "weight of the harmonic field's Laplacian in the mask", low=1e-9, when=("weak_harmonic", True)
+    )
     nonlinear: bool = option(True, "complex data term, robust against phase wraps, instead of the linear one")
     residual_threshold: float = residual_threshold_option()
     max_iterations: int = option(300, "cap on iterations", low=1, high=100000)

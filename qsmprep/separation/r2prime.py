@@ -23,9 +23,12 @@ class R2primeOptions:
         "network: estimated from R2*",
         choices=FALLBACKS,
     )
-    share: float = option(R2PRIME_SHARE, "R2' over R2* of the fallback scaled-r2star", low=0.01, high=1)
-    constant: float = option(13.0, "R2 of the fallback constant-r2, at 3 T", unit="1/s", low=0, high=200)
-    weights: str = option("r2primenet", "weights of the fallback network: a name or a file", metavar="NAME|FILE")
+    share: float = option(R2PRIME_SHARE, "R2' over R2* of the fallback scaled-r2star", low=0.01, high=1,
+                          when=("fallback", "scaled-r2star"))  # fmt: skip
+    constant: float = option(13.0, "R2 of the fallback constant-r2, at 3 T", unit="1/s", low=0, high=200,
+                             when=("fallback", "constant-r2"))  # fmt: skip
+    weights: str = option("r2primenet", "weights of the fallback network: a name or a file", metavar="NAME|FILE",
+                          when=("fallback", "network"))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,10 +71,10 @@ def r2prime_map(
         if options.fallback == "network":
             raise ValueError("R2' by a network is the work of qsmprep.relaxometry.r2primenet.")
         if options.fallback == "scaled-r2star":
-            return R2prime(r2star * np.float32(options.share), 0.0, f"approximated as {options.share:g} R2*")
+            return R2prime(r2star * np.float32(options.share), 0.0, f"{options.share:g} R2*, an approximation")
         left = r2star - np.float32(options.constant)
         share = float((left[inside] < 0).mean())
-        return R2prime(np.maximum(left, 0) * inside, share, f"approximated as R2* less {options.constant:g} 1/s")
+        return R2prime(np.maximum(left, 0) * inside, share, f"R2* - {options.constant:g} 1/s, an approximation")
     if np.shape(r2) != r2star.shape:
         raise ValueError(f"R2 has shape {np.shape(r2)}; R2* has {r2star.shape}.")
     known = inside & np.isfinite(r2) & (np.asarray(r2) > 0)
@@ -84,4 +87,4 @@ def r2prime_map(
             f"R2 exceeds R2* in {100 * share:.0f} % of the brain: R2' would be 0 there. Check that the spin echo scan "
             "is of this person and that its EchoTime is right."
         )
-    return R2prime(np.maximum(left, 0), share, "R2* less R2")
+    return R2prime(np.maximum(left, 0), share, "R2* - R2")

@@ -24,7 +24,9 @@ class RomeoOptions:
     """Options of ROMEO; the defaults are those of the ROMEO application, global correction apart."""
 
     weights: str = option("romeo", "edge weights; romeo: romeo3 with a magnitude, romeo4 without", choices=PRESETS)
-    template_echo: int = option(1, "echo that is unwrapped in space, counted from 1; the others follow it", low=1)
+    template_echo: int = option(
+        1, "echo that is unwrapped in space, counted from 1; the others follow it", low=1, when=("individual", False)
+    )
     individual: bool = option(False, "unwrap every echo in space, for data with phase offsets or motion")
     tree: str = option(
         "grown",
@@ -46,6 +48,7 @@ class RomeoOptions:
         "temporal quality up to which voxels are unwrapped in space from better ones; 0: none are",
         low=0,
         high=1,
+        when=("individual", False),
     )
 
 
