@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from qsmprep.analysis.curve import LCurve, data_misfit, l_curve, penalty
 from qsmprep.analysis.voxelwise import demeaned_rmse
 from qsmprep.app.sidecars import scan_behind
 from qsmprep.findings import Warning
+from qsmprep.numerics.convergence import ended
 from qsmprep.numerics.units import hz_to_ppm
 from qsmprep.options import check_options, option_type
 from qsmprep.scan import NotKnownError, Scan
@@ -147,11 +149,13 @@ def try_values(
     for number, value in enumerate(values, 1):
         options = dataclasses.replace(base, **{option: value}, **followers(method.name, base, option, value))
         check_options(options)
+        begin = time.perf_counter()
         try:
             result = method.run(options, device=device, **inputs)
         except NotKnownError as lacking:
             raise _told_nowhere(lacking.name) from None
-        inside, end = result.mask, result.convergence
+        inside = result.mask
+        end = result.convergence or ended(begin, [0.0], True, monitored="")  # no iteration
         error = float("nan") if truth is None else demeaned_rmse(result.chi_ppm[inside], truth[inside])
         misfit = data_misfit(result.chi_ppm, inputs["field_ppm"], inside, scan=scan, weights=weights)
         size = penalty(result.chi_ppm, inside, voxel_size_mm=scan.voxel_size_mm, norm=norm_of(method.name))
