@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 
+# More than 8 parameters: each is a fact of an option, given by name where there is one.
 def option(
     default: Any,
     help: str,

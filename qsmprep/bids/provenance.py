@@ -52,6 +52,7 @@ def with_figures(steps: list[dict[str, Any]], figures: Iterable[tuple[str, str, 
     return complete
 
 
+# More than 8 parameters: each is a key of the document.
 def run_record(
     *,
     prefix: str,

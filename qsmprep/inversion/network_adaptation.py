@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qsmprep.inversion.inputs import checked_image, radians_per_ppm
+from qsmprep.nets.adaptation import Adapted, adapt
 from qsmprep.nets.adaptation.options import METHODS, AdaptOptions
 from qsmprep.nets.inference_options import InferenceOptions
 from qsmprep.nets.seen import PhaseTerm, Seen
@@ -17,7 +18,6 @@ from qsmprep.options import option
 from qsmprep.scan import Scan
 
 if TYPE_CHECKING:
-    from qsmprep.nets.adaptation import Adapted
     from qsmprep.nets.network import Network
 
 DEFAULTS = AdaptOptions()
@@ -95,8 +95,6 @@ class Adapter:
 
     def __call__(self, network: Network, seen: Seen) -> Network:
         """The network adapted to the scan."""
-        from qsmprep.nets.adaptation import adapt
-
         self.outcome = adapt(
             network, seen, options=self.options, synthetic=self.synthetic, device=self.device, progress=self.progress
         )

@@ -12,16 +12,16 @@ import numpy as np
 from qsmprep.findings import Fact, Warning, key_of
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.inputs import checked_field
+from qsmprep.inversion.network_adaptation import Adapter
+from qsmprep.nets.inference_options import InferenceOptions
+from qsmprep.nets.seen import PhaseTerm
 from qsmprep.numerics.convergence import Convergence
 from qsmprep.numerics.progress import Progress
 from qsmprep.scan import Scan
 
 if TYPE_CHECKING:
-    from qsmprep.inversion.network_adaptation import Adapter
     from qsmprep.nets.inference import FieldFilter
-    from qsmprep.nets.inference_options import InferenceOptions
     from qsmprep.nets.network import Network
-    from qsmprep.nets.seen import PhaseTerm
 
 
 # More than 8 parameters: those of `predict`, and the name of the method for its messages.

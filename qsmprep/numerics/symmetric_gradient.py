@@ -12,6 +12,7 @@ import numpy as np
 from qsmprep.numerics.arrays import Array, RealArray, Scalar
 from qsmprep.numerics.fourier import is_tensor
 from qsmprep.numerics.jit import jit, prange
+from qsmprep.numerics.krylov import inner_product
 from qsmprep.numerics.operators import inverse_sizes
 
 PAIRS = ((0, 1), (0, 2), (1, 2))  # axes of the mixed components
@@ -49,8 +50,6 @@ def symmetric_gradient_adjoint(t: Array, voxel_size_mm: tuple[float, float, floa
 
 def tensor_inner_product(a: Array, b: Array) -> float:
     """Sum of products of two tensor fields, mixed components counted twice, in double precision."""
-    from qsmprep.numerics.krylov import inner_product
-
     return inner_product(a[:3], b[:3]) + 2 * inner_product(a[3:], b[3:])
 
 

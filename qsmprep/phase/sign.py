@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qsmprep.numerics.arrays import ComplexImage
+from qsmprep.numerics.volume import bounding_box
 
 GE = re.compile(r"^\s*(ge\b|general\s+electric)", re.IGNORECASE)
 
@@ -156,8 +157,6 @@ def _mean_cosine(signal: np.ndarray, axis: int) -> float:
 def _deep_part(mask: np.ndarray) -> np.ndarray:
     """Voxels further from the edge than 0.4 of the greatest depth, found on every second voxel for speed."""
     from scipy.ndimage import distance_transform_edt
-
-    from qsmprep.numerics.volume import bounding_box
 
     box = bounding_box(mask)
     coarse = np.pad(mask[box][::2, ::2, ::2], 1)

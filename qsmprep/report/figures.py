@@ -41,7 +41,21 @@ _DPI = 100
 _SAMPLES = 200_000  # voxels enough for a stable percentile
 
 
-def mosaic(
+def mosaic(volume: np.ndarray, affine: np.ndarray, **shown: Any) -> bytes:
+    """The figure of `mosaic_figure`, which explains the parameters, as the bytes of a PNG file."""
+    return _png(mosaic_figure(volume, affine, **shown))
+
+
+def save_mosaic(path: Path, volume: np.ndarray, affine: np.ndarray, **shown: Any) -> Path:
+    """Draw a mosaic (see `mosaic`) into a PNG file, written whole."""
+    png = mosaic(volume, affine, **shown)
+    with whole_file(Path(path)) as stream:
+        stream.write(png)
+    return Path(path)
+
+
+# More than 8 parameters: what is drawn, and each property of how it looks, by name.
+def mosaic_figure(
     volume: np.ndarray,
     affine: np.ndarray,
     *,
@@ -53,8 +67,8 @@ def mosaic(
     label: str = "",
     title: str = "",
     convention: str = "radiological",
-) -> bytes:
-    """Draw axial, coronal and sagittal slices of a volume as a PNG.
+) -> Any:
+    """Axial, coronal and sagittal slices of a volume as a matplotlib figure; its colour bar carries the window.
 
     Values are those of the nearest voxel, never interpolated; voxels keep their true shape.
 
@@ -74,45 +88,8 @@ def mosaic(
 
     Returns
     -------
-    bytes of a PNG file.
+    The figure.
     """
-    figure = mosaic_figure(
-        volume,
-        affine,
-        mask=mask,
-        frame=frame,
-        contours=contours,
-        window=window,
-        cmap=cmap,
-        label=label,
-        title=title,
-        convention=convention,
-    )
-    return _png(figure)
-
-
-def save_mosaic(path: Path, volume: np.ndarray, affine: np.ndarray, **display: Any) -> Path:
-    """Draw a mosaic (see `mosaic`) into a PNG file, written whole."""
-    png = mosaic(volume, affine, **display)
-    with whole_file(Path(path)) as stream:
-        stream.write(png)
-    return Path(path)
-
-
-def mosaic_figure(
-    volume: np.ndarray,
-    affine: np.ndarray,
-    *,
-    mask: np.ndarray | None = None,
-    frame: np.ndarray | None = None,
-    contours: Sequence[tuple[str, np.ndarray]] = (),
-    window: tuple[float, float] | str | None = None,
-    cmap: str = "gray",
-    label: str = "",
-    title: str = "",
-    convention: str = "radiological",
-) -> Any:
-    """The matplotlib figure behind `mosaic`, same parameters; its colour bar carries the window."""
     import matplotlib
     from matplotlib.colors import Normalize
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from markupsafe import Markup
 
 from qsmprep.report.bibliography import references
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
 
 _MARKUP = str.maketrans({mark: f"\\{mark}" for mark in "\\`*[]<>"})
 
@@ -70,8 +68,6 @@ class Prose:
 
     def html(self) -> Markup:
         """As HTML: headings of the third order, citations linked to a list of references on the same page."""
-        from markupsafe import Markup
-
         tags = (("h3" if block.heading else "p", "".join(map(_html, block.pieces))) for block in self.blocks)
         return Markup("\n".join(f"<{tag}>{text}</{tag}>" for tag, text in tags))
 
