@@ -80,7 +80,7 @@ def ball_problem(
             f"{method}: a ball of radius {radius_mm:g} mm is flat, the longest voxel edge being {longest:g} mm; "
             f"choose a radius of at least {longest:g} mm."
         )
-    reach = tuple(int(radius_mm / h) + 1 for h in voxel_size_mm)
+    reach = tuple(voxels + 1 for voxels in reach_of(radius_mm, voxel_size_mm))
     frame = frame_around(inside, padding=reach if pad else 0)
     inside, field = frame.crop(inside), frame.crop(field)
     valid = np.zeros_like(inside)
@@ -148,13 +148,24 @@ class Ball:
         return out
 
 
+def reach_of(radius_mm: float, voxel_size_mm: Triple) -> tuple[int, ...]:
+    """Voxels from the centre that a ball reaches along each axis.
+
+    An edge that rounding has made a ten-millionth longer, as affines of tilted slabs do, does not cost a voxel.
+
+    >>> reach_of(6.0, (3.0, 3.0000001, 3.01))
+    (2, 2, 1)
+    """
+    return tuple(int(radius_mm * np.sqrt(ON_THE_SPHERE) / h) for h in voxel_size_mm)
+
+
 def ball_weights(voxel_size_mm: Triple, radius_mm: float) -> DoubleArray:
     """Weights, summing to 1, of the voxels whose centre lies within a radius: float64, odd shape, ball in the middle.
 
     They are equal for cubic voxels. Otherwise they are the ones closest to equal, in relative entropy, whose mean
     squares of x, y and z agree: products exp(a x^2) exp(b y^2) exp(c z^2) with a + b + c = 0.
     """
-    reach = [int(radius_mm * np.sqrt(ON_THE_SPHERE) / h) for h in voxel_size_mm]
+    reach = reach_of(radius_mm, voxel_size_mm)
     squares = [
         ((np.arange(-r, r + 1) * h) ** 2).reshape([-1 if a == axis else 1 for a in range(3)])
         for axis, (r, h) in enumerate(zip(reach, voxel_size_mm, strict=True))
@@ -203,7 +214,7 @@ def largest_sphere(mask: np.ndarray, radii: np.ndarray, voxel_size_mm: tuple[flo
 
     Voxels beyond the volume's end count as outside.
     """
-    reach = [int(radii[0] / h) + 1 for h in voxel_size_mm]
+    reach = [voxels + 1 for voxels in reach_of(float(radii[0]), voxel_size_mm)]
     edges = [np.float32(h) for h in voxel_size_mm]
     squared = np.empty(mask.shape, np.float32)
     _squared_distance_in_rows(mask, edges[2], reach[2], squared)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qsmprep.background import BackgroundRemoval, check_background_input
-from qsmprep.background.spheres import ON_THE_SPHERE, UNASSIGNED, deconvolve, largest_sphere
+from qsmprep.background.spheres import ON_THE_SPHERE, UNASSIGNED, deconvolve, largest_sphere, reach_of
 from qsmprep.numerics.arrays import DoubleArray, FloatImage, Labels
 from qsmprep.numerics.fourier import irfftn, rfftn, to_device, to_numpy
 from qsmprep.numerics.jit import jit, prange
@@ -89,7 +89,7 @@ def vsharp(
     total_field, mask = check_background_input(total_field, mask)
     report, voxel_size_mm = progress or (lambda done, total: None), scan.voxel_size_mm
     radii = radii_mm(options, voxel_size_mm)
-    reach = tuple(int(radii[0] / h) + 1 for h in voxel_size_mm)
+    reach = tuple(voxels + 1 for voxels in reach_of(float(radii[0]), voxel_size_mm))
     frame = frame_around(mask, padding=reach)
     inside = frame.crop(mask)
     field = frame.crop(total_field)
@@ -149,7 +149,7 @@ def _subtract_means(
     columns, first, count = [], [0], []
     for radius in radii:
         limit = radius**2 * ON_THE_SPHERE
-        reach = [int(radius / h) + 1 for h in voxel_size_mm]
+        reach = [voxels + 1 for voxels in reach_of(float(radius), voxel_size_mm)]
         disc = np.stack(np.meshgrid(*(np.arange(-w, w + 1) for w in reach[:2]), indexing="ij"), -1).reshape(-1, 2)
         left = limit - (disc * np.asarray(voxel_size_mm[:2])).astype(float).__pow__(2).sum(1)
         disc, left = disc[left >= 0], left[left >= 0]
