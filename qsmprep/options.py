@@ -44,7 +44,12 @@ def option(
 
 
 def acts(options: Any, field: dataclasses.Field[Any]) -> bool:
-    """Whether an option has a part in what is computed: it is set, and what it belongs to is switched on."""
+    """Whether an option has a part of its own in what is computed.
+
+    It is set, what it belongs to is switched on, and it is not the unit of others, with which it is told.
+    """
+    if any(other.metadata.get("unit_from") == field.name for other in dataclasses.fields(options)):
+        return False
     other, wanted = field.metadata.get("when") or ("", ())
     wanted = wanted if isinstance(wanted, tuple) else (wanted,)
     return getattr(options, field.name) is not None and (not other or getattr(options, other) in wanted)
