@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.edges import WEIGHT_KINDS
 from qsmprep.inversion.holes import residual_threshold_option, two_pass_option
 from qsmprep.inversion.inputs import Measurement
-from qsmprep.inversion.phase_input import phase_input
+from qsmprep.inversion.phase_input import penalties_of, phase_input
 from qsmprep.inversion.solving import Solver, Workspace, solve_in_passes
-from qsmprep.numerics.admm import Penalties, minimise_total_variation
+from qsmprep.numerics.admm import minimise_total_variation
 from qsmprep.numerics.arrays import Mask, RealArray
 from qsmprep.numerics.dipole import KERNELS
 from qsmprep.numerics.progress import Progress
@@ -113,14 +112,3 @@ def fansi(
 
     measured = Measurement(field_ppm, mask, scan, weights, magnitude_rss, relative_residual=relative_residual)
     return solve_in_passes(pose, measured, options, progress)
-
-
-def penalties_of(options: Any) -> Penalties:
-    """How FANSI splits its problem, by its options or those of FANSI with total generalised variation."""
-    return Penalties(
-        mu_gradient=options.mu1,
-        mu_data=options.mu2,
-        nonlinear=options.nonlinear,
-        beta=options.beta if options.weak_harmonic else None,
-        mu_harmonic=options.mu_h,
-    )

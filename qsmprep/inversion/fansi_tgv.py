@@ -8,10 +8,9 @@ from functools import partial
 
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.edges import WEIGHT_KINDS
-from qsmprep.inversion.fansi import penalties_of
 from qsmprep.inversion.holes import residual_threshold_option, two_pass_option
 from qsmprep.inversion.inputs import Measurement
-from qsmprep.inversion.phase_input import phase_input
+from qsmprep.inversion.phase_input import penalties_of, phase_input
 from qsmprep.inversion.solving import Solver, Workspace, solve_in_passes
 from qsmprep.numerics.arrays import Mask, RealArray
 from qsmprep.numerics.dipole import KERNELS

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from qsmprep.inversion.edges import gradient_weights
 from qsmprep.inversion.inputs import Measurement, checked_image, radians_per_ppm, unit_weights
 from qsmprep.inversion.solving import GridOptions, Workspace
-from qsmprep.numerics.admm import PhaseProblem
+from qsmprep.numerics.admm import Penalties, PhaseProblem
 from qsmprep.numerics.arrays import Array, FloatImage
 from qsmprep.numerics.proximal import threshold_rows
 from qsmprep.numerics.spectral import Spectra, spectra
@@ -82,3 +83,14 @@ def phase_input(measured: Measurement, options: GridOptions, device: str, *, edg
     shape = work.frame.padded_shape
     grid = spectra(shape, scan.voxel_size_mm, scan.b0_direction, kernel=options.kernel, device=device)
     return PhaseInput(work, phase, weights, ratios, grid, scan.voxel_size_mm)
+
+
+def penalties_of(options: Any) -> Penalties:
+    """How FANSI splits its problem, by its options or those of FANSI with total generalised variation."""
+    return Penalties(
+        mu_gradient=options.mu1,
+        mu_data=options.mu2,
+        nonlinear=options.nonlinear,
+        beta=options.beta if options.weak_harmonic else None,
+        mu_harmonic=options.mu_h,
+    )

@@ -96,7 +96,7 @@ def test_every_other_method_runs(small_head, tmp_path, run_qsmprep):
     )  # fmt: skip
     assert done.status == 0, done.stderr
     assert (done.out / "sub-01" / "anat" / "sub-01_desc-rts_Chimap.nii.gz").is_file()
-    assert "Echoes used: 1, 2, 4" in (done.out / "sub-01.html").read_text("utf-8")
+    assert "echoes 1, 2, 4" in (done.out / "sub-01.html").read_text("utf-8")
 
 
 def test_a_failure_in_one_run_leaves_the_others_and_is_told(small_head, tmp_path, run_qsmprep, merge_subjects):

@@ -80,7 +80,7 @@ class Counting(MethodStep):
 
     def _compute(self, folder):
         told, record = self._run_method(limit=3)
-        record.facts["told"] = told
+        record.state(Fact("told", "told", "", told))
         return record
 
 

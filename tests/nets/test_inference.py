@@ -143,7 +143,7 @@ def test_truncated_division_is_that_of_the_inversion():
     mask = np.zeros(field.shape, bool)
     mask[4:27, 3:25, 2:20] = True
     geometry = {"voxel_size_mm": (1.0, 1.2, 2.0), "b0_direction": (0.1, 0.2, 0.97)}
-    expected = tkd(field, mask, **geometry, options=TkdOptions(threshold=THRESHOLD)).chi_ppm
+    expected = tkd(field, mask, scan=Scan(**geometry), options=TkdOptions(threshold=THRESHOLD)).chi_ppm
     expected[mask] -= expected[mask].mean()
     assert np.allclose(tkd_channel(field, mask, scan=Scan(**geometry)), expected, atol=1e-5)
 

@@ -6,6 +6,7 @@ import torch
 from qsmprep.inversion.tkd import tkd
 from qsmprep.nets.unrolled import Unrolled, UnrolledSpec, convolve, truncated_division
 from qsmprep.numerics.dipole import dipole_kernel
+from qsmprep.scan import Scan
 
 SHAPE = (24, 24, 24)
 
@@ -37,8 +38,8 @@ def test_the_division_is_that_of_the_closed_form(case):
     _, field, dipole, mask = case
     found = (truncated_division(field, dipole) * mask)[0, 0].numpy()
     inside = mask[0, 0].numpy() > 0
-    geometry = {"voxel_size_mm": (1.0, 1.0, 1.0), "b0_direction": (0.0, 0.0, 1.0)}
-    padded = tkd(field[0, 0].numpy(), inside, **geometry).chi_ppm
+    scan = Scan((1.0, 1.0, 1.0))
+    padded = tkd(field[0, 0].numpy(), inside, scan=scan).chi_ppm
     # The padding differs, so the maps do so a little.
     assert abs(found - padded)[inside].max() < 0.25 * abs(padded).max()
 

@@ -6,6 +6,7 @@ import torch
 
 from qsmprep.cli.tools import main
 from qsmprep.inversion.tkd import tkd
+from qsmprep.scan import Scan
 from qsmprep.training.loop import learning_rate, train
 from qsmprep.training.objective import apply
 from qsmprep.training.patches import make_batch
@@ -108,11 +109,11 @@ validation_patches = 4
         found = apply(network.spec, network.module, batch).numpy()
     truth = batch.labels.numpy()
     mask = np.ones(truth.shape[2:], bool)
-    geometry = {"voxel_size_mm": (1.0, 1.0, 1.0), "b0_direction": (0.0, 0.0, 1.0)}
+    scan = Scan((1.0, 1.0, 1.0))
     ours, theirs = [], []
     for n in range(len(truth)):
         field = batch.inputs[n, 0].numpy()
-        divided = tkd(field, mask, **geometry).chi_ppm
+        divided = tkd(field, mask, scan=scan).chi_ppm
         for errors, chi in ((ours, found[n, 0]), (theirs, divided)):
             wrong = chi - truth[n, 0]
             errors.append(np.linalg.norm(wrong - wrong.mean()) / np.linalg.norm(truth[n, 0] - truth[n, 0].mean()))

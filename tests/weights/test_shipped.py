@@ -70,4 +70,4 @@ def test_a_shipped_inversion_beats_truncated_division_on_a_head_it_never_saw(met
     found = registry.find("inversion", method).run(
         options, network=load_network(options.weights), field_ppm=field, mask=mask, scan=Scan(**GEOMETRY)
     )
-    assert error(found.chi_ppm) < 0.95 * error(tkd(field, mask, **GEOMETRY).chi_ppm)
+    assert error(found.chi_ppm) < 0.95 * error(tkd(field, mask, scan=Scan(**GEOMETRY)).chi_ppm)
