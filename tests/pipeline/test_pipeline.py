@@ -1,6 +1,7 @@
 """The front door for people with arrays: the same maps as the program, in one call or step by step."""
 
 import json
+import runpy
 from pathlib import Path
 
 import nibabel as nib
@@ -111,3 +112,10 @@ def test_a_single_echo_is_enough(given):
     found = qsmprep.reconstruct(magnitude[3:4], phase[3:4], one, preset="fast")
     assert found.relaxation is None
     assert np.isfinite(found.chi_ppm).all() and found.chi_ppm.std() > 0
+
+
+def test_the_example_of_the_documentation_runs(capsys):
+    example = Path(__file__).parents[2] / "docs" / "examples" / "reconstruct.py"
+    found = runpy.run_path(str(example))
+    assert 0.5 < found["slope"] < 1.2
+    assert "inversion: rapid two-step inversion (RTS)" in capsys.readouterr().out
