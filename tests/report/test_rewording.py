@@ -30,7 +30,12 @@ def full(record):
     )  # fmt: skip
     by_stage["inversion"] |= {"curve": [3.0, 2.0, 1.0], "curve_name": "change of chi (%)"}
     again = {**copy.deepcopy(by_stage["reference"]), "title": "the mean of the brain (tkd)", "label": "tkd"}
-    joined = {"stage": "background-mask", "method": "joined", "title": "the overlap of both masks, holes filled", "figures": []}
+    joined = {
+        "stage": "background-mask",
+        "method": "joined",
+        "title": "the overlap, holes filled",
+        "figures": [],
+    }
     fit = {"stage": "relaxometry", "method": "arlo", "title": "ARLO", "facts": facts(median_r2star=80.0)}
     lost = {"file": LOST, "caption": "R2*."}
     record["steps"] += [again, {**joined, "facts": facts(holes_filled=True)}, {**fit, "figures": [lost]}]
