@@ -19,9 +19,9 @@ def citation_keys(*records):
 
 def test_every_parameter_is_written_with_its_unit(record):
     text = methods_text(record)
-    for words in ("fraction = 0.5", "gradient = 0", "radius_max = 9 mm", "alpha1 = 0.0005", "weak_harmonic = yes"):
+    for words in ("fraction = 0.5", "gradient = 0", "radius max = 9 mm", "alpha1 = 0.0005", "weak harmonic"):
         assert words in text
-    assert "all defaults: alpha1" in text and "all defaults: radius_max" not in text
+    assert "all defaults: alpha1" in text and "all defaults: radius max" not in text
 
 
 def test_acquisition_stands_first_and_the_steps_in_their_order(record):
