@@ -11,7 +11,6 @@ unit of a field is in its name. Phase in another unit becomes radians by `qsmpre
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
@@ -27,8 +26,8 @@ from qsmprep.masking.consensus import background_mask, reliable_mask
 from qsmprep.masking.ventricles import csf_mask, enough_csf
 from qsmprep.numerics.arrays import Mask, RealArray
 from qsmprep.numerics.progress import Progress
-from qsmprep.numerics.units import check_susceptibility_ppm, hz_to_ppm
-from qsmprep.relaxometry import arlo_applies
+from qsmprep.numerics.units import TWO_PI, check_susceptibility_ppm, hz_to_ppm
+from qsmprep.relaxometry import usual_method
 from qsmprep.relaxometry.macroscopic import undo_gradient_loss
 from qsmprep.results import (
     Echoes,
@@ -44,8 +43,8 @@ from qsmprep.scan import Scan
 from qsmprep.settings import Settings
 
 Choice = Settings | str | Mapping[str, Any]
-BUILT_IN_BRAIN_EXTRACTION = "bet"  # what `auto` means where there are no programs to call
-LARGEST_PHASE = 2 * math.pi  # rad; what is above is no wrapped phase in rad
+BUILT_IN_BRAIN_EXTRACTION = registry.STANDS_FOR["mask", "auto"]  # what `auto` means where there are no programs to call
+LARGEST_PHASE = TWO_PI  # rad; what is above is no wrapped phase in rad
 
 
 # More than 8 parameters: what was measured, what was chosen, and what is known from elsewhere, each by name.
@@ -89,7 +88,10 @@ def reconstruct(
     steps = 6
     echoes = prepare(magnitude, phase, scan, options=chosen, device=device)
     tell(1, steps)
-    head = brain_mask(echoes, options=chosen) if brain is None else np.asarray(brain) > 0
+    if brain is None:
+        head, extraction = _extracted_brain(echoes, chosen)
+    else:
+        head, extraction = np.asarray(brain) > 0, StepRecord("mask", "imported", "given mask")
     tell(2, steps)
     total = total_field(echoes, head, options=chosen, device=device)
     tell(3, steps)
@@ -99,8 +101,9 @@ def reconstruct(
     tell(5, steps)
     chi = susceptibility(tissue, total, echoes, decay, options=chosen, reference=reference, device=device)
     tell(6, steps)
-    parts = (echoes, total, decay, tissue, chi)
-    records = tuple(record for part in parts if part is not None for record in part.records)
+    parts = (total, decay, tissue, chi)
+    later = (record for part in parts if part is not None for record in part.records)
+    records = (*echoes.records, extraction, *later)
     masks = replace(tissue.masks, qsm=chi.mask)
     return Reconstruction(
         chi.chi_ppm, tissue.field_hz, total.field_hz, total.noise_hz, masks, decay, records, _resolved(chosen, echoes)
@@ -158,7 +161,10 @@ def prepare(
 
 def brain_mask(echoes: Echoes, *, options: Choice | None = None) -> Mask:
     """Step 2: consensus mask 1, (n0, n1, n2) bool; `auto` is the built-in brain extraction."""
-    chosen = chosen_settings(options)
+    return _extracted_brain(echoes, chosen_settings(options))[0]
+
+
+def _extracted_brain(echoes: Echoes, chosen: Settings) -> tuple[Mask, StepRecord]:
     method = chosen.method("mask")
     if method == "fsl-bet":
         raise ValueError("fsl-bet is a program that the command line calls; give its mask as `brain`, or take bet.")
@@ -166,11 +172,11 @@ def brain_mask(echoes: Echoes, *, options: Choice | None = None) -> Mask:
     image = getattr(chosen.options_of("mask", BUILT_IN_BRAIN_EXTRACTION), "image", "first-echo")
     seen = brain_image(_single(echoes.magnitude), options=BetOptions(image=image))
     direction = np.array(echoes.scan.b0_direction)
-    found, _ = _run(
+    found, record = _run(
         "mask", chosen, "cpu", method, image=seen, scan=echoes.scan,
         superior_direction=tuple(float(part) for part in direction / np.linalg.norm(direction)),
     )  # fmt: skip
-    return np.asarray(found) > 0
+    return np.asarray(found) > 0, record
 
 
 def total_field(echoes: Echoes, brain: Mask, *, options: Choice | None = None, device: str = "cpu") -> TotalField:
@@ -347,8 +353,7 @@ def _resolved(chosen: Settings, echoes: Echoes) -> Settings:
     if len(echoes.phase) < 2:
         return chosen.with_method("relaxometry", "none")
     if chosen.method("relaxometry") == "auto":
-        usual = "arlo" if arlo_applies(echoes.scan.echo_times_s) else "log-linear"
-        return chosen.with_method("relaxometry", usual)
+        return chosen.with_method("relaxometry", usual_method(echoes.scan.echo_times_s))
     return chosen
 
 

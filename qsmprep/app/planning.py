@@ -26,7 +26,7 @@ from qsmprep.findings import Fact, Note
 from qsmprep.interfaces.step import Record, network_facts, parameters
 from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T
 from qsmprep.options import unit_of
-from qsmprep.relaxometry import spacing_is_equal
+from qsmprep.relaxometry import arlo_applies, usual_method
 from qsmprep.relaxometry.dictionary import train_positions
 from qsmprep.separation.decompose import LEAST_ECHOES
 from qsmprep.settings import PRESETS, Settings
@@ -229,19 +229,18 @@ def _resolve_mask(settings: Settings, given: BrainMaskSource | None, note: Calla
 
 def _resolve_relaxometry(settings: Settings, times: tuple[float, ...], note: Callable[[str, str], None]) -> Settings:
     wanted = settings.method("relaxometry")
-    arlo_applies = len(times) >= 3 and spacing_is_equal(times)
     if len(times) < 2:
         if wanted != "none":
             note("no-relaxometry", "A single echo: no relaxation map.")
         return settings.with_method("relaxometry", "none")
-    if wanted == "arlo" and not arlo_applies:
+    if wanted == "arlo" and not arlo_applies(times):
         raise ValueError("--relaxometry arlo needs three or more equally spaced echoes; take log-linear.")
     if wanted != "auto":
         return settings
-    if not arlo_applies:
+    if not arlo_applies(times):
         text = "R2* by weighted log-linear fit, as ARLO needs three or more equally spaced echoes."
         note("relaxometry-method", text)
-    return settings.with_method("relaxometry", "arlo" if arlo_applies else "log-linear")
+    return settings.with_method("relaxometry", usual_method(times))
 
 
 def _spin_echo(

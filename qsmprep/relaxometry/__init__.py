@@ -71,6 +71,11 @@ def arlo_applies(echo_times_s: Sequence[float] | DoubleArray) -> bool:
     return len(echo_times_s) >= 3 and spacing_is_equal(echo_times_s)
 
 
+def usual_method(echo_times_s: Sequence[float] | DoubleArray) -> str:
+    """The method that `auto` stands for with these echoes."""
+    return "arlo" if arlo_applies(echo_times_s) else "log-linear"
+
+
 def flat_magnitude(magnitude: np.ndarray, mask: np.ndarray | None, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Check that shapes agree and flatten space: float32 (n_echo, n) magnitude and bool (n,) mask."""
     if magnitude.ndim != 4 or len(magnitude) != len(times):
