@@ -10,6 +10,30 @@ from typing import Literal
 from qsmprep.findings import Warning, check_code
 
 
+def printable(text: object) -> str:
+    r"""A text that can be printed and written anywhere: what is no character for the eye as an escape.
+
+    >>> printable(b"sub-\xff".decode("utf-8", "surrogateescape"))
+    'sub-\\udcff'
+    """
+    words = str(text)
+    if words.isprintable():
+        return words
+    return "".join(
+        character if character.isprintable() or character in "\n\t" else _escaped(character) for character in words
+    )
+
+
+def _sentence(text: str) -> str:
+    """A text with one mark at its end."""
+    words = text.rstrip(".")
+    return words if words.endswith(("?", "!")) else f"{words}."
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing wrong, and what to do about it.
@@ -37,19 +61,19 @@ class Problem:
             self.warning()
 
     def __str__(self) -> str:
-        """One line: "file: what was found; what is needed. What to do."."""
-        return f"{self.text} {self.remedy}".strip()
+        """One line: "file: what was found. Needed: what. What to do."."""
+        return f"{self.text} {printable(self.remedy)}".strip()
 
     @property
     def text(self) -> str:
-        """What is wrong, without what to do: "file: what was found; what is needed."."""
+        """What is wrong, without what to do: "file: what was found. Needed: what."."""
         where = f"{self.path}: " if self.path is not None else ""
-        what = "; ".join(part.rstrip(".") for part in (self.found, self.needed) if part)
-        return " ".join(f"{where}{what}.".split())
+        needed = f" Needed: {_sentence(self.needed)}" if self.needed else ""
+        return printable(" ".join(f"{where}{_sentence(self.found)}{needed}".split()))
 
     def warning(self) -> Warning:
         """The problem as a run's record tells it; ValueError where it has no remedy."""
-        return Warning(self.code, self.text, " ".join(self.remedy.split()))
+        return Warning(self.code, self.text, printable(" ".join(self.remedy.split())))
 
 
 def warnings(problems: Iterable[Problem]) -> list[Warning]:
