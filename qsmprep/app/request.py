@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Request:
-    """What to run on and how to behave; the science is in the settings."""
+    """What to run on and how to behave; the science is in the settings. Every path is absolute and resolved."""
 
     bids_dir: Path
     output_dir: Path

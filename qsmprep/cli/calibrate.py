@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 
+from qsmprep.bids.cells import cell
+from qsmprep.cli.paths import file_path, folder_path
 from qsmprep.cli.program import Parser, add_command
 from qsmprep.separation.calibration import Calibration, calibrate
 from qsmprep.separation.constants import REFERENCE_FIELD_T
@@ -20,12 +21,14 @@ def add_calibrate(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add the subcommand."""
     text = "estimate the relaxometric constant by regression of R2' on susceptibility over deep grey nuclei"
     parser = add_command(commands, "calibrate", text)
-    parser.add_argument("chi", metavar="CHI", type=Path, help="susceptibility map [ppm]")
-    parser.add_argument("r2prime", metavar="R2PRIME", type=Path, help="R2', measured, on the same grid [1/s]")
+    parser.add_argument("chi", metavar="CHI", type=file_path, help="susceptibility map [ppm]")
+    parser.add_argument("r2prime", metavar="R2PRIME", type=file_path, help="R2', measured, on the same grid [1/s]")
     parser.add_argument(
-        "dseg", metavar="DSEG", type=Path, help="label image on the same grid, with a table .tsv beside it"
+        "dseg", metavar="DSEG", type=file_path, help="label image on the same grid, with a table .tsv beside it"
     )
-    parser.add_argument("out", metavar="OUT", type=Path, help="folder for calibrate.tsv, calibrate.png, calibrate.toml")
+    parser.add_argument(
+        "out", metavar="OUT", type=folder_path, help="folder for calibrate.tsv, calibrate.png, calibrate.toml"
+    )
     parser.add_argument(
         "--labels", nargs="+", default=list(NUCLEI), metavar="LABEL",
         help=f"names or numbers of the regions (default: {' '.join(NUCLEI)})",
@@ -51,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--field-strength is {arguments.field_strength:g}; it must be positive.")
     paths = {"chi": arguments.chi, "r2prime": arguments.r2prime, "dseg": arguments.dseg}
     volumes, _ = read_on_one_grid(paths, REMEDY)
-    regions = [find_region(arguments.dseg.absolute(), label) for label in arguments.labels]
+    regions = [find_region(arguments.dseg, label) for label in arguments.labels]
     found = calibrate(
         volumes["chi"],
         volumes["r2prime"],
@@ -77,7 +80,7 @@ def as_table(found: Calibration) -> str:
     """Every region in a line, tab-separated."""
     lines = ["region\tvoxels\tchi_ppm\tchi_sd\tr2prime\tr2prime_sd"]
     lines += [
-        f"{r.name}\t{r.voxels}\t{r.chi_ppm:.6g}\t{r.chi_sd:.6g}\t{r.r2prime:.6g}\t{r.r2prime_sd:.6g}"
+        f"{cell(r.name)}\t{r.voxels}\t{r.chi_ppm:.6g}\t{r.chi_sd:.6g}\t{r.r2prime:.6g}\t{r.r2prime_sd:.6g}"
         for r in found.regions
     ]
     return "\n".join(lines) + "\n"

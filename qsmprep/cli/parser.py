@@ -11,6 +11,7 @@ from qsmprep import __version__, registry, settings
 from qsmprep.app.request import Request
 from qsmprep.cli.arguments import add_options, given_options
 from qsmprep.cli.help import EPILOG, HelpAction, TopicParser
+from qsmprep.cli.paths import file_path, folder_path
 from qsmprep.stages import stage_of
 
 DESCRIPTION = """\
@@ -29,19 +30,19 @@ def parse(argv: Sequence[str]) -> tuple[Request, settings.Settings]:
         parser.error(f"{missing} missing; give them before the flags, since a flag of several values takes every word "
                      "up to the next flag")  # fmt: skip
     try:
-        document = settings.read_toml(given.config_file) if given.config_file else {}
+        document = settings.read_settings(given.config_file) if given.config_file else {}
         chosen = settings.build(document, _document(given))
         request = Request(
-            bids_dir=given.bids_dir.absolute(),
-            output_dir=given.output_dir.absolute(),
-            work_dir=given.work_dir.absolute(),
+            bids_dir=given.bids_dir,
+            output_dir=given.output_dir,
+            work_dir=given.work_dir,
             participant_labels=tuple(given.participant_label or ()),
             session_labels=tuple(given.session_label or ()),
             filter_file=given.bids_filter_file,
             derivatives=tuple(_named_path(word) for word in given.derivatives or ()),
             mask_file=given.mask_file,
             segmentation_file=given.segmentation_file,
-            atlases=tuple(tuple(path.absolute() for path in paths) for paths in given.atlas or ()),
+            atlases=tuple(tuple(paths) for paths in given.atlas or ()),
             skip_validation=given.skip_bids_validation,
             clean_workdir=given.clean_workdir,
             dry_run=given.dry_run,
@@ -51,7 +52,7 @@ def parse(argv: Sequence[str]) -> tuple[Request, settings.Settings]:
             verbosity=given.verbose,
             command=" ".join(["qsmprep", *argv]),
         )
-    except ValueError as error:
+    except (ValueError, argparse.ArgumentTypeError) as error:
         parser.error(str(error))
     return request, chosen
 
@@ -60,9 +61,9 @@ def build_parser() -> TopicParser:
     """The whole parser."""
     parser = TopicParser(prog="qsmprep", description=DESCRIPTION, epilog=EPILOG)
     for action in (
-        parser.add_argument("bids_dir", type=Path, metavar="BIDS_DIR", help="folder of the BIDS dataset"),
+        parser.add_argument("bids_dir", type=folder_path, metavar="BIDS_DIR", help="folder of the BIDS dataset"),
         parser.add_argument(
-            "output_dir", type=Path, metavar="OUTPUT_DIR", help="folder of the results, made if missing"
+            "output_dir", type=folder_path, metavar="OUTPUT_DIR", help="folder of the results, made if missing"
         ),
         parser.add_argument(
             "analysis_level", choices=LEVELS, help="participant: each subject; group: one page over all"
@@ -84,7 +85,10 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--session-label", nargs="+", metavar="LABEL", help="only these sessions, with or without ses-")
     group.add_argument(
-        "--bids-filter-file", type=Path, metavar="JSON", help='entities to select, as {"megre": {"acquisition": "x"}}'
+        "--bids-filter-file",
+        type=file_path,
+        metavar="JSON",
+        help='entities to select, as {"megre": {"acquisition": "x"}}',
     )
     group.add_argument(
         "--skip-bids-validation", action="store_true", help="do not run bids-validator-deno even where it is installed"
@@ -95,14 +99,14 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         "folders of FreeSurfer, FastSurfer or SynthSeg",
     )  # fmt: skip
     group.add_argument(
-        "--mask-file", type=Path, metavar="NIFTI", help="brain mask used for every run, on the grid of the images"
+        "--mask-file", type=file_path, metavar="NIFTI", help="brain mask used for every run, on the grid of the images"
     )
     group.add_argument(
-        "--segmentation-file", type=Path, metavar="NIFTI",
+        "--segmentation-file", type=file_path, metavar="NIFTI",
         help="label image used for every run, for --reference segmentation on the grid of the images",
     )  # fmt: skip
     group.add_argument(
-        "--atlas", nargs=3, action="append", type=Path, metavar=("IMAGE", "LABELS.tsv", "TEMPLATE"),
+        "--atlas", nargs=3, action="append", type=file_path, metavar=("IMAGE", "LABELS.tsv", "TEMPLATE"),
         help="atlas of regions, registered by its template; needs qsmprep[atlas]; may be repeated",
     )  # fmt: skip
 
@@ -114,12 +118,15 @@ def _add_execution(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--version", action="version", version=f"qsmprep {__version__}", help="show the version")
     group.add_argument("-v", "--verbose", action="count", default=0, help="log more; -vv: everything")
     group.add_argument(
-        "-w", "--work-dir", type=Path, default=Path("work"), metavar="PATH",
+        "-w", "--work-dir", type=folder_path, default="work", metavar="PATH",
         help="folder for intermediate files, kept so that a killed run continues (default: ./work)",
     )  # fmt: skip
     group.add_argument("--clean-workdir", action="store_true", help="empty the work folder of earlier results first")
     group.add_argument(
-        "--config-file", type=Path, metavar="TOML", help="settings file, such as qsmprep.toml in an earlier run's logs"
+        "--config-file",
+        type=file_path,
+        metavar="TOML",
+        help="settings file, such as qsmprep.toml in an earlier run's logs",
     )
     group.add_argument(
         "--dry-run", action="store_true", help="check everything, show what would be done, write nothing"
@@ -204,6 +211,7 @@ def _named_path(word: str) -> tuple[str, Path]:
     name, equals, path = word.partition("=")
     if not equals or not name:
         raise ValueError(f"--derivatives {word!r}: give NAME=PATH.")
-    if not Path(path).is_dir():
+    folder = folder_path(path)
+    if not folder.is_dir():
         raise ValueError(f"--derivatives {word!r}: {path} is no folder.")
-    return name, Path(path).absolute()
+    return name, folder

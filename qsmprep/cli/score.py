@@ -6,10 +6,10 @@ import argparse
 import csv
 import io
 from collections.abc import Mapping
-from pathlib import Path
 
 from qsmprep.analysis import Score
 from qsmprep.analysis.metrics import evaluate
+from qsmprep.cli.paths import file_path
 from qsmprep.cli.program import Parser, add_command
 from qsmprep.inversion.reference import reference_to
 
@@ -20,18 +20,18 @@ def add_score(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add the subcommand."""
     text = "compare a susceptibility map with the truth by every score of the two reconstruction challenges"
     parser = add_command(commands, "score", text)
-    parser.add_argument("recon", metavar="RECON", type=Path, help="susceptibility map [ppm]")
-    parser.add_argument("truth", metavar="TRUTH", type=Path, help="true susceptibility on the same grid [ppm]")
-    parser.add_argument("mask", metavar="MASK", type=Path, help="mask in which the two are compared")
+    parser.add_argument("recon", metavar="RECON", type=file_path, help="susceptibility map [ppm]")
+    parser.add_argument("truth", metavar="TRUTH", type=file_path, help="true susceptibility on the same grid [ppm]")
+    parser.add_argument("mask", metavar="MASK", type=file_path, help="mask in which the two are compared")
     parser.add_argument(
-        "--labels", metavar="DSEG", type=Path, help="label image of tissues, as that of the simulated head"
+        "--labels", metavar="DSEG", type=file_path, help="label image of tissues, as that of the simulated head"
     )
     parser.add_argument(
         "--keep-reference",
         action="store_true",
         help="compare the maps as they are, not each referenced to its mean over the mask",
     )
-    parser.add_argument("--csv", metavar="FILE", type=Path, help="file to which the scores are also written")
+    parser.add_argument("--csv", metavar="FILE", type=file_path, help="file to which the scores are also written")
     parser.set_defaults(run=run)
 
 

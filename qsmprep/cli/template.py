@@ -14,6 +14,7 @@ import numpy as np
 from qsmprep import __version__
 from qsmprep.bids.group import natural
 from qsmprep.bids.names import bare_label
+from qsmprep.cli.paths import folder_path
 from qsmprep.cli.program import Parser, add_command
 
 if TYPE_CHECKING:
@@ -31,9 +32,9 @@ def add_template(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     parser = add_command(commands, "template", text)
     parser.add_argument(
-        "out", metavar="OUT", type=Path, help="output folder of qsmprep with the results of the subjects"
+        "out", metavar="OUT", type=folder_path, help="output folder of qsmprep with the results of the subjects"
     )
-    parser.add_argument("template_dir", metavar="TEMPLATE_DIR", type=Path, help="folder for the template")
+    parser.add_argument("template_dir", metavar="TEMPLATE_DIR", type=folder_path, help="folder for the template")
     parser.add_argument(
         "--iterations", type=int, default=4, metavar="N", help="number of rounds of registration (default: 4)"
     )
@@ -48,7 +49,10 @@ def add_template(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     parser.add_argument("--quick", action="store_true", help="leave out the finest level of the registration")
     parser.add_argument(
-        "--work-dir", type=Path, metavar="PATH", help="folder in which intermediate files are kept (default: none are)"
+        "--work-dir",
+        type=folder_path,
+        metavar="PATH",
+        help="folder in which intermediate files are kept (default: none are)",
     )
     parser.set_defaults(run=run)
 

@@ -6,11 +6,11 @@ import argparse
 import dataclasses
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from qsmprep import __version__
 from qsmprep.cli.arguments import add_options, given_options
 from qsmprep.cli.calibrate import add_calibrate
+from qsmprep.cli.paths import folder_path
 from qsmprep.cli.program import Parser, add_command
 from qsmprep.cli.score import add_score
 from qsmprep.cli.template import add_template
@@ -61,7 +61,7 @@ def build_parser() -> Parser:
 def _add_simulate(commands: argparse._SubParsersAction[Parser]) -> None:
     text = "write a simulated head as a BIDS dataset, with the truth in OUT/derivatives/truth"
     parser = add_command(commands, "simulate", text)
-    parser.add_argument("out", metavar="OUT", type=Path, help="folder of the dataset, made if missing")
+    parser.add_argument("out", metavar="OUT", type=folder_path, help="folder of the dataset, made if missing")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier simulated dataset in OUT")
     parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
     add_options(parser.add_argument_group("Simulated acquisition"), SimulationOptions)

@@ -6,9 +6,9 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qsmprep.cli.paths import file_path, folder_path
 from qsmprep.cli.program import Parser, add_command
 from qsmprep.numerics.threads import available_cores, use_threads
 
@@ -22,11 +22,13 @@ def add_train(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add the subcommand."""
     text = "train a deep network on simulated heads"
     parser = add_command(commands, "train", text, epilog="See docs/training.md.")
-    parser.add_argument("recipe", metavar="SPEC.toml", type=Path, help="recipe: what to train, on what and how")
+    parser.add_argument("recipe", metavar="SPEC.toml", type=file_path, help="recipe: what to train, on what and how")
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="OUT", help="folder for weights, card, curve and checkpoint"
+        "--out", type=folder_path, required=True, metavar="OUT", help="folder for weights, card, curve and checkpoint"
     )
-    parser.add_argument("--heads-dir", type=Path, metavar="PATH", help="folder of simulated heads (default: OUT/heads)")
+    parser.add_argument(
+        "--heads-dir", type=folder_path, metavar="PATH", help="folder of simulated heads (default: OUT/heads)"
+    )
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in OUT")
     parser.add_argument(
         "--device",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from qsmprep import registry, settings
 from qsmprep.app import tuning
+from qsmprep.cli.paths import file_path, folder_path
 from qsmprep.cli.program import Parser, add_command
 
 FILES = ("tune.tsv", "tune.png", "tune.toml")
@@ -18,9 +18,9 @@ def add_tune(commands: argparse._SubParsersAction[Parser]) -> None:
     text = ("choose a parameter of an inversion on one run, where the L-curve of data misfit and penalty bends most or "
             "the error against a given truth is least")  # fmt: skip
     parser = add_command(commands, "tune", text)
-    parser.add_argument("field", metavar="LOCALFIELD", type=Path, help="tissue field, as desc-local_fieldmap [Hz]")
-    parser.add_argument("mask", metavar="MASK", type=Path, help="mask in which it is valid, as desc-qsm_mask")
-    parser.add_argument("out", metavar="OUT", type=Path, help=f"folder for {', '.join(FILES)}")
+    parser.add_argument("field", metavar="LOCALFIELD", type=file_path, help="tissue field, as desc-local_fieldmap [Hz]")
+    parser.add_argument("mask", metavar="MASK", type=file_path, help="mask in which it is valid, as desc-qsm_mask")
+    parser.add_argument("out", metavar="OUT", type=folder_path, help=f"folder for {', '.join(FILES)}")
     parser.add_argument("--method", required=True, choices=tuning.tunable(), metavar="METHOD",
                         help=f"inversion method: {', '.join(tuning.tunable())}")  # fmt: skip
     parser.add_argument("--option", metavar="NAME", help="option to choose (default: the weight of the regularisation)")
@@ -47,13 +47,15 @@ def add_tune(commands: argparse._SubParsersAction[Parser]) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--truth",
-        type=Path,
+        type=file_path,
         metavar="CHIMAP",
         help="true susceptibility, to take the least error instead of the L-curve",
     )
-    parser.add_argument("--magnitude", type=Path, metavar="FILE", help="magnitude image, for edges and weights")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="image of data weights")
-    parser.add_argument("--config-file", type=Path, metavar="TOML", help="settings file whose other options are used")
+    parser.add_argument("--magnitude", type=file_path, metavar="FILE", help="magnitude image, for edges and weights")
+    parser.add_argument("--weights", type=file_path, metavar="FILE", help="image of data weights")
+    parser.add_argument(
+        "--config-file", type=file_path, metavar="TOML", help="settings file whose other options are used"
+    )
     parser.add_argument(
         "--centre-frequency", type=float, metavar="MHZ", help="centre frequency, for data whose sidecars lack it [MHz]"
     )
@@ -70,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     from qsmprep.app.tuning_files import write_files
 
     method = registry.find("inversion", arguments.method)
-    document = settings.read_toml(arguments.config_file) if arguments.config_file else {}
+    document = settings.read_settings(arguments.config_file) if arguments.config_file else {}
     base = settings.build(document).options_of("inversion", method.name)
     option = arguments.option or tuning.default_option(method)
     start, stop = tuning.usual_range(method, option)

@@ -9,6 +9,7 @@ import sys
 import webbrowser
 from pathlib import Path
 
+from qsmprep.cli.paths import folder_path
 from qsmprep.cli.program import Parser, add_command
 
 PORT = 8765
@@ -18,7 +19,7 @@ def add_view(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add the subcommand."""
     text = "show the reports and maps of an output folder in a browser, served to this machine only"
     parser = add_command(commands, "view", text)
-    parser.add_argument("out", metavar="OUT", type=Path, help="output folder of qsmprep")
+    parser.add_argument("out", metavar="OUT", type=folder_path, help="output folder of qsmprep")
     parser.add_argument("--port", type=_port, default=PORT, metavar="N",
                         help="port on 127.0.0.1; 0: any free one (default: %(default)s)")  # fmt: skip
     parser.add_argument("--no-browser", action="store_true", help="print the address only")

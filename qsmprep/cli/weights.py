@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qsmprep.cli.paths import file_path, folder_path
 from qsmprep.cli.program import Parser, add_command
 
 if TYPE_CHECKING:
@@ -34,17 +35,22 @@ def add_weights(commands: argparse._SubParsersAction[Parser]) -> None:
     check.set_defaults(run=run_check)
     text = "import weights that others published, as NAME.safetensors (or NAME.onnx) and NAME.json"
     bring = add_command(actions, "import", text)
-    bring.add_argument("file", metavar="FILE", type=Path, help="file of weights as published")
+    bring.add_argument("file", metavar="FILE", type=file_path, help="file of weights as published")
     bring.add_argument(
         "--kind", required=True, choices=FILE_FORMATS, metavar="KIND", help=f"format of FILE: {', '.join(FILE_FORMATS)}"
     )
     bring.add_argument("--network", choices=NETWORKS, default=NETWORKS[0],
                        help="network of the chi-sepnet family that FILE holds (default: chi-sepnet)")  # fmt: skip
-    bring.add_argument("--factors", type=Path, metavar="FILE", help="normalisation factors, .mat or JSON, for modl-qsm "
-                       "and chi-sepnet (default: the published ones)")  # fmt: skip
-    bring.add_argument("--spec", type=Path, metavar="JSON", help="description of the network, for safetensors and onnx")
+    bring.add_argument("--factors", type=file_path, metavar="FILE",
+                       help="normalisation factors, .mat or JSON, for modl-qsm and chi-sepnet (default: the published "
+                       "ones)")  # fmt: skip
+    bring.add_argument(
+        "--spec", type=file_path, metavar="JSON", help="description of the network, for safetensors and onnx"
+    )
     bring.add_argument("--name", metavar="NAME", help="name of the weights (default: the name of FILE)")
-    bring.add_argument("--out", type=Path, metavar="FOLDER", help="folder for the weights (default: QSMPREP_WEIGHTS)")
+    bring.add_argument(
+        "--out", type=folder_path, metavar="FOLDER", help="folder for the weights (default: QSMPREP_WEIGHTS)"
+    )
     bring.set_defaults(run=run_import)
 
 

@@ -137,7 +137,7 @@ def find_weights(name: Path | str) -> Path:
     ------
     ValueError : there is nothing of the kind.
     """
-    path = Path(name)
+    path = Path(name).expanduser()
     if path.suffix in (*SUFFIXES, ".json") and path.is_file():
         return path.with_name(read_card(path).file) if path.suffix == ".json" else path
     if path.is_file() and (path.suffix in FOREIGN or path.name != str(name)):
@@ -176,9 +176,10 @@ def user_folder() -> Path | None:
     text = os.environ.get(VARIABLE, "")
     if not text:
         return None
-    if not Path(text).is_dir():
+    folder = Path(os.path.expanduser(text))
+    if not folder.is_dir():
         raise ValueError(f"{VARIABLE} is {text!r}, which is not a folder: make it, or unset the variable.")
-    return Path(text)
+    return folder
 
 
 def shipped_folder() -> Path:
