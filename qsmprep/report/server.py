@@ -1,16 +1,24 @@
-"""A small web server for one output folder: loopback only, read only, nothing beyond that folder and the viewer."""
+"""A small web server for one output folder: loopback only, read only, nothing beyond that folder and the viewer.
+
+Other users of the machine can reach its port too: every address begins with a secret word, which `url` tells.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import socket
 import stat
+import threading
+from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from pathlib import Path
+from secrets import compare_digest, token_urlsafe
 from socketserver import TCPServer
 from typing import Any, BinaryIO
 from urllib.parse import parse_qs, unquote_to_bytes
@@ -47,6 +55,7 @@ RESULTS_POLICY = f"default-src 'none'; img-src 'self' data:; style-src 'unsafe-i
 REPORT_POLICY = f"{RESULTS_POLICY}; script-src 'unsafe-inline'"
 _HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.IGNORECASE)
 _BLOCK = 1 << 18
+_WAITING = 64  # connections that have not asked for anything yet; of more, the oldest are closed
 
 
 @dataclass(frozen=True)
@@ -74,10 +83,14 @@ class ResultsServer(ThreadingHTTPServer):
     """
 
     daemon_threads = True
+    request_queue_size = 128
     block_on_close = False  # an unfinished download must not hold up the end
 
     def __init__(self, output_dir: Path, port: int):
         self.root = Path(output_dir).resolve()
+        self.secret = token_urlsafe(16)
+        self._waiting: deque[socket.socket] = deque()
+        self._watching = threading.Lock()
         super().__init__((ADDRESS, port), Handler)
 
     def server_bind(self) -> None:
@@ -88,8 +101,28 @@ class ResultsServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where the index is."""
-        return f"http://{ADDRESS}:{self.server_port}/"
+        """Where the index is, for whom it was told."""
+        return f"http://{ADDRESS}:{self.server_port}/{self.secret}/"
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer a connection in a thread of its own; those that ask for nothing must not pile up."""
+        with self._watching:
+            self._waiting.append(request)
+            oldest = self._waiting.popleft() if len(self._waiting) > _WAITING else None
+        if oldest is not None:
+            with suppress(OSError):
+                oldest.shutdown(socket.SHUT_RDWR)
+        super().process_request(request, client_address)
+
+    def asked(self, request: socket.socket) -> None:
+        """A connection has sent its request, or is closed."""
+        with self._watching, suppress(ValueError):
+            self._waiting.remove(request)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection."""
+        self.asked(request)
+        super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A reader who hangs up is no error of ours."""
@@ -101,12 +134,13 @@ class Handler(BaseHTTPRequestHandler):
     server: ResultsServer
     server_version = "qsmprep"
     sys_version = ""
-    timeout = 30
+    timeout = 10
 
     def parse_request(self) -> bool:
         """Refuse, before anything else, other methods and requests that were meant for another host."""
         if not super().parse_request():
             return False
+        self.server.asked(self.connection)
         hosts = self.headers.get_all("Host", [])
         if self.command not in ("GET", "HEAD"):
             self._send(_words(HTTPStatus.METHOD_NOT_ALLOWED, "This server only reads."), {"Allow": "GET, HEAD"})
@@ -118,8 +152,15 @@ class Handler(BaseHTTPRequestHandler):
         return False
 
     def do_GET(self) -> None:
-        """Answer with the file."""
-        self._send(answer(self.server.root, self.path))
+        """Answer with the file, to those who know the secret word."""
+        word, slash, rest = self.path.removeprefix("/").partition("/")
+        if self.path == "/favicon.ico":  # browsers ask for it by themselves
+            self._send(Answer(HTTPStatus.NO_CONTENT, "image/x-icon", b"", 0, RESULTS_POLICY))
+        elif not (slash and compare_digest(word.encode("utf-8", "replace"), self.server.secret.encode())):
+            told = "Open the address that `qsmprep-tools view` printed when it began: it holds the key."
+            self._send(_words(HTTPStatus.FORBIDDEN, told))
+        else:
+            self._send(answer(self.server.root, f"/{rest}"))
 
     do_HEAD = do_GET
 
@@ -160,7 +201,7 @@ def answer(root: Path, target: str) -> Answer:
     Parameters
     ----------
     root : the output folder, resolved.
-    target : as it stands in the request line.
+    target : as it stands in the request line, after the secret word.
     """
     address, _, query = target.partition("?")
     parts = split_address(address)
@@ -168,8 +209,6 @@ def answer(root: Path, target: str) -> Answer:
         return _words(HTTPStatus.BAD_REQUEST, "This is no address of this server.")
     if parts == ("",):
         return _page(render_index(root).encode(), ".html", VIEWER_POLICY)
-    if parts == ("favicon.ico",):  # browsers ask for it by themselves
-        return Answer(HTTPStatus.NO_CONTENT, "image/x-icon", b"", 0, RESULTS_POLICY)
     if parts[0] == FOLDER:
         return _viewer(root, parts[1:], query)
     return _result(root, parts)

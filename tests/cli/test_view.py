@@ -26,7 +26,7 @@ def start(out, *options):
     code = "import sys; from qsmprep.cli.tools import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", code, "view", str(out), "--no-browser", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    return process, re.search(r"http://127\.0\.0\.1:\d+/", process.stdout.readline())[0]
+    return process, re.search(r"http://127\.0\.0\.1:\d+/[\w-]+/", process.stdout.readline())[0]
 
 
 def test_it_serves_until_ctrl_c_and_ends_cleanly(out):
@@ -34,7 +34,7 @@ def test_it_serves_until_ctrl_c_and_ends_cleanly(out):
     try:
         page = urllib.request.urlopen(url, timeout=20).read().decode()
         assert "sub-01.html" in page
-        idle = socket.create_connection(("127.0.0.1", int(url.split(":")[2].strip("/"))), 10)  # must not hold it up
+        idle = socket.create_connection(("127.0.0.1", int(url.split(":")[2].split("/")[0])), 10)  # must not hold it up
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
         assert process.stderr.read() == ""

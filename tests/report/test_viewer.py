@@ -3,8 +3,10 @@
 import http.client
 import json
 import os
+import select
 import socket
 import threading
+import time
 from importlib.resources import files
 
 import numpy as np
@@ -71,8 +73,9 @@ def server(results):
         server.shutdown()
 
 
-def ask(server, path, method="GET", **headers):
-    """Status, headers and body of one request, the path sent as it is."""
+def ask(server, path, method="GET", *, knows=True, **headers):
+    """Status, headers and body of one request, the path sent as it is, after the secret word unless it is not known."""
+    path = f"/{server.secret}{path}" if knows and path.startswith("/") else path
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
     connection.putrequest(method, path, skip_host="Host" in headers, skip_accept_encoding=True)
     for name, value in headers.items():
@@ -214,7 +217,7 @@ def traps(results, tmp_path_factory):
 ])  # fmt: skip
 def test_nothing_else_is_given(server, traps, path):
     status, _, body = ask(server, path)
-    assert status in (400, 404)
+    assert status in (400, 403, 404)
     assert b"secret" not in body and b"root:" not in body
 
 
@@ -238,6 +241,26 @@ def test_sidecars_that_lead_elsewhere_are_not_read(results, tmp_path):
 def test_it_only_reads(server, method):
     status, headers, _ = ask(server, "/sub-01.html", method)
     assert (status, headers["Allow"]) == (405, "GET, HEAD")
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/sub-01.html", "/viewer/", "/viewer/niivue.js", "/wrong/sub-01.html", "//", "/%2e"]
+)
+def test_who_does_not_know_the_secret_word_gets_nothing(server, path):
+    status, _, body = ask(server, path, knows=False)
+    assert status == 403 and b"printed" in body
+
+
+def test_connections_that_ask_for_nothing_hold_up_nobody(server):
+    idle = []
+    for _ in range(100):
+        idle.append(socket.create_connection(("127.0.0.1", server.server_port), 20))
+    started = time.monotonic()
+    assert ask(server, "/")[0] == 200 and time.monotonic() - started < 5
+    closed = [one for one in idle if select.select([one], [], [], 0)[0] and one.recv(1) == b""]
+    assert len(closed) >= 100 - 64
+    for one in idle:
+        one.close()
 
 
 @pytest.mark.parametrize(
