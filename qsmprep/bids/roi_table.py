@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from qsmprep.analysis.regions import RegionalValue
+from qsmprep.bids.cells import cell
 from qsmprep.bids.outputs import subject_folder
 
 COLUMNS: Mapping[str, str] = {
@@ -34,7 +34,6 @@ MAPS: Mapping[str, tuple[str, str]] = {  # unit, and what it is
     "chi_dia": ("ppm", "Size (>= 0) of the diamagnetic part of the magnetic susceptibility."),
     "r2star": ("1/s", "Effective transverse relaxation rate."),
 }
-MISSING = "n/a"
 
 
 def roi_path(prefix: str, extension: str) -> Path:
@@ -51,9 +50,9 @@ def dseg_path(prefix: str, label: str, extension: str) -> Path:
 def table_text(values: Iterable[tuple[str, RegionalValue]]) -> str:
     """The table of (segmentation, value): a line for each, `n/a` for what is not known."""
     lines = ["\t".join(COLUMNS)]
-    for segmentation, value in values:
-        cells = [segmentation, *(getattr(value, column) for column in COLUMNS if column != "segmentation")]
-        lines.append("\t".join(_cell(cell) for cell in cells))
+    for segmentation, region in values:
+        cells = [segmentation, *(getattr(region, column) for column in COLUMNS if column != "segmentation")]
+        lines.append("\t".join(cell(value) for value in cells))
     return "\n".join(lines) + "\n"
 
 
@@ -75,10 +74,4 @@ def columns_document(origins: Mapping[str, str], references: Mapping[str, str], 
 
 def dseg_table(names: Mapping[int, str]) -> str:
     """The table of labels beside a segmentation."""
-    return "index\tname\n" + "".join(f"{index}\t{_cell(name)}\n" for index, name in sorted(names.items()))
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.10g}" if math.isfinite(value) else MISSING
-    return " ".join(str(value).split()) or MISSING
+    return "index\tname\n" + "".join(f"{index}\t{cell(name)}\n" for index, name in sorted(names.items()))

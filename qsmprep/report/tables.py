@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from qsmprep.bids.cells import cell
 from qsmprep.report.acquisition import ITEMS, NOT_AVAILABLE, Entry, look_up, unlisted
 from qsmprep.report.methods import parameter_words, reference_values
 from qsmprep.report.record import Run
@@ -103,4 +104,4 @@ def tables_text(run: Run) -> str:
     rows = [("table", "item", "value", "source", "essential")]
     rows += [(table, line.item, "; ".join(line.values), line.source or "n/a", "yes" if line.essential else "no")
              for table, line in lines]  # fmt: skip
-    return "".join("\t".join(" ".join(cell.split()) for cell in row) + "\n" for row in rows)
+    return "".join("\t".join(cell(text) for text in row) + "\n" for row in rows)

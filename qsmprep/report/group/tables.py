@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from qsmprep.bids.cells import cell
 from qsmprep.bids.group import REGION_NUMBERS, REGION_TEXTS
 from qsmprep.report.group.quality import Metric, outliers_of
 from qsmprep.report.group.runs import GroupRun
@@ -117,7 +118,7 @@ def region_table(runs: Sequence[GroupRun]) -> Table:
 
 def as_tsv(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A table as BIDS writes it: tabs between cells, n/a for what is missing."""
-    return "".join("\t".join(_cell(cell) for cell in line) + "\n" for line in (columns, *lines))
+    return "".join("\t".join(cell(text) for text in line) + "\n" for line in (columns, *lines))
 
 
 def _run_cells(run: GroupRun) -> list[str]:
@@ -126,8 +127,3 @@ def _run_cells(run: GroupRun) -> list[str]:
 
 def _number(value: float) -> str:
     return f"{value:.8g}" if math.isfinite(value) else "n/a"
-
-
-def _cell(text: str) -> str:
-    """One cell; a tab or an end of line in a name would break the table."""
-    return " ".join(str(text).split()) or "n/a"

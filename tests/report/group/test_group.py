@@ -16,6 +16,7 @@ from qsmprep.report.group.files import write_group_report
 from qsmprep.report.group.regions import repeated_measurements
 from qsmprep.report.group.runs import group_runs, letters
 from qsmprep.report.group.summary import summarise
+from qsmprep.report.group.tables import as_tsv
 
 ROOT = Path(__file__).parents[3]
 EVIL = "<script>window.hacked = 1</script>\"'&"
@@ -409,3 +410,7 @@ def test_values_are_not_those_of_other_runs(whole):
     for metric in group.metrics:
         own = np.array([run.results.quality["metrics"][metric.name] for run in group.runs], float)
         assert np.array_equal(metric.values, own)
+
+
+def test_a_name_that_is_a_formula_is_written_as_text():
+    assert as_tsv(["name", "mean"], [["=cmd|' /C calc'!A0", "-0.05"]]) == "name\tmean\n'=cmd|' /C calc'!A0\t-0.05\n"
