@@ -93,9 +93,24 @@ def option_type(options_class: type[Any], name: str) -> type[Any]:
     return plain
 
 
+def shown(value: Any, longest: int = 60) -> str:
+    """A value that somebody gave, for a message: in one line, the beginning of a long one.
+
+    >>> shown([1, "two"]), shown("x" * 100), shown(10**5000)
+    ("[1, 'two']", "'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…", 'a number of thousands of digits')
+    """
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no integer of more than 4300 digits
+        return "a number of thousands of digits"
+    except RecursionError:
+        return "something nested too deeply"
+    return text if len(text) <= longest else f"{text[:longest]}…"
+
+
 def check_options(options: Any) -> None:
     """Raise ValueError naming the first option that lies outside its range or choices, and what is allowed."""
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
         if allowed := what_is_allowed(field.metadata, value):
-            raise ValueError(f"{type(options).__name__}.{field.name} is {value!r}; {allowed}.")
+            raise ValueError(f"{type(options).__name__}.{field.name} is {shown(value)}; {allowed}.")

@@ -15,7 +15,8 @@ from types import MappingProxyType
 from typing import Any
 
 from qsmprep import registry
-from qsmprep.options import check_options, option, option_type
+from qsmprep.bids.reading import UnreadableFileError, read_text_file
+from qsmprep.options import check_options, option, option_type, shown
 from qsmprep.relaxometry.macroscopic import GRADIENT_CORRECTIONS
 from qsmprep.stages import Section, sections, stage_of
 
@@ -190,6 +191,8 @@ PRESETS: Mapping[str, dict[str, Any]] = MappingProxyType(
     }
 )
 DEFAULT_PIPELINE = "consensus-fansi"
+LARGEST_INTEGER = 2**63  # what TOML promises to hold
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
 @dataclass(frozen=True)
@@ -234,14 +237,30 @@ def step_options_type(step: str) -> type[Any]:
     return options_class
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """The document of a settings file. Raises ValueError naming the file when it is no TOML."""
+def read_settings(path: Path) -> dict[str, Any]:
+    """The document of a settings file, checked as `build` does.
+
+    Raises
+    ------
+    ValueError : it is no regular file, no TOML, or does not make sense; names the file and the key.
+    """
     try:
-        return tomllib.loads(Path(path).read_text("utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such settings file.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        text = read_text_file(path)
+    except UnreadableFileError as error:
+        if error.absent:
+            raise ValueError(f"{path}: no such settings file. Give the path of one.") from None
+        raise
+    try:
+        document = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError(f"{path}: not a valid TOML file (nested too deeply).") from None
+    except ValueError as error:  # also of an integer of thousands of digits
         raise ValueError(f"{path}: not a valid TOML file ({error}).") from None
+    try:
+        build(document)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return document
 
 
 def build(document: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> Settings:
@@ -258,14 +277,15 @@ def build(document: Mapping[str, Any], given: Mapping[str, Any] | None = None) -
     """
     given = given or {}
     pipeline = given.get("pipeline", document.get("pipeline", DEFAULT_PIPELINE))
-    if pipeline not in PRESETS:
-        raise ValueError(f"Unknown pipeline {pipeline!r}; known are {', '.join(PRESETS)}.")
+    if not isinstance(pipeline, str) or pipeline not in PRESETS:
+        raise ValueError(f"Unknown pipeline {shown(pipeline)}; known are {', '.join(PRESETS)}.")
     merged: dict[str, Any] = _merge(_merge(PRESETS[pipeline], document), given)
     merged.pop("pipeline", None)
     merged.pop("software", None)
     if unknown := set(merged) - set(registry.stages()) - set(SECTIONS):
         raise ValueError(f"Unknown section {sorted(unknown)[0]!r}; known are "
                          f"{', '.join((*registry.stages(), *SECTIONS))}.")  # fmt: skip
+    merged = {name: _section(name, section) for name, section in merged.items()}
     methods = {stage: _method_names(stage, merged[stage]) for stage in registry.stages()}
     options = {
         (method.stage, method.name): _options(
@@ -304,9 +324,20 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def _section(name: str, section: Any) -> Mapping[str, Any]:
+    """A section of a document; ValueError where something else stands in its place."""
+    if isinstance(section, Mapping):
+        return section
+    key = "method" if name in registry.stages() else "option"
+    raise ValueError(f"{name} is {shown(section)}; it must be a table, as [{name}] with {key} = ... in it.")
+
+
 def _method_names(stage: str, section: Mapping[str, Any]) -> tuple[str, ...]:
     given = section["method"]
-    chosen = (given,) if isinstance(given, str) else tuple(given)
+    names = given if isinstance(given, list | tuple) else [given]
+    if strange := [name for name in names if not isinstance(name, str)]:
+        raise ValueError(f"{stage}: method is {shown(strange[0])}; it must be a name, or a list of names.")
+    chosen = tuple(names)
     for name in (*chosen, *(key for key in section if key != "method")):
         if name not in methods_of(stage):
             raise ValueError(f"Unknown {stage} method {name!r}; choose from {', '.join(methods_of(stage))}.")
@@ -317,7 +348,9 @@ def _method_names(stage: str, section: Mapping[str, Any]) -> tuple[str, ...]:
     return chosen
 
 
-def _options(options_class: type[Any], values: Mapping[str, Any], where: str) -> Any:
+def _options(options_class: type[Any], values: Any, where: str) -> Any:
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{where} is {shown(values)}; it must be a table of options.")
     known = {field.name for field in dataclasses.fields(options_class)}
     if unknown := set(values) - known:
         raise ValueError(f"{where}: unknown option {sorted(unknown)[0]!r}; known are {', '.join(sorted(known))}.")
@@ -329,10 +362,10 @@ def _options(options_class: type[Any], values: Mapping[str, Any], where: str) ->
 
 def _typed(options_class: type[Any], name: str, value: Any, where: str) -> Any:
     kind = option_type(options_class, name)
-    if kind is float and type(value) is int:
+    if kind is float and type(value) is int and abs(value) < LARGEST_INTEGER:
         return float(value)
-    if type(value) is not kind:
-        raise ValueError(f"{where}: {name} is {value!r}; it must be of type {kind.__name__}.")
+    if type(value) is not kind or (kind is int and abs(value) >= LARGEST_INTEGER):
+        raise ValueError(f"{where}: {name} is {shown(value)}; it must be {_KINDS.get(kind, kind.__name__)}.")
     return value
 
 

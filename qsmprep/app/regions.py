@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Sequence
@@ -10,10 +9,10 @@ from dataclasses import replace
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from qsmprep.app.filters import read_filters
 from qsmprep.app.request import Request
 from qsmprep.bids.anatomy import Anatomy, Atlas, Candidate, Segmentation, find_segmentations, find_t1w
 from qsmprep.bids.freesurfer import LABEL_NAMES
@@ -51,7 +50,7 @@ def plan_regions(run: GreRun, request: Request, settings: Settings) -> Anatomy:
     header = read_header(run.files[0])
     if not isinstance(header, Header):
         raise ValueError(str(header))
-    t1w, note = find_t1w(request.bids_dir, run, _t1w_filter(request.filter_file))
+    t1w, note = find_t1w(request.bids_dir, run, (read_filters(request.filter_file) or {}).get("t1w"))
     warnings: list[Warning] = []
     usable_t1w = None if t1w is None else _checked_t1w(t1w, header, warnings)
     candidates, problems = find_segmentations(request.derivatives, run, request.bids_dir)
@@ -65,7 +64,7 @@ def plan_regions(run: GreRun, request: Request, settings: Settings) -> Anatomy:
             text = f"{error} Regional values are made without it."
             warnings.append(Warning("segmentation-unusable", text, "Mend it, or leave the derivative out."))
     if request.segmentation_file is not None:
-        path = request.segmentation_file.absolute()
+        path = request.segmentation_file
         given = Candidate(f"file-{_stem(path)}", path, path.parent, gradient_echo=True)
         found.append(_segmentation(given, header, registered=False))
     atlases = tuple(_atlas(*paths) for paths in request.atlases)
@@ -155,7 +154,7 @@ def _atlas(image: Path, table: Path, template: Path) -> Atlas:
     missing = unnamed(labels.present, names)
     notes = [Note("region-names", f"Names of {table.name}."), *_unnamed(missing)]
     named = {**names, **{index: str(index) for index in labels.present if index not in names}}
-    return Atlas(f"atlas-{_stem(image)}", image.absolute(), named, template.absolute(), tuple(notes))
+    return Atlas(f"atlas-{_stem(image)}", image, named, template, tuple(notes))
 
 
 def _unnamed(missing: str) -> list[Note]:
@@ -172,12 +171,6 @@ def _check_names(labels: Sequence[str]) -> None:
             raise ValueError(
                 f"The segmentations {rival} and {labels[number]} would bear one name; give the derivatives other names."
             )
-
-
-def _t1w_filter(path: Path | None) -> dict[str, Any] | None:
-    """What --bids-filter-file says of the T1w image; the file itself was checked before."""
-    wanted: dict[str, Any] | None = None if path is None else json.loads(path.read_text("utf-8")).get("t1w")
-    return wanted
 
 
 def _stem(path: Path) -> str:

@@ -1,5 +1,6 @@
 """Settings: defaults < preset < file < command line, checked, and written so that they can be read back."""
 
+import os
 import tomllib
 
 import pytest
@@ -78,10 +79,20 @@ def test_wrong_usage_is_refused_with_status_2_and_names_the_remedy(words, needle
     [
         ("[inversion]\nmethod = ['tkd']\n[inversion.tkd]\nthresh = 0.1\n", "unknown option 'thresh'"),
         ("[colour]\nx = 1\n", "Unknown section 'colour'"),
-        ("[inversion]\nmethod = ['tkd']\n[inversion.tkd]\nthreshold = 'a'\n", "type float"),
+        ("[inversion]\nmethod = ['tkd']\n[inversion.tkd]\nthreshold = 'a'\n", "threshold is 'a'; it must be a number"),
         ("[background]\nmethod = ['pdf', 'v-sharp']\n", "give one method"),
         ("[inversion]\nmethod = ['tkd', 'tkd']\n", "different"),
         ("this is no toml", "not a valid TOML"),
+        ("background = 'pdf'\n", "background is 'pdf'; it must be a table, as [background] with method"),
+        ("execution = 3\n", "execution is 3; it must be a table"),
+        ("[background]\nmethod = 3\n", "background: method is 3; it must be a name"),
+        ("[background]\nmethod = [['pdf']]\n", "background: method is ['pdf']; it must be a name"),
+        ("[background]\nmethod = 'pdf'\npdf = 2\n", "background pdf is 2; it must be a table of options"),
+        ("pipeline = ['fast']\n", "Unknown pipeline ['fast']"),
+        ("[inversion.fansi]\nmax_iterations = 1" + "0" * 30, "fansi: max_iterations is 1000"),
+        ("[inversion.fansi]\nalpha1 = 1" + "0" * 5000, "not a valid TOML"),
+        ("[inversion.fansi]\nalpha1 = nan\n", "alpha1"),
+        ("x = " + "[" * 5000, "not a valid TOML"),
     ],
 )
 def test_a_wrong_settings_file_is_refused(text, needle, tmp_path, capsys):
@@ -90,7 +101,24 @@ def test_a_wrong_settings_file_is_refused(text, needle, tmp_path, capsys):
     with pytest.raises(SystemExit) as caught:
         parse([*PATHS, "--config-file", str(file)])
     assert caught.value.code == 2
-    assert needle in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert needle in told and str(file) in told
+
+
+@pytest.mark.parametrize("what", ["folder", "pipe", "latin", "zeros"])
+def test_a_settings_file_that_is_no_file_is_refused(what, tmp_path, capsys):
+    file = tmp_path / "study.toml"
+    if what == "folder":
+        file.mkdir()
+    elif what == "pipe":
+        os.mkfifo(file)
+    elif what == "latin":
+        file.write_bytes("[mask]\nmethod = 'b\u00e9t'\n".encode("latin-1"))
+    else:
+        file.symlink_to("/dev/zero")
+    with pytest.raises(SystemExit) as caught:
+        parse([*PATHS, "--config-file", str(file)])
+    assert caught.value.code == 2 and str(file) in capsys.readouterr().err
 
 
 def test_help_shows_every_method_option_with_its_default(capsys):

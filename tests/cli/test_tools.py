@@ -136,7 +136,7 @@ def tuned(files, tmp_path_factory):
 
 
 def test_the_pipeline_accepts_what_tune_chose(tuned):
-    document = settings.read_toml(tuned / "tune.toml")
+    document = settings.read_settings(tuned / "tune.toml")
     built = settings.build(document)
     options = built.options_of("inversion", "fansi")
     assert built.methods["inversion"] == ("fansi",)
