@@ -57,6 +57,7 @@ class RunPlan:
     spin_echo, spin_echo_notes : the scan that tells R2, or None, and what was decided about it.
     notes : what was decided or assumed before the graph was built.
     software : name -> version, for the sidecars.
+    acquisition : what the consensus asks to be told of the scan, for the record.
     """
 
     run: GreRun
@@ -72,6 +73,7 @@ class RunPlan:
     threads: int
     device: str
     software: dict[str, str]
+    acquisition: Mapping[str, Any] = field(default_factory=dict)
     b0_direction: tuple[float, float, float] | None = None
     brain_mask: BrainMaskSource | None = None
     reference_region: Region | None = None

@@ -2,40 +2,44 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import shutil
 import sys
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from traceback import format_exception
 from typing import Any
 
 import tomli_w
 
 from qsmprep import __version__
-from qsmprep.app.execution import Outcome, execute, unfinished, write_records
+from qsmprep.app.execution import Outcome, execute, unfinished
+from qsmprep.app.filters import read_filters
 from qsmprep.app.orientations import plan_orientations, planned_orientations, write_orientation_records
 from qsmprep.app.planning import choose_device, plan_run, planned_record, settings_here
+from qsmprep.app.records import write_refusals, write_run_records
 from qsmprep.app.regions import check_atlases
 from qsmprep.app.request import Request
 from qsmprep.app.validation import start_validation, validation_findings
+from qsmprep.app.work_folder import check_work_dir, prepare_work_dir
 from qsmprep.bids.checks import check_mask, check_output_dir, check_run
-from qsmprep.bids.outputs import BIDSIGNORE, dataset_description, figures_folder, write_json, write_text
+from qsmprep.bids.outputs import BIDSIGNORE, dataset_description, write_json, write_text
 from qsmprep.bids.problem import Problem, warnings
 from qsmprep.bids.provenance import software_versions
 from qsmprep.bids.query import find_runs
 from qsmprep.bids.scans import GreRun
 from qsmprep.bids.segmentation import check_region
+from qsmprep.bids.storage import storage_message
 from qsmprep.engine.pool import warm_up
 from qsmprep.engine.resources import available_cores
-from qsmprep.findings import Warning, document
+from qsmprep.findings import Warning
 from qsmprep.report.citation import write_citation_files
 from qsmprep.report.page import write_subject_report
-from qsmprep.report.subject import subjects_of
+from qsmprep.report.subject import runs_with_results, subjects_of
 from qsmprep.settings import Settings, to_document
 from qsmprep.workflows.orientation import OrientationPlan
 from qsmprep.workflows.plan import RunPlan
@@ -80,51 +84,68 @@ def run(request: Request, settings: Settings) -> int:
     if request.dry_run:
         _print_plans(work)
         return FAILURE if work.errors else SUCCESS
-    try:
-        return _process(request, settings, work)
-    except OSError as error:
-        return _refuse(f"{error.filename or request.output_dir}: {error.strerror or error}. Free space or permissions?")
+    return _process(request, settings, work)
 
 
 def _process(request: Request, settings: Settings, work: Work) -> int:
+    """Write what was asked for. From here on nothing is a matter of usage: what goes wrong belongs to a run."""
     started = datetime.now(UTC)
     logs = request.output_dir / "logs" / f"{started:%Y%m%d-%H%M%S}_{uuid.uuid4().hex[:12]}"
-    _begin_dataset(request, settings_here(settings), logs)
-    if request.boilerplate_only:
-        records: list[dict[str, Any]] = [
-            {"run": plan.prefix, "steps": planned_record(plan), "software": plan.software} for plan in work.plans
-        ]
-        records += [
-            {"run": plan.title, "steps": planned_orientations(plan), "software": plan.runs[0].software}
-            for plan in work.orientations
-        ]
-        write_citation_files(request.output_dir / "logs", records)
-        print(f"Methods text: {request.output_dir / 'logs' / 'CITATION.md'}")
-        return FAILURE if work.errors else SUCCESS
+    try:
+        _begin_dataset(request, settings_here(settings), logs)
+        if request.boilerplate_only:
+            return _boilerplate_only(request, work, logs)
+    except ValueError as error:
+        return _refuse(str(error))
+    except OSError as error:
+        return _failed(storage_message(error, request.output_dir))
     outcome, stopped = Outcome(), None
     if work.plans:
         try:
             outcome = execute(work.plans, work.orientations, request=request, settings=settings, logs=logs)
-        except (Exception, KeyboardInterrupt) as error:  # the reports tell how far it came
-            outcome, stopped = unfinished(work.plans, work.orientations, error, request.work_dir), error
-    records = write_records(work.plans, outcome, request=request, started=started, warnings=work.warnings)
+        except (Exception, KeyboardInterrupt, SystemExit) as error:  # the reports tell how far it came
+            reason = storage_message(error, request.work_dir) if isinstance(error, OSError) else ""
+            outcome, stopped = unfinished(work.plans, work.orientations, error, request.work_dir, reason), error
+    records = write_run_records(work.plans, outcome, request=request, started=started, warnings=work.warnings)
     records += write_orientation_records(work.orientations, outcome, request=request, started=started)
-    records += _write_refusals(request, work, started)
-    write_citation_files(request.output_dir / "logs", [record for record in records if record["steps"]])
+    records += write_refusals(work.refused, request=request, started=started, warnings=work.warnings)
     failed = [record["run"] for record in records if record["status"] != "ok"]
-    _write_reports(request, sorted({record["subject"] for record in records}))
-    if stopped is not None:
+    told = _write_reports(request, sorted({record["subject"] for record in records}))
+    told &= _written("the methods text", lambda: _write_citations(request.output_dir))
+    if isinstance(stopped, KeyboardInterrupt | SystemExit):
         raise stopped
     seconds = (datetime.now(UTC) - started).total_seconds()
     print(f"{len(records) - len(failed)} of {len(records)} runs succeeded in {seconds:.0f} s. Logs: {logs}")
     for failure in outcome.failures:
         print(f"Error: {failure}", file=sys.stderr)
-    return FAILURE if failed or work.errors else SUCCESS
+    if stopped is not None and not isinstance(stopped, OSError):
+        _keep_traceback(stopped, logs / "error.txt")
+    return FAILURE if failed or work.errors or not told else SUCCESS
+
+
+def _boilerplate_only(request: Request, work: Work, logs: Path) -> int:
+    """Write the methods text of what is planned; where results lie already, theirs is left as it is."""
+    records: list[dict[str, Any]] = [
+        {"run": plan.prefix, "steps": planned_record(plan), "software": plan.software} for plan in work.plans
+    ]
+    records += [
+        {"run": plan.title, "steps": planned_orientations(plan), "software": plan.runs[0].software}
+        for plan in work.orientations
+    ]
+    folder = logs if runs_with_results(request.output_dir) else request.output_dir / "logs"
+    write_citation_files(folder, records)
+    print(f"Methods text: {folder / 'CITATION.md'}")
+    return FAILURE if work.errors else SUCCESS
+
+
+def _write_citations(output_dir: Path) -> None:
+    """Describe what lies in the folder, whichever command made it."""
+    write_citation_files(output_dir / "logs", runs_with_results(output_dir))
 
 
 def _find_work(request: Request, settings: Settings, *, threads: int, device: str) -> Work:
     """Runs that can be processed, and every problem of those that cannot."""
-    filters = _read_filters(request.filter_file)
+    filters = read_filters(request.filter_file)
     validator = None if request.skip_validation else start_validation(request.bids_dir)
     query = find_runs(
         request.bids_dir,
@@ -191,11 +212,11 @@ def _check_folders(request: Request) -> None:
         if path is not None and not path.is_file():
             raise ValueError(f"{flag} {path}: no such file.")
     check_atlases(request)
-    if request.work_dir == request.bids_dir or request.bids_dir in request.work_dir.parents:
-        raise ValueError(f"--work-dir {request.work_dir} lies inside the dataset. Choose a folder outside of it.")
+    check_work_dir(request)
 
 
 def _begin_dataset(request: Request, settings: Settings, logs: Path) -> None:
+    prepare_work_dir(request)
     output = request.output_dir
     container = os.environ.get("QSMPREP_CONTAINER")
     description = dataset_description(__version__, raw=request.bids_dir, container=container)
@@ -203,37 +224,31 @@ def _begin_dataset(request: Request, settings: Settings, logs: Path) -> None:
     write_text(output / ".bidsignore", "\n".join(BIDSIGNORE) + "\n")
     document = {**to_document(settings), "software": software_versions()}
     write_text(logs / "qsmprep.toml", f"# {request.command}\n" + tomli_w.dumps(document))
-    if request.clean_workdir and request.work_dir.is_dir():
-        shutil.rmtree(request.work_dir / "qsmprep", ignore_errors=True)
-    request.work_dir.mkdir(parents=True, exist_ok=True)
 
 
-def _write_refusals(request: Request, work: Work, started: datetime) -> list[dict[str, Any]]:
-    """Records of the runs that were refused before the graph, so that their report says why."""
-    records = []
-    for name, (run, problems) in work.refused.items():
-        record: dict[str, Any] = {
-            "run": name,
-            "subject": run.subject,
-            "status": "failed",
-            "errors": [{"step": "", "message": str(problem)} for problem in problems],
-            "warnings": [document(warning) for warning in work.warnings.get(name, [])],
-            "software": software_versions(),
-            "command": request.command,
-            "started": started.isoformat(timespec="seconds"),
-            "seconds": 0.0,
-            "inputs": [],
-            "acquisition": {},
-            "steps": [],
-        }
-        write_json(request.output_dir / figures_folder(name) / f"{name}_record.json", record)
-        records.append(record)
-    return records
-
-
-def _write_reports(request: Request, subjects: Iterable[str]) -> None:
+def _write_reports(request: Request, subjects: Iterable[str]) -> bool:
+    """Write the page of each subject; one that cannot be written costs none of the others."""
+    written = True
     for subject in subjects:
-        print(f"Report: {write_subject_report(request.output_dir, subject)}")
+        made = _written(f"the report of sub-{subject}", partial(_write_report, request.output_dir, subject))
+        written = written and made
+    return written
+
+
+def _write_report(output_dir: Path, subject: str) -> None:
+    print(f"Report: {write_subject_report(output_dir, subject)}")
+
+
+def _written(what: str, write: Callable[[], None]) -> bool:
+    """Write something that follows the graph; whether that went well. What went wrong is told."""
+    try:
+        write()
+    except Exception as error:
+        told = storage_message(error, Path()) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        print(f"Error: {what} could not be written: {told}", file=sys.stderr)
+        logger.info("What went wrong:", exc_info=error)
+        return False
+    return True
 
 
 def _reports_only(request: Request) -> int:
@@ -243,18 +258,7 @@ def _reports_only(request: Request) -> int:
     if not chosen or wanted - set(subjects):
         missing = ", ".join(sorted(wanted - set(subjects))) or "any subject"
         raise ValueError(f"{request.output_dir}: no results of {missing}. Run qsmprep without --reports-only first.")
-    _write_reports(request, chosen)
-    return SUCCESS
-
-
-def _read_filters(path: Path | None) -> dict[str, Any] | None:
-    if path is None:
-        return None
-    try:
-        filters: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise ValueError(f"--bids-filter-file {path}: not a readable JSON file ({error}).") from None
-    return filters
+    return SUCCESS if _write_reports(request, chosen) else FAILURE
 
 
 def _cores(settings: Settings) -> int:
@@ -283,6 +287,17 @@ def _print_steps(records: list[dict[str, Any]]) -> None:
         print(f"  {record['stage']}: {record['title']}")
         for note in record["notes"]:
             print(f"    {note['text']}")
+
+
+def _keep_traceback(error: BaseException, path: Path) -> None:
+    """Keep what a developer needs to know of an error that nobody thought of."""
+    if _written("the traceback", lambda: write_text(path, "".join(format_exception(error)))):
+        print(f"Error: qsmprep failed by an error of its own; please report it with {path}.", file=sys.stderr)
+
+
+def _failed(message: str) -> int:
+    print(f"qsmprep: {message}", file=sys.stderr)
+    return FAILURE
 
 
 def _refuse(message: str) -> int:

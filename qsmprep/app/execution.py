@@ -1,35 +1,30 @@
-"""Run the graphs of all plans, and write down what became of each."""
+"""Run the graphs of all plans."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from nipype import config as nipype_config
 from nipype.pipeline.engine import Workflow
 
-from qsmprep.app.planning import planned_record
 from qsmprep.app.request import Request
-from qsmprep.bids.images import open_image
-from qsmprep.bids.outputs import figures_folder, write_json
-from qsmprep.bids.provenance import run_record, software_versions, step_records, with_figures
+from qsmprep.app.work_folder import GRAPH_NAME, graph_folder
+from qsmprep.bids.outputs import write_json
+from qsmprep.bids.storage import storage_message
 from qsmprep.engine.graph import Failure
 from qsmprep.engine.inprocess import InProcess
 from qsmprep.engine.pool import ProcessPool
 from qsmprep.engine.progress import make_progress
-from qsmprep.findings import Warning
-from qsmprep.report.acquisition import describe_acquisition
-from qsmprep.report.crash import crash_documents
 from qsmprep.settings import Settings
 from qsmprep.workflows.gre import init_gre_wf
 from qsmprep.workflows.orientation import OrientationPlan, connect_orientations
 from qsmprep.workflows.plan import RunPlan
-from qsmprep.workflows.report import figure_file, figures_of
 
-GRAPH_NAME = "qsmprep"
+logger = logging.getLogger("qsmprep")
 
 
 @dataclass(frozen=True)
@@ -68,11 +63,14 @@ def execute(
     }
     plugin = ProcessPool if execution.plugin == "pool" else InProcess
     pool = plugin(plugin_args={key: value for key, value in arguments.items() if value is not None})
+    graphs, failures = _graphs(plans)
+    if not graphs:
+        return Outcome(tuple(failures))
     workflow = Workflow(name=GRAPH_NAME, base_dir=str(request.work_dir))
-    graphs = {plan.name: init_gre_wf(plan=plan) for plan in plans}
     workflow.add_nodes(list(graphs.values()))
     for plan in orientations:
-        connect_orientations(workflow, plan, graphs)
+        if all(run.name in graphs for run in plan.runs):
+            connect_orientations(workflow, plan, graphs)
     graph = workflow.run(plugin=pool)
     folders: dict[str, list[Path]] = {}
     for node in graph.nodes():
@@ -80,52 +78,25 @@ def execute(
     failed = {failure.node for failure in pool.failures} | set(pool.not_run)
     kept = {node.fullname: Path(node.output_dir()) for node in graph.nodes() if node.fullname not in failed}
     folders = {run: [path for path in paths if path in set(kept.values())] for run, paths in folders.items()}
-    write_json(logs / "timings.json", [_timing(timing) for timing in pool.timings])
-    return Outcome(tuple(pool.failures), folders, tuple(pool.timings))
+    try:
+        write_json(logs / "timings.json", [_timing(timing) for timing in pool.timings])
+    except OSError as error:
+        logger.warning("The timings of the steps are not kept: %s", storage_message(error, logs))
+    return Outcome((*failures, *pool.failures), folders, tuple(pool.timings))
 
 
-def write_records(
-    plans: Sequence[RunPlan],
-    outcome: Outcome,
-    *,
-    request: Request,
-    started: datetime,
-    warnings: Mapping[str, Sequence[Warning]],
-) -> list[dict[str, Any]]:
-    """Write each run's record beside its figures, and return them."""
-    records = []
+def _graphs(plans: Sequence[RunPlan]) -> tuple[dict[str, Workflow], list[Failure]]:
+    """The graph of each run, and the runs of which none can be made, as when an image has vanished."""
+    graphs: dict[str, Workflow] = {}
+    failures = []
     for plan in plans:
-        folder = plan.output_dir / figures_folder(plan.prefix)
-        pictures = [
-            (stage, figure_file(figure, plan.prefix), figure.caption)
-            for figure in figures_of(plan)
-            for stage in figure.stages
-        ]
-        steps = with_figures(step_records(outcome.folders.get(plan.prefix, [])), pictures)
-        image = open_image(plan.run.files[0])
-        record = run_record(
-            prefix=plan.prefix,
-            subject=plan.run.subject,
-            software=software_versions(),
-            command=request.command,
-            started=started.isoformat(timespec="seconds"),
-            seconds=(datetime.now(UTC) - started).total_seconds(),
-            errors=errors_of(outcome, plan.prefix),
-            warnings=warnings.get(plan.run.name, ()),
-            inputs=[str(path.relative_to(plan.bids_dir)) for path in plan.files],
-            acquisition=describe_acquisition(
-                plan.run.metadata,
-                affine=image.affine,
-                shape=image.shape[:3],
-                echo_times_s=plan.run.echo_times_s,
-            ),
-            steps=steps,
-            planned=planned_record(plan),
-            crashes=crash_documents(outcome.failures, plan.prefix),
-        )
-        write_json(folder / f"{plan.prefix}_record.json", record)
-        records.append(record)
-    return records
+        try:
+            graphs[plan.name] = init_gre_wf(plan=plan)
+        except Exception as error:
+            gone = [path for path in plan.files if not path.is_file()]
+            message = f"{gone[0]}: the file is gone. Fetch or restore the data." if gone else str(error)
+            failures.append(Failure("", plan.prefix, "the graph", " ".join(message.split()), ""))
+    return graphs, failures
 
 
 def errors_of(outcome: Outcome, run: str) -> list[dict[str, str]]:
@@ -134,14 +105,21 @@ def errors_of(outcome: Outcome, run: str) -> list[dict[str, str]]:
 
 
 def unfinished(
-    plans: Sequence[RunPlan], orientations: Sequence[OrientationPlan], error: BaseException, work_dir: Path
+    plans: Sequence[RunPlan],
+    orientations: Sequence[OrientationPlan],
+    error: BaseException,
+    work_dir: Path,
+    reason: str = "",
 ) -> Outcome:
-    """What an execution left that was stopped from outside or by an error of its own: every run has failed."""
-    reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    message = f"stopped before its end ({reason})"
+    """What an execution left that was stopped from outside or by an error of its own: every run has failed.
+
+    `reason` says it better than the error does, where it is given.
+    """
+    named = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    message = f"stopped before its end ({reason or named})"
     names = {plan.name: plan.prefix for plan in plans} | {plan.name: plan.title for plan in orientations}
     failures = [Failure("", run, "the run", message, "") for run in names.values()]
-    graphs = {run: Path(work_dir) / GRAPH_NAME / name for name, run in names.items()}
+    graphs = {run: graph_folder(work_dir) / name for name, run in names.items()}
     return Outcome(failures, {run: [path.parent for path in graph.rglob("step.json")] for run, graph in graphs.items()})
 
 

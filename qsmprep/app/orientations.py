@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from qsmprep.app.execution import Outcome, errors_of
+from qsmprep.app.records import keep_record
 from qsmprep.app.request import Request
-from qsmprep.bids.images import open_image
-from qsmprep.bids.outputs import figures_folder, run_prefix, write_json
+from qsmprep.bids.outputs import run_prefix
 from qsmprep.bids.provenance import run_record, software_versions, step_records, with_figures
 from qsmprep.findings import Note
 from qsmprep.interfaces.orientation import TITLES
 from qsmprep.interfaces.step import Record, parameters
-from qsmprep.report.acquisition import describe_acquisition
 from qsmprep.report.crash import crash_documents
 from qsmprep.settings import ORIENTATION_METHODS, Settings
 from qsmprep.workflows.orientation import OrientationPlan, figure_file, pictures_of
@@ -81,10 +81,9 @@ def write_orientation_records(
     plans: Sequence[OrientationPlan], outcome: Outcome, *, request: Request, started: datetime
 ) -> list[dict[str, Any]]:
     """Write the record of each joined session beside its figures, and return them."""
-    records = []
-    for plan in plans:
+
+    def make(plan: OrientationPlan) -> dict[str, Any]:
         first = plan.runs[0]
-        folder = first.output_dir / figures_folder(plan.prefix)
         steps = step_records(outcome.folders.get(plan.title, []))
         made = {step["stage"] for step in steps}
         errors = errors_of(outcome, plan.title)
@@ -95,8 +94,7 @@ def write_orientation_records(
             (source.split("_")[0], figure_file(plan, label), f"{title}.")
             for label, source, _, title in pictures_of(plan)
         ]
-        image = open_image(first.run.files[0])
-        record = run_record(
+        return run_record(
             prefix=plan.title,
             subject=first.run.subject,
             software=software_versions(),
@@ -106,19 +104,13 @@ def write_orientation_records(
             errors=errors,
             warnings=(),
             inputs=[str(path.relative_to(run.bids_dir)) for run in plan.runs for path in run.run.files],
-            acquisition=describe_acquisition(
-                first.run.metadata,
-                affine=image.affine,
-                shape=image.shape[:3],
-                echo_times_s=first.run.echo_times_s,
-            ),
+            acquisition=first.acquisition,
             steps=with_figures(steps, pictures),
             planned=planned_orientations(plan),
             crashes=crash_documents(outcome.failures, plan.title),
         )
-        write_json(folder / f"{plan.title}_record.json", record)
-        records.append(record)
-    return records
+
+    return [keep_record(partial(make, plan), request, plan.title, plan.runs[0].run.subject, started) for plan in plans]
 
 
 def _reference(runs: Sequence[RunPlan], label: str | None) -> RunPlan | None:

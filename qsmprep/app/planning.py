@@ -28,6 +28,7 @@ from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T
 from qsmprep.options import unit_of
 from qsmprep.relaxometry import arlo_applies, usual_method
 from qsmprep.relaxometry.dictionary import train_positions
+from qsmprep.report.acquisition import describe_acquisition
 from qsmprep.separation.decompose import LEAST_ECHOES
 from qsmprep.settings import PRESETS, Settings
 from qsmprep.workflows.plan import BrainMaskSource, NetworkFile, RunPlan
@@ -88,6 +89,9 @@ def plan_run(
         threads=threads,
         device=device,
         software=software_versions(),
+        acquisition=describe_acquisition(
+            run.metadata, affine=image.affine, shape=(n0, n1, n2), echo_times_s=run.echo_times_s
+        ),
         b0_direction=settings.steps["input"].b0_vector(),
         brain_mask=brain_mask,
         reference_region=region,
@@ -169,7 +173,7 @@ def _assumes_no_offset(run: GreRun, settings: Settings) -> bool:
 
 def _given_mask(run: GreRun, request: Request) -> BrainMaskSource | None:
     if request.mask_file is not None:
-        return BrainMaskSource(request.mask_file.absolute(), f"{request.mask_file.name}, given by the user")
+        return BrainMaskSource(request.mask_file, f"{request.mask_file.name}, given by the user")
     for name, folder in request.derivatives:
         path = find_derivative(folder, run, suffix="mask", desc="brain")
         if path is not None:
@@ -206,7 +210,7 @@ def _given_region(run: GreRun, request: Request, settings: Settings) -> Region |
     if options.label is None:
         raise ValueError("--reference segmentation: say which label by --reference-label.")
     if request.segmentation_file is not None:
-        return find_region(request.segmentation_file.absolute(), options.label)
+        return find_region(request.segmentation_file, options.label)
     for _, folder in request.derivatives:
         path = find_derivative(folder, run, suffix="dseg", desc=None)
         if path is not None:

@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,7 @@ def read_study(
             f"{output_dir}: no results of {_asked(subjects, sessions)} (no *{QUALITY}, *{REGIONS}, *{RECORD}). "
             "Run qsmprep BIDS_DIR OUTPUT_DIR participant first."
         )
-    runs = tuple(RunResults(**found[prefix]) for prefix in sorted(found, key=natural))
+    runs = tuple(_lasting(RunResults(**found[prefix]), unreadable) for prefix in sorted(found, key=natural))
     participants = read_participants(bids_dir, unreadable)
     known = set(participants) | {path.name.removeprefix("sub-") for path in bids_dir.glob("sub-*") if path.is_dir()}
     missing = known - {run.subject for run in runs}
@@ -117,6 +117,15 @@ def read_study(
         tuple(unreadable),
         frozenset(path.stem.removeprefix("sub-") for path in output_dir.glob("sub-*.html")),
     )
+
+
+def _lasting(run: RunResults, unreadable: list[tuple[str, str]]) -> RunResults:
+    """The run without the numbers of an earlier command, which a later one that failed leaves in their place."""
+    failed = bool(run.record) and run.record.get("status") != "ok"
+    if not failed or not (run.quality or run.regions or run.steps):
+        return run
+    unreadable.append((run.prefix, "its last command failed, so numbers that lie there are not used"))
+    return replace(run, quality={}, regions=(), steps=(), software={})
 
 
 def read_participants(bids_dir: Path, unreadable: list[tuple[str, str]]) -> dict[str, dict[str, str]]:

@@ -214,18 +214,25 @@ def words(value: Any) -> str:
     return " ".join(str(value).split())
 
 
-def _read(path: Path) -> Run:
+def read_record(path: Path) -> Run:
+    """The run of a record's file, without the bytes of its pictures; a failed one whose error says so if unreadable."""
     name = path.name.removesuffix(RECORD_SUFFIX)
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(record, dict):
             raise ValueError("the file holds no JSON object")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         problem = (
             f"The record {path.name} of this run cannot be read ({error}); run qsmprep again for this participant."
         )
         return Run(run=name, errors=(RunError("", problem),))
-    run = parse_run({"run": name, **record})
+    return parse_run({"run": name, **record})
+
+
+def _read(path: Path) -> Run:
+    """A record with its pictures, and those of the run that it does not name."""
+    run = read_record(path)
+    name = path.name.removesuffix(RECORD_SUFFIX)
     steps = tuple(
         replace(step, figures=tuple(load_picture(path.parent, f) for f in step.figures)) for step in run.steps
     )

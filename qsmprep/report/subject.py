@@ -11,7 +11,17 @@ from typing import Any
 from qsmprep.findings import Warning, document
 from qsmprep.report.crash import crashes_in_logs
 from qsmprep.report.pictures import PICTURES, further_inversion, picture_name
-from qsmprep.report.record import Picture, Run, load_picture, natural_order, parse_run, read_runs, subject_label
+from qsmprep.report.record import (
+    RECORD_SUFFIX,
+    Picture,
+    Run,
+    load_picture,
+    natural_order,
+    parse_run,
+    read_record,
+    read_runs,
+    subject_label,
+)
 from qsmprep.stages import rank_of
 
 AGAIN = "Run qsmprep again for this participant to have its whole record."
@@ -56,8 +66,30 @@ def subjects_of(output_dir: Path) -> list[str]:
     return sorted(found, key=natural_order)
 
 
+def runs_with_results(output_dir: Path) -> list[Run]:
+    """The runs of all subjects as their results tell them, without pictures, sorted by name.
+
+    A run whose last command failed, while maps of an earlier one lie in its place, is made up from their sidecars.
+    """
+    found: list[Run] = []
+    for subject in subjects_of(output_dir):
+        folder = Path(output_dir) / f"sub-{subject}"
+        for home in (folder, *sorted(folder.glob("ses-*/"))):
+            runs = {run.run: run for run in map(read_record, sorted(home.glob(f"figures/*{RECORD_SUFFIX}")))}
+            if not runs or not all(run.succeeded for run in runs.values()):
+                rebuilt = [parse_run(record) for record in _rebuilt_records(home)]
+                runs |= {run.run: run for run in rebuilt if run.run not in runs or not runs[run.run].succeeded}
+            found += [run for run in runs.values() if run.steps]
+    return sorted(found, key=lambda run: natural_order(run.run))
+
+
 def _rebuilt_runs(home: Path) -> list[Run]:
     """The runs of a subject's or session's folder as the sidecars of its maps tell them."""
+    return [_with_pictures(record, home / "figures") for record in _rebuilt_records(home)]
+
+
+def _rebuilt_records(home: Path) -> list[dict[str, Any]]:
+    """What the sidecars of a folder's maps tell of their runs, as records."""
     found: dict[str, dict[str, Any]] = {}
     for path in sorted([*home.glob("anat/*map.json"), *home.glob("fmap/*map.json")]):
         try:
@@ -75,7 +107,9 @@ def _rebuilt_runs(home: Path) -> list[Run]:
             for step in steps:
                 if isinstance(step, dict):
                     record["steps"].setdefault((str(step.get("stage")), str(step.get("method"))), step)
-    return [_with_pictures(record, home / "figures") for record in found.values()]
+    for record in found.values():
+        record["steps"] = sorted(record["steps"].values(), key=lambda step: rank_of(str(step.get("stage"))))
+    return list(found.values())
 
 
 def _record_of(found: dict[str, dict[str, Any]], sidecar: Path) -> dict[str, Any]:
@@ -88,8 +122,7 @@ def _record_of(found: dict[str, dict[str, Any]], sidecar: Path) -> dict[str, Any
 
 def _with_pictures(record: dict[str, Any], figures: Path) -> Run:
     """The run of a made-up record; each picture of the folder at the step its name belongs to."""
-    steps = sorted(record["steps"].values(), key=lambda step: rank_of(str(step.get("stage"))))
-    run = parse_run({**record, "steps": steps})
+    run = parse_run(record)
     left = {picture_name(path.name): path for path in _pictures(figures, run.run)}
     told: set[str] = set()
     methods = [step.method for step in run.steps if step.stage == "inversion"]

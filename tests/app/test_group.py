@@ -1,6 +1,7 @@
 """`qsmprep BIDS_DIR OUTPUT_DIR group` as a user meets it: exit status, files, messages."""
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 
@@ -87,3 +88,19 @@ def test_a_folder_that_cannot_be_written_is_a_failure(study, capsys):
     assert group(bids, out) == 1
     assert "group.html" in capsys.readouterr().err
     assert not list(out.glob(".*.part"))
+
+
+def test_numbers_that_a_failed_run_left_from_an_earlier_command_are_not_used(study, capsys):
+    bids, out = study
+    path = next(out.glob("sub-001/**/*_record.json"))
+    name = path.name.removesuffix("_record.json")
+
+    def lines():
+        assert group(bids, out) == 0
+        return [line for line in (out / "group_roi.tsv").read_text().splitlines() if line.split("\t")[0] == name]
+
+    assert lines()
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "status": "failed", "errors": [{"step": "", "message": "phase is missing"}]}))
+    assert not lines()
+    assert f"{name} was left out: its last command failed" in capsys.readouterr().err

@@ -1,0 +1,101 @@
+"""The work folder: where it may lie, the mark by which the program knows its own, and how it is emptied."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from qsmprep.app.request import Request
+from qsmprep.bids.storage import storage_message
+
+GRAPH_NAME = "qsmprep"  # the folder of intermediate files inside the work folder
+MARK = ".qsmprep-work"
+MARK_TEXT = "Intermediate files of qsmprep. --clean-workdir deletes the folder that this file lies in.\n"
+
+
+def graph_folder(work_dir: Path) -> Path:
+    """Where the intermediate files of a work folder lie."""
+    return work_dir / GRAPH_NAME
+
+
+def check_work_dir(request: Request) -> None:
+    """Refuse a work folder whose files would mix with the dataset or the results. Nothing is written.
+
+    Raises
+    ------
+    ValueError : with what is wrong and the remedy.
+    """
+    work, output, raw = request.work_dir, request.output_dir, request.bids_dir
+    graph, flag = graph_folder(work), f"--work-dir {work}"
+    if work.exists() and not work.is_dir():
+        raise ValueError(f"{flag} is no folder. Choose another one.")
+    if _is_inside(work, raw):
+        raise ValueError(f"{flag} lies inside the dataset. Choose a folder outside of it.")
+    if work == output:
+        raise ValueError(f"{flag} is the output folder. Choose another one, beside it.")
+    for folder, what in ((output, "output folder"), (raw, "dataset")):
+        if _is_inside(folder, graph):
+            raise ValueError(f"{flag}: intermediate files would lie in {graph}, as the {what} does ({folder}). "
+                             "Choose another work folder.")  # fmt: skip
+    if _is_inside(work, output) and work.relative_to(output).parts[0].startswith(("sub-", "logs")):
+        raise ValueError(f"{flag} lies among the results. Choose a folder outside of them.")
+    _check_own(graph, clean=request.clean_workdir)
+    there = next(folder for folder in (work, *work.parents) if folder.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise ValueError(f"--work-dir {storage_message(error, there)}") from None
+
+
+def prepare_work_dir(request: Request) -> None:
+    """Make the folder of intermediate files, with the mark; empty it first where --clean-workdir asks for it.
+
+    Raises
+    ------
+    ValueError : there is such a folder that does not bear the mark.
+    OSError : it cannot be made or emptied.
+    """
+    graph = graph_folder(request.work_dir)
+    _check_own(graph, clean=request.clean_workdir)
+    if request.clean_workdir and graph.is_dir():
+        shutil.rmtree(graph)
+    request.work_dir.mkdir(parents=True, exist_ok=True)
+    if (graph / MARK).is_file():
+        return
+    # Made aside and renamed, so that no other process ever sees it without its mark.
+    aside = Path(tempfile.mkdtemp(prefix=f".{GRAPH_NAME}-", dir=request.work_dir))
+    try:
+        aside.chmod(0o777 & ~_umask())
+        (aside / MARK).write_text(MARK_TEXT, "utf-8")
+        os.rename(aside, graph)
+    except OSError:
+        shutil.rmtree(aside, ignore_errors=True)
+        if not (graph / MARK).is_file():  # else another process was faster
+            raise
+
+
+def _check_own(graph: Path, *, clean: bool) -> None:
+    """Refuse a folder in the place of ours that the program did not make."""
+    if not os.path.lexists(graph):
+        return
+    if graph.is_symlink() or not graph.is_dir():
+        what = "a link" if graph.is_symlink() else "no folder"
+        raise ValueError(f"{graph} is {what}, and intermediate files go there. Choose another --work-dir.")
+    if (graph / MARK).is_file() or not any(graph.iterdir()):
+        return
+    act = "is not deleted" if clean else "is not used"
+    raise ValueError(f"{graph} {act}: qsmprep did not make it as a folder of intermediate files (it lacks {MARK}). "
+                     "Choose another --work-dir; if nothing in it is needed, delete it yourself.")  # fmt: skip
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    return path == folder or folder in path.parents
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
