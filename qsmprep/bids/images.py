@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import math
+import os
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +18,20 @@ import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.filebasedimages import ImageFileError
 from nibabel.nifti1 import Nifti1Header
+from nibabel.nifti2 import Nifti2Header
 from nibabel.spatialimages import SpatialImage
-from numpy.typing import NDArray
 
 from qsmprep.bids.problem import Problem
+from qsmprep.bids.reading import UnreadableFileError, open_regular
 from qsmprep.numerics.arrays import DoubleArray
 from qsmprep.numerics.threads import thread_count
+
+GZIP = b"\x1f\x8b"
+CHUNK_BYTES = 2**24
+# A whole head at 0.3 mm has 2e8 voxels. What a file holds beyond what its header says is not read.
+MOST_VOXELS = 2**30
+LONGEST_HEADER = 2**26  # bytes, extensions included
+LONGEST_TAIL = 2**26
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,7 @@ class Header:
     oriented : whether the header says how the image lies in the scanner (qform or sform code above 0).
     dtype : as stored.
     offset : bytes before the first voxel.
+    slope, intercept : a value is slope * stored + intercept.
     """
 
     path: Path
@@ -42,6 +54,8 @@ class Header:
     oriented: bool
     dtype: np.dtype[Any]
     offset: int
+    slope: float = 1.0
+    intercept: float = 0.0
 
     @property
     def grid(self) -> tuple[int, ...]:
@@ -82,20 +96,22 @@ def stored_voxels(image: SpatialImage) -> ArrayProxy:
 def read_header(path: Path) -> Header | Problem:
     """The header of an image file, or why it cannot be read."""
     try:
+        _check_beginning(path)
         image = open_image(path)
         header = image.header
         if not isinstance(header, Nifti1Header):
             raise ImageFileError(f"a file of type {type(image).__name__}")
         oriented = any(int(header[code]) > 0 for code in ("qform_code", "sform_code"))
         stored = stored_voxels(image)
-        return Header(path, tuple(map(int, image.shape)), image.affine, oriented, stored.dtype, int(stored.offset))
-    except FileNotFoundError:
-        return Problem("error", "image-missing", path, "the file (or what it links to) does not exist", "",
-                       "Fetch or restore the data.")  # fmt: skip
-    except PermissionError:
-        return Problem(
-            "error", "image-not-allowed", path, "the file may not be read", "", "Give yourself permission to read it."
-        )
+        shape = tuple(map(int, image.shape))
+        if len(shape) == 3 and math.prod(shape) > MOST_VOXELS:
+            found = f"{_by(shape)} voxels, more than {MOST_VOXELS}"
+            return Problem("error", "image-too-large", path, found, "an image of a head", "Is the header damaged?")
+        scale = float(stored.slope), float(stored.inter)
+        return Header(path, shape, image.affine, oriented, stored.dtype, int(stored.offset), *scale)
+    except UnreadableFileError as error:
+        code = "image-missing" if error.absent else "image-unreadable"
+        return Problem("error", code, path, error.found, "", error.remedy)
     except Exception as error:  # nibabel raises many kinds for files that are not what their name says
         found = f"not a readable NIfTI image ({_short(error)})"
         return Problem(
@@ -112,37 +128,90 @@ def survey_all(headers: Sequence[Header], *, threads: int | None = None) -> list
 def survey(header: Header) -> VoxelSurvey | Problem:
     """Read every voxel of one image."""
     path, remedy = header.path, "Copy it anew, or convert the scanner's images again."
-    count = int(np.prod(header.shape))
+    count = math.prod(header.shape)
+    needed = header.offset + count * header.dtype.itemsize
+    tally = _Tally(header.dtype)
     try:
-        content = path.read_bytes()
-        if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
-        values = np.frombuffer(content, header.dtype, count=count, offset=header.offset)
+        with os.fdopen(open_regular(path), "rb") as file:
+            zipped = file.read(2) == GZIP
+            file.seek(0)
+            stream: BufferedIOBase = gzip.GzipFile(fileobj=file) if zipped else file
+            there = _skip(stream, header.offset)
+            while there < needed and (part := stream.read(min(CHUNK_BYTES, needed - there))):
+                tally.add(part)
+                there += len(part)
+            # The checksum stands at the end; some programs fill up behind the voxels, but not without an end.
+            tail = _skip(stream, LONGEST_TAIL) if zipped and there == needed else 0
+    except UnreadableFileError as error:
+        return Problem("error", "image-unreadable", path, error.found, "", error.remedy)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         found = f"the compressed file is truncated or damaged ({_short(error)})"
         return Problem("error", "image-truncated", path, found, "", remedy)
-    except ValueError:
-        expected, there = header.offset + count * header.dtype.itemsize, len(content)
-        found = f"the file is truncated: it holds {there} bytes instead of {expected}"
-        return Problem("error", "image-too-short", path, found, "", remedy)
     except OSError as error:
         return Problem("error", "image-unreadable", path, f"the file cannot be read ({_short(error)})", "", remedy)
-    return _survey_values(path, values)
+    if there < needed:
+        found = f"the file is truncated: it holds {there} bytes instead of {needed}"
+        return Problem("error", "image-too-short", path, found, "", remedy)
+    if tail == LONGEST_TAIL:
+        found = f"after its {count} voxels the file goes on for more than {LONGEST_TAIL / 2**20:.0f} MiB"
+        return Problem("error", "image-too-long", path, found, "an image as large as its header says", remedy)
+    return tally.survey(path, count)
 
 
-def _survey_values(path: Path, values: NDArray[Any]) -> VoxelSurvey:
-    nan = infinite = 0
-    if values.dtype.kind == "f":
-        if not values.dtype.isnative:
-            values = values.astype(values.dtype.newbyteorder("="))
-        low, high = values.min(), values.max()  # NaN if any is NaN
-        if not (np.isfinite(low) and np.isfinite(high)):
-            nan = int(np.count_nonzero(np.isnan(values)))
-            infinite = int(np.count_nonzero(np.isinf(values)))
-            values = values[np.isfinite(values)]
-    if not values.size:
-        return VoxelSurvey(path, nan + infinite, nan, infinite, np.nan, np.nan)
-    return VoxelSurvey(path, values.size + nan + infinite, nan, infinite, float(values.min()), float(values.max()))
+class _Tally:
+    """Least and greatest value and what is not finite, of voxels that come in pieces."""
+
+    def __init__(self, dtype: np.dtype[Any]):
+        self._dtype, self._rest = dtype, b""
+        self._ends: list[float] = []
+        self._nan = self._infinite = 0
+
+    def add(self, part: bytes) -> None:
+        part = self._rest + part
+        whole = len(part) - len(part) % self._dtype.itemsize
+        self._rest = part[whole:]
+        values = np.frombuffer(part, self._dtype, count=whole // self._dtype.itemsize)
+        if values.dtype.kind == "f" and values.size:
+            if not values.dtype.isnative:
+                values = values.astype(values.dtype.newbyteorder("="))
+            if not (np.isfinite(values.min()) and np.isfinite(values.max())):  # NaN if any is NaN
+                self._nan += int(np.count_nonzero(np.isnan(values)))
+                self._infinite += int(np.count_nonzero(np.isinf(values)))
+                values = values[np.isfinite(values)]
+        if values.size:
+            self._ends += [float(values.min()), float(values.max())]
+
+    def survey(self, path: Path, voxels: int) -> VoxelSurvey:
+        low, high = (min(self._ends), max(self._ends)) if self._ends else (np.nan, np.nan)
+        return VoxelSurvey(path, voxels, self._nan, self._infinite, low, high)
+
+
+def _skip(stream: BufferedIOBase, count: int) -> int:
+    """Read on without keeping anything; how many bytes there were."""
+    done = 0
+    while done < count and (part := stream.read(min(CHUNK_BYTES, count - done))):
+        done += len(part)
+    return done
+
+
+def _check_beginning(path: Path) -> None:
+    """Refuse what is no regular file, and a header whose extensions would fill the memory before any check.
+
+    Raises
+    ------
+    UnreadableFileError : no regular file, or one that may not be read.
+    ImageFileError : the voxels begin beyond any sensible header.
+    """
+    with os.fdopen(open_regular(path), "rb") as file:
+        zipped = file.read(2) == GZIP
+        file.seek(0)
+        begin = (gzip.GzipFile(fileobj=file) if zipped else file).read(540)
+    kinds: tuple[tuple[type[Nifti1Header], int], ...] = ((Nifti1Header, 348), (Nifti2Header, 540))
+    for header, size in kinds:
+        if len(begin) >= size and size in (int.from_bytes(begin[:4], "little"), int.from_bytes(begin[:4], "big")):
+            offset = float(header(begin[:size], check=False)["vox_offset"])
+            if not offset <= LONGEST_HEADER:
+                raise ImageFileError(f"its header says that the voxels begin at byte {offset:g}")
 
 
 def check_grids(headers: Sequence[Header], *, b0_direction: Sequence[float] | None) -> list[Problem]:
