@@ -16,10 +16,10 @@ from qsmprep.app.networks import networks_of
 from qsmprep.app.regions import plan_regions
 from qsmprep.app.request import Request
 from qsmprep.bids.checks import check_spin_echo
+from qsmprep.bids.derivatives import find_derivative
 from qsmprep.bids.images import open_image
 from qsmprep.bids.outputs import KEPT_ENTITIES, run_prefix
 from qsmprep.bids.provenance import software_versions
-from qsmprep.bids.query import find_derivative
 from qsmprep.bids.scans import GreRun, SpinEchoScan, spin_echo_of
 from qsmprep.bids.segmentation import Region, find_region
 from qsmprep.findings import Fact, Note

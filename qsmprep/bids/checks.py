@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from qsmprep.bids.images import Header, VoxelSurvey, check_grids, open_image, read_header, stored_voxels, survey_all
-from qsmprep.bids.names import PARTS
-from qsmprep.bids.problem import Problem, errors
-from qsmprep.bids.query import number
+from qsmprep.bids.metadata import number, same, shown
+from qsmprep.bids.names import PARTS, listed
+from qsmprep.bids.problem import Problem, errors, joined
 from qsmprep.bids.scans import Echo, GreRun, SpinEchoScan, known_times
 from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T
 from qsmprep.numerics.units import LONGEST_ECHO_TIME_S as LONGEST_SPIN_ECHO_TIME_S
@@ -22,6 +22,9 @@ from qsmprep.phase.scaling import to_radians
 __all__ = ["Problem", "check_mask", "check_output_dir", "check_run", "errors"]
 
 LONGEST_ECHO_TIME_S = {GreRun: 0.2, SpinEchoScan: LONGEST_SPIN_ECHO_TIME_S}
+MOST_MISSING = 5  # echo numbers that a message lists
+RADIANS = ("rad", "radian", "radians")
+NEGATIVE_NOISE = 1e-3  # share of the largest magnitude that interpolation may leave below zero
 LABELS = {name: label for label, name in PARTS.items()}
 
 
@@ -43,9 +46,9 @@ def check_run(
     threads : files read side by side.
     """
     if errors(run.problems):
-        return run.problems
+        return joined(run.problems)
     problems = [*run.problems, *_check_parts(run), *_check_echo_times(run), *_check_units(run)]
-    problems += _check_field_strength(run, field_strength_t)
+    problems += [*_check_scanner(run), *_check_field_strength(run, field_strength_t)]
     headers = [read_header(path) for path in run.files]
     problems += [header for header in headers if isinstance(header, Problem)]
     readable = [header for header in headers if isinstance(header, Header)]
@@ -58,9 +61,12 @@ def check_run(
         if isinstance(survey, VoxelSurvey):
             problems += _check_voxels(survey, tolerated_share)
     if not errors(problems):
-        problems += _check_scaling(run, {survey.path: survey for survey in surveys if isinstance(survey, VoxelSurvey)})
+        found = {survey.path: survey for survey in surveys if isinstance(survey, VoxelSurvey)}
+        problems += _check_swapped(run, found, {header.path: header for header in readable})
+    if not errors(problems):
+        problems += _check_scaling(run, found)
         problems += _consensus_warnings(run)
-    return tuple(problems)
+    return joined(problems)
 
 
 def check_mask(path: Path, run: GreRun, *, what: str = "mask") -> tuple[Problem, ...]:
@@ -85,7 +91,7 @@ def check_spin_echo(scan: SpinEchoScan, *, threads: int | None = None) -> tuple[
     A number missing in the row of echoes is a warning: the others are still of one train.
     """
     if errors(scan.problems):
-        return scan.problems
+        return joined(scan.problems)
     problems = list(scan.problems)
     without = [echo for echo in scan.echoes if echo.magnitude is None]
     if without or len(scan.echoes) < 2:
@@ -94,9 +100,9 @@ def check_spin_echo(scan: SpinEchoScan, *, threads: int | None = None) -> tuple[
                                 "magnitude images of two echoes or more", "Add the files."))  # fmt: skip
         return tuple(problems)
     problems += _check_echo_times(scan)
-    numbers = sorted(echo.number for echo in scan.echoes if echo.number)
-    for missing in sorted(set(range(1, max(numbers, default=0))) - set(numbers)):
-        found = f"spin echo {missing} is missing: the others are used as echoes of the same train"
+    missing = _missing_numbers(scan.echoes)
+    if missing:
+        found = f"spin echo {_in_words(missing)} is missing: the others are used as echoes of the same train"
         problems.append(Problem("warning", "spin-echo-missing", scan.name, found, "", "Add the file if it exists."))
     headers = [read_header(path) for path in scan.files]
     problems += [header for header in headers if isinstance(header, Problem)]
@@ -106,7 +112,7 @@ def check_spin_echo(scan: SpinEchoScan, *, threads: int | None = None) -> tuple[
     named = {problem.path for problem in grids}
     for survey in survey_all([header for header in readable if header.path not in named], threads=threads):
         problems += [survey] if isinstance(survey, Problem) else _check_voxels(survey, 0.0)
-    return tuple(problems)
+    return joined(problems)
 
 
 def check_output_dir(bids_dir: Path, output_dir: Path) -> tuple[Problem, ...]:
@@ -160,12 +166,24 @@ def _check_parts(run: GreRun) -> list[Problem]:
                 problems.append(
                     Problem("error", "part-missing-of-echo", _expected_file(run, echo.number, part), found, "", remedy)
                 )
-    numbers = sorted(echo.number for echo in run.echoes if echo.number)
-    for missing in sorted(set(range(1, max(numbers, default=0))) - set(numbers)):
-        found = f"missing: there are echoes {', '.join(map(str, numbers))}, but not echo {missing}"
+    if missing := _missing_numbers(run.echoes):
+        numbers = sorted(echo.number for echo in run.echoes if echo.number)
+        found = f"missing: there are echoes {listed(numbers)}, but not echo {_in_words(missing)}"
         remedy = "Add the files of this echo, or number the echoes from 1 without a gap."
-        problems.append(Problem("error", "echo-missing", _expected_file(run, missing, needed[-1]), found, "", remedy))
+        expected = _expected_file(run, missing[0], needed[-1])
+        problems.append(Problem("error", "echo-missing", expected, found, "", remedy))
     return problems
+
+
+def _missing_numbers(echoes: Sequence[Echo]) -> list[int]:
+    """The first numbers that are missing in the row of echoes; a few, as a name may hold any number."""
+    present = {echo.number for echo in echoes if echo.number}
+    absent = (number for number in range(1, max(present, default=0)) if number not in present)
+    return list(islice(absent, MOST_MISSING + 1))
+
+
+def _in_words(missing: Sequence[int]) -> str:
+    return listed(missing[:MOST_MISSING]) + (" and more" if len(missing) > MOST_MISSING else "")
 
 
 def _expected_file(run: GreRun, echo_number: int | None, part: str) -> Path:
@@ -202,7 +220,7 @@ def _check_echo_time(path: Path, value: Any, longest: float) -> Problem | None:
         return Problem("error", "echo-time-missing", path, "EchoTime is missing in its metadata", needed, remedy)
     seconds = number(value)
     if seconds is None or not np.isfinite(seconds) or seconds <= 0:
-        return Problem("error", "echo-time-wrong", path, f"EchoTime is {value!r}", needed, "Correct the sidecar.")
+        return Problem("error", "echo-time-wrong", path, f"EchoTime is {shown(value)}", needed, "Correct the sidecar.")
     if seconds > longest:
         found = f"EchoTime is {seconds:g}, which as seconds is too long: milliseconds?"
         return Problem("error", "echo-time-milliseconds", path, found, needed,
@@ -228,33 +246,28 @@ def _check_echo_order(echoes: Sequence[Echo]) -> list[Problem]:
 
 def _check_units(run: GreRun) -> list[Problem]:
     """Units of phase; whether the numbers can be scaled is another question."""
-    units: dict[Any, Path] = {}
-    for echo in run.echoes:
-        if echo.phase is not None:
-            units.setdefault(echo.metadata.get("phase", {}).get("Units"), echo.phase)
-    if len(units) > 1:
-        found = f"phase Units differ between echoes: {', '.join(repr(unit) for unit in units)}"
-        return [Problem("error", "units-differ", list(units.values())[1], found, "one unit for all echoes",
-                        "Correct the sidecars.")]  # fmt: skip
-    for unit, path in units.items():
+    told = [(echo.metadata.get("phase", {}).get("Units"), echo.phase) for echo in run.echoes if echo.phase is not None]
+    for unit, path in told[1:]:
+        if not same("Units", unit, told[0][0]):
+            found = f"phase Units differ between echoes: {shown(told[0][0])}, {shown(unit)}"
+            return [Problem("error", "units-differ", path, found, "one unit for all echoes", "Correct the sidecars.")]
+    for unit, path in told[:1]:
         if unit is None:
             remedy = 'Write "Units": "rad" or "arbitrary" into its JSON file.'
             return [Problem("warning", "units-missing", path,
                             "phase without Units: the scaling is derived from its numbers", "", remedy)]  # fmt: skip
-        if str(unit).strip().lower() not in ("rad", "radian", "radians", "arbitrary"):
+        if not isinstance(unit, str) or unit.strip().lower() not in (*RADIANS, "arbitrary"):
             remedy = "Convert the phase to radians, or write what it is."
-            return [Problem("error", "units-unknown", path, f"phase Units is {unit!r}", '"rad" or "arbitrary"', remedy)]
+            found = f"phase Units is {shown(unit)}"
+            return [Problem("error", "units-unknown", path, found, '"rad" or "arbitrary"', remedy)]
     return []
 
 
 def _check_field_strength(run: GreRun, given: float | None) -> list[Problem]:
     where, remedy = run.files[0], "Add it to the sidecar, or give --field-strength."
-    declared = _declared(run, "MagneticFieldStrength")
-    if len(declared) > 1:
-        found = f"MagneticFieldStrength differs between images: {', '.join(map(repr, declared))}"
-        return [Problem("error", "field-strength-differs", where, found, "one field strength", "Correct the sidecars.")]
-    if given is None and declared and number(declared[0]) is None:
-        return [Problem("error", "field-strength-not-number", where, f"MagneticFieldStrength is {declared[0]!r}",
+    declared = run.metadata.get("MagneticFieldStrength")
+    if given is None and declared is not None and number(declared) is None:
+        return [Problem("error", "field-strength-not-number", where, f"MagneticFieldStrength is {shown(declared)}",
                         "a number in tesla", remedy)]  # fmt: skip
     strength = given if given is not None else run.field_strength_t
     if strength is None:
@@ -272,14 +285,56 @@ def _check_field_strength(run: GreRun, given: float | None) -> list[Problem]:
     return []
 
 
-def _declared(run: GreRun, key: str) -> list[Any]:
-    """The different values the images' metadata give for a key."""
-    values: list[Any] = []
+def _check_scanner(run: GreRun) -> list[Problem]:
+    """What tells the field's scale and sign must be of its type; a frequency of 0 stands for one that is not known."""
+    where, problems = run.files[0], []
+    frequency, maker = run.metadata.get("ImagingFrequency"), run.metadata.get("Manufacturer")
+    if frequency is not None:
+        value, found = number(frequency), f"ImagingFrequency is {shown(frequency)}"
+        if value == 0:
+            problems.append(Problem("warning", "frequency-zero", where, f"{found}: the field strength's is used", "",
+                                    "Write the scanner's centre frequency in MHz."))  # fmt: skip
+        elif value is None or not 0 < value < np.inf:
+            problems.append(Problem("error", "frequency-not-number", where, found, "a number in MHz, as 123.25",
+                                    "Correct it in the sidecar, or leave it out."))  # fmt: skip
+    if maker is not None and not isinstance(maker, str):
+        problems.append(Problem("error", "manufacturer-not-text", where, f"Manufacturer is {shown(maker)}",
+                                'the maker of the scanner, as "Siemens"',
+                                "Correct it in the sidecar, or leave it out."))  # fmt: skip
+    return problems
+
+
+def _check_swapped(run: GreRun, surveys: Mapping[Path, VoxelSurvey], headers: Mapping[Path, Header]) -> list[Problem]:
+    """A magnitude that is one only by its name: negative, or a phase beside a phase that is a magnitude."""
+    if run.is_complex:
+        return []
+    problems = []
     for echo in run.echoes:
-        for facts in echo.metadata.values():
-            if facts.get(key) is not None and facts[key] not in values:
-                values.append(facts[key])
-    return values
+        if echo.magnitude is None or echo.phase is None:
+            continue
+        low, high = _scaled_range(surveys[echo.magnitude], headers[echo.magnitude])
+        least, greatest = _scaled_range(surveys[echo.phase], headers[echo.phase])
+        units = echo.metadata.get("phase", {}).get("Units")
+        radians = isinstance(units, str) and units.strip().lower() in RADIANS
+        is_period = abs(high - low - 2 * np.pi) < 0.2 and high < 2 * np.pi + 0.1
+        never_wraps = radians and least >= 0 and greatest < np.pi
+        negative = low < -NEGATIVE_NOISE * max(high, 0)
+        if least >= 0 and (negative or (is_period and never_wraps)):
+            found = (f"its values, {low:.4g} to {high:.4g}, are those of a phase, and those of {echo.phase.name}, "
+                     f"{least:.4g} to {greatest:.4g}, of a magnitude")  # fmt: skip
+            problems.append(Problem("error", "parts-swapped", echo.magnitude, found, "magnitude as part-mag, phase as "
+                                    "part-phase", "Exchange the names of the two, with their JSON."))  # fmt: skip
+        elif negative:
+            problems.append(Problem("error", "magnitude-negative", echo.magnitude,
+                                    f"a magnitude with values down to {low:.4g}", "values of 0 and more",
+                                    "Is it the phase, or was it filtered? Convert the images again."))  # fmt: skip
+    return problems
+
+
+def _scaled_range(survey: VoxelSurvey, header: Header) -> tuple[float, float]:
+    """Least and greatest value with the header's slope and intercept."""
+    ends = [header.slope * value + header.intercept for value in (survey.minimum, survey.maximum)]
+    return min(ends), max(ends)
 
 
 def _check_voxels(survey: VoxelSurvey, tolerated_share: float) -> list[Problem]:

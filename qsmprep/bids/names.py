@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,11 @@ from qsmprep.bids.problem import Problem
 # Entities BIDS allows for gradient echo images, in the order of file names; `echo` and `part` do not name a run.
 RUN_ENTITIES = ("task", "acq", "ce", "rec", "run", "chunk")
 PARTS = {"mag": "magnitude", "phase": "phase", "real": "real", "imag": "imaginary"}
+# Entities whose labels are numbers, which compare as such: run-1 is run-01.
+NUMBERED = frozenset({"run", "echo", "flip", "inv", "chunk"})
+_LABEL = re.compile(r"[0-9A-Za-z+]+")
+_ENTITY = re.compile(r"[a-z]+")
+RENAME = "Rename the file and its JSON."
 
 
 def sidecar_applies(sidecar: Path, image: Path) -> bool:
@@ -30,6 +36,58 @@ def file_entities(path: Path) -> dict[str, str]:
     return {name: label for name, label in pairs}
 
 
+def is_number(label: str) -> bool:
+    """Whether a label is a whole number in the digits 0 to 9 (not one of Unicode's other digits, as ²)."""
+    return label.isascii() and label.isdecimal()
+
+
+def same_label(entity: str, one: str | None, other: str | None) -> bool:
+    """Whether two labels of an entity mean the same.
+
+    >>> same_label("run", "1", "01"), same_label("acq", "1", "01")
+    (True, False)
+    """
+    if entity in NUMBERED and one and other and is_number(one) and is_number(other):
+        return int(one) == int(other)
+    return one == other
+
+
+def is_label(label: str) -> bool:
+    """Whether BIDS allows a label: letters, digits and plus."""
+    return _LABEL.fullmatch(label) is not None
+
+
+def odd_name(path: Path, subject: str, session: str | None) -> Problem | None:
+    """What keeps an image from being told apart by its name: no BIDS name, or not that of its folders.
+
+    Parameters
+    ----------
+    path : of the image.
+    subject, session : labels of the folders that it lies in; session is None outside of a ses-*.
+    """
+    stem = path.name.removesuffix(".gz").removesuffix(".nii")
+    words = [word.partition("-") for word in stem.split("_")[:-1]]
+    strange = [
+        "".join(word)
+        for word in words
+        if not (word[1] and _ENTITY.fullmatch(word[0]) and _LABEL.fullmatch(word[2])) or words.count(word) > 1
+    ]
+    names = [entity for entity, _, _ in words]
+    twice = [entity for entity in names if names.count(entity) > 1]
+    own = {entity: label for entity, _, label in words}
+    if strange or twice or not _LABEL.fullmatch(stem.split("_")[-1]):
+        what = strange[0] if strange else f"{twice[0]}- twice" if twice else stem.split("_")[-1]
+        return Problem("error", "name-malformed", path, f"{what!r} in its name",
+                       "entity-label pairs of letters and digits, each entity once", RENAME)  # fmt: skip
+    for entity, label in (("sub", subject), ("ses", session)):
+        if label is not None and own.get(entity) != label:
+            said = f"says {entity}-{own[entity]}" if entity in own else f"says no {entity}-"
+            return Problem("error", "name-of-other-folder", path,
+                           f"it lies in a folder {entity}-{label}, but its name {said}",
+                           "a name that begins with that of its folders", RENAME)  # fmt: skip
+    return None
+
+
 def listed(items: Sequence[Any], most: int = 20) -> str:
     """Items in a row, the first few of many."""
     words = [str(item) for item in items[:most]]
@@ -39,16 +97,15 @@ def listed(items: Sequence[Any], most: int = 20) -> str:
 def name_problems(path: Path, own: Mapping[str, str], part: str, suffix: str) -> list[Problem]:
     """What is wrong with the name of an image whose entities are `own` and whose part is `part` (empty: unknown)."""
     found = []
-    if suffix in ("MEGRE", "MESE") and not own.get("echo", "").isdigit():
+    if suffix in ("MEGRE", "MESE") and not is_number(own.get("echo", "")):
         found.append(Problem("error", "echo-not-in-name", path, "no echo-<number> in the name",
-                             f"{suffix} names have it", "Rename the file and its JSON."))  # fmt: skip
+                             f"the number of the echo in names of {suffix}", RENAME))  # fmt: skip
     if not part:
-        needed = "part is mag, phase, real or imag"
-        found.append(Problem("error", "part-unknown", path, f"part-{own['part']} in the name", needed,
-                             "Rename the file and its JSON."))  # fmt: skip
+        needed = "part-mag, part-phase, part-real or part-imag"
+        found.append(Problem("error", "part-unknown", path, f"part-{own['part']} in the name", needed, RENAME))
     strange = sorted(set(own) - {"sub", "ses", "echo", "part", *RUN_ENTITIES})
     if strange:
-        remedy = "Rename the file and its JSON."
+        remedy = RENAME
         if {"coil", "ch", "channel"} & set(strange):
             remedy = "Uncombined coils? Combine them first, and give one image an echo."
         needed = "a name BIDS allows for this suffix"
@@ -67,8 +124,8 @@ def choose_labels(
     word = {"sub": "participant", "ses": "session"}[entity]
     chosen, problems = [], []
     for label in dict.fromkeys(bare_label(label, entity) for label in wanted):
-        if not re.fullmatch(r"[0-9A-Za-z+]+", label):
-            needed, remedy = "labels consist of letters and digits", f"Give the label of a folder {entity}-<label>."
+        if not is_label(label):
+            needed, remedy = "letters and digits", f"Give the label of a folder {entity}-<label>."
             problems.append(
                 Problem("error", "label-malformed", f"{word} label {label!r}", "not a BIDS label", needed, remedy)
             )
@@ -86,7 +143,15 @@ def bare_label(label: str, entity: str) -> str:
 
 
 def labels_inside(folder: Path, entity: str) -> list[str]:
-    """Labels of the folders sub-* or ses-* inside a folder."""
-    if not folder.is_dir():
+    """Labels of the folders sub-* or ses-* inside a folder, also those that BIDS does not allow.
+
+    Raises
+    ------
+    OSError : the folder cannot be listed.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if entry.name.startswith(f"{entity}-") and entry.is_dir()]
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted(bare_label(path.name, entity) for path in folder.glob(f"{entity}-*") if path.is_dir())
+    return sorted(name.removeprefix(f"{entity}-") for name in names)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Literal
 
@@ -84,3 +85,20 @@ def warnings(problems: Iterable[Problem]) -> list[Warning]:
 def errors(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     """Those that stop a run."""
     return tuple(problem for problem in problems if problem.severity == "error")
+
+
+def joined(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Problems of which those that differ in the file alone are one, which names the first file and the number."""
+    together: dict[tuple[str, ...], list[Problem]] = {}
+    for problem in problems:
+        key = (problem.severity, problem.code, problem.found, problem.needed, problem.remedy)
+        together.setdefault(key, []).append(problem)
+    return tuple(_first_of(same) for same in together.values())
+
+
+def _first_of(same: Sequence[Problem]) -> Problem:
+    others = len({os.fspath(problem.path) for problem in same if problem.path is not None}) - 1
+    if others < 1:
+        return same[0]
+    more = f" (and so in {others} more file{'s' if others > 1 else ''})"
+    return replace(same[0], found=f"{same[0].found.rstrip('.')}{more}")

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bids.exceptions import BIDSConflictingValuesError
-from bids.layout import BIDSLayout, BIDSLayoutIndexer
-from bids.layout import Query as BidsQuery
-
+from qsmprep.bids.entities import FILTER_NAMES, Filter, read_filter
+from qsmprep.bids.metadata import OF_SPIN_ECHOES, OF_THE_FIELD, Sidecars, agreed, number, shown
 from qsmprep.bids.names import (
     PARTS,
     RUN_ENTITIES,
-    bare_label,
     choose_labels,
     file_entities,
+    is_label,
+    is_number,
     labels_inside,
     listed,
     name_problems,
-    sidecar_applies,
+    odd_name,
 )
-from qsmprep.bids.problem import Problem
+from qsmprep.bids.problem import Problem, joined
+from qsmprep.bids.reading import UnreadableFileError, read_json_object
 from qsmprep.bids.scans import Echo, GreRun, SpinEchoScan
 from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T
 
@@ -33,7 +32,8 @@ from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T
 GRE_SUFFIXES = ("MEGRE", "T2starw")
 SPIN_ECHO_SUFFIX = "MESE"
 SUFFIXES = (*GRE_SUFFIXES, SPIN_ECHO_SUFFIX)
-FILTER_NAMES = ("megre", "t2starw", "mese", "t1w")
+_IMAGE = re.compile(rf"(?:.*[^0-9A-Za-z])?({'|'.join(SUFFIXES)})\.nii(?:\.gz)?", re.DOTALL)
+_SIDECAR = re.compile(rf"(?:.*_)?({'|'.join(SUFFIXES)})\.json", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -64,157 +64,222 @@ def find_runs(
     Raises
     ------
     ValueError
-        If a filter is not understood, or a sidecar contradicts the name of its image.
+        If a filter is not understood.
     """
     bids_dir = Path(os.path.abspath(bids_dir))
-    available = labels_inside(bids_dir, "sub")
+    chosen = {kind: read_filter(filters, kind) for kind in FILTER_NAMES}
+    try:
+        labels, root = labels_inside(bids_dir, "sub"), _listed(bids_dir)
+    except OSError as error:
+        return Query((), (), (_unlisted(bids_dir, error),))
+    available = [label for label in labels if is_label(label)]
     subjects, problems = choose_labels(bids_dir, "sub", participant_labels, available)
-    if not available:
+    if not participant_labels:
+        problems += [_odd_folder(bids_dir / f"sub-{label}") for label in labels if not is_label(label)]
+    if not labels:
         problems.append(_empty(bids_dir, "no folder sub-* in it"))
-    sessions = [bare_label(label, "ses") for label in session_labels or ()]
+    problems += _check_description(bids_dir / "dataset_description.json")
+    sessions: set[str] = set()
     if session_labels:
-        found = {label for subject in subjects for label in labels_inside(bids_dir / f"sub-{subject}", "ses")}
-        sessions, missing = choose_labels(bids_dir, "ses", session_labels, sorted(found))
+        sessions, missing = _sessions(bids_dir, subjects, session_labels)
         problems += missing
-    if not (bids_dir / "dataset_description.json").is_file():
-        file = bids_dir / "dataset_description.json"
-        problems.append(Problem("warning", "description-missing", file, "missing", "every BIDS dataset has it",
-                                "Write Name and BIDSVersion."))  # fmt: skip
     if not subjects or (session_labels and not sessions):
         return Query((), tuple(available), tuple(problems))
 
-    broken = _broken_sidecars(bids_dir, subjects)
-    layout = _index(bids_dir, subjects, [problem.path for problem in broken])
+    above = Sidecars([path for path in root if _SIDECAR.fullmatch(path.name)])
     runs: list[GreRun] = []
-    for suffix in GRE_SUFFIXES:
-        images = layout.get(**_filter(filters, suffix, layout, sessions))
-        runs += _group(images, suffix, broken)
-    scans = _group(layout.get(**_filter(filters, SPIN_ECHO_SUFFIX, layout, ())), SPIN_ECHO_SUFFIX, broken)
-    runs, dropped = _drop_rivals(runs)
-    problems += dropped
-    problems += _subjects_without_runs(bids_dir, subjects, runs, named=bool(participant_labels))
+    scans: list[SpinEchoScan] = []
+    silent = []  # participants of whom there is neither a run nor a word why
+    for subject in subjects:
+        try:
+            found = _participant(bids_dir, subject, sessions, chosen, above)
+        except Exception as error:  # whatever it is, it must not reach the others
+            found = Query((), (), (_unlisted(bids_dir / f"sub-{subject}", error),))
+        runs += found.runs
+        scans += found.spin_echoes
+        problems += found.problems
+        if not found.runs and not any(problem.severity == "error" for problem in found.problems):
+            silent.append(subject)
+    problems += _subjects_without_runs(bids_dir, silent, runs, named=bool(participant_labels))
     return Query(
         tuple(sorted(runs, key=lambda run: run.name)),
         tuple(available),
         tuple(problems),
-        tuple(sorted((_spin_echo_scan(scan) for scan in scans), key=lambda scan: scan.name)),
+        tuple(sorted(scans, key=lambda scan: scan.name)),
     )
+
+
+@dataclass
+class _Listing:
+    """What the folders of a participant hold: images with the label of their session, sidecars, folders unreadable."""
+
+    images: list[tuple[Path, str | None]] = field(default_factory=list)
+    sidecars: list[Path] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def _participant(
+    bids_dir: Path, subject: str, sessions: set[str], chosen: Mapping[str, Filter], above: Sidecars
+) -> Query:
+    """Runs and spin echo scans of one participant; spin echoes may be those of a session that was not asked for."""
+    listing = _list_participant(bids_dir / f"sub-{subject}", sessions)
+    problems = list(listing.problems)
+    sidecars = Sidecars(listing.sidecars, above)
+    images: dict[str, list[Path]] = {suffix: [] for suffix in SUFFIXES}
+    odd: list[Problem] = []
+    for path, session in listing.images:
+        suffix = _IMAGE.sub(r"\1", path.name)
+        if not chosen[suffix.lower()].admits(f"/{path.relative_to(bids_dir).as_posix()}"):
+            continue
+        if sessions and session not in sessions and suffix in GRE_SUFFIXES:
+            continue
+        if problem := odd_name(path, subject, session):
+            odd.append(problem)
+        else:
+            images[suffix].append(path)
+    problems += joined(odd)
+    runs = [run for suffix in GRE_SUFFIXES for run in _group(images[suffix], suffix, sidecars)]
+    runs, dropped = _drop_rivals(runs)
+    scans = [_spin_echo_scan(scan) for scan in _group(images[SPIN_ECHO_SUFFIX], SPIN_ECHO_SUFFIX, sidecars)]
+    return Query(tuple(runs), (), tuple(problems + dropped), tuple(scans))
+
+
+def _list_participant(folder: Path, sessions: set[str]) -> _Listing:
+    """List the folder of a participant, those of the sessions, and `anat` in each of them."""
+    listing = _Listing()
+    _list_folder(listing, folder, None, wanted=not sessions)
+    try:
+        labels = labels_inside(folder, "ses")
+    except OSError:  # told by the listing above
+        labels = []
+    for label in labels:
+        wanted = not sessions or label in sessions
+        if is_label(label):
+            _list_folder(listing, folder / f"ses-{label}", label, wanted=wanted)
+        elif not sessions:
+            listing.problems.append(_odd_folder(folder / f"ses-{label}"))
+    return listing
+
+
+def _list_folder(listing: _Listing, folder: Path, session: str | None, *, wanted: bool) -> None:
+    for place in (folder, folder / "anat"):
+        try:
+            paths = _listed(place)
+        except OSError as error:
+            problem = _unlisted(place, error)
+            listing.problems.append(problem if wanted else replace(problem, severity="warning"))
+            continue
+        listing.images += [(path, session) for path in paths if _IMAGE.fullmatch(path.name)]
+        listing.sidecars += [path for path in paths if _SIDECAR.fullmatch(path.name)]
+
+
+def _listed(folder: Path) -> list[Path]:
+    """The files of a folder in order, hidden ones left aside; none where there is no folder.
+
+    Raises
+    ------
+    OSError : the folder cannot be listed, or links to one that is not here.
+    """
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        if folder.is_symlink():
+            raise
+        return []
+    except NotADirectoryError:
+        return []
+    return [folder / name for name in sorted(names) if not name.startswith(".")]
+
+
+def _unlisted(folder: Path, error: Exception) -> Problem:
+    """That a folder cannot be read, or what is in it cannot be understood."""
+    cause = error.strerror if isinstance(error, OSError) and error.strerror else f"{type(error).__name__}: {error}"
+    code = (
+        "participant-unreadable" if any(part.startswith("sub-") for part in folder.parts[-3:]) else "dataset-unreadable"
+    )
+    found = f"the folder cannot be read ({cause[:200]})"
+    return Problem(
+        "error", code, folder, found, "", "Give yourself permission to read it, or fetch or restore the data."
+    )
+
+
+def _odd_folder(folder: Path) -> Problem:
+    word = "participant" if folder.name.startswith("sub-") else "session"
+    return Problem("error", f"{word}-label-malformed", folder, f"no label of a {word}", "letters and digits",
+                   "Rename the folder and what is in it, or choose the others by "
+                   f"--{word}-label.")  # fmt: skip
+
+
+def _sessions(bids_dir: Path, subjects: Sequence[str], wanted: Sequence[str]) -> tuple[set[str], list[Problem]]:
+    """The wanted sessions that some participant has, and a problem for each that none has."""
+    found: set[str] = set()
+    for subject in subjects:
+        try:
+            found.update(labels_inside(bids_dir / f"sub-{subject}", "ses"))
+        except OSError:  # told when its files are listed
+            continue
+    sessions, missing = choose_labels(bids_dir, "ses", wanted, sorted(found))
+    return set(sessions), missing
+
+
+def _check_description(path: Path) -> list[Problem]:
+    """What is wrong with dataset_description.json, which nothing here depends on."""
+    remedy = "Write Name and BIDSVersion."
+    try:
+        document = read_json_object(path, remedy="Write Name and BIDSVersion into it anew.")
+    except UnreadableFileError as error:
+        if error.absent and not path.is_symlink():
+            return [
+                Problem("warning", "description-missing", path, "missing", "the description of a BIDS dataset", remedy)
+            ]
+        return [Problem("warning", "description-unreadable", path, error.found, "", error.remedy)]
+    for key, kind, needed in (("Name", str, "a text"), ("BIDSVersion", str, "a text"), ("GeneratedBy", list, "a list")):
+        if key in document and not isinstance(document[key], kind):
+            return [
+                Problem("warning", "description-wrong", path, f"{key} is {shown(document[key])}", needed, "Correct it.")
+            ]
+    return []
 
 
 def _spin_echo_scan(group: GreRun) -> SpinEchoScan:
     return SpinEchoScan(group.subject, group.session, group.entities, group.echoes, group.metadata, group.problems)
 
 
-def find_derivative(folder: Path, run: GreRun, *, suffix: str, desc: str | None) -> Path | None:
-    """The file `*_desc-<desc>_<suffix>.nii[.gz]` of a derivative dataset that belongs to a run; None if there is none.
-
-    With `desc` None, any or none will do. A file belongs to the run if none of its entities contradicts the run's; one
-    that names more of them is preferred. Files in another space are left aside.
-
-    Raises
-    ------
-    ValueError
-        If several files fit equally well, or the folder does not exist.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder. Give the folder of the derivative dataset.")
-    own = {"sub": run.subject, "ses": run.session, **run.entities}
-    fitting: dict[int, list[Path]] = {}
-    for path in sorted((folder / f"sub-{run.subject}").rglob(f"*_{suffix}.nii*")):
-        entities = file_entities(path)
-        found = entities.pop("desc", None)
-        if path.name.partition(".")[2] not in ("nii", "nii.gz") or (desc is not None and found != desc):
-            continue
-        entities.pop("part", None)
-        entities.pop("echo", None)
-        if all(own.get(entity) == label for entity, label in entities.items()):
-            fitting.setdefault(len(entities), []).append(path)
-    best = fitting[max(fitting)] if fitting else []
-    if len(best) > 1:
-        names = ", ".join(str(path.relative_to(folder)) for path in best)
-        raise ValueError(f"{folder}: {names} fit {run.name} equally well; keep one of them.")
-    return best[0] if best else None
-
-
-def number(value: Any) -> float | None:
-    """A number of a sidecar as float; None for anything else."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _index(bids_dir: Path, subjects: Sequence[str], unreadable: Sequence[Any]) -> BIDSLayout:
-    """pybids' index of the images and sidecars of interest, and of nothing else."""
-    suffixes = "|".join(SUFFIXES)
-    subs, sess = "|".join(map(re.escape, subjects)), "[^/]+"  # spin echoes may be those of another session
-    wanted = (
-        rf"/(?:[^/]*(?:{suffixes})\.json|sub-(?:{subs})(?:/ses-(?:{sess}))?(?:/anat)?"
-        rf"(?:/[^/]*(?:{suffixes})\.(?:json|nii|nii\.gz))?)"
-    )
-    ignore = [re.compile(rf"^(?!{wanted}$)")]
-    for path in unreadable:
-        ignore.append(re.compile(rf"^{re.escape('/' + Path(path).relative_to(bids_dir).as_posix())}$"))
-    indexer = BIDSLayoutIndexer(validate=False, ignore=ignore)
-    try:
-        return BIDSLayout(bids_dir, validate=False, derivatives=False, indexer=indexer)
-    except BIDSConflictingValuesError as error:
-        raise ValueError(f"{bids_dir}: a sidecar contradicts the name of its image. {error}") from None
-
-
-def _filter(filters: Any, suffix: str, layout: BIDSLayout, sessions: Sequence[str]) -> dict[str, Any]:
-    """Arguments for pybids' `get` out of the user's filters."""
-    filters = filters or {}
-    if not isinstance(filters, Mapping) or not all(isinstance(value, Mapping) for value in filters.values()):
-        raise ValueError('The BIDS filter must look like {"megre": {"acquisition": "x"}}.')
-    unknown = set(filters) - set(FILTER_NAMES)
-    if unknown:
-        raise ValueError(f"BIDS filter {min(unknown)!r} is not known; use {', '.join(FILTER_NAMES)}.")
-    fallback = {} if suffix == SPIN_ECHO_SUFFIX else filters.get("megre", {})
-    wanted = dict(filters.get(suffix.lower(), fallback))
-    entities = {name for config in layout.config.values() for name in config.entities}
-    strange = set(wanted) - entities
-    if strange:
-        known = ", ".join(sorted(entities))
-        raise ValueError(f"BIDS filter entity {min(strange)!r} is not known; use pybids' names: {known}.")
-    special = {None: BidsQuery.NONE, "Query.NONE": BidsQuery.NONE, "Query.ANY": BidsQuery.ANY, "*": BidsQuery.ANY}
-    wanted = {key: special.get(value, value) if not isinstance(value, list) else value for key, value in wanted.items()}
-    limits = {"session": list(sessions)} if sessions else {}
-    return {"suffix": suffix, "extension": [".nii", ".nii.gz"], **limits, **wanted}
-
-
-def _group(images: Sequence[Any], suffix: str, broken: Sequence[Problem]) -> list[GreRun]:
+def _group(images: Sequence[Path], suffix: str, sidecars: Sidecars) -> list[GreRun]:
     """Images that differ only in echo and part make one run."""
-    groups: dict[tuple[tuple[str, str], ...], list[Any]] = {}
-    for image in sorted(images, key=lambda image: str(image.path)):
-        entities = file_entities(Path(str(image.path)))
+    groups: dict[tuple[tuple[str, str], ...], list[Path]] = {}
+    for image in images:
+        entities = file_entities(image)
         key = tuple((name, label) for name, label in entities.items() if name not in ("echo", "part"))
         groups.setdefault(key, []).append(image)
-    return [_run(dict(key), suffix, group, broken) for key, group in groups.items()]
+    return [_run(dict(key), suffix, group, sidecars) for key, group in groups.items()]
 
 
-def _run(entities: dict[str, str], suffix: str, images: Sequence[Any], broken: Sequence[Problem]) -> GreRun:
+def _run(entities: dict[str, str], suffix: str, images: Sequence[Path], sidecars: Sidecars) -> GreRun:
     problems: list[Problem] = []
     files: dict[int | None, dict[str, Path]] = {}
     metadata: dict[int | None, dict[str, dict[str, Any]]] = {}
-    for image in images:
-        path = Path(str(image.path))
+    told: list[tuple[Path, dict[str, Any]]] = []
+    for path in images:
         own = file_entities(path)
-        echo = int(own["echo"]) if own.get("echo", "").isdigit() else None
+        echo = int(own["echo"]) if is_number(own.get("echo", "")) else None
         part = PARTS.get(own.get("part", "mag"), "")
-        problems += [problem for problem in broken if sidecar_applies(Path(str(problem.path)), path)]
-        problems += name_problems(path, own, part, suffix)
+        facts, unreadable = sidecars.of(path)
+        problems += [*unreadable, *name_problems(path, own, part, suffix)]
         rival = files.setdefault(echo, {}).setdefault(part, path)
         if rival != path:
             found = f"the same image as {rival.name} by its name"
             problems.append(
                 Problem("error", "image-twice", path, found, "one file an echo and part", "Remove one of the two.")
             )
-        metadata.setdefault(echo, {}).setdefault(part, dict(image.get_metadata()))
+        metadata.setdefault(echo, {}).setdefault(part, facts)
+        told.append((path, facts))
     echoes = [
         Echo(echo, _echo_time(metadata[echo]), **{p: f for p, f in parts.items() if p}, metadata=metadata[echo])
         for echo, parts in files.items()
     ]
-    common = _agreed([facts for parts in metadata.values() for facts in parts.values()])
-    frequency = number(common.get("ImagingFrequency"))
+    common, contradictions = agreed(told, OF_SPIN_ECHOES if suffix == SPIN_ECHO_SUFFIX else OF_THE_FIELD)
+    frequency, maker = number(common.get("ImagingFrequency")), common.get("Manufacturer")
     extra = sorted(set(entities) - {"sub", "ses", *RUN_ENTITIES})
     ordered = [entity for entity in (*RUN_ENTITIES, *extra) if entity in entities]
     return GreRun(
@@ -225,9 +290,9 @@ def _run(entities: dict[str, str], suffix: str, images: Sequence[Any], broken: S
         metadata=common,
         field_strength_t=_field_strength(common),
         imaging_frequency_mhz=frequency if frequency and frequency > 0 else None,
-        manufacturer=str(common.get("Manufacturer") or ""),
+        manufacturer=maker if isinstance(maker, str) else "",
         suffix=suffix,
-        problems=tuple(dict.fromkeys(problems)),
+        problems=joined(dict.fromkeys([*problems, *contradictions])),
     )
 
 
@@ -248,15 +313,6 @@ def _echo_order(echoes: Sequence[Echo]) -> Callable[[Echo], tuple[float, int]]:
 def _echo_time(metadata: Mapping[str, Mapping[str, Any]]) -> float | None:
     times = (number(facts.get("EchoTime")) for facts in metadata.values())
     return next((time for time in times if time is not None), None)
-
-
-def _agreed(facts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Entries that all sidecars that have them give the same value."""
-    merged: dict[str, Any] = {}
-    for sidecar in facts:
-        for key, value in sidecar.items():
-            merged.setdefault(key, value)
-    return {key: value for key, value in merged.items() if all(value == sidecar.get(key, value) for sidecar in facts)}
 
 
 def _drop_rivals(runs: Sequence[GreRun]) -> tuple[list[GreRun], list[Problem]]:
@@ -307,25 +363,3 @@ def _empty(bids_dir: Path, found: str) -> Problem:
     needed = "files as sub-01/anat/sub-01_echo-1_part-phase_MEGRE.nii.gz"
     remedy = "Is this the root of a BIDS dataset, and do --session-label and --bids-filter-file leave anything?"
     return Problem("error", "dataset-empty", bids_dir, found, needed, remedy)
-
-
-def _broken_sidecars(bids_dir: Path, subjects: Sequence[str]) -> list[Problem]:
-    """Sidecars that are not JSON objects: pybids would stop at the first, and with it every other run."""
-    folders = [bids_dir]
-    for subject in subjects:
-        root = bids_dir / f"sub-{subject}"
-        for folder in (root, *sorted(root.glob("ses-*"))):
-            folders += [folder, folder / "anat"]
-    problems = []
-    for path in (path for folder in folders for path in sorted(folder.glob("*.json"))):
-        if not path.name.endswith(tuple(f"{suffix}.json" for suffix in SUFFIXES)):
-            continue
-        try:
-            if not isinstance(json.loads(path.read_text(encoding="utf-8")), dict):
-                raise ValueError("it holds no object { }")
-        except (ValueError, OSError) as error:
-            found = f"not a readable JSON sidecar ({error})"
-            problems.append(
-                Problem("error", "sidecar-unreadable", path, found, "", "Mend it, or convert the images again.")
-            )
-    return problems

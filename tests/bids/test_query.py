@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from qsmprep.bids.query import find_derivative, find_runs
+from qsmprep.bids.derivatives import find_derivative
+from qsmprep.bids.query import find_runs
 
 
 def names(query):
@@ -186,11 +187,14 @@ def test_a_broken_sidecar_spoils_its_run_only(dataset):
     assert "sub-01_echo-2_part-mag_MEGRE.json" in str(query.runs[0].problems[0])
 
 
-def test_a_sidecar_that_contradicts_the_name_of_its_image_is_named(dataset):
-    dataset.add_run()
-    dataset.edit("echo-2_part-mag", echo=7)
-    with pytest.raises(ValueError, match="sub-01_echo-2_part-mag_MEGRE"):
-        find_runs(dataset.folder)
+@pytest.mark.parametrize(("key", "value"), [("echo", 7), ("subject", "02"), ("run", {}), ("suffix", "bold")])
+def test_a_key_of_a_sidecar_called_as_an_entity_has_no_power_over_the_name(dataset, key, value):
+    dataset.add_run("01")
+    dataset.add_run("02")
+    dataset.edit("sub-01", **{key: value})
+    query = find_runs(dataset.folder, participant_labels=["01"])
+    assert names(query) == ["sub-01"] and query.problems == query.runs[0].problems == ()
+    assert [echo.number for echo in query.runs[0].echoes] == [1, 2, 3]
 
 
 def test_names_that_are_not_bids_are_problems_of_their_run(dataset):
