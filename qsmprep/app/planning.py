@@ -12,6 +12,7 @@ import numpy as np
 from nibabel.spatialimages import SpatialImage
 
 from qsmprep import registry
+from qsmprep.app.derivatives import check_derivatives
 from qsmprep.app.networks import networks_of
 from qsmprep.app.regions import plan_regions
 from qsmprep.app.request import Request
@@ -61,6 +62,7 @@ def plan_run(
     times = _chosen_times(run, settings)
     image = open_image(run.files[0])
     frequency, source = centre_frequency(run, settings)
+    check_derivatives(run, request)
     brain_mask = _given_mask(run, request)
     settings = _resolve_mask(settings, brain_mask, note)
     settings = _resolve_relaxometry(settings, times, note)

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qsmprep.bids.names import RUN_ENTITIES, file_entities, listed
+from qsmprep.bids.entities import read_filter
+from qsmprep.bids.names import RUN_ENTITIES, file_entities, listed, same_label
 from qsmprep.bids.problem import Problem
+from qsmprep.bids.reading import UnreadableFileError, read_json_object
 from qsmprep.bids.scans import GreRun
 from qsmprep.findings import Note, Warning
 
@@ -118,12 +120,14 @@ def find_t1w(bids_dir: Path, run: GreRun, wanted: Mapping[str, Any] | None = Non
     """
     if strange := set(wanted or {}) - {*_PYBIDS_NAMES, "suffix", "extension", "datatype"}:
         raise ValueError(f"BIDS filter t1w: {min(strange)!r} is not known; use {', '.join(_PYBIDS_NAMES)}.")
-    chosen = {_PYBIDS_NAMES[name]: str(value) for name, value in (wanted or {}).items() if name in _PYBIDS_NAMES}
+    names = {name: value for name, value in (wanted or {}).items() if name in _PYBIDS_NAMES}
+    chosen = read_filter({"t1w": names}, "t1w")
     folder = Path(bids_dir, f"sub-{run.subject}", *([f"ses-{run.session}"] if run.session else []), "anat")
     fitting = [
         path
         for path in sorted(folder.glob("*_T1w.nii*"))
-        if path.name.partition(".")[2] in ("nii", "nii.gz") and chosen.items() <= file_entities(path).items()
+        if path.name.partition(".")[2] in ("nii", "nii.gz")
+        and chosen.admits(f"/{path.relative_to(bids_dir).as_posix()}")
     ]
     if not fitting:
         return None, None
@@ -205,14 +209,15 @@ def _in_bids(
 def _likeness(entities: Mapping[str, str], run: GreRun) -> int:
     """How many entities of a segmentation's name are the run's; negative where one contradicts it."""
     own = [(entity, entities[entity]) for entity in RUN_ENTITIES if entity in entities]
-    return -1 if any(run.entities.get(entity) != label for entity, label in own) else len(own)
+    return len(own) if all(same_label(entity, run.entities.get(entity), label) for entity, label in own) else -1
 
 
 def _names_a_t1w(path: Path, run: GreRun, bids_dir: Path) -> bool:
     """Whether a T1w image of the session has the segmentation's acq-, run- and so on."""
     own = {entity: label for entity, label in file_entities(path).items() if entity in RUN_ENTITIES}
     folder = Path(bids_dir, f"sub-{run.subject}", *([f"ses-{run.session}"] if run.session else []), "anat")
-    return any(own.items() <= file_entities(image).items() for image in folder.glob("*_T1w.nii*"))
+    others = (file_entities(image) for image in folder.glob("*_T1w.nii*"))
+    return any(all(same_label(entity, other.get(entity), label) for entity, label in own.items()) for other in others)
 
 
 def _in_freesurfer(name: str, folder: Path, run: GreRun, others: set[str]) -> list[Candidate]:
@@ -271,7 +276,7 @@ def _session_note(path: Path, run: GreRun) -> Note | None:
 def _is_gradient_echo(path: Path) -> bool:
     """Whether a sidecar says that the image lies as a gradient echo image does."""
     try:
-        sidecar = json.loads(path.with_name(path.name.partition(".")[0] + ".json").read_text("utf-8"))
+        sidecar = read_json_object(path.with_name(path.name.partition(".")[0] + ".json"))
         return bool(_GRADIENT_ECHO.search(json.dumps(sidecar.get("SpatialReference", ""))))
-    except (OSError, ValueError, AttributeError):
+    except UnreadableFileError:
         return False

@@ -320,13 +320,13 @@ def _check_swapped(run: GreRun, surveys: Mapping[Path, VoxelSurvey], headers: Ma
         never_wraps = radians and least >= 0 and greatest < np.pi
         negative = low < -NEGATIVE_NOISE * max(high, 0)
         if least >= 0 and (negative or (is_period and never_wraps)):
-            found = (f"its values, {low:.4g} to {high:.4g}, are those of a phase, and those of {echo.phase.name}, "
-                     f"{least:.4g} to {greatest:.4g}, of a magnitude")  # fmt: skip
-            problems.append(Problem("error", "parts-swapped", echo.magnitude, found, "magnitude as part-mag, phase as "
-                                    "part-phase", "Exchange the names of the two, with their JSON."))  # fmt: skip
+            problems.append(Problem("error", "parts-swapped", echo.magnitude,
+                                    "the values are those of a phase, and those of its part-phase of a magnitude",
+                                    "magnitude as part-mag, phase as part-phase",
+                                    "Exchange the names of the two, with their JSON."))  # fmt: skip
         elif negative:
-            problems.append(Problem("error", "magnitude-negative", echo.magnitude,
-                                    f"a magnitude with values down to {low:.4g}", "values of 0 and more",
+            problems.append(Problem("error", "magnitude-negative", echo.magnitude, "a magnitude with values below 0",
+                                    "values of 0 and more",
                                     "Is it the phase, or was it filtered? Convert the images again."))  # fmt: skip
     return problems
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
-import json
+import io
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from qsmprep.bids.names import bare_label
+from qsmprep.bids.reading import UnreadableFileError, read_json_object, read_text_file
 
 QUALITY, REGIONS, RECORD, CHI = "_qc.json", "_desc-roi_stats.tsv", "_record.json", "_Chimap.json"
 REGION_NUMBERS = ("n", "n_region", "excluded_share", "mean", "sd", "median", "p5", "p25", "p75", "p95")
 REGION_TEXTS = ("segmentation", "index", "name", "map", "unit")
 NEEDED = ("segmentation", "name", "map", "mean")
+RESULT_LIMIT_BYTES = 64 * 2**20  # of one record or table
 MISSING = ("", "n/a", "nan", "none")
 
 
@@ -131,14 +134,13 @@ def _lasting(run: RunResults, unreadable: list[tuple[str, str]]) -> RunResults:
 def read_participants(bids_dir: Path, unreadable: list[tuple[str, str]]) -> dict[str, dict[str, str]]:
     """Columns of participants.tsv by label, names of columns in lower case; empty when it is not there."""
     path = bids_dir / "participants.tsv"
-    if not path.is_file():
-        return {}
     try:
         rows = _rows(path)
         if rows and "participant_id" not in rows[0]:
             raise ValueError("no column participant_id")
-    except (OSError, ValueError, csv.Error) as error:
-        unreadable.append((path.name, f"{error}"))
+    except (ValueError, csv.Error) as error:
+        if os.path.lexists(path):
+            unreadable.append((path.name, _cause(error)))
         return {}
     table = {}
     for row in rows:
@@ -178,16 +180,18 @@ def _read(path: Path, kind: str, root: Path, unreadable: list[tuple[str, str]]) 
     }
     try:
         return readers[kind](path)
-    except (OSError, ValueError, csv.Error, RecursionError) as error:
-        unreadable.append((path.relative_to(root).as_posix(), str(error)))
+    except (ValueError, csv.Error) as error:
+        unreadable.append((path.relative_to(root).as_posix(), _cause(error)))
         return None
 
 
+def _cause(error: Exception) -> str:
+    """Why a file is not read, without its name, which is told beside it."""
+    return f"{error.found}. {error.remedy}" if isinstance(error, UnreadableFileError) else str(error)
+
+
 def _json(path: Path) -> dict[str, Any]:
-    document = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(document, dict):
-        raise ValueError("the file holds no JSON object")
-    return document
+    return read_json_object(path, limit_bytes=RESULT_LIMIT_BYTES)
 
 
 def _quality(path: Path) -> dict[str, Any]:
@@ -222,8 +226,8 @@ def _regions(path: Path) -> tuple[RegionValue, ...]:
 
 def _rows(path: Path) -> list[dict[str, str]]:
     """Lines of a TSV file by its columns in lower case; a line with too few or too many cells is refused."""
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        lines = [line for line in csv.reader(stream, delimiter="\t", quoting=csv.QUOTE_NONE) if line]
+    text = io.StringIO(read_text_file(path, limit_bytes=RESULT_LIMIT_BYTES), newline="")
+    lines = [line for line in csv.reader(text, delimiter="\t", quoting=csv.QUOTE_NONE) if line]
     if not lines:
         raise ValueError("the file is empty")
     names = [name.strip().lower() for name in lines[0]]

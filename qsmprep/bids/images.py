@@ -79,7 +79,14 @@ class VoxelSurvey:
 
 
 def open_image(path: str | Path) -> SpatialImage:
-    """The image of a file whose voxels lie in space, as those of NIfTI and MGZ do; no voxel is read yet."""
+    """The image of a file whose voxels lie in space, as those of NIfTI and MGZ do; no voxel is read yet.
+
+    Raises
+    ------
+    UnreadableFileError : no regular file, or one that may not be read.
+    ImageFileError : not such an image; nibabel raises others for what is damaged.
+    """
+    os.close(open_regular(path))  # nibabel would wait for a pipe without end
     image = nib.load(path)
     if not isinstance(image, SpatialImage):
         raise ImageFileError(f"{path}: {type(image).__name__} is not an image of voxels in space.")
@@ -110,8 +117,7 @@ def read_header(path: Path) -> Header | Problem:
         scale = float(stored.slope), float(stored.inter)
         return Header(path, shape, image.affine, oriented, stored.dtype, int(stored.offset), *scale)
     except UnreadableFileError as error:
-        code = "image-missing" if error.absent else "image-unreadable"
-        return Problem("error", code, path, error.found, "", error.remedy)
+        return _unreadable(error)
     except Exception as error:  # nibabel raises many kinds for files that are not what their name says
         found = f"not a readable NIfTI image ({_short(error)})"
         return Problem(
@@ -143,12 +149,12 @@ def survey(header: Header) -> VoxelSurvey | Problem:
             # The checksum stands at the end; some programs fill up behind the voxels, but not without an end.
             tail = _skip(stream, LONGEST_TAIL) if zipped and there == needed else 0
     except UnreadableFileError as error:
-        return Problem("error", "image-unreadable", path, error.found, "", error.remedy)
+        return _unreadable(error)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         found = f"the compressed file is truncated or damaged ({_short(error)})"
         return Problem("error", "image-truncated", path, found, "", remedy)
     except OSError as error:
-        return Problem("error", "image-unreadable", path, f"the file cannot be read ({_short(error)})", "", remedy)
+        return _unreadable(UnreadableFileError(path, f"the file cannot be read ({_short(error)})", remedy))
     if there < needed:
         found = f"the file is truncated: it holds {there} bytes instead of {needed}"
         return Problem("error", "image-too-short", path, found, "", remedy)
@@ -156,6 +162,11 @@ def survey(header: Header) -> VoxelSurvey | Problem:
         found = f"after its {count} voxels the file goes on for more than {LONGEST_TAIL / 2**20:.0f} MiB"
         return Problem("error", "image-too-long", path, found, "an image as large as its header says", remedy)
     return tally.survey(path, count)
+
+
+def _unreadable(error: UnreadableFileError) -> Problem:
+    code = "image-missing" if error.absent else "image-unreadable"
+    return Problem("error", code, error.path, error.found, "", error.remedy)
 
 
 class _Tally:

@@ -23,7 +23,7 @@ from qsmprep.bids.names import (
     name_problems,
     odd_name,
 )
-from qsmprep.bids.problem import Problem, joined
+from qsmprep.bids.problem import Problem, errors, joined
 from qsmprep.bids.reading import UnreadableFileError, read_json_object
 from qsmprep.bids.scans import Echo, GreRun, SpinEchoScan
 from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T
@@ -71,7 +71,9 @@ def find_runs(
     try:
         labels, root = labels_inside(bids_dir, "sub"), _listed(bids_dir)
     except OSError as error:
-        return Query((), (), (_unlisted(bids_dir, error),))
+        found = f"the folder cannot be listed ({error.strerror or error})"
+        remedy = "Give yourself permission to read it."
+        return Query((), (), (Problem("error", "dataset-unreadable", bids_dir, found, "", remedy),))
     available = [label for label in labels if is_label(label)]
     subjects, problems = choose_labels(bids_dir, "sub", participant_labels, available)
     if not participant_labels:
@@ -92,13 +94,13 @@ def find_runs(
     silent = []  # participants of whom there is neither a run nor a word why
     for subject in subjects:
         try:
-            found = _participant(bids_dir, subject, sessions, chosen, above)
+            own = _participant(bids_dir, subject, sessions, chosen, above)
         except Exception as error:  # whatever it is, it must not reach the others
-            found = Query((), (), (_unlisted(bids_dir / f"sub-{subject}", error),))
-        runs += found.runs
-        scans += found.spin_echoes
-        problems += found.problems
-        if not found.runs and not any(problem.severity == "error" for problem in found.problems):
+            own = Query((), (), (_unlisted(bids_dir / f"sub-{subject}", error),))
+        runs += own.runs
+        scans += own.spin_echoes
+        problems += own.problems
+        if not own.runs and not errors(own.problems):
             silent.append(subject)
     problems += _subjects_without_runs(bids_dir, silent, runs, named=bool(participant_labels))
     return Query(
@@ -193,19 +195,15 @@ def _listed(folder: Path) -> list[Path]:
 
 def _unlisted(folder: Path, error: Exception) -> Problem:
     """That a folder cannot be read, or what is in it cannot be understood."""
-    cause = error.strerror if isinstance(error, OSError) and error.strerror else f"{type(error).__name__}: {error}"
-    code = (
-        "participant-unreadable" if any(part.startswith("sub-") for part in folder.parts[-3:]) else "dataset-unreadable"
-    )
-    found = f"the folder cannot be read ({cause[:200]})"
-    return Problem(
-        "error", code, folder, found, "", "Give yourself permission to read it, or fetch or restore the data."
-    )
+    cause = error.strerror if isinstance(error, OSError) else None
+    cause = cause or f"{type(error).__name__}: {str(error)[:200]}"
+    return Problem("error", "participant-unreadable", folder, f"the folder cannot be read ({cause})", "",
+                   "Give yourself permission to read it, or fetch or restore the data.")  # fmt: skip
 
 
 def _odd_folder(folder: Path) -> Problem:
     word = "participant" if folder.name.startswith("sub-") else "session"
-    return Problem("error", f"{word}-label-malformed", folder, f"no label of a {word}", "letters and digits",
+    return Problem("error", "label-not-bids", folder, f"no label of a {word}", "letters and digits",
                    "Rename the folder and what is in it, or choose the others by "
                    f"--{word}-label.")  # fmt: skip
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
+import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +13,10 @@ import numpy as np
 from nibabel.wrapstruct import WrapStruct
 from numpy.typing import NDArray
 
-from qsmprep.bids.images import open_image
-from qsmprep.bids.names import file_entities, listed
+from qsmprep.bids.images import MOST_VOXELS, open_image
+from qsmprep.bids.names import file_entities, is_number, listed
 from qsmprep.bids.problem import Problem
+from qsmprep.bids.reading import read_text_file
 from qsmprep.numerics.arrays import DoubleArray
 
 LARGEST_LABEL = 2**24  # up to here the float32 images that pass between nodes hold every whole number
@@ -43,7 +46,7 @@ def find_region(path: Path, label: str) -> Region:
     ValueError : a name without a table, or one that is not in it.
     """
     names = label_names(path)
-    if label.isdigit():
+    if is_number(label):
         return Region(path, int(label), names.get(int(label), label))
     matching = [index for index, name in names.items() if name.casefold() == label.casefold()]
     if len(matching) == 1:
@@ -65,11 +68,11 @@ def label_names(path: Path) -> dict[int, str]:
 
 def read_table(table: Path) -> dict[int, str]:
     """Index to name of a table of labels. Raises ValueError that names the file and what is wrong with it."""
-    with table.open(encoding="utf-8-sig", newline="") as stream:
-        rows = list(csv.DictReader(stream, delimiter="\t"))
+    text = read_text_file(table)
     try:
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter="\t"))
         pairs = [(_whole(row["index"]), row["name"].strip()) for row in rows]
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError, csv.Error):
         raise ValueError(f"{table}: a table of labels needs the columns index (a whole number) and name.") from None
     twice = [index for index, count in Counter(index for index, _ in dict.fromkeys(pairs)).items() if count > 1]
     if twice:
@@ -137,6 +140,8 @@ def read_labels(path: Path) -> LabelImage:
     """
     try:
         image = open_image(path)
+        if math.prod(image.shape) > MOST_VOXELS:
+            raise ValueError(f"more than {MOST_VOXELS} voxels")
         values = np.asanyarray(image.dataobj)
     except Exception as error:  # nibabel raises many kinds for files that are not what their name says
         short = " ".join(str(error).split())[:120] or type(error).__name__
