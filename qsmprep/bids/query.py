@@ -128,7 +128,7 @@ def _participant(
     problems = list(listing.problems)
     sidecars = Sidecars(listing.sidecars, above)
     images: dict[str, list[Path]] = {suffix: [] for suffix in SUFFIXES}
-    odd: list[Problem] = []
+    odd: list[tuple[Path, Problem]] = []
     for path, session in listing.images:
         suffix = _IMAGE.sub(r"\1", path.name)
         if not chosen[suffix.lower()].admits(f"/{path.relative_to(bids_dir).as_posix()}"):
@@ -136,43 +136,64 @@ def _participant(
         if sessions and session not in sessions and suffix in GRE_SUFFIXES:
             continue
         if problem := odd_name(path, subject, session):
-            odd.append(problem)
+            odd.append((path, problem))
         else:
             images[suffix].append(path)
-    problems += joined(odd)
-    runs = [run for suffix in GRE_SUFFIXES for run in _group(images[suffix], suffix, sidecars)]
-    runs, dropped = _drop_rivals(runs)
-    scans = [_spin_echo_scan(scan) for scan in _group(images[SPIN_ECHO_SUFFIX], SPIN_ECHO_SUFFIX, sidecars)]
+    groups = [_with_odd(run, odd) for suffix in SUFFIXES for run in _group(images[suffix], suffix, sidecars)]
+    runs, dropped = _drop_rivals([group for group in groups if group.suffix in GRE_SUFFIXES])
+    scans = [_spin_echo_scan(group) for group in groups if group.suffix == SPIN_ECHO_SUFFIX]
+    theirs = {problem for group in groups for problem in group.problems}
+    problems += joined(problem for _, problem in odd if problem not in theirs)
     return Query(tuple(runs), (), tuple(problems + dropped), tuple(scans))
+
+
+def _with_odd(run: GreRun, odd: Sequence[tuple[Path, Problem]]) -> GreRun:
+    """A run with the problems of images that would be of it by as much of their names as can be understood."""
+    own = {"sub": run.subject, "ses": run.session, **run.entities}
+    mine = [
+        problem for path, problem in odd if _IMAGE.sub(r"\1", path.name) == run.suffix and _key(path) == _present(own)
+    ]
+    return replace(run, problems=(*run.problems, *mine)) if mine else run
+
+
+def _present(entities: Mapping[str, str | None]) -> dict[str, str]:
+    return {name: label for name, label in entities.items() if label is not None}
+
+
+def _key(image: Path) -> dict[str, str]:
+    """What the images of a run have in common: their entities but for echo and part."""
+    return {name: label for name, label in file_entities(image).items() if name not in ("echo", "part")}
 
 
 def _list_participant(folder: Path, sessions: set[str]) -> _Listing:
     """List the folder of a participant, those of the sessions, and `anat` in each of them."""
-    listing = _Listing()
-    _list_folder(listing, folder, None, wanted=not sessions)
-    try:
-        labels = labels_inside(folder, "ses")
-    except OSError:  # told by the listing above
-        labels = []
-    for label in labels:
+    whole = _list_folder(folder, None, wanted=not sessions)
+    if whole.problems:
+        return whole
+    for label in labels_inside(folder, "ses"):
         wanted = not sessions or label in sessions
         if is_label(label):
-            _list_folder(listing, folder / f"ses-{label}", label, wanted=wanted)
+            own = _list_folder(folder / f"ses-{label}", label, wanted=wanted)
+            whole.images += own.images
+            whole.sidecars += own.sidecars
+            whole.problems += own.problems
         elif not sessions:
-            listing.problems.append(_odd_folder(folder / f"ses-{label}"))
-    return listing
+            whole.problems.append(_odd_folder(folder / f"ses-{label}"))
+    return whole
 
 
-def _list_folder(listing: _Listing, folder: Path, session: str | None, *, wanted: bool) -> None:
+def _list_folder(folder: Path, session: str | None, *, wanted: bool) -> _Listing:
+    """A folder and `anat` in it; no image of it where one of them cannot be read, as metadata may be missing then."""
+    listing = _Listing()
     for place in (folder, folder / "anat"):
         try:
             paths = _listed(place)
         except OSError as error:
             problem = _unlisted(place, error)
-            listing.problems.append(problem if wanted else replace(problem, severity="warning"))
-            continue
+            return _Listing(problems=[problem if wanted else replace(problem, severity="warning")])
         listing.images += [(path, session) for path in paths if _IMAGE.fullmatch(path.name)]
         listing.sidecars += [path for path in paths if _SIDECAR.fullmatch(path.name)]
+    return listing
 
 
 def _listed(folder: Path) -> list[Path]:
@@ -247,9 +268,7 @@ def _group(images: Sequence[Path], suffix: str, sidecars: Sidecars) -> list[GreR
     """Images that differ only in echo and part make one run."""
     groups: dict[tuple[tuple[str, str], ...], list[Path]] = {}
     for image in images:
-        entities = file_entities(image)
-        key = tuple((name, label) for name, label in entities.items() if name not in ("echo", "part"))
-        groups.setdefault(key, []).append(image)
+        groups.setdefault(tuple(_key(image).items()), []).append(image)
     return [_run(dict(key), suffix, group, sidecars) for key, group in groups.items()]
 
 
@@ -290,7 +309,7 @@ def _run(entities: dict[str, str], suffix: str, images: Sequence[Path], sidecars
         imaging_frequency_mhz=frequency if frequency and frequency > 0 else None,
         manufacturer=maker if isinstance(maker, str) else "",
         suffix=suffix,
-        problems=joined(dict.fromkeys([*problems, *contradictions])),
+        problems=tuple(dict.fromkeys([*problems, *contradictions])),
     )
 
 
