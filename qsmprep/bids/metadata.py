@@ -30,6 +30,7 @@ KEYS = OF_AN_IMAGE | OF_THE_FIELD | OF_SPIN_ECHOES | {
     "SoftwareVersions", "SpoilingState", "StationName", "TransmitCoilName",
 }  # fmt: skip
 SAME_FREQUENCY = 1e-4  # relative: a scanner drifts by less between the parts of one scan
+MOST_ROUNDED = 0.05  # relative: 2.89 T may be written 3, but a partial Fourier factor of 0.75 is not 1
 LONGEST_SHOWN = 60
 
 
@@ -143,7 +144,7 @@ def same(key: str, one: Any, other: Any) -> bool:
         return type(one) is type(other) and bool(one == other)
     if not (math.isfinite(first) and math.isfinite(second)):
         return first == second or (math.isnan(first) and math.isnan(second))
-    tolerance = 0.5 * max(_last_digit(first), _last_digit(second))
+    tolerance = min(0.5 * max(_last_digit(first), _last_digit(second)), MOST_ROUNDED * abs(first))
     if key == "ImagingFrequency":
         tolerance = max(tolerance, SAME_FREQUENCY * abs(first))
     return first == second or abs(first - second) < tolerance * (1 - 1e-9)

@@ -348,3 +348,60 @@ def test_an_output_folder_that_cannot_be_written_is_refused(dataset, tmp_path):
 def test_another_raw_dataset_is_not_written_into(dataset, tmp_path):
     dataset.add_run()
     assert "raw dataset" in str(check_output_dir(tmp_path / "other", dataset.folder)[0])
+
+
+def exchange(dataset):
+    for magnitude in dataset.find("part-mag", ".nii.gz"):
+        phase = magnitude.with_name(magnitude.name.replace("part-mag", "part-phase"))
+        kept = magnitude.with_name("kept")
+        magnitude.rename(kept)
+        phase.rename(magnitude)
+        kept.rename(phase)
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.001])
+def test_magnitude_and_phase_exchanged_are_refused_in_one_line(dataset, factor):
+    for path in dataset.add_run():
+        if "part-mag" in path.name:
+            change(path, lambda values: (values * np.float32(factor)).astype(np.float32))
+    exchange(dataset)
+    message = only_error(dataset)
+    assert "sub-01_echo-1_part-mag_MEGRE.nii.gz" in message and "Exchange the names" in message
+    assert "2 more files" in message
+
+
+def test_a_phase_from_0_to_2_pi_that_is_called_magnitude_is_refused_as_well(dataset):
+    for path in dataset.add_run():
+        factor, shift = (1, np.float32(np.pi)) if "phase" in path.name else (0.002, 0)
+        change(path, lambda values, factor=factor, shift=shift: values * factor + shift)
+    exchange(dataset)
+    assert "Exchange the names" in only_error(dataset)
+
+
+def test_a_negative_magnitude_beside_a_phase_that_is_one_is_refused(dataset):
+    first, *_ = dataset.add_run()
+    change(first, put(-50))
+    assert "values below 0" in only_error(dataset)
+
+
+@pytest.mark.parametrize("lowest", [0.0, -1e-4])
+@pytest.mark.parametrize(("low", "high"), [(-np.pi, np.pi), (0, 2 * np.pi), (-0.3, 0.4), (0, 4095), (-4096, 4094)])
+def test_magnitudes_from_0_to_1_are_none_whatever_the_phase(dataset, low, high, lowest):
+    whole = high > 10
+    for path in dataset.add_run():
+        if "part-phase" in path.name:
+            values = np.interp(dataset.values("phase", SHAPE), (-np.pi, np.pi), (low, high))
+            dataset.write_image(path, np.rint(values).astype(np.int16) if whole else values.astype(np.float32))
+        else:
+            change(path, lambda values: np.clip(values / 400, 0, 1))
+            change(path, put(lowest))
+    dataset.edit("part-phase", Units="arbitrary" if whole else "rad")
+    assert check(dataset)[0] == []
+
+
+def test_a_compressed_image_that_goes_on_behind_its_voxels_is_read_no_further(dataset):
+    first, *_ = dataset.add_run()
+    first.write_bytes(first.read_bytes() + gzip.compress(bytes(2**20)))
+    assert check(dataset)[0] == []  # some programs fill up
+    first.write_bytes(first.read_bytes() + gzip.compress(bytes(2**26)))
+    assert "goes on" in only_error(dataset)
