@@ -144,9 +144,10 @@ def same(key: str, one: Any, other: Any) -> bool:
         return type(one) is type(other) and bool(one == other)
     if not (math.isfinite(first) and math.isfinite(second)):
         return first == second or (math.isnan(first) and math.isnan(second))
-    tolerance = min(0.5 * max(_last_digit(first), _last_digit(second)), MOST_ROUNDED * abs(first))
+    size = max(abs(first), abs(second))
+    tolerance = min(0.5 * max(_last_digit(first), _last_digit(second)), MOST_ROUNDED * size)
     if key == "ImagingFrequency":
-        tolerance = max(tolerance, SAME_FREQUENCY * abs(first))
+        tolerance = max(tolerance, SAME_FREQUENCY * size)
     return first == second or abs(first - second) < tolerance * (1 - 1e-9)
 
 
