@@ -2,28 +2,47 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
+import os
 import shutil
+import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+from qsmprep.bids.problem import printable
 from qsmprep.findings import Warning
 
 logger = logging.getLogger("qsmprep")
 PROGRAM = "bids-validator-deno"
 SHOWN = 5
+LARGEST_TEXT_BYTES = 2**28
+_TEXTS = (".json", ".tsv", ".bval", ".bvec", ".md", ".txt")
+_NOT_VALIDATED = frozenset({"derivatives", "sourcedata", "code", ".git", ".datalad"})
 
 
 def start_validation(bids_dir: Path) -> subprocess.Popen[str] | None:
-    """Start the validator beside the other checks; None, and a line in the log, where it is not installed."""
+    """Start the validator beside the other checks.
+
+    None, and a line in the log, where it is not installed, or where a file of the dataset would keep it for ever.
+    """
     program = shutil.which(PROGRAM) or shutil.which(PROGRAM, path=str(Path(sys.executable).parent))
     if program is None:
         logger.info("%s is not installed: the dataset is checked by qsmprep's own rules alone.", PROGRAM)
         return None
+    if (endless := next(_endless(bids_dir), None)) is not None:
+        text = "%s is not run, as it would not come to an end: %s is no regular file, or a huge one. Remove it."
+        logger.warning(text, PROGRAM, printable(endless))
+        return None
     command = [program, "--json", "--ignoreNiftiHeaders", str(bids_dir)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    atexit.register(_end, process)  # where nobody waits for it, as the input was refused
+    return process
 
 
 def validation_findings(process: subprocess.Popen[str], timeout_s: float = 300) -> list[Warning]:
@@ -33,15 +52,36 @@ def validation_findings(process: subprocess.Popen[str], timeout_s: float = 300) 
     """
     try:
         output, _ = process.communicate(timeout=timeout_s)
-        issues = json.loads(output)["issues"]["issues"]
-    except (subprocess.TimeoutExpired, ValueError, KeyError) as error:
-        process.kill()
+        errors = [issue for issue in json.loads(output)["issues"]["issues"] if issue.get("severity") == "error"]
+    except (subprocess.TimeoutExpired, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         text = f"The BIDS validator gave no result ({type(error).__name__}); the dataset was not validated."
         return [Warning("validator-silent", text, f"Run {PROGRAM} on it, or take --skip-bids-validation.")]
-    errors = [issue for issue in issues if issue.get("severity") == "error"]
+    finally:
+        _end(process)
     if not errors:
         return []
-    named = [f"{issue.get('location', '')} {issue.get('code', '')}".strip() for issue in errors[:SHOWN]]
+    named = [printable(f"{issue.get('location', '')} {issue.get('code', '')}".strip()) for issue in errors[:SHOWN]]
     more = f", and {len(errors) - SHOWN} more" if len(errors) > SHOWN else ""
     text = f"The BIDS validator finds errors in the dataset: {'; '.join(named)}{more}."
     return [Warning("validator-errors", text, f"Mend them; {PROGRAM} tells more of each.")]
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Stop the validator if it still runs, and leave no zombie."""
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+
+
+def _endless(folder: Path) -> Iterator[str]:
+    """Files of a dataset that a program that reads all of them would wait for, or never read to the end."""
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name not in _NOT_VALIDATED]
+        for name in files:
+            path = os.path.join(place, name)
+            try:
+                found = os.stat(path)
+            except OSError:  # a link to nothing: no program waits for it
+                continue
+            if not stat.S_ISREG(found.st_mode) or (name.endswith(_TEXTS) and found.st_size > LARGEST_TEXT_BYTES):
+                yield path
