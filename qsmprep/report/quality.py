@@ -55,7 +55,7 @@ def read_quality(path: Path) -> ShownQuality:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return ShownQuality()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return _unreadable(path, str(error))
     if not isinstance(document, Mapping):
         return _unreadable(path, "it holds no JSON object")

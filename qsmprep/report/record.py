@@ -250,7 +250,7 @@ def load_picture(folder: Path, picture: Picture) -> Picture:
     if counted.is_file():
         try:
             found = read_histogram(json.loads(counted.read_text(encoding="utf-8")))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             found = None
         caption += "" if found else f" Its histogram, {counted.name}, cannot be read."
     data = path.read_bytes() if path.is_file() else b""

@@ -94,7 +94,7 @@ def _rebuilt_records(home: Path) -> list[dict[str, Any]]:
     for path in sorted([*home.glob("anat/*map.json"), *home.glob("fmap/*map.json")]):
         try:
             sidecar = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             text = f"The sidecar {path.name} cannot be read ({error})."
             _record_of(found, path)["warnings"].append(document(Warning("map-sidecar-unreadable", text, AGAIN)))
             continue

@@ -138,7 +138,7 @@ def test_a_failed_run_still_gives_a_page(record, write_record):
     assert "left no message" in report(write_record(nothing))
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1]", '"text"', b"\xff\xfe"])
+@pytest.mark.parametrize("content", ["", "{", "[1]", '"text"', b"\xff\xfe", "[" * 10**5])
 def test_a_broken_record_gives_a_page_that_says_so(record, write_record, content):
     output = write_record(record)
     broken = output / "sub-01/figures/sub-01_run-9_record.json"

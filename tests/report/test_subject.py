@@ -75,7 +75,7 @@ def test_a_run_without_a_record_is_made_up_from_its_sidecars(record, write_recor
     (anat / "sub-01_run-1_R2starmap.json").write_text(json.dumps(sidecar))
     (anat / "sub-01_run-1_Chimap.json").write_text(json.dumps(sidecar))
     (anat / "sub-01_run-2_R2starmap.json").write_text(json.dumps(sidecar))
-    (anat / "sub-01_run-3_R2starmap.json").write_text("{")
+    (anat / "sub-01_run-3_R2starmap.json").write_text("[" * 10**5)
     first, second, third = runs_of(output, "01")
     assert first.succeeded and first.run == "sub-01_run-1" and first.warnings == (REBUILT,)
     assert [step.stage for step in first.steps][-2:] == ["inversion", "reference"]
