@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from qsmprep.bids.names import file_entities, sidecar_applies
+from qsmprep.bids.names import file_entities, file_suffix
 from qsmprep.bids.problem import Problem, printable
 from qsmprep.bids.reading import UnreadableFileError, read_json_object
 from qsmprep.phase.sign import GE
@@ -44,20 +44,33 @@ class Sidecars:
     """
 
     def __init__(self, paths: Sequence[Path], above: Sidecars | None = None):
-        self._own = {path: file_entities(path) for path in paths}
         self._above = above
         self._read: dict[Path, dict[str, Any] | Problem] = {}
+        # Folder and suffix -> entities and file, the less specific before the others.
+        self._own: dict[tuple[Path, str], list[tuple[frozenset[tuple[str, str]], Path]]] = {}
+        for path in paths:
+            entities = frozenset(file_entities(path).items())
+            self._own.setdefault((path.parent, file_suffix(path)), []).append((entities, path))
+        for own in self._own.values():
+            own.sort(key=lambda one: (len(one[0]), one[1].name))
 
     def of(self, image: Path) -> tuple[dict[str, Any], list[Problem]]:
-        """The metadata of an image, the nearer and more specific sidecar before the others, and those unreadable."""
+        """The metadata of an image and the sidecars that cannot be read.
+
+        It inherits from sidecars above it or beside it, of its suffix and with no entity that it has not; the nearer
+        one comes before the others, then the more specific one.
+        """
         facts, problems = self._above.of(image) if self._above else ({}, [])
-        fitting = [path for path in self._own if sidecar_applies(path, image)]
-        for path in sorted(fitting, key=lambda path: (len(path.parts), len(self._own[path]), path.name)):
-            content = self._content(path)
-            if isinstance(content, Problem):
-                problems.append(content)
-            else:
-                facts = facts | content
+        suffix, entities = file_suffix(image), frozenset(file_entities(image).items())
+        for folder in reversed(image.parents):
+            for own, path in self._own.get((folder, suffix), ()):
+                if not own <= entities:
+                    continue
+                content = self._content(path)
+                if isinstance(content, Problem):
+                    problems.append(content)
+                else:
+                    facts = facts | content
         return facts, problems
 
     def _content(self, path: Path) -> dict[str, Any] | Problem:

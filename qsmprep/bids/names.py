@@ -20,20 +20,15 @@ _ENTITY = re.compile(r"[a-z]+")
 RENAME = "Rename the file and its JSON."
 
 
-def sidecar_applies(sidecar: Path, image: Path) -> bool:
-    """Whether an image inherits from a sidecar: above it or beside it, same suffix, no entity that contradicts."""
-    same_suffix = sidecar.name.partition(".")[0].split("_")[-1] == image.name.partition(".")[0].split("_")[-1]
-    return (
-        same_suffix
-        and sidecar.parent in image.parents
-        and file_entities(sidecar).items() <= file_entities(image).items()
-    )
-
-
 def file_entities(path: Path) -> dict[str, str]:
     """Entities of a file name, as written there."""
     pairs = (part.split("-", 1) for part in path.name.partition(".")[0].split("_") if "-" in part)
     return {name: label for name, label in pairs}
+
+
+def file_suffix(path: Path) -> str:
+    """Suffix of a file name: "MEGRE" of "sub-01_echo-1_MEGRE.nii.gz"."""
+    return path.name.partition(".")[0].rpartition("_")[2]
 
 
 def is_number(label: str) -> bool:
@@ -143,7 +138,7 @@ def bare_label(label: str, entity: str) -> str:
 
 
 def labels_inside(folder: Path, entity: str) -> list[str]:
-    """Labels of the folders sub-* or ses-* inside a folder, also those that BIDS does not allow.
+    """Labels of the folders sub-* or ses-* inside a folder, also those that BIDS does not allow and links to nothing.
 
     Raises
     ------
@@ -151,7 +146,15 @@ def labels_inside(folder: Path, entity: str) -> list[str]:
     """
     try:
         with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if entry.name.startswith(f"{entity}-") and entry.is_dir()]
+            names = [entry.name for entry in entries if entry.name.startswith(f"{entity}-") and _is_folder(entry)]
     except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted(name.removeprefix(f"{entity}-") for name in names)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether something is a folder, or a link of which that cannot be told: a dataset that was not fetched."""
+    try:
+        return entry.is_dir() or (entry.is_symlink() and not os.path.exists(entry.path))
+    except OSError:
+        return True

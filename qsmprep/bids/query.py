@@ -16,6 +16,7 @@ from qsmprep.bids.names import (
     RUN_ENTITIES,
     choose_labels,
     file_entities,
+    file_suffix,
     is_label,
     is_number,
     labels_inside,
@@ -150,14 +151,9 @@ def _participant(
 def _with_odd(run: GreRun, odd: Sequence[tuple[Path, Problem]]) -> GreRun:
     """A run with the problems of images that would be of it by as much of their names as can be understood."""
     own = {"sub": run.subject, "ses": run.session, **run.entities}
-    mine = [
-        problem for path, problem in odd if _IMAGE.sub(r"\1", path.name) == run.suffix and _key(path) == _present(own)
-    ]
+    key = {name: label for name, label in own.items() if label is not None}
+    mine = [problem for path, problem in odd if file_suffix(path) == run.suffix and _key(path) == key]
     return replace(run, problems=(*run.problems, *mine)) if mine else run
-
-
-def _present(entities: Mapping[str, str | None]) -> dict[str, str]:
-    return {name: label for name, label in entities.items() if label is not None}
 
 
 def _key(image: Path) -> dict[str, str]:
@@ -168,7 +164,7 @@ def _key(image: Path) -> dict[str, str]:
 def _list_participant(folder: Path, sessions: set[str]) -> _Listing:
     """List the folder of a participant, those of the sessions, and `anat` in each of them."""
     whole = _list_folder(folder, None, wanted=not sessions)
-    if whole.problems:
+    if any(problem.path == folder for problem in whole.problems):
         return whole
     for label in labels_inside(folder, "ses"):
         wanted = not sessions or label in sessions
@@ -190,7 +186,8 @@ def _list_folder(folder: Path, session: str | None, *, wanted: bool) -> _Listing
             paths = _listed(place)
         except OSError as error:
             problem = _unlisted(place, error)
-            return _Listing(problems=[problem if wanted else replace(problem, severity="warning")])
+            matters = wanted or (session is None and place == folder)
+            return _Listing(problems=[problem if matters else replace(problem, severity="warning")])
         listing.images += [(path, session) for path in paths if _IMAGE.fullmatch(path.name)]
         listing.sidecars += [path for path in paths if _SIDECAR.fullmatch(path.name)]
     return listing

@@ -257,6 +257,31 @@ def test_a_folder_that_cannot_be_read_belongs_to_its_participant(bids, monkeypat
     assert str(bids / place) in told and os.strerror(code) in told
 
 
+@pytest.mark.parametrize("target", ["../annex/none", "sub-02"])
+@pytest.mark.parametrize("place", ["sub-02", "sub-02/anat"])
+def test_a_folder_that_links_to_nothing_or_to_itself_is_told(bids, place, target):
+    folder = bids / place
+    folder.rename(bids / "kept")
+    folder.symlink_to(target if target.startswith("..") else folder.name)
+    good, told = process(bids)
+    assert good == {"sub-01"}
+    assert str(folder) in told and "fetch or restore" in told
+
+
+def test_a_folder_of_another_session_that_cannot_be_read_is_a_warning(bids):
+    for label in ("a", "b"):
+        anat = bids / "sub-02" / f"ses-{label}" / "anat"
+        anat.mkdir(parents=True)
+        for path in (bids / "sub-02" / "anat").iterdir():
+            (anat / path.name.replace("sub-02_", f"sub-02_ses-{label}_")).write_bytes(path.read_bytes())
+    for path in (bids / "sub-02" / "anat", bids / "sub-02" / "ses-b" / "anat"):
+        path.rename(bids / f"kept-{path.parent.name}")
+        path.symlink_to("nowhere")
+    assert process(bids, session_labels=["a"]) == ({"sub-02_ses-a"}, "")
+    good, told = process(bids)
+    assert good == {"sub-01", "sub-02_ses-a"} and len(told.splitlines()) == 2
+
+
 def test_an_error_that_nobody_thought_of_belongs_to_its_participant(bids, monkeypatch):
     from qsmprep.bids import query
 
