@@ -13,6 +13,7 @@ import numpy as np
 from qsmprep.bids.images import Header, VoxelSurvey, check_grids, open_image, read_header, stored_voxels, survey_all
 from qsmprep.bids.metadata import number, same, shown
 from qsmprep.bids.names import PARTS, listed
+from qsmprep.bids.parts import RADIANS, check_swapped
 from qsmprep.bids.problem import Problem, errors, joined
 from qsmprep.bids.scans import Echo, GreRun, SpinEchoScan, known_times
 from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T
@@ -23,8 +24,6 @@ __all__ = ["Problem", "check_mask", "check_output_dir", "check_run", "errors"]
 
 LONGEST_ECHO_TIME_S = {GreRun: 0.2, SpinEchoScan: LONGEST_SPIN_ECHO_TIME_S}
 MOST_MISSING = 5  # echo numbers that a message lists
-RADIANS = ("rad", "radian", "radians")
-NEGATIVE_NOISE = 1e-3  # share of the largest magnitude that interpolation may leave below zero
 LABELS = {name: label for label, name in PARTS.items()}
 
 
@@ -62,7 +61,7 @@ def check_run(
             problems += _check_voxels(survey, tolerated_share)
     if not errors(problems):
         found = {survey.path: survey for survey in surveys if isinstance(survey, VoxelSurvey)}
-        problems += _check_swapped(run, found, {header.path: header for header in readable})
+        problems += check_swapped(run, found, {header.path: header for header in readable})
     if not errors(problems):
         problems += _check_scaling(run, found)
         problems += _consensus_warnings(run)
@@ -302,39 +301,6 @@ def _check_scanner(run: GreRun) -> list[Problem]:
                                 'the maker of the scanner, as "Siemens"',
                                 "Correct it in the sidecar, or leave it out."))  # fmt: skip
     return problems
-
-
-def _check_swapped(run: GreRun, surveys: Mapping[Path, VoxelSurvey], headers: Mapping[Path, Header]) -> list[Problem]:
-    """A magnitude that is one only by its name: negative, or a phase beside a phase that is a magnitude."""
-    if run.is_complex:
-        return []
-    problems = []
-    for echo in run.echoes:
-        if echo.magnitude is None or echo.phase is None:
-            continue
-        low, high = _scaled_range(surveys[echo.magnitude], headers[echo.magnitude])
-        least, greatest = _scaled_range(surveys[echo.phase], headers[echo.phase])
-        units = echo.metadata.get("phase", {}).get("Units")
-        radians = isinstance(units, str) and units.strip().lower() in RADIANS
-        is_period = abs(high - low - 2 * np.pi) < 0.2 and high < 2 * np.pi + 0.1
-        never_wraps = radians and least >= 0 and greatest < np.pi
-        negative = low < -NEGATIVE_NOISE * max(high, 0)
-        if least >= 0 and (negative or (is_period and never_wraps)):
-            problems.append(Problem("error", "parts-swapped", echo.magnitude,
-                                    "the values are those of a phase, and those of its part-phase of a magnitude",
-                                    "magnitude as part-mag, phase as part-phase",
-                                    "Exchange the names of the two, with their JSON."))  # fmt: skip
-        elif negative:
-            problems.append(Problem("error", "magnitude-negative", echo.magnitude, "a magnitude with values below 0",
-                                    "values of 0 and more",
-                                    "Is it the phase, or was it filtered? Convert the images again."))  # fmt: skip
-    return problems
-
-
-def _scaled_range(survey: VoxelSurvey, header: Header) -> tuple[float, float]:
-    """Least and greatest value with the header's slope and intercept."""
-    ends = [header.slope * value + header.intercept for value in (survey.minimum, survey.maximum)]
-    return min(ends), max(ends)
 
 
 def _check_voxels(survey: VoxelSurvey, tolerated_share: float) -> list[Problem]:

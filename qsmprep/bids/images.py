@@ -32,6 +32,8 @@ CHUNK_BYTES = 2**24
 MOST_VOXELS = 2**30
 LONGEST_HEADER = 2**26  # bytes, extensions included
 LONGEST_TAIL = 2**26
+# No stream of zlib unpacks to more than 1032 times its size, and only one of equal bytes comes near.
+LARGE, MOST_PACKED = 2**28, 900
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,9 @@ def survey(header: Header) -> VoxelSurvey | Problem:
         with os.fdopen(open_regular(path), "rb") as file:
             zipped = file.read(2) == GZIP
             file.seek(0)
+            if zipped and needed > max(LARGE, MOST_PACKED * os.fstat(file.fileno()).st_size):
+                found = f"{needed / 2**30:.3g} GiB of voxels in so small a file would all be the same"
+                return Problem("error", "image-hollow", path, found, "an image of a head", remedy)
             stream: BufferedIOBase = gzip.GzipFile(fileobj=file) if zipped else file
             there = _skip(stream, header.offset)
             while there < needed and (part := stream.read(min(CHUNK_BYTES, needed - there))):

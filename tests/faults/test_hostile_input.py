@@ -103,6 +103,14 @@ def bomb(path):
     path.write_bytes(header + block * 512)
 
 
+def bomb_of_its_size(path):
+    """A header that says as many voxels as there are: 8 GB, all zero."""
+    raw = bytearray(gzip.decompress(path.read_bytes())[:352])
+    raw[40:48] = np.array([3, 1000, 1000, 1000], np.int16).tobytes()
+    raw[70:74] = np.array([64, 64], np.int16).tobytes()
+    path.write_bytes(gzip.compress(bytes(raw)) + gzip.compress(bytes(2**24)) * 480)
+
+
 def bomb_in_the_header(path):
     """A header that says its extensions have 2 GB, and as many zeros."""
     raw = bytearray(gzip.decompress(path.read_bytes())[:352])
@@ -169,6 +177,7 @@ HOSTILE = {
     "image linked to /dev/zero": (image(instead(lambda path: path.symlink_to("/dev/zero"))), "a device"),
     "image a folder": (image(instead(os.mkdir)), "a folder"),
     "image of 8 GB of zeros": (image(bomb), "goes on"),
+    "image of 8 GB of zeros that its header tells": (image(bomb_of_its_size), f"{FIRST}.nii.gz"),
     "image with extensions of 2 GB": (image(bomb_in_the_header), f"{FIRST}.nii.gz"),
     "image of 30,000 voxels an edge": (image(shape_of(30000, 30000, 30000)), f"{FIRST}.nii.gz"),
     "image of negative edges": (image(shape_of(-8, 8, 8)), f"{FIRST}.nii.gz"),
