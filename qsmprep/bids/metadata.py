@@ -116,7 +116,7 @@ def agreed(
     problems: list[Problem] = []
     told: list[str] = []
     for key in sorted({key for _, facts in images for key in facts}):
-        given = [(path, facts[key]) for path, facts in images if facts.get(key) is not None]
+        given = [(path, facts[key]) for path, facts in images if not _is_empty(facts.get(key))]
         if not given:
             continue
         path, value = max(given, key=lambda one: _precision(one[1]))
@@ -138,6 +138,11 @@ def agreed(
             Problem("warning", "metadata-differ-untold", images[0][0].parent, f"{found}: left out", "", remedy)
         )
     return common, problems
+
+
+def _is_empty(value: Any) -> bool:
+    """Whether a value says that there is none."""
+    return value is None or (isinstance(value, str) and value.strip().lower() in ("", "n/a"))
 
 
 def same(key: str, one: Any, other: Any) -> bool:

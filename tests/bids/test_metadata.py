@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from qsmprep.bids.checks import check_run, check_spin_echo
@@ -95,6 +97,15 @@ def test_spin_echoes_must_agree_on_what_tells_their_slice_profile(dataset):
     (scan,) = find_runs(dataset.folder).spin_echoes
     (problem,) = errors(check_spin_echo(scan))
     assert "MRAcquisitionType is '2D' in sub-01_echo-1_MESE.nii.gz" in str(problem)
+
+
+@pytest.mark.parametrize("nothing", [None, "", " ", "n/a"])
+def test_a_value_that_says_nothing_contradicts_none(dataset, nothing):
+    dataset.add_run()
+    for path in dataset.find("echo-2", ".json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"Manufacturer": nothing}))
+    run = the_run(dataset)
+    assert run.manufacturer == "Siemens" and run.problems == ()
 
 
 @pytest.mark.parametrize("value", [{}, [], True, "3T", float("nan"), 1e400])
