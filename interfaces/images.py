@@ -13,44 +13,18 @@ import numpy as np
 from nipype.interfaces.base import TraitedSpec, isdefined
 from numpy.typing import NDArray
 
+from qsmprep.bids.grid import Grid, grid_of, lay_as
 from qsmprep.bids.images import open_image, stored_voxels
-from qsmprep.numerics.arrays import DoubleArray, FloatImage, Mask
-from qsmprep.numerics.dipole import b0_direction_from_affine
+from qsmprep.numerics.arrays import FloatImage, Mask
 from qsmprep.numerics.threads import thread_count
 from qsmprep.scan import Scan
 
 Kind = TypeVar("Kind", bound=np.generic)
 
 
-@dataclass(frozen=True)
-class Grid:
-    """The voxel grid of an image: shape, affine, and what the steps need of it."""
-
-    shape: tuple[int, int, int]
-    affine: DoubleArray
-
-    @property
-    def voxel_size_mm(self) -> tuple[float, float, float]:
-        """Edge lengths of a voxel in mm."""
-        h0, h1, h2 = (float(h) for h in np.linalg.norm(self.affine[:3, :3], axis=0))
-        return h0, h1, h2
-
-    @property
-    def b0_direction(self) -> tuple[float, float, float]:
-        """Unit vector of B0 in voxel axes."""
-        return b0_direction_from_affine(self.affine)
-
-    @property
-    def superior_direction(self) -> tuple[float, float, float]:
-        """Unit vector towards the top of the head in voxel axes: world z, as B0."""
-        return self.b0_direction
-
-
 def read_grid(path: str | Path) -> Grid:
     """Grid of an image file; only the header is read."""
-    image = open_image(path)
-    n0, n1, n2 = (int(n) for n in image.shape[:3])
-    return Grid((n0, n1, n2), np.asarray(image.affine))
+    return grid_of(open_image(path))
 
 
 def scan_of(grid: Grid, inputs: TraitedSpec) -> Scan:
@@ -118,14 +92,28 @@ def as_echoes(volume: NDArray[Kind]) -> NDArray[Kind]:
 
 
 def read_mask(path: str | Path) -> Mask:
-    """A mask as bool (n0, n1, n2): everything that is not zero."""
-    return read_volume(path) != 0
+    """A mask as bool (n0, n1, n2), as the nodes write it: everything that is neither zero nor NaN.
+
+    One made elsewhere is read by `qsmprep.bids.masks.read_given_mask`.
+    """
+    data = np.asanyarray(open_image(path).dataobj)
+    data = data[..., 0] if data.ndim == 4 and data.shape[3] == 1 else data
+    inside = data != 0
+    if data.dtype.kind == "f":
+        inside &= ~np.isnan(data)
+    return np.ascontiguousarray(inside)
 
 
 def write_volume(path: str | Path, array: NDArray[Any], grid: Grid) -> str:
-    """Write (n0, n1, n2) or (n_echo, n0, n1, n2) as uncompressed NIfTI (masks as uint8) and return the path."""
+    """Write (n0, n1, n2) or (n_echo, n0, n1, n2) as uncompressed NIfTI (masks as uint8) and return the path.
+
+    The file carries both transforms of the image that the grid is of, and their codes.
+    """
     data = np.moveaxis(array, 0, -1) if array.ndim == 4 else array
     image = nib.Nifti1Image(data.astype(np.uint8 if array.dtype == bool else np.float32, copy=False), grid.affine)
     image.header.set_xyzt_units("mm")
+    if grid.header:
+        lay_as(image.header, grid)
+        image = nib.Nifti1Image(image.dataobj, None, image.header)
     nib.save(image, path)
     return str(path)

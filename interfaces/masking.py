@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from nipype.interfaces.base import File, isdefined, traits
 
+from qsmprep.bids.masks import edge_warning, read_given_mask
+from qsmprep.bids.problem import Problem
 from qsmprep.findings import Fact, Note, Warning
 from qsmprep.interfaces.images import Grid, read_grid, read_mask, read_volume, scan_of, write_volume
 from qsmprep.interfaces.step import (
@@ -112,17 +114,15 @@ class ImportMask(Step):
     stage = "mask"
 
     def _compute(self, folder: Path) -> Record:
-        grid, theirs = read_grid(self.inputs.like), read_grid(self.inputs.in_file)
-        if theirs.shape != grid.shape or not np.allclose(theirs.affine, grid.affine, atol=1e-2):
-            raise ValueError(
-                f"{self.inputs.in_file}: the mask's grid {theirs.shape} is not that of the images {grid.shape}, or its "
-                f"affine differs. Resample the mask to the images (nearest neighbour) and try again."
-            )
-        mask = read_mask(self.inputs.in_file)
-        if not mask.any():
-            raise ValueError(f"{self.inputs.in_file}: the mask is empty. Give a mask that covers the brain.")
+        grid = read_grid(self.inputs.like)
+        given = read_given_mask(Path(self.inputs.in_file), grid)
+        if isinstance(given, Problem):
+            raise ValueError(str(given))
+        mask = given.mask
         record = Record(self.stage, "imported", self.inputs.title, list(self.inputs.citations or []))
-        record.note(Note("mask-origin", f"Brain mask: {self.inputs.origin}."))
+        record.note(Note("mask-origin", f"Brain mask: {self.inputs.origin}."), *given.notes)
+        if edges := edge_warning(mask):
+            record.warn(edges)
         record.parameters = [dict(item) for item in self.inputs.parameters or []]
         add_volume(record, mask, grid, "brain")
         self._results["mask"] = write_volume(folder / "brain_mask.nii", mask, grid)

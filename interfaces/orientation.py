@@ -270,5 +270,5 @@ class ChisepCosmos(_Join):
 
 def _laboratory(grid: Grid, b0: np.ndarray) -> np.ndarray | None:
     """World axes in voxel axes; None, so that axes are made from B0, where B0 is not the world's z."""
-    axes = world_axes(grid.affine)
+    axes = world_axes(grid.to_scanner)
     return axes if np.allclose(axes[2], b0, atol=1e-3) else None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, SimpleInterface, TraitedSpec, traits
 
+from qsmprep.bids.grid import grid_of
+from qsmprep.bids.images import open_image
 from qsmprep.bids.outputs import OUTPUTS, output_path, sidecar, transform_path, write_image, write_json, write_text
 from qsmprep.interfaces.step import records_behind
 
@@ -43,8 +44,8 @@ class SaveOutput(SimpleInterface):
         inputs = self.inputs
         relative = output_path(inputs.key, inputs.prefix, desc=inputs.desc or None)
         path = Path(inputs.output_dir) / relative
-        image = nib.load(inputs.in_file)
-        write_image(path, np.asanyarray(image.dataobj), image.affine, mask=OUTPUTS[inputs.key].is_mask)
+        image = open_image(inputs.in_file)
+        write_image(path, np.asanyarray(image.dataobj), grid_of(image), mask=OUTPUTS[inputs.key].is_mask)
         document = sidecar(
             inputs.key,
             inputs.prefix,

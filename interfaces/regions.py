@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, SimpleInterface, TraitedSpec, isdefined, traits
 
@@ -19,6 +18,8 @@ from qsmprep.analysis.regions import (
     reference_indices,
     region_value,
 )
+from qsmprep.bids.grid import grid_of
+from qsmprep.bids.images import open_image
 from qsmprep.bids.names import listed
 from qsmprep.bids.outputs import write_json, write_labels, write_text
 from qsmprep.bids.roi_table import MAPS, columns_document, dseg_path, dseg_table, roi_path, table_text
@@ -227,8 +228,8 @@ class SaveSegmentation(SimpleInterface):
             Path(inputs.output_dir) / dseg_path(inputs.prefix, inputs.label, extension)
             for extension in (".nii.gz", ".tsv", ".json")
         )
-        image = nib.load(inputs.labels)
-        write_labels(path, np.asanyarray(image.dataobj), image.affine)
+        image = open_image(inputs.labels)
+        write_labels(path, np.asanyarray(image.dataobj), grid_of(image))
         write_text(table, dseg_table({int(index): name for index, name in inputs.region_names.items()}))
         reference = f"bids:raw:{inputs.reference}"
         text = f"Regions of {inputs.label} on the grid of the maps: {inputs.origin}."

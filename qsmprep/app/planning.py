@@ -18,6 +18,7 @@ from qsmprep.app.regions import plan_regions
 from qsmprep.app.request import Request
 from qsmprep.bids.checks import check_spin_echo
 from qsmprep.bids.derivatives import find_derivative
+from qsmprep.bids.grid import b0_notes, grid_of
 from qsmprep.bids.images import open_image
 from qsmprep.bids.outputs import KEPT_ENTITIES, run_prefix
 from qsmprep.bids.provenance import software_versions
@@ -77,6 +78,7 @@ def plan_run(
     h0, h1, h2 = (float(h) for h in image.header.get_zooms()[:3])
     networks = networks_of(settings, (n0, n1, n2), (h0, h1, h2), spin_echo=scan is not None)
     notes += _assumptions(run, settings, networks)
+    notes += () if settings.steps["input"].b0_vector() else b0_notes(image, run.files[0].name)
     return RunPlan(
         run=run,
         prefix=run_prefix(run.subject, run.session, run.entities),
@@ -92,7 +94,7 @@ def plan_run(
         device=device,
         software=software_versions(),
         acquisition=describe_acquisition(
-            run.metadata, affine=image.affine, shape=(n0, n1, n2), echo_times_s=run.echo_times_s
+            run.metadata, affine=grid_of(image).to_scanner, shape=(n0, n1, n2), echo_times_s=run.echo_times_s
         ),
         b0_direction=settings.steps["input"].b0_vector(),
         brain_mask=brain_mask,

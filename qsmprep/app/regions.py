@@ -16,6 +16,7 @@ from qsmprep.app.filters import read_filters
 from qsmprep.app.request import Request
 from qsmprep.bids.anatomy import Anatomy, Atlas, Candidate, Segmentation, find_segmentations, find_t1w
 from qsmprep.bids.freesurfer import LABEL_NAMES
+from qsmprep.bids.grid import grid_difference
 from qsmprep.bids.images import Header, open_image, read_header
 from qsmprep.bids.scans import GreRun
 from qsmprep.bids.segmentation import LabelImage, inherited_table, read_labels, read_table, unnamed
@@ -102,7 +103,7 @@ def _segmentation(candidate: Candidate, header: Header, *, registered: bool) -> 
 
 
 def _placement(candidate: Candidate, image: LabelImage, header: Header, *, registered: bool) -> str:
-    if image.labels.shape == header.grid and _largest_shift(image, header) < 0.1:
+    if not grid_difference(header.place, image.grid):
         return "grid"
     if not (image.oriented and header.oriented):
         path = header.path if image.oriented else candidate.path
@@ -111,13 +112,6 @@ def _placement(candidate: Candidate, image: LabelImage, header: Header, *, regis
             "registered to the maps. Mend the header, or give it on the grid of the images."
         )
     return "t1w" if registered and not candidate.gradient_echo else "scanner"
-
-
-def _largest_shift(image: LabelImage, header: Header) -> float:
-    """Largest distance between the corners of two grids, in voxels of the finest edge."""
-    corners = np.array(np.meshgrid(*[(0, n - 1) for n in header.grid])).reshape(3, -1)
-    moved = (image.affine - header.affine)[:3] @ np.vstack([corners, np.ones(corners.shape[1])])
-    return float(np.linalg.norm(moved, axis=0).max() / np.linalg.norm(header.affine[:3, :3], axis=0).min())
 
 
 def _checked_t1w(path: Path, header: Header, warnings: list[Warning]) -> Path | None:

@@ -109,7 +109,7 @@ def values_to_try(base: Any, option: str, start: float | None, stop: float | Non
 
 def read_inputs(arguments: argparse.Namespace) -> tuple[dict[str, Any], Any]:
     """What an inversion is called with, by parameter name, and the truth or None."""
-    from qsmprep.app.volumes import read_on_one_grid
+    from qsmprep.app.volumes import read_mask_of_user, read_on_one_grid
 
     told = scan_behind(arguments.field)
     if told.units not in ("", "Hz"):
@@ -126,7 +126,7 @@ def read_inputs(arguments: argparse.Namespace) -> tuple[dict[str, Any], Any]:
     volumes, grid = read_on_one_grid({name: path for name, path in names.items() if path is not None}, REMEDY)
     inputs = {
         "field_ppm": hz_to_ppm(volumes["field"], frequency),
-        "mask": volumes["mask"] != 0,
+        "mask": read_mask_of_user(arguments.mask),
         "scan": Scan(grid.voxel_size_mm, (b0[0], b0[1], b0[2]) if b0 else grid.b0_direction, times, frequency),
         "magnitude_rss": volumes.get("magnitude"),
         "weights": volumes.get("weights"),

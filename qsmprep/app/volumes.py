@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from qsmprep.bids.grid import Grid, grid_difference
 from qsmprep.bids.images import read_header
+from qsmprep.bids.masks import read_given_mask
 from qsmprep.bids.problem import Problem
-from qsmprep.interfaces.images import Grid, read_grid, read_volume
-
-LARGEST_SHIFT = 0.1  # of a voxel's shortest edge, by which two affines may differ
+from qsmprep.interfaces.images import read_grid, read_volume
+from qsmprep.numerics.arrays import Mask
 
 
 def read_on_one_grid(paths: Mapping[str, Path], remedy: str) -> tuple[dict[str, np.ndarray], Grid]:
@@ -42,13 +44,14 @@ def read_on_one_grid(paths: Mapping[str, Path], remedy: str) -> tuple[dict[str, 
     return volumes, first
 
 
-def grid_difference(one: Grid, other: Grid) -> str:
-    """In words how two grids differ; empty where they are one."""
-    if one.shape != other.shape:
-        return f"{' x '.join(map(str, other.shape))} voxels instead of {' x '.join(map(str, one.shape))}"
-    corners = np.array(np.meshgrid(*[(0, n - 1) for n in one.shape])).reshape(3, -1)
-    moved = (one.affine - other.affine)[:3] @ np.vstack([corners, np.ones(corners.shape[1])])
-    shift = float(np.linalg.norm(moved, axis=0).max())
-    if not shift <= LARGEST_SHIFT * min(one.voxel_size_mm):
-        return f"the affines put voxels up to {shift:.3g} mm apart"
-    return ""
+def read_mask_of_user(path: Path) -> Mask:
+    """A mask (n0, n1, n2) bool given to a program beside the pipeline, by the rules of `qsmprep.bids.masks`.
+
+    What was decided is told on stderr. Raises ValueError naming the file, where it is no mask.
+    """
+    given = read_given_mask(Path(path))
+    if isinstance(given, Problem):
+        raise ValueError(str(given))
+    for note in given.notes:
+        print(f"{path}: {note.text}", file=sys.stderr)
+    return given.mask

@@ -10,7 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from qsmprep.bids.images import Header, VoxelSurvey, check_grids, open_image, read_header, stored_voxels, survey_all
+from qsmprep.bids.images import (
+    Header,
+    VoxelSurvey,
+    check_b0,
+    check_grids,
+    open_image,
+    read_header,
+    stored_voxels,
+    survey_all,
+)
+from qsmprep.bids.masks import grid_problem, read_given_mask
 from qsmprep.bids.metadata import number, same, shown
 from qsmprep.bids.names import PARTS, listed
 from qsmprep.bids.parts import RADIANS, check_swapped
@@ -52,7 +62,7 @@ def check_run(
     problems += [header for header in headers if isinstance(header, Problem)]
     readable = [header for header in headers if isinstance(header, Header)]
     grid_problems = check_grids(readable, b0_direction=b0_direction)
-    problems += grid_problems
+    problems += grid_problems + check_b0(readable, b0_direction=b0_direction)
     named = {problem.path for problem in grid_problems}
     surveys = survey_all([header for header in readable if header.path not in named], threads=threads)
     problems += [survey for survey in surveys if isinstance(survey, Problem)]
@@ -69,17 +79,25 @@ def check_run(
 
 
 def check_mask(path: Path, run: GreRun, *, what: str = "mask") -> tuple[Problem, ...]:
-    """Problems of a mask or segmentation made elsewhere: it must be readable, on the run's grid, and not empty."""
+    """Problems of a mask or segmentation made elsewhere: it must be readable, on the run's grid, and not empty.
+
+    A mask must be binary, or be made so without doubt, by the rules of `qsmprep.bids.masks`.
+    """
     headers = [read_header(run.files[0]), read_header(Path(path))]
     readable = [header for header in headers if isinstance(header, Header)]
     problems = [header for header in headers if isinstance(header, Problem)]
-    problems = problems or check_grids(readable, b0_direction=(0, 0, 1))
+    problems = problems or check_grids(readable[1:], b0_direction=(0, 0, 1))
     if not problems:
-        (found,) = survey_all(readable[1:])
-        if isinstance(found, Problem):
-            problems.append(found)
-        elif not found.maximum > 0:
-            remedy = "Give a mask that is 1 in the brain." if what == "mask" else "Give an image of labels."
+        image, given = readable
+        found = grid_problem(path, given.place, image.place, what=what)
+        survey = found or next(iter(survey_all([given])))
+        if isinstance(survey, Problem):
+            problems.append(survey)
+        elif what == "mask":
+            mask = read_given_mask(Path(path))
+            problems += [mask] if isinstance(mask, Problem) else []
+        elif not survey.maximum > 0:
+            remedy = "Give an image of labels."
             problems.append(Problem("error", "given-image-empty", path, f"the {what} is empty", "", remedy))
     return tuple(problems)
 

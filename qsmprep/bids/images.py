@@ -21,6 +21,7 @@ from nibabel.nifti1 import Nifti1Header
 from nibabel.nifti2 import Nifti2Header
 from nibabel.spatialimages import SpatialImage
 
+from qsmprep.bids.grid import LARGEST_TURN_DEG, Assumption, Grid, angle_deg, assumption_of, by, grid_difference, grid_of
 from qsmprep.bids.problem import Problem
 from qsmprep.bids.reading import UnreadableFileError, open_regular
 from qsmprep.numerics.arrays import DoubleArray
@@ -47,6 +48,8 @@ class Header:
     oriented : whether the header says how the image lies in the scanner (qform or sform code above 0).
     dtype : as stored.
     offset : bytes before the first voxel.
+    place : the grid with its transforms.
+    assumption : what the header leaves open about B0.
     slope, intercept : a value is slope * stored + intercept.
     """
 
@@ -56,6 +59,8 @@ class Header:
     oriented: bool
     dtype: np.dtype[Any]
     offset: int
+    place: Grid
+    assumption: Assumption
     slope: float = 1.0
     intercept: float = 0.0
 
@@ -114,10 +119,10 @@ def read_header(path: Path) -> Header | Problem:
         stored = stored_voxels(image)
         shape = tuple(map(int, image.shape))
         if len(shape) == 3 and math.prod(shape) > MOST_VOXELS:
-            found = f"{_by(shape)} voxels, more than {MOST_VOXELS}"
+            found = f"{by(shape)} voxels, more than {MOST_VOXELS}"
             return Problem("error", "image-too-large", path, found, "an image of a head", "Is the header damaged?")
-        scale = float(stored.slope), float(stored.inter)
-        return Header(path, shape, image.affine, oriented, stored.dtype, int(stored.offset), *scale)
+        place, scale = (grid_of(image), assumption_of(image)), (float(stored.slope), float(stored.inter))
+        return Header(path, shape, image.affine, oriented, stored.dtype, int(stored.offset), *place, *scale)
     except UnreadableFileError as error:
         return _unreadable(error)
     except Exception as error:  # nibabel raises many kinds for files that are not what their name says
@@ -240,20 +245,47 @@ def check_grids(headers: Sequence[Header], *, b0_direction: Sequence[float] | No
     first = headers[0]
     for header in headers[1:]:
         if header.grid != first.grid:
-            found, needed = f"{_by(header.grid)} voxels", f"{_by(first.grid)} as in {first.path.name}"
+            found, needed = f"{by(header.grid)} voxels", f"{by(first.grid)} as in {first.path.name}"
             remedy = "Give one grid for all echoes and parts: never resample phase, convert the images again."
             problems.append(Problem("error", "grid-differs", header.path, found, needed, remedy))
-        elif (shift := _largest_shift(header, first)) > 0.1 * _voxel_size(first).min():
-            found, needed = f"the affine puts voxels up to {shift:.3g} mm away", f"the affine of {first.path.name}"
+        elif found := _differently_placed(first, header):
+            needed = f"the affine of {first.path.name}"
             remedy = "All echoes and parts must lie alike: convert the images of one series together."
             problems.append(Problem("error", "affine-differs", header.path, found, needed, remedy))
+    return problems + _check_oriented(headers, problems, b0_direction)
+
+
+def check_b0(headers: Sequence[Header], *, b0_direction: Sequence[float] | None) -> list[Problem]:
+    """A warning where the two transforms of the images contradict each other about B0, unless the user gave it."""
+    doubtful = [header for header in headers if header.assumption.angle_deg > LARGEST_TURN_DEG]
+    if not doubtful or b0_direction is not None:
+        return []
+    first, others = doubtful[0], len(doubtful) - 1
+    found = first.assumption.text + (f" (so in {others} other images of the run)" if others else "")
+    remedy = "Give --b0-direction if that is wrong, or mend qform and sform so that one of them alone has code 1."
+    return [Problem("warning", "b0-direction-contradicted", first.path, found, "", remedy)]
+
+
+def _differently_placed(first: Header, header: Header) -> str:
+    """How one image of a run lies otherwise than the first; empty where it lies alike."""
+    if difference := grid_difference(first.place, header.place):
+        return difference
+    turn = angle_deg(first.place.to_scanner, header.place.to_scanner)
+    if turn <= LARGEST_TURN_DEG:
+        return ""
+    return f"B0 by the transform to the scanner is {turn:.1f} degrees away"
+
+
+def _check_oriented(
+    headers: Sequence[Header], problems: Sequence[Problem], b0_direction: Sequence[float] | None
+) -> list[Problem]:
     unoriented = [header for header in headers if not header.oriented]
     if unoriented and b0_direction is None and not problems:
         found = "the header does not say how the image lies in the scanner (qform_code and sform_code are 0)"
         needed = "the direction of B0 in the image"
-        problems.append(Problem("error", "orientation-missing", unoriented[0].path, found, needed,
-                                "Give --b0-direction, or mend the header."))  # fmt: skip
-    return problems
+        return [Problem("error", "orientation-missing", unoriented[0].path, found, needed,
+                        "Give --b0-direction, or mend the header.")]  # fmt: skip
+    return []
 
 
 def _check_grid(header: Header) -> list[Problem]:
@@ -262,11 +294,11 @@ def _check_grid(header: Header) -> list[Problem]:
         remedy = "Write part-real and part-imag, or part-mag and part-phase."
         return [Problem("error", "numbers-not-real", path, f"{header.dtype} numbers", "real numbers", remedy)]
     if len(grid) > 3:
-        found = f"{len(grid)} dimensions ({_by(grid)})"
+        found = f"{len(grid)} dimensions ({by(grid)})"
         remedy = "Uncombined coils? Combine them first. Several echoes or volumes in one file? Split them."
         return [Problem("error", "too-many-dimensions", path, found, "one three-dimensional volume a file", remedy)]
     if len(grid) < 3 or min(grid, default=0) < 2:
-        found = f"an image of {_by(grid)} voxels"
+        found = f"an image of {by(grid)} voxels"
         return [Problem("error", "too-few-voxels", path, found, "at least 2 voxels along each of three axes",
                         "Give the whole volume.")]  # fmt: skip
     sizes = _voxel_size(header)
@@ -280,17 +312,6 @@ def _check_grid(header: Header) -> list[Problem]:
 
 def _voxel_size(header: Header) -> DoubleArray:
     return np.asarray(np.linalg.norm(header.affine[:3, :3], axis=0))
-
-
-def _largest_shift(one: Header, other: Header) -> float:
-    """Largest distance in mm between the places the two affines give to a corner of the volume."""
-    corners = np.array(np.meshgrid(*[(0, n - 1) for n in one.grid])).reshape(3, -1)
-    moved = (one.affine - other.affine)[:3] @ np.vstack([corners, np.ones(corners.shape[1])])
-    return float(np.linalg.norm(moved, axis=0).max())
-
-
-def _by(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape)) or "0"
 
 
 def _short(error: BaseException) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsmprep import registry
+from qsmprep.bids.grid import Grid, lay_as
 from qsmprep.findings import fact_values
 from qsmprep.numerics.arrays import RealArray
 
@@ -286,25 +287,36 @@ def write_json(path: Path, document: Any) -> None:
     write_text(path, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_image(path: Path, array: NDArray[Any], affine: RealArray, *, mask: bool = False) -> None:
-    """Write a volume as compressed NIfTI: float32, or uint8 for a mask. The same array gives the same bytes."""
-    _write_nifti(path, np.asarray(array, np.uint8 if mask else np.float32), affine)
+def write_image(path: Path, array: NDArray[Any], place: RealArray | Grid, *, mask: bool = False) -> None:
+    """Write a volume as compressed NIfTI: float32, or uint8 for a mask. The same array gives the same bytes.
+
+    Parameters
+    ----------
+    place : an affine, which is then qform and sform of the scanner; or the grid of an image, both of whose transforms
+        and codes the file carries on.
+    """
+    _write_nifti(path, np.asarray(array, np.uint8 if mask else np.float32), place)
 
 
-def _write_nifti(path: Path, array: NDArray[Any], affine: RealArray) -> None:
+def _write_nifti(path: Path, array: NDArray[Any], place: RealArray | Grid) -> None:
+    affine = place.affine if isinstance(place, Grid) else place
     image = nib.Nifti1Image(array, affine)
     image.header.set_xyzt_units("mm")
-    image.set_sform(affine, 1)
-    image.set_qform(affine, 1)
+    if isinstance(place, Grid) and place.header:
+        lay_as(image.header, place)
+        image = nib.Nifti1Image(array, None, image.header)
+    else:
+        image.set_sform(affine, 1)
+        image.set_qform(affine, 1)
     buffer = BytesIO()
     image.to_stream(buffer)
     with whole_file(path) as stream:
         _write_gzip(stream, buffer.getbuffer())
 
 
-def write_labels(path: Path, labels: NDArray[Any], affine: RealArray) -> None:
-    """Write a label image as compressed NIfTI, int32. The same array gives the same bytes."""
-    _write_nifti(path, np.asarray(labels, np.int32), affine)
+def write_labels(path: Path, labels: NDArray[Any], place: RealArray | Grid) -> None:
+    """Write a label image as compressed NIfTI, int32, placed as by `write_image`. The same array, the same bytes."""
+    _write_nifti(path, np.asarray(labels, np.int32), place)
 
 
 def _write_gzip(stream: BinaryIO, content: memoryview) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from nibabel.wrapstruct import WrapStruct
 from numpy.typing import NDArray
 
+from qsmprep.bids.grid import Grid, grid_of
 from qsmprep.bids.images import MOST_VOXELS, open_image
 from qsmprep.bids.names import file_entities, is_number, listed
 from qsmprep.bids.problem import Problem
@@ -118,11 +119,13 @@ class LabelImage:
     labels : (n0, n1, n2) int32; 0 is background.
     affine : (4, 4) voxel to world.
     oriented : whether the header says how the image lies in the scanner.
+    grid : the grid with its transforms.
     """
 
     labels: NDArray[np.int32]
     affine: DoubleArray
     oriented: bool
+    grid: Grid
 
     @property
     def present(self) -> tuple[int, ...]:
@@ -164,7 +167,8 @@ def read_labels(path: Path) -> LabelImage:
         raise ValueError(f"{path}: labels from {low} to {high}; allowed are 0 to {LARGEST_LABEL}. Is it a label image?")
     if not high:
         raise ValueError(f"{path}: no voxel has a label. Give an image of labels.")
-    return LabelImage(values.astype(np.int32), np.asarray(image.affine, float), is_oriented(image.header))
+    grid = grid_of(image)
+    return LabelImage(values.astype(np.int32), grid.affine, is_oriented(image.header), grid)
 
 
 def is_oriented(header: object) -> bool:
@@ -192,7 +196,7 @@ def check_region(region: Region) -> tuple[Problem, ...]:
     values = np.asanyarray(open_image(region.path).dataobj)
     if np.any(values == region.index):
         return ()
-    present = ", ".join(f"{value:g}" for value in np.unique(values)[:20])
+    present = ", ".join(f"{value:g}" for value in np.unique(values[np.isfinite(values)])[:20])
     found = f"no voxel has the label {region.index} ({region.name})"
     return (
         Problem("error", "region-absent", region.path, found, f"one of {present}", "Choose another --reference-label."),

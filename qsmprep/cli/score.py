@@ -37,12 +37,13 @@ def add_score(commands: argparse._SubParsersAction[Parser]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read, compare, print, and write what was asked for."""
-    from qsmprep.app.volumes import read_on_one_grid
+    from qsmprep.app.volumes import read_mask_of_user, read_on_one_grid
 
     paths = {"truth": arguments.truth, "recon": arguments.recon, "mask": arguments.mask}
     if arguments.labels is not None:
         paths["labels"] = arguments.labels
     volumes, grid = read_on_one_grid(paths, REMEDY)
+    volumes["mask"] = read_mask_of_user(arguments.mask)
     if not arguments.keep_reference:
         for name in ("recon", "truth"):
             volumes[name] = reference_to(volumes[name], volumes["mask"]).chi_ppm
