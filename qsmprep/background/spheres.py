@@ -260,7 +260,7 @@ def _squared_distance_in_planes(rows: RealArray, edge: Scalar, reach: int, out: 
                     out[a, b, c] = min(out[a, b, c], rows[a, other, c] + add)
 
 
-@jit(parallel=True, fastmath={"reassoc", "contract", "nsz"})
+@jit(parallel=True)
 def _subtract_ball_means(x: RealArray, columns: Labels, weight: RealArray, along: RealArray, out: RealArray) -> None:
     """Columns of one half length are added first, in layers; each layer is then spread along the last axis once.
 

@@ -312,7 +312,7 @@ def _divergence(level: _Level) -> FloatImage:
     return total
 
 
-@jit(parallel=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
+@jit(parallel=True)
 def _field_gradients(
     phase: FloatImage,
     magnitude: FloatImage,

@@ -62,5 +62,12 @@ class CompiledLoop(Generic[Arguments, Result]):
 
 
 def jit(**options: Any) -> Callable[[Callable[Arguments, Result]], CompiledLoop[Arguments, Result]]:
-    """Decorate a function to be compiled on first call; `options` are numba.njit's (parallel, fastmath, ...)."""
+    """Decorate a function to be compiled on first call; `options` are numba.njit's (parallel, inline, ...).
+
+    Raises ValueError for fastmath: numba optimises a parallel loop once more when it goes into the cache, and what may
+    reorder sums does so anew, so that the first run would give other bits than later ones. A sum that shall vectorise
+    is kept in an array of partial sums instead.
+    """
+    if options.get("fastmath"):
+        raise ValueError("fastmath makes the first run differ from later ones; keep partial sums in an array.")
     return lambda function: CompiledLoop(function, options)

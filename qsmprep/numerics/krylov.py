@@ -18,6 +18,7 @@ from qsmprep.numerics.jit import jit, prange
 from qsmprep.numerics.progress import Progress
 
 PIECE = 32768  # elements added by one thread before the partial sums meet
+LANES = 256  # sums side by side in a piece: they vectorise in a fixed order
 
 
 class Solution(NamedTuple):
@@ -198,13 +199,15 @@ def _step(x: Array, residual: Array, length: float, direction: Array, image: Arr
     return math.fsum(parts)
 
 
-@jit(parallel=True, fastmath={"reassoc", "contract", "nsz"})
+@jit(parallel=True)
 def _partial_products(a: RealArray, b: RealArray, piece: int, parts: DoubleArray) -> None:
     for part in prange(parts.size):
-        total = 0.0
-        for i in range(part * piece, min((part + 1) * piece, a.size)):
-            total += np.float64(a[i]) * np.float64(b[i])
-        parts[part] = total
+        sums = np.zeros(LANES)
+        for start in range(part * piece, min((part + 1) * piece, a.size), LANES):
+            row, other = a[start : start + LANES], b[start : start + LANES]
+            for k in range(row.size):
+                sums[k] += np.float64(row[k]) * np.float64(other[k])
+        parts[part] = sums.sum()
 
 
 @jit(parallel=True)
@@ -213,16 +216,19 @@ def _scale_add(a: RealArray, factor: Scalar, b: RealArray) -> None:
         a[i] = factor * a[i] + b[i]
 
 
-@jit(parallel=True, fastmath={"reassoc", "contract", "nsz"})
+@jit(parallel=True)
 def _advance(
     x: RealArray, residual: RealArray, length: Scalar, direction: RealArray, image: RealArray, piece: int,
     parts: DoubleArray,
 ) -> None:  # fmt: skip
     for part in prange(parts.size):
-        total = 0.0
-        for i in range(part * piece, min((part + 1) * piece, x.size)):
-            x[i] += length * direction[i]
-            left = residual[i] - length * image[i]
-            residual[i] = left
-            total += np.float64(left) ** 2
-        parts[part] = total
+        sums = np.zeros(LANES)
+        for start in range(part * piece, min((part + 1) * piece, x.size), LANES):
+            here, rest = x[start : start + LANES], residual[start : start + LANES]
+            along, made = direction[start : start + LANES], image[start : start + LANES]
+            for k in range(here.size):
+                here[k] += length * along[k]
+                left = rest[k] - length * made[k]
+                rest[k] = left
+                sums[k] += np.float64(left) ** 2
+        parts[part] = sums.sum()

@@ -190,7 +190,7 @@ def _tensor_norm(a: Array) -> float:
     return math.sqrt(float((a * a).sum(dtype=torch.float64)))
 
 
-@jit(fastmath=True)
+@jit()
 def _push(
     here: FloatImage, there: FloatImage, split: FloatImage, limit: FloatImage, inverse: Scalar, relaxation: Scalar,
     out: FloatImage,
@@ -203,7 +203,7 @@ def _push(
         out[c] = a - 2 * min(max(a, -limit[c]), limit[c])
 
 
-@jit(fastmath=True)
+@jit()
 def _peek(
     here: FloatImage, there: FloatImage, split: FloatImage, limit: FloatImage, inverse: Scalar, relaxation: Scalar,
     out: FloatImage,
@@ -215,7 +215,7 @@ def _peek(
         out[c] = a - 2 * min(max(a, -limit[c]), limit[c])
 
 
-@jit(parallel=True, fastmath=True)
+@jit(parallel=True)
 def _halo(
     x: FloatImage, split: FloatImage, limit: FloatImage, inverse0: Scalar, inverse1: Scalar, inverse2: Scalar,
     relaxation: Scalar, starts: Labels, halo: FloatImage,
@@ -230,7 +230,7 @@ def _halo(
             _peek(x[p, b], x[starts[block], b], row, bound, inverse0, relaxation, halo[block, b])
 
 
-@jit(parallel=True, fastmath=True)
+@jit(parallel=True)
 def _shrink_gradient(
     x: FloatImage, before: FloatImage, split: FloatImage, limit: FloatImage, inverse0: Scalar, inverse1: Scalar,
     inverse2: Scalar, relaxation: Scalar, starts: Labels, halo: FloatImage, norms: DoubleArray,
@@ -246,12 +246,12 @@ def _shrink_gradient(
             last = n1 - 1
             bound = limit[1, p * step0, last * step1]
             _peek(x[p, last], x[p, 0], split[1, p, last], bound, inverse1, relaxation, left)
-            change, size = 0.0, 0.0
+            change, size = np.zeros(n2), np.zeros(n2)  # sums by column vectorise in a fixed order
             for b in range(n1):
                 row, old = x[p, b], before[p, b]
                 for c in range(n2):
-                    size += np.float64(row[c]) ** 2
-                    change += np.float64(row[c] - old[c]) ** 2
+                    size[c] += np.float64(row[c]) ** 2
+                    change[c] += np.float64(row[c] - old[c]) ** 2
                 bounds = limit[:, p * step0, b * step1]
                 along = split[2, p, b]
                 _push(row, x[q, b], split[0, p, b], bounds[0], inverse0, relaxation, u0)
@@ -267,11 +267,11 @@ def _shrink_gradient(
                 for c in range(n2):
                     behind[c] = u0[c]
                     left[c] = u1[c]
-            norms[0, p] = change
-            norms[1, p] = size
+            norms[0, p] = change.sum()
+            norms[1, p] = size.sum()
 
 
-@jit(fastmath={"reassoc", "contract", "nsz", "arcp"})
+@jit()
 def _sine_cosine(h: Scalar) -> tuple[Scalar, Scalar]:
     """Series that reach float32 precision for |h| <= pi/2, all an angle's half needs, and that compile to vectors."""
     one, q = np.float32(1), h * h
@@ -295,7 +295,7 @@ def _sine_cosine(h: Scalar) -> tuple[Scalar, Scalar]:
     return sine, cosine
 
 
-@jit(parallel=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
+@jit(parallel=True)
 def _fit_phase(
     forward: FloatImage, data: FloatImage, dual: FloatImage, phase: FloatImage, weights: FloatImage, mu: Scalar,
     relaxation: Scalar,
@@ -316,7 +316,7 @@ def _fit_phase(
         data[i] = v - two * (miss - u)
 
 
-@jit(parallel=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
+@jit(parallel=True)
 def _fit_phase_linear(
     forward: FloatImage, data: FloatImage, dual: FloatImage, phase: FloatImage, weights: FloatImage, mu: Scalar,
     relaxation: Scalar,
@@ -328,7 +328,7 @@ def _fit_phase_linear(
         data[i] = v - 2 * s
 
 
-@jit(parallel=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
+@jit(parallel=True)
 def _fit_phase_l1(
     forward: FloatImage, data: FloatImage, dual: FloatImage, phase: FloatImage, weights: FloatImage, mu: Scalar,
     relaxation: Scalar,
@@ -352,7 +352,7 @@ def _fit_phase_l1(
         data[i] = v - two * s
 
 
-@jit(parallel=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
+@jit(parallel=True)
 def _fit_phase_l1_linear(
     forward: FloatImage, data: FloatImage, dual: FloatImage, phase: FloatImage, weights: FloatImage, mu: Scalar,
     relaxation: Scalar,

@@ -283,12 +283,12 @@ def _solve(
                     data[i, j, k] = d * x
 
 
-@jit(fastmath=True)
+@jit()
 def _relax(a: Scalar, new: Scalar, limit: Scalar, relaxation: Scalar) -> Scalar:
     return relaxation * new + a + relaxation * (min(max(a, -limit), limit) - a)
 
 
-@jit(parallel=True, fastmath=True)
+@jit(parallel=True)
 def _shrink(
     x: FloatImage, before: FloatImage, v: FloatImage, s: FloatImage, t: FloatImage, limit: FloatImage, bound: Scalar,
     i0: Scalar, i1: Scalar, i2: Scalar, relaxation: Scalar, norms: DoubleArray,
@@ -298,14 +298,14 @@ def _shrink(
     half = np.float32(0.5)
     for a in prange(n0):
         after, behind = a + 1 if a + 1 < n0 else 0, a - 1 if a > 0 else n0 - 1
-        change, size = 0.0, 0.0
+        change, size = np.zeros(n2), np.zeros(n2)  # sums by column vectorise in a fixed order
         for b in range(n1):
             right, left = b + 1 if b + 1 < n1 else 0, b - 1 if b > 0 else n1 - 1
             m0, m1, m2 = limit[0, a * step0, b * step1], limit[1, a * step0, b * step1], limit[2, a * step0, b * step1]
             for c in range(n2):
                 value = x[a, b, c]
-                size += np.float64(value) ** 2
-                change += np.float64(value - before[a, b, c]) ** 2
+                size[c] += np.float64(value) ** 2
+                change[c] += np.float64(value - before[a, b, c]) ** 2
             for c in range(n2):
                 value = x[a, b, c]
                 d0 = (x[after, b, c] - value) * i0 - v[0, a, b, c]
@@ -326,16 +326,16 @@ def _shrink(
                 t[3, a, b, c] = _relax(t[3, a, b, c], h01, bound, relaxation)
                 t[4, a, b, c] = _relax(t[4, a, b, c], h02, bound, relaxation)
                 t[5, a, b, c] = _relax(t[5, a, b, c], h12, bound, relaxation)
-        norms[0, a] = change
-        norms[1, a] = size
+        norms[0, a] = change.sum()
+        norms[1, a] = size.sum()
 
 
-@jit(fastmath=True)
+@jit()
 def _reflect(a: Scalar, limit: Scalar) -> Scalar:
     return a - 2 * min(max(a, -limit), limit)
 
 
-@jit(parallel=True, fastmath=True)
+@jit(parallel=True)
 def _pull(
     s: FloatImage, t: FloatImage, limit: FloatImage, bound: Scalar, i0: Scalar, i1: Scalar, i2: Scalar, mu1: Scalar,
     mu0: Scalar, divergence: FloatImage, vector: FloatImage,

@@ -287,7 +287,7 @@ def _prolong(coarse: FloatImage, spans: NDArray[np.int32], fine: FloatImage) -> 
                     )
 
 
-@jit(fastmath=True)
+@jit()
 def _mixed(
     image: FloatImage, a: int, b: int, lo: int, hi: int, m01: Scalar, m02: Scalar, m12: Scalar, out: FloatImage
 ) -> None:
@@ -304,7 +304,7 @@ def _mixed(
         )
 
 
-@jit(parallel=True, fastmath=True)
+@jit(parallel=True)
 def _primal(
     phi: FloatImage, chi: FloatImage, w: FloatImage, phi_bar: FloatImage, chi_bar: FloatImage, w_bar: FloatImage,
     eta: FloatImage, p: FloatImage, q: FloatImage, flags: NDArray[np.uint16], spans: NDArray[np.int32], s: FloatImage,
@@ -319,7 +319,7 @@ def _primal(
     t_phi, t_chi, t_w = steps[0], steps[1], steps[2]
     one, two = np.float32(1), np.float32(2)
     for a in prange(n0):
-        change, size = 0.0, 0.0
+        change, size = np.zeros(n2), np.zeros(n2)  # sums by column vectorise in a fixed order
         dipole = np.empty(n2, chi.dtype)
         for b in range(n1):
             lo, hi = spans[a, b, 0], spans[a, b, 1]
@@ -350,8 +350,8 @@ def _primal(
                 step = t_chi * (divergence - dipole[c])
                 xb[c] = old + two * step
                 x[c] = old + relaxation * step
-                change += np.float64(step) ** 2
-                size += np.float64(old) ** 2
+                change[c] += np.float64(step) ** 2
+                size[c] += np.float64(old) ** 2
             q00, q00p = q[0, a, b, lo:hi], q[0, a + 1, b, lo:hi]
             q01, q01p1, q01p0 = q[3, a, b, lo:hi], q[3, a, b + 1, lo:hi], q[3, a + 1, b, lo:hi]
             q02, q02p0 = q[4, a, b, lo : hi + 1], q[4, a + 1, b, lo:hi]
@@ -375,11 +375,11 @@ def _primal(
                 )
                 w2b[c] = w2[c] + two * step
                 w2[c] += relaxation * step
-        norms[0, a] = change
-        norms[1, a] = size
+        norms[0, a] = change.sum()
+        norms[1, a] = size.sum()
 
 
-@jit(parallel=True, fastmath=True)
+@jit(parallel=True)
 def _dual(
     phi: FloatImage, chi: FloatImage, w: FloatImage, eta: FloatImage, p: FloatImage, q: FloatImage, source: FloatImage,
     flags: NDArray[np.uint16], spans: NDArray[np.int32], s: FloatImage, steps: FloatImage, alpha1: Scalar,

@@ -236,7 +236,7 @@ def smoothed_b1(
     return np.where(known, top / np.where(known, bottom, 1), b1.reshape(shape)).ravel()
 
 
-@jit(fastmath=True)
+@jit()
 def _likeness(atom: RealArray, signal: RealArray) -> Scalar:
     total = np.float32(0)
     for e in range(signal.size):
