@@ -21,8 +21,8 @@ Every run writes `sub-X[/ses-Y]/anat/<run>_qc.json`: `metrics` (a number each, n
 
 A verdict is about the numbers, and they do not see everything. **Not seen**: echo times all wrong by one factor below
 about 1.7 (phase and decay are then straight, only scaled); an error of all echo times below 1.5 ms; B0's direction
-wrong by less than 12 degrees; air in the mask below 2 ml; streaks of methods that leave the cone empty (TSVD); anything
-outside the mask. What a scan lacks gives no number: one echo tells nothing about linearity, air set to zero nothing
+wrong by less than 3 degrees, up to 5 where voxels are coarse and oblique; air in the mask below 2 ml; streaks of
+methods that leave the cone empty (TSVD); anything outside the mask. What a scan lacks gives no number: one echo tells nothing about linearity, air set to zero nothing
 about ghosts. Of children and of partial coverage the volume is flagged, and means nothing.
 
 Limits come from physics, from clean simulated heads, and from one real scan (echo-planar, 2.8 mm, 3 echoes from 15 to
@@ -55,9 +55,9 @@ METHODS = """
 * **Brain outside**: voxels above 60 % of the brain's median within 20 mm, opened by 2 mm, that hang together with the
   mask.
 * **Streaking and B0**: power of map and tissue field over the mean of its shell of |k|, from 60 mm down to 2.2 voxels
-  (map) and 5 voxels (field). The streaking index is the geometric mean where |D| < 0.1 over that elsewhere. The axis of
-  B0 is the one, of all directions, whose cone |D| < 0.1 holds the least mean log power of the tissue field; where no
-  cone is clearly empty the number is null.
+  (map), or to 10 mm and no less than 4.5 voxels (field). The streaking index is the geometric mean where |D| < 0.1 over
+  that elsewhere. The axis of B0 is that of the greatest likelihood of a power a (D^2 + e) of the tissue field, a free
+  in each shell and e of 0.001 to 0.03; where it explains the power hardly better than no axis the number is null.
 * **Misfit**: D * chi with the continuous kernel in a padded box; both fields without their mean in mask 4.
 * **Shadow**: three box means, nearly a Gaussian of 3 cm width at half maximum, of the map in the mask.
 * **White matter** without a segmentation: deep voxels whose R2* lies between its 30th and 70th percentile there.

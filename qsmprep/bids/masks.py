@@ -97,7 +97,7 @@ def read_given_mask(path: Path, like: Grid | None = None) -> GivenMask | Problem
     try:
         return binary_mask(values)
     except EmptyMaskError as error:
-        return Problem("error", "given-image-empty", path, str(error), "", "Give a mask that covers the brain.")
+        return Problem("error", "mask-empty", path, str(error), "", "Give a mask that covers the brain.")
     except ValueError as error:
         return Problem("error", "mask-not-binary", path, str(error), "", REMEDY)
 

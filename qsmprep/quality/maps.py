@@ -16,9 +16,11 @@ from qsmprep.scan import Scan
 CONE = 0.1  # |D| below which k-space is not measured
 SHADOW_MM = 30.0
 LONGEST_MM = 60.0  # wavelength above which the mask's shape decides the spectrum
-SHORTEST_VOXELS = 5.0  # wavelength below which voxels are too coarse for the field's null cone, and noise fills it
+SHORTEST_VOXELS = 4.5  # wavelength below which the kernel of whole voxels is no longer that of points
+SHORTEST_MM = 10.0  # wavelength below which noise outweighs the field of tissue
+FLOORS = (0.001, 0.003, 0.01, 0.03)  # power without a direction, over that of sources: noise, motion, background left
 SHORTEST_STREAK_VOXELS = 2.2  # streaks are fine: nearly down to what the voxels hold
-SHALLOWEST_NULL = 0.5  # by how much the log power on the cone must lie below that elsewhere to tell an axis
+LEAST_GAIN = 0.1  # of the log likelihood a frequency by knowing an axis; below it the spectrum tells none
 MOST_SAMPLES = 40_000
 FEWEST = 200
 _NAN = float("nan")
@@ -28,10 +30,18 @@ NAMES = ("tissue_field_rms", "background_rim", "background_harmonics", "streakin
 
 @dataclass(frozen=True)
 class _Spectrum:
-    """Power of an image at n frequencies between mask shape and noise: over its shell's mean (n,); unit k (n, 3)."""
+    """Power of an image at n frequencies between mask shape and noise, sorted by shells of |k|.
+
+    Attributes
+    ----------
+    power : (n,) over its shell's mean.
+    direction : (n, 3) unit vectors of k.
+    starts : where each shell starts.
+    """
 
     power: np.ndarray
     direction: np.ndarray
+    starts: np.ndarray
 
 
 def map_numbers(
@@ -59,7 +69,8 @@ def map_numbers(
         numbers["tissue_field_rms"] = rms(field[known])
         numbers["background_rim"] = rim_ratio(field, known)
         numbers["background_harmonics"] = harmonic_share(field, known, scan.voxel_size_mm)
-        spectrum = _spectrum(field, known, scan.voxel_size_mm, SHORTEST_VOXELS)
+        shortest = max(SHORTEST_VOXELS, SHORTEST_MM / max(scan.voxel_size_mm))
+        spectrum = _spectrum(field, known, scan.voxel_size_mm, shortest)
         numbers["b0_direction_error"] = b0_direction_error(spectrum, scan.b0_direction)
     if chi_ppm is not None:
         chi = _centred(chi_ppm, mask)
@@ -112,24 +123,40 @@ def streaking_index(spectrum: _Spectrum, b0_direction: tuple[float, float, float
 def b0_direction_error(spectrum: _Spectrum, b0_direction: tuple[float, float, float]) -> float:
     """Angle in degrees between B0 as used and the axis that the tissue field's own spectrum tells.
 
-    A field of sources has no power on the cone around B0 where the dipole kernel is 0. The axis is the one whose cone
-    (kernel below 0.1) has the least mean logarithm of power, searched over all directions; the logarithm keeps single
-    strong sources from deciding. NaN where no direction has a clear null: noise or background fill all of them.
+    The power of a field of sources is that of the sources times the square of the dipole kernel, which is 0 on a cone
+    around B0, steep beside it and largest along B0; anatomy has no reason to prefer a direction. The axis is that of
+    the greatest likelihood, over all directions, of a power a_s (D^2 + e) with the level a_s free in each shell of |k|
+    and the floor e out of `FLOORS`; the power at one frequency is distributed exponentially. NaN where no axis
+    explains the spectrum clearly better than none does: noise or background hide it.
     """
     if len(spectrum.power) < FEWEST:
         return _NAN
-    level = _level(spectrum)
     axes = _hemisphere(400)
-    cones = _levels_on_cones(spectrum.direction, level, axes)
-    best = axes[np.argmin(cones)]
-    for spread_deg in (8.0, 2.0):
-        axes = _around(best, spread_deg)
-        cones = _levels_on_cones(spectrum.direction, level, axes)
-        best = axes[np.argmin(cones)]
-    if level.mean() - cones.min() < SHALLOWEST_NULL:
+    fits = {floor: _unlikelihood(spectrum, axes, floor) for floor in FLOORS}
+    for spread_deg in (10.0, 4.0, 1.2):
+        floor = min(fits, key=lambda each: float(fits[each].min()))
+        axes = _around(axes[np.argmin(fits[floor])], spread_deg)
+        fits = {floor: _unlikelihood(spectrum, axes, floor) for floor in FLOORS}
+    floor = min(fits, key=lambda each: float(fits[each].min()))
+    best = axes[np.argmin(fits[floor])]
+    if _unlikelihood(spectrum, axes[:1], None)[0] - fits[floor].min() < LEAST_GAIN * len(spectrum.power):
         return _NAN
     given = np.asarray(b0_direction, float) / np.linalg.norm(b0_direction)
     return float(np.rad2deg(np.arccos(min(1.0, abs(float(best @ given))))))
+
+
+def _unlikelihood(spectrum: _Spectrum, axes: np.ndarray, floor: float | None) -> np.ndarray:
+    """Minus the log likelihood, but for a constant, of a spectrum for axes (m, 3) of B0; no floor: of none. (m,)."""
+    counts = np.diff(np.append(spectrum.starts, len(spectrum.power)))
+    found = []
+    for part in np.array_split(axes, max(1, len(axes) // 50)):
+        expected = np.ones((len(spectrum.power), len(part)))
+        if floor is not None:
+            expected = np.square(_kernel(spectrum.direction, part), dtype=np.float64) + floor
+        level = np.add.reduceat(spectrum.power[:, None] / expected, spectrum.starts, axis=0) / counts[:, None]
+        tiny = np.finfo(np.float64).tiny
+        found.append(counts @ np.log(np.maximum(level, tiny)) + np.log(expected).sum(0))
+    return np.concatenate(found)
 
 
 def shadow_index(chi: np.ndarray, mask: np.ndarray, voxel_size_mm: tuple[float, float, float]) -> float:
@@ -202,25 +229,18 @@ def _spectrum(
     chosen = np.flatnonzero((length > 1 / LONGEST_MM) & (length < 1 / (shortest_voxels * max(voxel_size_mm))))
     # Evenly spread, and never one that a Nyquist plane mirrors: those lie above the band.
     chosen = chosen[:: max(1, len(chosen) // MOST_SAMPLES)]
-    direction = np.stack([kd.ravel()[chosen] for kd in k], axis=1) / length[chosen, None]
     shell = np.minimum((length[chosen] * LONGEST_MM * 2).astype(int), 400)
+    order = np.argsort(shell, kind="stable")
+    chosen, shell = chosen[order], shell[order]
+    direction = np.stack([kd.ravel()[chosen] for kd in k], axis=1) / length[chosen, None]
     mean = np.bincount(shell, power[chosen]) / np.maximum(np.bincount(shell), 1)
-    return _Spectrum(power[chosen] / np.maximum(mean[shell], np.finfo(np.float32).tiny), direction.astype(np.float32))
+    relative = power[chosen] / np.maximum(mean[shell], np.finfo(np.float32).tiny)
+    return _Spectrum(relative, direction.astype(np.float32), np.unique(shell, return_index=True)[1])
 
 
 def _kernel(direction: np.ndarray, axes: np.ndarray) -> np.ndarray:
     """The dipole kernel at unit vectors (n, 3) for candidate axes (m, 3): (n, m)."""
     return np.asarray(np.float32(1 / 3) - np.square(direction @ axes.T.astype(np.float32)))
-
-
-def _levels_on_cones(direction: np.ndarray, level: np.ndarray, axes: np.ndarray) -> np.ndarray:
-    """Mean of `level` over the directions on the cone of each candidate axis; infinite for an empty cone."""
-    found = []
-    for part in np.array_split(axes, max(1, len(axes) // 50)):
-        on_cone = (np.abs(_kernel(direction, part)) < CONE).astype(np.float32)
-        count = on_cone.sum(0)
-        found.append(np.where(count > 0, level @ on_cone / np.maximum(count, 1), np.inf))
-    return np.concatenate(found)
 
 
 def _hemisphere(count: int) -> np.ndarray:

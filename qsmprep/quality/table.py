@@ -190,10 +190,13 @@ DEFINITIONS: dict[str, Definition] = {
         basis="0.2 to 0.41 in clean simulated heads, 0.63 in a real scan; at 1 the map explains nothing."),
     "b0_direction_error": Definition(
         "Error of B0's direction", "degrees",
-        "Angle between B0 as used and the axis that the null cone in the tissue field's own spectrum tells.", high=12.0,
+        "Angle between B0 as used and the axis whose dipole kernel explains the tissue field's own spectrum best.",
+        high=3.0,
         artefact="Wrong direction of B0: streaking and wrong values.",
         remedy="Check the affine of the images (was it rotated, reset or lost?) or give --b0-direction.", severe=True,
-        basis="Clean simulated heads stay below 5, a real scan at 3 mm had 10; a tilt lost is mostly larger."),
+        basis="28 simulated heads of 1.5 to 3 mm have 0.02 to 2.5, a real scan 2.1; with B0 turned by 5 degrees to "
+              "eight sides of each, 2.6 to 7.5, of which 99 % are above. Oblique voxels of the simulation bound it: fields "
+              "made with the kernel of points have 0.8 and less."),
     "iron_contrast": Definition(
         "Susceptibility where R2* is highest", "ppm",
         "Median susceptibility of the deep voxels in the top fiftieth of R2* less that of the other deep voxels.",
