@@ -195,8 +195,8 @@ DEFINITIONS: dict[str, Definition] = {
         artefact="Wrong direction of B0: streaking and wrong values.",
         remedy="Check the affine of the images (was it rotated, reset or lost?) or give --b0-direction.", severe=True,
         basis="28 simulated heads of 1.5 to 3 mm have 0.02 to 2.5, a real scan 2.1; with B0 turned by 5 degrees to "
-              "eight sides of each, 2.6 to 7.5, of which 99 % are above. Oblique voxels of the simulation bound it: fields "
-              "made with the kernel of points have 0.8 and less."),
+              "eight sides of each, 2.6 to 7.5, of which 99 % are above. Oblique voxels of the simulation bound it: "
+              "fields made with the kernel of points have 0.8 and less."),
     "iron_contrast": Definition(
         "Susceptibility where R2* is highest", "ppm",
         "Median susceptibility of the deep voxels in the top fiftieth of R2* less that of the other deep voxels.",
