@@ -23,7 +23,8 @@ A verdict is about the numbers, and they do not see everything. **Not seen**: ec
 about 1.7 (phase and decay are then straight, only scaled); an error of all echo times below 1.5 ms; B0's direction
 wrong by less than 3 degrees, up to 5 where voxels are coarse and oblique; air in the mask below 2 ml; streaks of
 methods that leave the cone empty (TSVD); anything outside the mask. What a scan lacks gives no number: one echo tells
-nothing about linearity, air set to zero nothing about ghosts. Of children and of partial coverage the volume is flagged, and means nothing.
+nothing about linearity, air set to zero nothing about ghosts. Of children and of partial coverage the volume is
+flagged, and means nothing.
 
 Limits come from physics, from clean simulated heads, and from one real scan (echo-planar, 2.8 mm, 3 echoes from 15 to
 54 ms, which is harder than a usual scan: it is flagged for phase that fits no line, and for nothing else). They were

@@ -262,7 +262,7 @@ def check_b0(headers: Sequence[Header], *, b0_direction: Sequence[float] | None)
         return []
     first, others = doubtful[0], len(doubtful) - 1
     found = first.assumption.text + (f" (so in {others} other images of the run)" if others else "")
-    remedy = "Give --b0-direction if that is wrong, or mend qform and sform so that one of them alone has code 1."
+    remedy = "Give --b0-direction if that is wrong, or convert the images again so that both agree."
     return [Problem("warning", "b0-direction-contradicted", first.path, found, "", remedy)]
 
 

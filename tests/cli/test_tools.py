@@ -86,8 +86,8 @@ def test_score_refuses_another_grid_and_says_which_file_and_what_to_do(files, tm
     moved[0, 3] = 5
     for wrong, needle in (
         (save(tmp_path / "cut.nii.gz", chi[1:]), "25 x 24 x 22 voxels instead of 26 x 24 x 22"),
-        (save(tmp_path / "moved.nii.gz", chi, moved), "5 mm apart"),
-        (save(tmp_path / "flipped.nii.gz", chi, AFFINE @ np.diag([-1, 1, 1, 1])), "mm apart"),
+        (save(tmp_path / "moved.nii.gz", chi, moved), "5 mm (2.5 voxels) away"),
+        (save(tmp_path / "flipped.nii.gz", chi, AFFINE @ np.diag([-1, 1, 1, 1])), "voxels) away"),
     ):
         assert run("score", wrong, files["chi"], files["mask"]) == 2
         told = capsys.readouterr().err
@@ -237,3 +237,16 @@ def test_a_field_in_ppm_is_refused(files, tmp_path, capsys):
     (tmp_path / "field.json").write_text('{"Units": "ppm"}', "utf-8")
     assert run("tune", field, files["mask"], tmp_path / "out", "--method", "tkd", *FACTS) == 2
     assert "in Hz" in capsys.readouterr().err
+
+
+def test_score_takes_a_mask_by_the_rules_of_the_pipeline(files, tmp_path, capsys):
+    mask = np.asarray(nib.load(files["mask"]).dataobj) > 0
+    nan = save(tmp_path / "nan.nii.gz", np.where(mask, 1, np.nan).astype(np.float32))
+    scores = []
+    for given in (files["mask"], nan):
+        assert run("score", files["chi"], files["chi"], given) == 0
+        scores.append(capsys.readouterr())
+    assert scores[0].out == scores[1].out
+    assert "NaN" in scores[1].err
+    assert run("score", files["chi"], files["chi"], save(tmp_path / "labels.nii.gz", mask + 1.0)) == 2
+    assert "not binary" in capsys.readouterr().err
