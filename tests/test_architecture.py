@@ -225,6 +225,21 @@ def test_modules_do_nothing_when_they_are_imported_but_define():
             assert statement.text.startswith(known), f"{module} acts when it is imported: {statement.text}"
 
 
+def test_nodes_are_those_of_the_engine_and_nothing_reads_pickles_but_its_pipe():
+    # nipype's own keep their results as pickles, which run code when they are read
+    for module in MODULES:
+        for target, _ in imports(module):
+            pickles = target.split(".")[0] in ("pickle", "dill", "cloudpickle", "shelve", "joblib")
+            assert not pickles or module in ("qsmprep.engine.pool", "qsmprep.engine.worker"), module
+        names = {
+            alias.name
+            for node in ast.walk(ast.parse(MODULES[module].read_text("utf-8")))
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("nipype")
+            for alias in node.names
+        }
+        assert not names & {"Node", "MapNode", "JoinNode", "loadpkl", "savepkl"}, module
+
+
 MANY = "# More than 8 parameters:"
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from nipype.interfaces.utility import IdentityInterface
-from nipype.pipeline.engine import Node, Workflow
+from nipype.pipeline.engine import Workflow
 
 from qsmprep import registry
+from qsmprep.engine.node import Node
 from qsmprep.interfaces.field import DataWeights
 from qsmprep.interfaces.inversion import IMAGES, Invert, Reference
 from qsmprep.workflows.plan import RunPlan

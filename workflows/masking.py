@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from nipype.interfaces import fsl
 from nipype.interfaces.utility import IdentityInterface
-from nipype.pipeline.engine import Node, Workflow
+from nipype.pipeline.engine import Workflow
 
+from qsmprep.engine.node import Node
 from qsmprep.interfaces.masking import BrainImage, ExtractBrain, FindReliable, ImportMask, JoinMasks
 from qsmprep.interfaces.step import parameters
 from qsmprep.workflows.plan import RunPlan

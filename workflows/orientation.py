@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from nipype.interfaces.utility import IdentityInterface, Merge
-from nipype.pipeline.engine import Node, Workflow
+from nipype.pipeline.engine import Workflow
 
 from qsmprep.bids.outputs import figures_folder, output_path
+from qsmprep.engine.node import Node
 from qsmprep.interfaces.inversion import Reference
 from qsmprep.interfaces.orientation import ChisepCosmos, Cosmos, RegisterOrientation, Sti
 from qsmprep.interfaces.outputs import SaveOutput

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from nipype.interfaces.utility import IdentityInterface
-from nipype.pipeline.engine import Node, Workflow
+from nipype.pipeline.engine import Workflow
 
+from qsmprep.engine.node import Node
 from qsmprep.interfaces.outputs import SaveOutput, SaveTransform
 from qsmprep.workflows.inversion import chi_name
 from qsmprep.workflows.plan import RunPlan

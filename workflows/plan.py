@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nipype.pipeline.engine import Node
-
 from qsmprep.bids.anatomy import Anatomy
 from qsmprep.bids.scans import GreRun, SpinEchoScan
 from qsmprep.bids.segmentation import Region
+from qsmprep.engine.node import Node
 from qsmprep.engine.resources import estimate_mem_gb, total_memory_gb
 from qsmprep.findings import Note
 from qsmprep.settings import Settings

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nipype.pipeline.engine import Node, Workflow
+from nipype.pipeline.engine import Workflow
 
+from qsmprep.engine.node import Node
 from qsmprep.interfaces.quality import AssessQuality, SaveQuality
 from qsmprep.workflows.plan import RunPlan
 

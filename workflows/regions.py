@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from nipype.interfaces.utility import IdentityInterface, Merge
-from nipype.pipeline.engine import Node, Workflow
+from nipype.pipeline.engine import Workflow
 
 from qsmprep.bids.anatomy import Atlas, Segmentation
+from qsmprep.engine.node import Node
 from qsmprep.findings import document
 from qsmprep.interfaces.regions import MeasureRegions, SaveRegions, SaveSegmentation
 from qsmprep.interfaces.segmentation import LayAtlas, LaySegmentation, RegisterT1w

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nipype.interfaces.utility import Merge
-from nipype.pipeline.engine import Node, Workflow
+from nipype.pipeline.engine import Workflow
 
 from qsmprep.bids.outputs import figures_folder
+from qsmprep.engine.node import Node
 from qsmprep.interfaces.report import DrawFigure
 from qsmprep.report.crash import FIGURES_GRAPH
 from qsmprep.report.pictures import PICTURES, PictureKind, further_inversion

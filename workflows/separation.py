@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from nipype.interfaces.utility import IdentityInterface
-from nipype.pipeline.engine import Node, Workflow
+from nipype.pipeline.engine import Workflow
 
 from qsmprep import registry
+from qsmprep.engine.node import Node
 from qsmprep.interfaces.separation import IMAGES, EchoSusceptibility, Separate
 from qsmprep.workflows.plan import RunPlan
 

@@ -136,6 +136,7 @@ def _configure(logs: Path) -> None:
                 "parameterize_dirs": "false",
                 "poll_sleep_duration": "0.05",
                 "check_version": "false",
+                "create_report": "false",
                 "stop_on_first_crash": "false",
             },
         }

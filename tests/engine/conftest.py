@@ -9,8 +9,10 @@ from pathlib import Path
 
 import nipype
 import pytest
-from nipype import Node, Workflow
+from nipype import Workflow
 from nipype.interfaces.utility import Function
+
+from qsmprep.engine.node import Node
 
 
 @pytest.fixture(autouse=True)
