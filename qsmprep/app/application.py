@@ -34,6 +34,8 @@ from qsmprep.bids.query import find_runs
 from qsmprep.bids.scans import GreRun
 from qsmprep.bids.segmentation import check_region
 from qsmprep.bids.storage import storage_message
+from qsmprep.bids.whole_file import remove_leftovers
+from qsmprep.engine.locking import Busy, locked_runs
 from qsmprep.engine.pool import warm_up
 from qsmprep.engine.resources import available_cores
 from qsmprep.findings import Warning
@@ -84,7 +86,14 @@ def run(request: Request, settings: Settings) -> int:
     if request.dry_run:
         _print_plans(work)
         return FAILURE if work.errors else SUCCESS
-    return _process(request, settings, work)
+    graphs = [plan.name for plan in work.plans] + [plan.name for plan in work.orientations]
+    try:
+        with locked_runs(request.work_dir, [] if request.boilerplate_only else graphs):
+            return _process(request, settings, work)
+    except Busy as error:
+        return _refuse(str(error))
+    except OSError as error:
+        return _failed(storage_message(error, request.work_dir))
 
 
 def _process(request: Request, settings: Settings, work: Work) -> int:
@@ -218,6 +227,8 @@ def _check_folders(request: Request) -> None:
 def _begin_dataset(request: Request, settings: Settings, logs: Path) -> None:
     prepare_work_dir(request)
     output = request.output_dir
+    for folder in (output / "logs").glob("*/"):
+        remove_leftovers(folder)
     container = os.environ.get("QSMPREP_CONTAINER")
     description = dataset_description(__version__, raw=request.bids_dir, container=container)
     write_json(output / "dataset_description.json", description)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 
 from qsmprep import registry
 from qsmprep.bids.grid import Grid, lay_as
+from qsmprep.bids.whole_file import whole_file
 from qsmprep.findings import fact_values
 from qsmprep.numerics.arrays import RealArray
 
@@ -258,22 +257,6 @@ def dataset_description(version: str, *, raw: Path, container: str | None) -> di
         "SourceDatasets": [{"URL": Path(raw).resolve().as_uri()}],
         "DatasetLinks": {"raw": Path(raw).resolve().as_uri()},
     }
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Write a file whole: to a temporary name beside it, synced, then renamed. Nothing is left after an error."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(temporary, "wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

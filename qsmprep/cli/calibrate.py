@@ -47,8 +47,9 @@ def add_calibrate(commands: argparse._SubParsersAction[Parser]) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Read, fit, print, write."""
     from qsmprep.app.volumes import read_on_one_grid
-    from qsmprep.bids.outputs import whole_file, write_text
+    from qsmprep.bids.outputs import write_text
     from qsmprep.bids.segmentation import find_region
+    from qsmprep.bids.whole_file import whole_file
 
     if not arguments.field_strength > 0:
         raise ValueError(f"--field-strength is {arguments.field_strength:g}; it must be positive.")

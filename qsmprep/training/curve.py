@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from qsmprep.bids.outputs import whole_file, write_text
+from qsmprep.bids.outputs import write_text
+from qsmprep.bids.whole_file import whole_file
 
 SMOOTHING = 50  # steps
 

@@ -19,7 +19,8 @@ from safetensors.torch import save as write_tensors
 from torch import nn
 
 import qsmprep.data
-from qsmprep.bids.outputs import whole_file, write_json
+from qsmprep.bids.outputs import write_json
+from qsmprep.bids.whole_file import whole_file
 from qsmprep.nets.network import Network, build_module
 from qsmprep.nets.spec import NetworkSpec
 from qsmprep.weights.card import ADVICE, NAME, SUFFIXES, Card, card_path, check_name, compose, digest, read_card
