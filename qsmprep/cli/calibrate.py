@@ -8,6 +8,7 @@ from io import BytesIO
 import numpy as np
 
 from qsmprep.bids.cells import cell
+from qsmprep.bids.whole_file import whole_file
 from qsmprep.cli.paths import file_path, folder_path
 from qsmprep.cli.program import Parser, add_command
 from qsmprep.separation.calibration import Calibration, calibrate
@@ -49,7 +50,6 @@ def run(arguments: argparse.Namespace) -> int:
     from qsmprep.app.volumes import read_on_one_grid
     from qsmprep.bids.outputs import write_text
     from qsmprep.bids.segmentation import find_region
-    from qsmprep.bids.whole_file import whole_file
 
     if not arguments.field_strength > 0:
         raise ValueError(f"--field-strength is {arguments.field_strength:g}; it must be positive.")
