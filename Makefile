@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 DEMO := demo
 NIIVUE := qsmprep/data/viewer/niivue.js
 
-.PHONY: demo test lint viewer clean
+.PHONY: demo test test-faults lint viewer clean
 
 $(STAMP): pyproject.toml constraints.txt | $(NIIVUE)
 	$(PYTHON) -m venv $(VENV)
@@ -30,6 +30,10 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+
+# What `make test` has no time for: a run killed at every moment, full disks, damaged folders. It takes half an hour.
+test-faults: $(STAMP)
+	$(VENV)/bin/python -m pytest tests/faults -m "faults or not faults"
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check

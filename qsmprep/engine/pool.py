@@ -24,10 +24,12 @@ from typing import Any
 
 from nipype.pipeline.plugins.base import PluginBase
 
-from qsmprep.engine import worker
+import qsmprep
+from qsmprep.engine import server, worker
 from qsmprep.engine.graph import Failure, GraphRun, NodesFailed, Timing, is_up_to_date
 from qsmprep.engine.iterations import Iterations
 from qsmprep.engine.resources import available_cores, available_memory_gb
+from qsmprep.engine.session import private_folder
 
 logger = logging.getLogger("qsmprep.engine")
 
@@ -52,10 +54,42 @@ def warm_up(preload: tuple[str, ...] = ()) -> None:
     os.environ.setdefault("NIPYPE_NO_ET", "1")
     # A thread pool of BLAS in every small process costs more than it brings: the heavy loops are not BLAS.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    loaded = sorted(name for name in sys.modules if name.startswith("qsmprep."))
-    modules = [*PRELOAD, *loaded, *_main_package(), *preload]
+    loaded = sorted(name for name in sys.modules if name.startswith("qsmprep.") and name != server.__name__)
+    modules = [server.__name__, *PRELOAD, *loaded, *_main_package(), *preload]
     multiprocessing.get_context("forkserver").set_forkserver_preload(modules)
-    multiprocessing.forkserver.ensure_running()
+    with _imports_of_this_process():
+        multiprocessing.forkserver.ensure_running()
+
+
+@contextmanager
+def _imports_of_this_process() -> Iterator[None]:
+    """Let the processes started inside import what this one imports, and end with it.
+
+    Python starts them by `python -c`, which looks into the current folder before anywhere else, and the server loads
+    its modules before it is told where this process looks. Ctrl-C is for this process alone.
+    """
+    folder = private_folder()
+    multiprocessing.current_process()._config["tempdir"] = str(folder)  # type: ignore[attr-defined]  # of the socket
+    places = [os.path.abspath(place or multiprocessing.process.ORIGINAL_DIR) for place in sys.path]  # type: ignore[attr-defined]
+    inside = {
+        "PYTHONSAFEPATH": "1",
+        "PYTHONPATH": os.pathsep.join(place for place in places if os.pathsep not in place),
+    }
+    before = {name: os.environ.get(name) for name in inside}
+    watch = threading.current_thread() is threading.main_thread()
+    inside[server.TOLD] = server.message(folder, before, watch)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    os.environ.update(inside)
+    try:
+        yield
+    finally:
+        del os.environ[server.TOLD]
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 @dataclass(eq=False)
@@ -205,9 +239,12 @@ class ProcessPool(PluginBase):
         n_procs, mem_gb = self._needs(node)
         mine, theirs = self._context.Pipe(duplex=False)
         process = self._context.Process(
-            target=worker.run_node, args=(theirs, payload, n_procs, worker.log_levels()), name=node.fullname
+            target=worker.run_node,
+            args=(theirs, payload, n_procs, worker.log_levels(), qsmprep.__file__),
+            name=node.fullname,
         )
-        process.start()
+        with _imports_of_this_process():  # should the server have ended, a new one is started
+            process.start()
         theirs.close()
         return Job(node, process, mine, n_procs, mem_gb)
 

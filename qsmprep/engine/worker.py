@@ -12,12 +12,13 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
-from multiprocessing import connection, parent_process
+from multiprocessing import connection, forkserver, parent_process
 from traceback import format_exception
 from typing import Any
 
 from nipype import config as nipype_config
 
+import qsmprep
 from qsmprep.engine.iterations import Iterations, told_to
 from qsmprep.numerics.threads import use_threads
 
@@ -38,14 +39,19 @@ def log_levels() -> dict[str, int]:
     return {name: logging.getLogger(name).getEffectiveLevel() for name in LOGGERS}
 
 
-def run_node(pipe: connection.Connection, payload: bytes, threads: int, levels: dict[str, int]) -> None:
-    """Run a pickled (node, updatehash) and send log records and iterations, then the Outcome, through the pipe."""
+def run_node(pipe: connection.Connection, payload: bytes, threads: int, levels: dict[str, int], package: str) -> None:
+    """Run a pickled (node, updatehash) and send log records and iterations, then the Outcome, through the pipe.
+
+    `package` is the file of the main process's qsmprep; a node is not run by the code of another.
+    """
     _be_a_good_child()
     handler = PipeHandler(pipe)
     _redirect_logging(handler, levels)
     started = time.perf_counter()
     traceback: tuple[str, ...] = ()
     try:
+        if qsmprep.__file__ != package:
+            raise ImportError(f"The main process runs {package}, the process of this node {qsmprep.__file__}.")
         node, updatehash = pickle.loads(payload)
         nipype_config.update_config(node.config)
         with use_threads(threads), told_to(handler.offer):
@@ -101,13 +107,24 @@ class PipeHandler(logging.Handler):
 def _be_a_good_child() -> None:
     """Own process group, first choice of the kernel when memory runs out, and an end when the main process ends."""
     os.setsid()  # Ctrl-C reaches the main process only, which then ends the whole group with its programs
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the server has handlers of its own
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    _let_the_server_go()
     try:
         with open("/proc/self/oom_score_adj", "w") as file:
             file.write("500")
     except OSError:
         pass  # not Linux
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _let_the_server_go() -> None:
+    """Close the pipe that keeps the server alive as long as anybody holds it: the main process alone shall."""
+    server: Any = forkserver._forkserver
+    if server._forkserver_alive_fd is not None:
+        os.close(server._forkserver_alive_fd)
+        server._forkserver_alive_fd = None
 
 
 def _end_with_parent() -> None:

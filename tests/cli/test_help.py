@@ -7,8 +7,8 @@ import re
 import pytest
 
 from qsmprep import registry, settings
+from qsmprep.cli.commands import build_parser as build_tools_parser
 from qsmprep.cli.parser import build_parser, parse
-from qsmprep.cli.tools import build_parser as build_tools_parser
 from qsmprep.nets.adaptation.options import AdaptOptions
 from qsmprep.nets.inference_options import InferenceOptions
 from qsmprep.phantom.options import SimulationOptions

@@ -1,0 +1,86 @@
+"""What is done inside the server that the nodes' processes are forked from, and nowhere else.
+
+Imported there first of all. The server ends with the program, however that ends, and takes the processes of the nodes
+and the folder of its socket with it. The program tells it by an environment variable who it is.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+TOLD = "QSMPREP_SERVER"
+PATIENCE_S = 2.0  # of a program that has closed its files until it is gone
+_PR_SET_PDEATHSIG = 1
+
+
+def message(folder: Path, restored: dict[str, str | None], watch: bool) -> str:
+    """What the program tells its server: itself, the folder to remove, the environment to restore.
+
+    `watch`: whether the kernel may tell the end of the thread that starts the server as that of the program.
+    """
+    return json.dumps({"program": os.getpid(), "folder": str(folder), "restored": restored, "watch": watch})
+
+
+def serve(told: str) -> None:
+    """Take up the server's duties."""
+    duties = json.loads(told)
+    for name, value in duties["restored"].items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    server = os.getpid()
+    atexit.register(_end, server, duties["program"], duties["folder"])
+    signal.signal(signal.SIGTERM, _leave)
+    if duties["watch"]:
+        with suppress(OSError, AttributeError):  # not Linux
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != duties["program"]:
+        sys.exit(0)
+
+
+def children() -> list[int]:
+    """Processes forked from this one that still run."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError, ValueError, IndexError):
+            state, parent = entry.read_text().rpartition(")")[2].split()[:2]
+            if int(parent) == os.getpid() and state != "Z":
+                found.append(int(entry.parent.name))
+    return found
+
+
+def _leave(_number: int, _frame: Any) -> None:
+    sys.exit(0)
+
+
+def _end(server: int, program: int, folder: str) -> None:
+    """End the nodes' processes with the programs they started, and remove the folder if the program has ended.
+
+    A process that computes in compiled code hears nothing of the program's end by itself.
+    """
+    if os.getpid() != server:
+        return
+    for pid in children():
+        for end in (os.killpg, os.kill):  # the group is the child's own, once it has begun
+            with suppress(OSError):
+                end(pid, signal.SIGKILL)
+    until = time.monotonic() + PATIENCE_S
+    while os.getppid() == program and time.monotonic() < until:
+        time.sleep(0.01)
+    if os.getppid() != program:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if TOLD in os.environ:
+    serve(os.environ.pop(TOLD))
