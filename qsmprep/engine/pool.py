@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 import os
 import pickle
 import signal
@@ -78,18 +79,20 @@ def _imports_of_this_process() -> Iterator[None]:
     before = {name: os.environ.get(name) for name in inside}
     watch = threading.current_thread() is threading.main_thread()
     inside[server.TOLD] = server.message(folder, before, watch)
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     os.environ.update(inside)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, set())
     try:
+        multiprocessing.resource_tracker.ensure_running()  # which unblocks Ctrl-C at its end, so that it comes first
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         yield
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         del os.environ[server.TOLD]
         for name, value in before.items():
             if value is None:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 @dataclass(eq=False)

@@ -42,6 +42,7 @@ def serve(told: str) -> None:
     server = os.getpid()
     atexit.register(_end, server, duties["program"], duties["folder"])
     signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program alone
     if duties["watch"]:
         with suppress(OSError, AttributeError):  # not Linux
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

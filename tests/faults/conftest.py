@@ -115,7 +115,7 @@ def head(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def quiet(head, tmp_path_factory) -> Bench:
-    """An undisturbed run; `seconds` is how long it takes with everything compiled."""
+    """An undisturbed run."""
     bench = Bench(head, tmp_path_factory.mktemp("quiet"))
     status, said = bench.run()
     assert status == 0, said
@@ -124,7 +124,7 @@ def quiet(head, tmp_path_factory) -> Bench:
 
 
 @pytest.fixture
-def bench(head, quiet, tmp_path) -> Iterator[Bench]:
+def bench(head, tmp_path) -> Iterator[Bench]:
     made = Bench(head, tmp_path)
     yield made
     for pid in made.processes():
