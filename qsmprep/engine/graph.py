@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
@@ -17,6 +19,8 @@ from qsmprep.engine.iterations import Iterations
 from qsmprep.engine.progress import Display, Silent, run_and_step
 
 logger = logging.getLogger("qsmprep.engine")
+# How the system says it, a quota, and numpy.
+FULL = re.compile(r"No space left on device|Disk quota exceeded|\d+ requested and \d+ written")
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,8 @@ class Failure:
     crash_file: str
 
     def __str__(self) -> str:
-        return f"{self.run + ': ' if self.run else ''}{self.step}: {self.message} (details: {self.crash_file})"
+        details = f" (details: {self.crash_file})" if self.crash_file else ""
+        return f"{self.run + ': ' if self.run else ''}{self.step}: {self.message}{details}"
 
 
 @dataclass(frozen=True)
@@ -130,10 +135,14 @@ class GraphRun:
     def fail(self, node: Any, traceback: Sequence[str], seconds: float = 0.0, message: str | None = None) -> None:
         """A node failed: write its crash file and leave out the nodes that depend on it."""
         self._unfinished.discard(node)
-        crash_file = report_crash(node, traceback=list(traceback))
+        try:
+            crash_file = str(report_crash(node, traceback=list(traceback)))
+        except OSError as error:  # as on a full disk: the failure is told all the same, and other runs go on
+            logger.warning("The crash file of %s could not be written: %s", node.fullname, error)
+            crash_file = ""
         run, step = self.labels(node.fullname)
-        message = message or message_of("".join(traceback))
-        self.failures.append(Failure(node.fullname, run, step, message, str(crash_file)))
+        message = in_words(node, message or message_of("".join(traceback)))
+        self.failures.append(Failure(node.fullname, run, step, message, crash_file))
         self._show("node_finished", node.fullname, seconds, False)
         self._leave_out(self._descendants(node))
 
@@ -181,6 +190,36 @@ def message_of(traceback: str) -> str:
         begins = [i for i, line in enumerate(lines) if re.match(r"[\w.]+(Error|Exception|Interrupt|Exit)\b", line)]
         last_frame = begins[-1] - 1 if begins else -1
     return " ".join(" ".join(lines[last_frame + 1 :]).split()) or "failed without a message"
+
+
+def in_words(node: Any, message: str) -> str:
+    """A node's message; that of a full disk, which names no file, with the folder whose disk it is and what to do."""
+    if not FULL.search(message):
+        return message
+    folders = [Path(node.output_dir())]
+    for name in ("output_dir", "out_file"):
+        place = getattr(node.inputs, name, None)
+        if isinstance(place, str) and os.path.isabs(place):
+            folders.append(Path(place))
+    room = {folder: free for folder in folders if (free := _free_bytes(folder)) is not None}
+    if not room:
+        return message
+    fullest = min(room, key=room.__getitem__)
+    return (
+        f"{fullest}: the disk is full (No space left on device; {room[fullest] / 2**20:.1f} MB are free). Make room "
+        "there, or give folders on another disk; running the same command again goes on where it was."
+    )
+
+
+def _free_bytes(folder: Path) -> int | None:
+    """Bytes that this user may still write where a folder lies or would lie."""
+    for place in (folder, *folder.parents):
+        try:
+            there = os.statvfs(place)
+        except OSError:
+            continue
+        return there.f_bavail * there.f_frsize
+    return None
 
 
 def _priorities(

@@ -61,7 +61,8 @@ def children() -> list[int]:
     return found
 
 
-def _leave(_number: int, _frame: Any) -> None:
+def _leave(number: int, _frame: Any) -> None:
+    signal.signal(number, signal.SIG_IGN)
     sys.exit(0)
 
 
@@ -72,6 +73,7 @@ def _end(server: int, program: int, folder: str) -> None:
     """
     if os.getpid() != server:
         return
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     for pid in children():
         for end in (os.killpg, os.kill):  # the group is the child's own, once it has begun
             with suppress(OSError):

@@ -180,3 +180,20 @@ def test_exits_are_told_in_words():
     assert describe_exit(3) == "ended with exit code 3"
     assert "compiled code" in death_message(-11, 1, 2, False)
     assert "after it had been killed beside others" in death_message(-9, 1, 2, True)
+
+
+def test_a_full_disk_is_told_with_its_folder_and_what_to_do(lab):
+    plugin = pool(raise_on_failure=False)
+    lab.workflow(lab.complain("writing", "[Errno 28] No space left on device")).run(plugin=plugin)
+    (failure,) = plugin.failures
+    assert failure.message.startswith(f"{lab.folder}/work/graph/writing: the disk is full (No space left on device;")
+    assert "Make room" in failure.message
+
+
+def test_a_crash_file_that_cannot_be_written_harms_no_other_node(lab, caplog):
+    (lab.folder / "crashes").write_text("not a folder")
+    plugin = pool(raise_on_failure=False)
+    lab.workflow(lab.complain("failing", "no"), lab.nap("other", 0.2)).run(plugin=plugin)
+    (failure,) = plugin.failures
+    assert str(failure).endswith("failing: ValueError: no")
+    assert set(lab.spans()) == {"other"}
