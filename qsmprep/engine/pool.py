@@ -76,7 +76,10 @@ def _imports_of_this_process() -> Iterator[None]:
         "PYTHONSAFEPATH": "1",
         "PYTHONPATH": os.pathsep.join(place for place in places if os.pathsep not in place),
     }
-    before = {name: os.environ.get(name) for name in inside}
+    before = {name: os.environ.get(name) for name in (*inside, "PYTHONWARNINGS")}
+    # Semaphores of processes that were ended are cleaned up without a word.
+    quiet = "ignore:resource_tracker:UserWarning"
+    inside["PYTHONWARNINGS"] = ",".join(filter(None, (before["PYTHONWARNINGS"], quiet)))
     watch = threading.current_thread() is threading.main_thread()
     inside[server.TOLD] = server.message(folder, before, watch)
     os.environ.update(inside)
@@ -246,10 +249,16 @@ class ProcessPool(PluginBase):
             args=(theirs, payload, n_procs, worker.log_levels(), qsmprep.__file__),
             name=node.fullname,
         )
-        with _imports_of_this_process():  # should the server have ended, a new one is started
-            process.start()
-        theirs.close()
-        return Job(node, process, mine, n_procs, mem_gb)
+        job = Job(node, process, mine, n_procs, mem_gb)
+        try:
+            with _imports_of_this_process():  # should the server have ended, a new one is started
+                process.start()
+            theirs.close()
+        except BaseException:  # a signal, which nobody would end this process for
+            if process.pid is not None:
+                job.signal_group(signal.SIGKILL)
+            raise
+        return job
 
     def _needs(self, node: Any) -> tuple[int, float]:
         """Threads and GiB reserved for a node: what it asks for, at most everything."""

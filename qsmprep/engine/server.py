@@ -14,9 +14,11 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 TOLD = "QSMPREP_SERVER"
 PATIENCE_S = 2.0  # of a program that has closed its files until it is gone
@@ -39,9 +41,9 @@ def serve(told: str) -> None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
-    server = os.getpid()
-    atexit.register(_end, server, duties["program"], duties["folder"])
-    signal.signal(signal.SIGTERM, _leave)
+    end = partial(_end, os.getpid(), duties["program"], duties["folder"])
+    atexit.register(end)
+    signal.signal(signal.SIGTERM, partial(_leave, end))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program alone
     if duties["watch"]:
         with suppress(OSError, AttributeError):  # not Linux
@@ -61,9 +63,10 @@ def children() -> list[int]:
     return found
 
 
-def _leave(number: int, _frame: Any) -> None:
-    signal.signal(number, signal.SIG_IGN)
-    sys.exit(0)
+def _leave(end: Callable[[], None], _number: int, _frame: Any) -> NoReturn:
+    """End at once: the signal may come while Python already ends, where an exception would be told."""
+    end()
+    os._exit(0)
 
 
 def _end(server: int, program: int, folder: str) -> None:
@@ -75,9 +78,9 @@ def _end(server: int, program: int, folder: str) -> None:
         return
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     for pid in children():
-        for end in (os.killpg, os.kill):  # the group is the child's own, once it has begun
+        for kill in (os.killpg, os.kill):  # the group is the child's own, once it has begun
             with suppress(OSError):
-                end(pid, signal.SIGKILL)
+                kill(pid, signal.SIGKILL)
     until = time.monotonic() + PATIENCE_S
     while os.getppid() == program and time.monotonic() < until:
         time.sleep(0.01)

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import connection, forkserver, parent_process
 from traceback import format_exception
@@ -58,7 +59,8 @@ def run_node(pipe: connection.Connection, payload: bytes, threads: int, levels: 
             node.run(updatehash=updatehash)
     except BaseException:
         traceback = tuple(format_exception(*sys.exc_info()))
-    handler.send(NodeOutcome(traceback, time.perf_counter() - started, peak_memory_gb()))
+    with suppress(OSError):  # the main process is gone
+        handler.send(NodeOutcome(traceback, time.perf_counter() - started, peak_memory_gb()))
 
 
 def peak_memory_gb() -> float:
