@@ -28,7 +28,7 @@ from qsmprep.app.validation import start_validation, validation_findings
 from qsmprep.app.work_folder import check_work_dir, prepare_work_dir
 from qsmprep.bids.checks import check_mask, check_output_dir, check_run
 from qsmprep.bids.outputs import BIDSIGNORE, dataset_description, write_json, write_text
-from qsmprep.bids.problem import Problem, warnings
+from qsmprep.bids.problem import Problem, errors, warnings
 from qsmprep.bids.provenance import software_versions
 from qsmprep.bids.query import find_runs
 from qsmprep.bids.scans import GreRun
@@ -49,6 +49,8 @@ from qsmprep.workflows.plan import RunPlan
 SUCCESS, FAILURE, USAGE = 0, 1, 2
 # Slow to import, and needed by every figure.
 DRAWING = ("matplotlib.figure", "matplotlib.backends.backend_agg", "PIL.PngImagePlugin")
+# Problems of what was asked for rather than of the data.
+MISUSE = ("label-malformed", "label-unknown", "dataset-empty", "participant-without-images")
 logger = logging.getLogger("qsmprep")
 
 
@@ -61,6 +63,7 @@ class Work:
     errors: list[str] = field(default_factory=list)
     refused: dict[str, tuple[GreRun, list[Problem]]] = field(default_factory=dict)
     warnings: dict[str, list[Warning]] = field(default_factory=dict)
+    misused: bool = True  # whether what stands against it is all about what was asked for
 
 
 def run(request: Request, settings: Settings) -> int:
@@ -82,26 +85,26 @@ def run(request: Request, settings: Settings) -> int:
         return _refuse(str(error))
     _tell(work)
     if not work.plans and not work.refused:
-        return _refuse("nothing to do.") if not work.errors else USAGE
+        return _refuse("nothing to do.") if not work.errors else USAGE if work.misused else FAILURE
     if request.dry_run:
         _print_plans(work)
         return FAILURE if work.errors else SUCCESS
     graphs = [plan.name for plan in work.plans] + [plan.name for plan in work.orientations]
     try:
         with locked_runs(request.work_dir, [] if request.boilerplate_only else graphs):
-            return _process(request, settings, work)
+            return _process(request, settings, work, graphs)
     except Busy as error:
         return _refuse(str(error))
     except OSError as error:
         return _failed(storage_message(error, request.work_dir))
 
 
-def _process(request: Request, settings: Settings, work: Work) -> int:
+def _process(request: Request, settings: Settings, work: Work, graphs: Sequence[str]) -> int:
     """Write what was asked for. From here on nothing is a matter of usage: what goes wrong belongs to a run."""
     started = datetime.now(UTC)
     logs = request.output_dir / "logs" / f"{started:%Y%m%d-%H%M%S}_{uuid.uuid4().hex[:12]}"
     try:
-        _begin_dataset(request, settings_here(settings), logs)
+        _begin_dataset(request, settings_here(settings), logs, graphs)
         if request.boilerplate_only:
             return _boilerplate_only(request, work, logs)
     except ValueError as error:
@@ -162,36 +165,53 @@ def _find_work(request: Request, settings: Settings, *, threads: int, device: st
         session_labels=request.session_labels or None,
         filters=filters,
     )
+    unfit = errors(query.problems)
     work = Work(
-        errors=[str(problem) for problem in query.problems if problem.severity == "error"],
+        errors=[str(problem) for problem in unfit],
         warnings={"dataset": warnings(query.problems)},
+        misused=all(problem.code in MISUSE for problem in unfit),
     )
-    options = settings.steps["input"]
+    plan_one = partial(plan_run, threads=threads, device=device, spin_echoes=query.spin_echoes)
     for run in query.runs:
-        problems = list(check_run(run, field_strength_t=options.field_strength, b0_direction=options.b0_vector()))
-        work.warnings[run.name] = warnings(problems)
-        errors = [problem for problem in problems if problem.severity == "error"]
-        if not errors:
-            try:
-                plan = plan_run(run, request, settings, threads=threads, device=device, spin_echoes=query.spin_echoes)
-                work.warnings[run.name] += plan.anatomy.warnings
-                errors = _given_image_problems(plan, run) or _collision(plan, work.plans)
-            except ValueError as error:
-                errors = [Problem("error", "run-not-planned", None, str(error))]
-        if errors:
-            work.refused[run.name] = (run, errors)
-            work.errors += [str(problem) for problem in errors]
-        else:
-            work.plans.append(plan)
+        try:
+            found = _plan_or_refuse(run, request, settings, work, plan_one)
+        except Exception as error:  # what nobody thought of concerns this run alone
+            logger.info("%s cannot be planned:", run.name, exc_info=error)
+            cause = f"its input cannot be used ({type(error).__name__}: {' '.join(str(error).split())[:300]})"
+            remedy = "Convert its images again, or leave the participant out; please report it."
+            found = [Problem("error", "run-not-planned", run.name, cause, "", remedy)]
+        if found:
+            work.refused[run.name] = (run, found)
+            work.errors += [str(problem) for problem in found]
     if validator is not None:
         work.warnings["dataset"] += validation_findings(validator)
     return work
 
 
+def _plan_or_refuse(
+    run: GreRun, request: Request, settings: Settings, work: Work, plan_one: Callable[..., RunPlan]
+) -> list[Problem]:
+    """Add the plan of a run to the work, or return what stands against it."""
+    options = settings.steps["input"]
+    problems = check_run(run, field_strength_t=options.field_strength, b0_direction=options.b0_vector())
+    work.warnings[run.name] = warnings(problems)
+    if found := errors(problems):
+        return list(found)
+    try:
+        plan = plan_one(run, request, settings)
+    except ValueError as error:
+        return [Problem("error", "run-not-planned", None, str(error))]
+    work.warnings[run.name] += plan.anatomy.warnings
+    refused = [p for p in _given_image_problems(plan, run) if p.severity == "error"] or _collision(plan, work.plans)
+    if not refused:
+        work.plans.append(plan)
+    return refused
+
+
 def _joins_something(work: Work, settings: Settings) -> bool:
     """Plan what joins several orientations; whether there is a session that has enough of them."""
-    work.orientations, errors = plan_orientations(work.plans, settings)
-    work.errors += errors
+    work.orientations, against = plan_orientations(work.plans, settings)
+    work.errors += against
     return bool(work.orientations)
 
 
@@ -224,8 +244,8 @@ def _check_folders(request: Request) -> None:
     check_work_dir(request)
 
 
-def _begin_dataset(request: Request, settings: Settings, logs: Path) -> None:
-    prepare_work_dir(request)
+def _begin_dataset(request: Request, settings: Settings, logs: Path, graphs: Sequence[str]) -> None:
+    prepare_work_dir(request, graphs)
     output = request.output_dir
     for folder in (output / "logs").glob("*/"):
         remove_leftovers(folder)
@@ -280,7 +300,7 @@ def _tell(work: Work) -> None:
     for told in work.warnings.values():
         for warning in told:
             print(f"Warning: {warning}", file=sys.stderr)
-    for error in work.errors:
+    for error in dict.fromkeys(work.errors):  # what lies above several runs is told once
         print(f"Error: {error}", file=sys.stderr)
 
 

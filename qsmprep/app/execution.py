@@ -17,6 +17,7 @@ from qsmprep.bids.outputs import write_json
 from qsmprep.bids.storage import storage_message
 from qsmprep.engine.graph import Failure
 from qsmprep.engine.inprocess import InProcess
+from qsmprep.engine.node import damage_of
 from qsmprep.engine.pool import ProcessPool
 from qsmprep.engine.progress import make_progress
 from qsmprep.settings import Settings
@@ -120,7 +121,8 @@ def unfinished(
     names = {plan.name: plan.prefix for plan in plans} | {plan.name: plan.title for plan in orientations}
     failures = [Failure("", run, "the run", message, "") for run in names.values()]
     graphs = {run: graph_folder(work_dir) / name for name, run in names.items()}
-    return Outcome(failures, {run: [path.parent for path in graph.rglob("step.json")] for run, graph in graphs.items()})
+    found = {run: [path.parent for path in graph.rglob("step.json")] for run, graph in graphs.items()}
+    return Outcome(failures, {run: [path for path in paths if not damage_of(path)] for run, paths in found.items()})
 
 
 def _configure(logs: Path) -> None:

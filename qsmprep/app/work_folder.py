@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from qsmprep.app.request import Request
 from qsmprep.bids.storage import storage_message
+from qsmprep.engine.locking import is_held
+
+logger = logging.getLogger("qsmprep")
 
 GRAPH_NAME = "qsmprep"  # the folder of intermediate files inside the work folder
 MARK = ".qsmprep-work"
@@ -50,8 +55,10 @@ def check_work_dir(request: Request) -> None:
         raise ValueError(f"--work-dir {storage_message(error, there)}") from None
 
 
-def prepare_work_dir(request: Request) -> None:
+def prepare_work_dir(request: Request, ours: Sequence[str]) -> None:
     """Make the folder of intermediate files, with the mark; empty it first where --clean-workdir asks for it.
+
+    What another command works on at the moment is left there; `ours` are the runs that this one holds.
 
     Raises
     ------
@@ -61,7 +68,7 @@ def prepare_work_dir(request: Request) -> None:
     graph = graph_folder(request.work_dir)
     _check_own(graph, clean=request.clean_workdir)
     if request.clean_workdir and graph.is_dir():
-        shutil.rmtree(graph)
+        _empty(graph, request.work_dir, ours)
     request.work_dir.mkdir(parents=True, exist_ok=True)
     if (graph / MARK).is_file():
         return
@@ -75,6 +82,18 @@ def prepare_work_dir(request: Request) -> None:
         shutil.rmtree(aside, ignore_errors=True)
         if not (graph / MARK).is_file():  # else another process was faster
             raise
+
+
+def _empty(graph: Path, work_dir: Path, ours: Sequence[str]) -> None:
+    for path in sorted(graph.iterdir()):
+        if path.name == MARK:
+            continue
+        if path.name not in ours and is_held(work_dir, path.name):
+            logger.warning("--clean-workdir leaves %s: another command works on it.", path)
+        elif path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _check_own(graph: Path, *, clean: bool) -> None:

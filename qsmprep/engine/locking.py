@@ -84,6 +84,19 @@ def locked_runs(work_dir: Path, names: Sequence[str]) -> Iterator[None]:
         yield
 
 
+def is_held(work_dir: Path, name: str) -> bool:
+    """Whether a process, this one included, holds the run of that name in a work folder."""
+    path = Path(work_dir) / LOCKS / f"{name}.lock"
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        return lock(descriptor) is Lock.ANOTHERS
+    finally:
+        os.close(descriptor)
+
+
 def _open_locked(path: Path) -> tuple[int, Lock]:
     """Open and try to lock a file, made if missing; one that was removed in between is made anew."""
     while True:
