@@ -17,6 +17,7 @@ logger = logging.getLogger("qsmprep")
 
 GRAPH_NAME = "qsmprep"  # the folder of intermediate files inside the work folder
 MARK = ".qsmprep-work"
+DRAWINGS = ("d3.js", "graph.json", "graph1.json", "index.html")  # of the graph, by nipype
 MARK_TEXT = "Intermediate files of qsmprep. --clean-workdir deletes the folder that this file lies in.\n"
 
 
@@ -70,7 +71,8 @@ def prepare_work_dir(request: Request, ours: Sequence[str]) -> None:
     if request.clean_workdir and graph.is_dir():
         _empty(graph, request.work_dir, ours)
     request.work_dir.mkdir(parents=True, exist_ok=True)
-    if (graph / MARK).is_file():
+    if graph.is_dir():
+        (graph / MARK).write_text(MARK_TEXT, "utf-8")  # also anew, as clusters purge by age
         return
     # Made aside and renamed, so that no other process ever sees it without its mark.
     aside = Path(tempfile.mkdtemp(prefix=f".{GRAPH_NAME}-", dir=request.work_dir))
@@ -105,9 +107,16 @@ def _check_own(graph: Path, *, clean: bool) -> None:
         raise ValueError(f"{graph} is {what}, and intermediate files go there. Choose another --work-dir.")
     if (graph / MARK).is_file() or not any(graph.iterdir()):
         return
+    if not clean and all(_is_of_a_graph(path) for path in graph.iterdir()):  # a cluster purged the mark
+        return
     act = "is not deleted" if clean else "is not used"
     raise ValueError(f"{graph} {act}: qsmprep did not make it as a folder of intermediate files (it lacks {MARK}). "
                      "Choose another --work-dir; if nothing in it is needed, delete it yourself.")  # fmt: skip
+
+
+def _is_of_a_graph(path: Path) -> bool:
+    """Whether something is as the graph leaves it: the folder of a run, or a drawing."""
+    return path.name in DRAWINGS or (path.name.startswith("sub_") and path.is_dir() and not path.is_symlink())
 
 
 def _is_inside(path: Path, folder: Path) -> bool:

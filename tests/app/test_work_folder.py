@@ -69,6 +69,18 @@ def test_a_folder_that_the_program_did_not_make_is_neither_used_nor_deleted(ask,
     assert (request.work_dir / "qsmprep" / "thesis.tex").read_text() == "kept"
 
 
+def test_a_folder_whose_mark_was_purged_is_used_and_marked_again_but_not_emptied_unasked(ask):
+    request = ask("work")
+    prepare_work_dir(request, ())
+    (graph_folder(request.work_dir) / "sub_01").mkdir()
+    (graph_folder(request.work_dir) / "graph.json").write_text("{}")
+    (graph_folder(request.work_dir) / MARK).unlink()
+    assert "is not deleted" in refused(ask("work", clean=True))
+    check_work_dir(request)
+    prepare_work_dir(request, ())
+    assert (graph_folder(request.work_dir) / MARK).is_file()
+
+
 def test_a_link_in_its_place_is_not_followed(ask, tmp_path):
     request = ask("work", clean=True)
     request.work_dir.mkdir()
