@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from qsmprep.bids.reading import read_json_object
 from qsmprep.findings import fact_values
 
 HERE, RAW = "bids::", "bids:raw:"
@@ -87,7 +87,6 @@ def _sidecar(image: Path) -> Path:
 def _json(path: Path) -> dict[str, Any]:
     """The document of a JSON file; empty where there is none that can be read."""
     try:
-        document = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+        return read_json_object(path)
+    except ValueError:
         return {}
-    return document if isinstance(document, dict) else {}

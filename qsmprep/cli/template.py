@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from qsmprep import __version__
 from qsmprep.bids.group import natural
 from qsmprep.bids.names import bare_label
+from qsmprep.bids.reading import read_json_object
 from qsmprep.cli.paths import folder_path
 from qsmprep.cli.program import Parser, add_command
 
@@ -179,9 +179,8 @@ def _ants() -> Any:
 
 def _verdict(path: Path) -> str:
     try:
-        document = json.loads(path.read_text("utf-8"))
-        return str(document.get("verdict", "")) if isinstance(document, dict) else ""
-    except (OSError, ValueError):
+        return str(read_json_object(path).get("verdict", ""))
+    except ValueError:
         return ""
 
 
