@@ -179,7 +179,7 @@ def _find_work(request: Request, settings: Settings, *, threads: int, device: st
             logger.info("%s cannot be planned:", run.name, exc_info=error)
             cause = f"its input cannot be used ({type(error).__name__}: {' '.join(str(error).split())[:300]})"
             remedy = "Convert its images again, or leave the participant out; please report it."
-            found = [Problem("error", "run-not-planned", run.name, cause, "", remedy)]
+            found = [Problem("error", "run-not-usable", run.name, cause, "", remedy)]
         if found:
             work.refused[run.name] = (run, found)
             work.errors += [str(problem) for problem in found]
