@@ -33,17 +33,24 @@ def run_program(
     settle()
     with _stopped_by_signals() as stopped:
         try:
-            return main(sys.argv[1:] if argv is None else argv)
+            status = main(sys.argv[1:] if argv is None else argv)
+            _end_in_peace(argv)
+            return status
         except KeyboardInterrupt:
             stopped = stopped or [signal.SIGINT]
         except Exception:
             if not stopped:  # a library that made another exception of the signal's
                 raise
-        if argv is None:  # nothing may break into what is left to do
-            for number in NUMBERS:
-                signal.signal(number, signal.SIG_IGN)
+        _end_in_peace(argv)
         print(f"{name}: stopped by {signal.Signals(stopped[0]).name}{advice}.", file=sys.stderr, flush=True)
         return 128 + stopped[0]
+
+
+def _end_in_peace(argv: Sequence[str] | None) -> None:
+    """Let no signal break into what is left to do, where the program is the whole process (`argv` is None)."""
+    if argv is None and threading.current_thread() is threading.main_thread():
+        for number in NUMBERS:
+            signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
