@@ -21,13 +21,14 @@ from qsmprep.bids.images import (
     survey_all,
 )
 from qsmprep.bids.masks import grid_problem, read_given_mask
-from qsmprep.bids.metadata import number, same, shown
+from qsmprep.bids.metadata import number, same
 from qsmprep.bids.names import PARTS, listed
 from qsmprep.bids.parts import RADIANS, check_swapped
 from qsmprep.bids.problem import Problem, errors, joined
 from qsmprep.bids.scans import Echo, GreRun, SpinEchoScan, known_times
 from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T
 from qsmprep.numerics.units import LONGEST_ECHO_TIME_S as LONGEST_SPIN_ECHO_TIME_S
+from qsmprep.options import shown
 from qsmprep.phase.scaling import to_radians
 
 __all__ = ["Problem", "check_mask", "check_output_dir", "check_run", "errors"]

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from qsmprep.bids.names import file_entities, file_suffix
-from qsmprep.bids.problem import Problem, printable
+from qsmprep.bids.problem import Problem
 from qsmprep.bids.reading import UnreadableFileError, read_json_object
+from qsmprep.options import shown
 from qsmprep.phase.sign import GE
 
 # Keys that differ between echoes and parts by their nature.
@@ -31,7 +32,6 @@ KEYS = OF_AN_IMAGE | OF_THE_FIELD | OF_SPIN_ECHOES | {
 }  # fmt: skip
 SAME_FREQUENCY = 1e-4  # relative: a scanner drifts by less between the parts of one scan
 MOST_ROUNDED = 0.05  # relative: 2.89 T may be written 3, but a partial Fourier factor of 0.75 is not 1
-LONGEST_SHOWN = 60
 
 
 class Sidecars:
@@ -90,12 +90,6 @@ def number(value: Any) -> float | None:
         return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
     except OverflowError:
         return math.inf
-
-
-def shown(value: Any) -> str:
-    """A value of a sidecar as a message shows it: the beginning of a long one."""
-    text = printable(repr(value))
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 def agreed(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from qsmprep.bids.entities import FILTER_NAMES, Filter, read_filter
-from qsmprep.bids.metadata import OF_SPIN_ECHOES, OF_THE_FIELD, Sidecars, agreed, number, shown
+from qsmprep.bids.metadata import OF_SPIN_ECHOES, OF_THE_FIELD, Sidecars, agreed, number
 from qsmprep.bids.names import (
     PARTS,
     RUN_ENTITIES,
@@ -28,6 +28,7 @@ from qsmprep.bids.problem import Problem, errors, joined
 from qsmprep.bids.reading import UnreadableFileError, read_json_object
 from qsmprep.bids.scans import Echo, GreRun, SpinEchoScan
 from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T
+from qsmprep.options import shown
 
 # Suffixes of gradient echo images, and of spin echo images.
 GRE_SUFFIXES = ("MEGRE", "T2starw")
