@@ -123,7 +123,7 @@ def _process(request: Request, settings: Settings, work: Work, graphs: Sequence[
     records += write_refusals(work.refused, request=request, started=started, warnings=work.warnings)
     failed = [record["run"] for record in records if record["status"] != "ok"]
     told = _write_reports(request, sorted({record["subject"] for record in records}))
-    told &= _written("the methods text", lambda: _write_citations(request.output_dir))
+    told &= _written("the methods text", logs.parent, partial(_write_citations, request.output_dir))
     if isinstance(stopped, KeyboardInterrupt | SystemExit):
         raise stopped
     seconds = (datetime.now(UTC) - started).total_seconds()
@@ -202,7 +202,7 @@ def _plan_or_refuse(
     except ValueError as error:
         return [Problem("error", "run-not-planned", None, str(error))]
     work.warnings[run.name] += plan.anatomy.warnings
-    refused = [p for p in _given_image_problems(plan, run) if p.severity == "error"] or _collision(plan, work.plans)
+    refused = _given_image_problems(plan, run) or _collision(plan, work.plans)
     if not refused:
         work.plans.append(plan)
     return refused
@@ -261,8 +261,8 @@ def _write_reports(request: Request, subjects: Iterable[str]) -> bool:
     """Write the page of each subject; one that cannot be written costs none of the others."""
     written = True
     for subject in subjects:
-        made = _written(f"the report of sub-{subject}", partial(_write_report, request.output_dir, subject))
-        written = written and made
+        page = f"the report of sub-{subject}"
+        written &= _written(page, request.output_dir, partial(_write_report, request.output_dir, subject))
     return written
 
 
@@ -270,12 +270,12 @@ def _write_report(output_dir: Path, subject: str) -> None:
     print(f"Report: {write_subject_report(output_dir, subject)}")
 
 
-def _written(what: str, write: Callable[[], None]) -> bool:
-    """Write something that follows the graph; whether that went well. What went wrong is told."""
+def _written(what: str, folder: Path, write: Callable[[], None]) -> bool:
+    """Write something into a folder after the graph; whether that went well. What went wrong is told."""
     try:
         write()
     except Exception as error:
-        told = storage_message(error, Path()) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        told = storage_message(error, folder) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         print(f"Error: {what} could not be written: {told}", file=sys.stderr)
         logger.info("What went wrong:", exc_info=error)
         return False
@@ -322,7 +322,7 @@ def _print_steps(records: list[dict[str, Any]]) -> None:
 
 def _keep_traceback(error: BaseException, path: Path) -> None:
     """Keep what a developer needs to know of an error that nobody thought of."""
-    if _written("the traceback", lambda: write_text(path, "".join(format_exception(error)))):
+    if _written("the traceback", path.parent, lambda: write_text(path, "".join(format_exception(error)))):
         print(f"Error: qsmprep failed by an error of its own; please report it with {path}.", file=sys.stderr)
 
 
