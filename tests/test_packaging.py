@@ -1,8 +1,12 @@
 """The wheel holds the package under its installed names, and starting is light."""
 
+import ast
+import re
 import subprocess
 import sys
+import tomllib
 import zipfile
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -43,6 +47,51 @@ def test_the_wheel_works_without_the_repository(wheel, tmp_path):
     command = [sys.executable, "-c", code, str(tmp_path / "site")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+PRODUCT = ("qsmprep", "interfaces", "workflows")
+NAMES_OF_EXTRAS = {"ants": "antspyx", "onnx": "onnx", "onnxruntime": "onnxruntime"}  # not installed everywhere
+RUN_BY_ITSELF = "fuzz"  # tests that the suite does not collect
+
+
+def sources(*folders):
+    return [path for folder in folders for path in (ROOT / folder).rglob("*.py") if RUN_BY_ITSELF not in path.parts]
+
+
+def imported(paths):
+    """What the files import from outside: {top module: one of the files}."""
+    ours = {path.stem for path in sources("tests")} | {"qsmprep"}
+    found = {}
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            else:
+                modules = [node.module] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
+            found |= {module.split(".")[0]: path.name for module in modules}
+    return {name: path for name, path in found.items() if name not in sys.stdlib_module_names and name not in ours}
+
+
+def normalised(name):
+    return re.sub("[-_.]+", "-", name).lower()
+
+
+def undeclared(modules, requirements):
+    declared = {normalised(re.match(r"[\w.-]+", item)[0]) for item in requirements}
+    installed = packages_distributions()
+    return {
+        module: path
+        for module, path in modules.items()
+        if not declared & {normalised(name) for name in installed.get(module, [NAMES_OF_EXTRAS.get(module, module)])}
+    }
+
+
+def test_what_is_imported_is_declared():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed, extras = project["dependencies"], project["optional-dependencies"]
+    product = [*needed, *(item for extra, items in extras.items() if extra != "test" for item in items)]
+    assert not undeclared(imported(sources(*PRODUCT)), product)
+    assert not undeclared(imported(sources("tests")), [*product, *extras["test"]])
 
 
 @pytest.mark.parametrize("module", ["qsmprep.cli.run", "qsmprep.cli.tools"])
