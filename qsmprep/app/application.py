@@ -33,11 +33,11 @@ from qsmprep.bids.provenance import software_versions
 from qsmprep.bids.query import find_runs
 from qsmprep.bids.scans import GreRun
 from qsmprep.bids.segmentation import check_region
-from qsmprep.bids.storage import storage_message
-from qsmprep.bids.whole_file import remove_leftovers
 from qsmprep.engine.locking import Busy, locked_runs
 from qsmprep.engine.pool import warm_up
 from qsmprep.engine.resources import available_cores
+from qsmprep.files.storage import storage_message
+from qsmprep.files.whole_file import remove_leftovers
 from qsmprep.findings import Warning
 from qsmprep.report.citation import write_citation_files
 from qsmprep.report.page import write_subject_report

@@ -14,12 +14,12 @@ from nipype.pipeline.engine import Workflow
 from qsmprep.app.request import Request
 from qsmprep.app.work_folder import GRAPH_NAME, graph_folder
 from qsmprep.bids.outputs import write_json
-from qsmprep.bids.storage import storage_message
 from qsmprep.engine.graph import Failure
 from qsmprep.engine.inprocess import InProcess
 from qsmprep.engine.node import damage_of
 from qsmprep.engine.pool import ProcessPool
 from qsmprep.engine.progress import make_progress
+from qsmprep.files.storage import storage_message
 from qsmprep.settings import Settings
 from qsmprep.workflows.gre import init_gre_wf
 from qsmprep.workflows.orientation import OrientationPlan, connect_orientations

@@ -16,7 +16,7 @@ from qsmprep.bids.outputs import OUTPUTS, figures_folder, output_path, write_jso
 from qsmprep.bids.problem import Problem
 from qsmprep.bids.provenance import run_record, software_versions, step_records, with_figures
 from qsmprep.bids.scans import GreRun
-from qsmprep.bids.storage import storage_message
+from qsmprep.files.storage import storage_message
 from qsmprep.findings import Warning, document
 from qsmprep.report.crash import crash_documents
 from qsmprep.workflows.plan import RunPlan

@@ -14,7 +14,7 @@ import tomli_w
 from qsmprep.analysis.curve import LCurve
 from qsmprep.app.tuning import Choice
 from qsmprep.bids.outputs import write_text
-from qsmprep.bids.whole_file import whole_file
+from qsmprep.files.whole_file import whole_file
 
 COLUMNS = ("value", "misfit", "penalty", "curvature", "error_percent", "iterations", "converged", "seconds")
 AXIS_NAMES = {"l1": "|∇χ|₁  (ppm/mm)", "l2": "|∇χ|²  (ppm²/mm²)", "image": "|χ|²  (ppm²)"}

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qsmprep.app.request import Request
-from qsmprep.bids.storage import storage_message
 from qsmprep.engine.locking import is_held
+from qsmprep.files.storage import storage_message
 
 logger = logging.getLogger("qsmprep")
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import math
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedIOBase
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel import imageglobals
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.filebasedimages import ImageFileError
 from nibabel.nifti1 import Nifti1Header
@@ -27,6 +31,8 @@ from qsmprep.bids.reading import UnreadableFileError, open_regular
 from qsmprep.numerics.arrays import DoubleArray
 from qsmprep.numerics.threads import thread_count
 
+logger = logging.getLogger("qsmprep")
+_told: set[str] = set()
 GZIP = b"\x1f\x8b"
 CHUNK_BYTES = 2**24
 # A whole head at 0.3 mm has 2e8 voxels. What a file holds beyond what its header says is not read.
@@ -94,10 +100,37 @@ def open_image(path: str | Path) -> SpatialImage:
     ImageFileError : not such an image; nibabel raises others for what is damaged.
     """
     os.close(open_regular(path))  # nibabel would wait for a pipe without end
-    image = nib.load(path)
+    with _remarks() as remarks:
+        image = nib.load(path)
+    if remarks and parent_process() is None and str(path) not in _told:  # workers open what was opened before
+        _told.add(str(path))
+        logger.warning("%s: its header was read as far as it makes sense (%s).", path, "; ".join(remarks))
     if not isinstance(image, SpatialImage):
         raise ImageFileError(f"{path}: {type(image).__name__} is not an image of voxels in space.")
     return image
+
+
+class _Remarks(logging.Filter):
+    """Keeps what nibabel remarks about a header, which names no file, from its log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        self.texts.append(record.getMessage())
+        return False
+
+
+@contextmanager
+def _remarks() -> Iterator[list[str]]:
+    """What nibabel remarks about headers while the block runs, instead of its log."""
+    remarks = _Remarks()
+    imageglobals.logger.addFilter(remarks)
+    try:
+        yield remarks.texts
+    finally:
+        imageglobals.logger.removeFilter(remarks)
 
 
 def stored_voxels(image: SpatialImage) -> ArrayProxy:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from qsmprep import registry
 from qsmprep.bids.grid import Grid, lay_as
-from qsmprep.bids.whole_file import whole_file
+from qsmprep.files.whole_file import whole_file
 from qsmprep.findings import fact_values
 from qsmprep.numerics.arrays import RealArray
 

@@ -158,6 +158,7 @@ def read_labels(path: Path) -> LabelImage:
     if values.dtype.kind not in "biuf":
         raise ValueError(f"{path}: {values.dtype} voxels are no labels. Give an image of whole numbers.")
     if values.dtype.kind == "f":
+        values = np.where(np.isnan(values), 0, values)  # NaN is outside, as in masks
         strange = values[~np.isfinite(values) | (values != np.rint(values))]
         if strange.size:
             raise ValueError(f"{path}: {strange.flat[0]:g} is no label. Was it resampled with interpolation? Give the "

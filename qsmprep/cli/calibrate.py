@@ -8,9 +8,9 @@ from io import BytesIO
 import numpy as np
 
 from qsmprep.bids.cells import cell
-from qsmprep.bids.whole_file import whole_file
 from qsmprep.cli.paths import file_path, folder_path
 from qsmprep.cli.program import Parser, add_command
+from qsmprep.files.whole_file import whole_file
 from qsmprep.separation.calibration import Calibration, calibrate
 from qsmprep.separation.constants import REFERENCE_FIELD_T
 

@@ -17,10 +17,9 @@ from nipype.pipeline.plugins.tools import report_crash
 
 from qsmprep.engine.iterations import Iterations
 from qsmprep.engine.progress import Display, Silent, run_and_step
+from qsmprep.files.storage import FULL_IN_WORDS, full_disk_message
 
 logger = logging.getLogger("qsmprep.engine")
-# How the system says it, a quota, and numpy.
-FULL = re.compile(r"No space left on device|Disk quota exceeded|\d+ requested and \d+ written")
 
 
 @dataclass(frozen=True)
@@ -194,7 +193,7 @@ def message_of(traceback: str) -> str:
 
 def in_words(node: Any, message: str) -> str:
     """A node's message; that of a full disk, which names no file, with the folder whose disk it is and what to do."""
-    if not FULL.search(message):
+    if not FULL_IN_WORDS.search(message):
         return message
     folders = [Path(node.output_dir())]
     for name in ("output_dir", "out_file"):
@@ -205,10 +204,7 @@ def in_words(node: Any, message: str) -> str:
     if not room:
         return message
     fullest = min(room, key=room.__getitem__)
-    return (
-        f"{fullest}: the disk is full (No space left on device; {room[fullest] / 2**20:.1f} MB are free). Make room "
-        "there, or give folders on another disk; running the same command again goes on where it was."
-    )
+    return full_disk_message(fullest, free_bytes=room[fullest])
 
 
 def _free_bytes(folder: Path) -> int | None:

@@ -27,7 +27,7 @@ from nipype.pipeline import engine
 from nipype.pipeline.engine.nodes import NodeExecutionError
 from nipype.pipeline.engine.utils import evaluate_connect_function, merge_dict
 
-from qsmprep.bids.whole_file import whole_file
+from qsmprep.files.whole_file import whole_file
 
 logger = logging.getLogger("qsmprep.engine")
 

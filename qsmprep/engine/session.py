@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from qsmprep.engine.locking import Lock, is_at, lock
+from qsmprep.files.locks import Lock, is_at, lock
 
 PREFIX = "qsmprep-private-"
 LONGEST_SOCKET_FOLDER = 80  # characters: the name of a socket ends at 107

@@ -17,7 +17,7 @@ import numpy as np
 
 from qsmprep import __version__
 from qsmprep.bids.outputs import subject_folder, write_json, write_text
-from qsmprep.bids.whole_file import whole_file
+from qsmprep.files.whole_file import whole_file
 from qsmprep.numerics.threads import thread_count
 from qsmprep.phantom.anatomy import individual_head
 from qsmprep.phantom.grid import simulation_grid

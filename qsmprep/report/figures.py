@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from qsmprep.bids.whole_file import whole_file
+from qsmprep.files.whole_file import whole_file
 from qsmprep.report.montage import Layout, outline, plan
 
 CHI_WINDOW_PPM = (-0.2, 0.2)  # the consensus paper's display of susceptibility

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from qsmprep.bids.outputs import write_text
-from qsmprep.bids.whole_file import whole_file
+from qsmprep.files.whole_file import whole_file
 
 SMOOTHING = 50  # steps
 

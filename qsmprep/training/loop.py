@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from qsmprep.bids.whole_file import whole_file
+from qsmprep.files.whole_file import whole_file
 from qsmprep.nets.network import build_module, channels_last
 from qsmprep.nets.spec import Channel, NetworkSpec, quantities
 from qsmprep.nets.unet import Unet

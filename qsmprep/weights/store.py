@@ -20,7 +20,7 @@ from torch import nn
 
 import qsmprep.data
 from qsmprep.bids.outputs import write_json
-from qsmprep.bids.whole_file import whole_file
+from qsmprep.files.whole_file import whole_file
 from qsmprep.nets.network import Network, build_module
 from qsmprep.nets.spec import NetworkSpec
 from qsmprep.weights.card import ADVICE, NAME, SUFFIXES, Card, card_path, check_name, compose, digest, read_card

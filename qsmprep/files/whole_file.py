@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from qsmprep.engine.locking import Lock, is_at, lock
+from qsmprep.files.locks import Lock, is_at, lock
 
 PART = re.compile(r"\..*\.[0-9a-f]{16}\.part")
 LONGEST_STEM = 50  # characters of the final name that a half file repeats: names end at 255 bytes

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from qsmprep.bids.whole_file import remove_leftovers, whole_file
+from qsmprep.files.whole_file import remove_leftovers, whole_file
 
 
 def write(path, content):
@@ -56,7 +56,7 @@ def test_an_error_leaves_the_earlier_file_and_nothing_else(tmp_path):
 
 WRITE = """
 import sys
-from qsmprep.bids.whole_file import whole_file
+from qsmprep.files.whole_file import whole_file
 with whole_file(sys.argv[1]) as stream:
     stream.write(b"half")
     stream.flush()
