@@ -103,6 +103,11 @@ class Scan:
         times = self.known_echo_times_s
         return float(times[1] - times[0] if times.size > 1 else times[0])
 
+    @property
+    def last_echo_s(self) -> float:
+        """Time of the last echo in s."""
+        return float(self.known_echo_times_s[-1])
+
 
 def _triple(values: Triple) -> Triple:
     numbers = tuple(float(value) for value in values)

@@ -181,12 +181,32 @@ _CONSENSUS: dict[str, Any] = {
 PRESETS: Mapping[str, dict[str, Any]] = MappingProxyType(
     {
         "consensus-fansi": _CONSENSUS,
+        # SEPIA 1.2.2.4 as the paper's supporting information S2 runs it: one mask, no deconvolution, FANSI v3's units.
+        "sepia": {
+            **_CONSENSUS,
+            "reliable-mask": {"quality_threshold": 0.0},
+            "background": {"method": ["v-sharp"], "v-sharp": {"deconvolution": False}},
+            "weights": {"kind": "noise-median"},
+            "inversion": {
+                "method": ["fansi"],
+                "fansi": {
+                    "regularisation_image": "weights",
+                    "regularisation_mean": "volume",
+                    "weights_top": "maximum",
+                    "gradient_per": "voxel",
+                    "padding": 0,
+                },
+            },
+        },
         "consensus-medi": {**_CONSENSUS, "inversion": {"method": ["medi"]}},
         "fast": {**_CONSENSUS, "inversion": {"method": ["rts"]}, "separation": {"method": ["closed-form"]}},
         "accurate": {
             **_CONSENSUS,
             "background": {"method": ["iharperella"]},
-            "inversion": {"method": ["fansi"], "fansi": {"kernel": "discrete", "beta": 500.0, "tolerance": 0.05}},
+            "inversion": {
+                "method": ["fansi"],
+                "fansi": {"scale": "echo-spacing", "kernel": "discrete", "beta": 500.0, "tolerance": 0.05},
+            },
         },
     }
 )

@@ -37,7 +37,16 @@ class VsharpOptions:
         1.0, "step between two radii", unit="voxels or mm", unit_from="radius_unit", low=0.1, high=60.0
     )
     radius_unit: str = option("voxel", "unit of the radii; a voxel is its smallest edge", choices=("voxel", "mm"))
-    threshold: float = option(0.05, "value of the filter below which the deconvolution is truncated", low=0.0, high=1.0)
+    deconvolution: bool = option(
+        True, "undo what the largest spherical mean took of the tissue field; SEPIA's release behind the paper did not"
+    )
+    threshold: float = option(
+        0.05,
+        "value of the filter below which the deconvolution is truncated",
+        low=0.0,
+        high=1.0,
+        when=("deconvolution", True),
+    )
 
 
 def vsharp(
@@ -52,7 +61,8 @@ def vsharp(
     """Remove the background field by spherical means of varying radius.
 
     For radii r from the largest to the smallest, voxels whose whole sphere lies in the mask and that no larger
-    sphere reached get g = f - S_r f. The result is F^-1{ F g / (1 - S_max) }, zero where |1 - S_max| < threshold.
+    sphere reached get g = f - S_r f. The result is F^-1{ F g / (1 - S_max) }, zero where |1 - S_max| < threshold;
+    without deconvolution it is g, which lacks the slow part of the tissue field.
 
     Parameters
     ----------
@@ -110,7 +120,9 @@ def vsharp(
     filtered = np.zeros_like(field)
     filtered[frame.inner] = _subtract_means(field[frame.inner], smooth[frame.inner], level, radii, voxel_size_mm)
     report(3, 4)
-    tissue = frame.restore(to_numpy(deconvolve(to_device(filtered, device), 1 - kernel, options.threshold)))
+    if options.deconvolution:
+        filtered = to_numpy(deconvolve(to_device(filtered, device), 1 - kernel, options.threshold))
+    tissue = frame.restore(filtered)
     valid = np.zeros(mask.shape, bool)
     valid[frame.box] = level != UNASSIGNED
     tissue[~valid] = 0

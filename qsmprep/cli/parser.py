@@ -183,6 +183,9 @@ def _differences(preset: str) -> str:
             f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in options.items()
         )
         words += [f"{name} ({set_to})" if set_to else name] if name != "auto" else []
+    for step in settings.SECTIONS:
+        options = settings.PRESETS[preset].get(step, {})
+        words += [f"{step} ({', '.join(f'{key} {value}' for key, value in options.items())})"] if options else []
     return ", ".join(words)
 
 

@@ -9,7 +9,7 @@ from qsmprep.inversion import Inversion
 from qsmprep.inversion.edges import WEIGHT_KINDS
 from qsmprep.inversion.holes import residual_threshold_option, two_pass_option
 from qsmprep.inversion.inputs import Measurement
-from qsmprep.inversion.phase_input import penalties_of, phase_input
+from qsmprep.inversion.phase_input import Units, penalties_of, phase_input
 from qsmprep.inversion.solving import Solver, Workspace, solve_in_passes
 from qsmprep.numerics.admm import minimise_total_variation
 from qsmprep.numerics.arrays import Mask, RealArray
@@ -24,7 +24,17 @@ class FansiOptions:
     """Options of FANSI; the defaults are the consensus settings."""
 
     nonlinear: bool = option(True, "complex data term, robust against phase wraps, instead of the linear one")
-    alpha1: float = option(5e-4, "weight of total variation, for phase in rad and data weights up to 1", low=1e-9)
+    alpha1: float = option(
+        5e-4,
+        "weight of total variation, for phase in rad (see scale) and data weights up to 1",
+        low=1e-9,
+    )
+    scale: str = option(
+        "last-echo",
+        "time over which the phase is counted; last-echo, the consensus pipeline's, makes total variation weaker than "
+        "echo-spacing by their ratio",
+        choices=("last-echo", "echo-spacing"),
+    )
     mu1: float = option(0.05, "penalty parameter of the gradient split", low=1e-9)
     mu2: float = option(1.0, "penalty parameter of the data split", low=1e-9)
     max_iterations: int = option(400, "cap on iterations", low=1, high=100000)
@@ -36,6 +46,24 @@ class FansiOptions:
     mu_h: float = option(3.0, "penalty parameter of the Laplacian split", low=1e-9, when=("weak_harmonic", True))
     regularisation_weights: str = option(
         "vector-field", "spatial weights of total variation from the magnitude's gradient", choices=WEIGHT_KINDS
+    )
+    regularisation_image: str = option(
+        "magnitude",
+        "image of that gradient; weights: the data weights, as in SEPIA",
+        choices=("magnitude", "weights"),
+    )
+    regularisation_mean: str = option(
+        "mask",
+        "voxels whose mean these weights are relative to; volume: the whole field of view, as in SEPIA",
+        choices=("mask", "volume"),
+    )
+    weights_top: str = option(
+        "percentile",
+        "data weight that becomes 1; percentile: the 99.9th, larger ones clipped; maximum: the largest, as in SEPIA",
+        choices=("percentile", "maximum"),
+    )
+    gradient_per: str = option(
+        "mm", "unit of gradients; voxel: differences of neighbours, as in FANSI", choices=("mm", "voxel")
     )
     residual_threshold: float = residual_threshold_option()
     two_pass: bool = two_pass_option()
@@ -59,9 +87,10 @@ def fansi(
     """Susceptibility by total variation with a non-linear data term and a weak harmonic field.
 
     min over x, p of 1/2 |w (exp(i (D x + p)) - exp(i phi))|^2 + alpha1 |r grad x|_1 + beta/2 |M laplacian p|^2, with
-    phi the phase in rad that the field gathers over one echo spacing (over the echo time, when there is one echo), and
-    chi = x in ppm. The harmonic field p and x are solved for jointly at each frequency, which converges in a third of
-    the iterations that alternating takes, to a lower error.
+    phi the phase in rad that the field gathers until the last echo, as in the consensus pipeline, or over one echo
+    spacing, and chi = x in ppm: over a time n times shorter the same alpha1 weighs n times more. The harmonic field p
+    and x are solved for jointly at each frequency, which converges in a third of the iterations that alternating takes,
+    to a lower error.
 
     Parameters
     ----------
@@ -101,7 +130,7 @@ def fansi(
     check_options(options)
 
     def pose(measured: Measurement) -> tuple[Workspace, Solver]:
-        given = phase_input(measured, options, device, edges=options.regularisation_weights)
+        given = phase_input(measured, options, device, edges=options.regularisation_weights, units=units_of(options))
         return given.work, partial(
             minimise_total_variation,
             given.problem(options.alpha1 / options.mu1, harmonic=options.weak_harmonic),
@@ -112,3 +141,14 @@ def fansi(
 
     measured = Measurement(field_ppm, mask, scan, weights, magnitude_rss, relative_residual=relative_residual)
     return solve_in_passes(pose, measured, options, progress)
+
+
+def units_of(options: FansiOptions) -> Units:
+    """The units in which the options are understood."""
+    return Units(
+        scale=options.scale,
+        weights_top=options.weights_top,
+        edges_of=options.regularisation_image,
+        edges_mean=options.regularisation_mean,
+        gradient_per=options.gradient_per,
+    )

@@ -25,7 +25,9 @@ class FansiTgvOptions:
     """Options of FANSI with total generalised variation."""
 
     nonlinear: bool = option(True, "complex data term, robust against phase wraps, instead of the linear one")
-    alpha1: float = option(5e-4, "weight of the gradient, for phase in rad and data weights up to 1", low=1e-9)
+    alpha1: float = option(
+        5e-4, "weight of the gradient, for phase in rad over one echo spacing and data weights up to 1", low=1e-9
+    )
     alpha0: float | None = option(
         None, "weight of the second derivatives", low=1e-9, none="2 alpha1 h, h the voxel size in mm"
     )

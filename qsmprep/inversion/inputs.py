@@ -81,11 +81,17 @@ def checked_image(image: RealArray | None, mask: Mask, name: str) -> FloatImage 
     return image
 
 
-def unit_weights(weights: FloatImage | None, mask: Mask) -> FloatImage:
-    """Data weights scaled so that the 99.9th percentile in the mask is 1, and clipped there; the mask for None."""
+def unit_weights(weights: FloatImage | None, mask: Mask, *, top: str = "percentile") -> FloatImage:
+    """Data weights of at most 1; the mask for None.
+
+    Parameters
+    ----------
+    weights, mask : (n0, n1, n2).
+    top : what becomes 1: "percentile", the 99.9th in the mask, with what lies above it clipped; or "maximum".
+    """
     if weights is None:
         return mask.astype(np.float32)
-    brightest = np.percentile(weights[mask], 99.9) or weights.max()
+    brightest = weights.max() if top == "maximum" else np.percentile(weights[mask], 99.9) or weights.max()
     return np.minimum(weights / brightest, 1).astype(np.float32)
 
 
@@ -108,6 +114,14 @@ def reliable(mask: Mask, relative_residual: RealArray | None, threshold: float) 
     return explained
 
 
-def radians_per_ppm(scan: Scan) -> float:
-    """Phase in rad that 1 ppm gathers over one echo spacing (over the echo time itself, when there is one echo)."""
-    return float(2 * math.pi * scan.frequency_mhz * scan.echo_spacing_s)
+def radians_per_ppm(scan: Scan, at: str = "echo-spacing") -> float:
+    """Phase in rad that 1 ppm gathers: the unit of what methods that fit phase compare their weights with.
+
+    Parameters
+    ----------
+    scan : centre frequency and echo times.
+    at : "echo-spacing": over one echo spacing (over the echo time itself, when there is one echo); "last-echo": until
+        the last echo time.
+    """
+    time_s = scan.last_echo_s if at == "last-echo" else scan.echo_spacing_s
+    return float(2 * math.pi * scan.frequency_mhz * time_s)

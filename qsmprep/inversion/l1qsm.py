@@ -29,7 +29,10 @@ class L1QsmOptions:
 
     nonlinear: bool = option(True, "complex data term, robust against phase wraps, instead of the linear one")
     alpha1: float = option(
-        5e-2, "weight of total variation, for phase in rad and data weights up to 1", low=1e-9, high=100
+        5e-2,
+        "weight of total variation, for phase in rad over one echo spacing and data weights up to 1",
+        low=1e-9,
+        high=100,
     )
     max_iterations: int = option(300, "cap on iterations", low=1, high=100000)
     tolerance: float = option(0.2, "change of chi at which to stop", unit="%", low=0, high=100)

@@ -22,7 +22,11 @@ from qsmprep.scan import Scan
 class MediOptions:
     """Options of MEDI; the defaults are the consensus settings."""
 
-    data_weight: float = option(2000.0, "weight lambda of the data term against total variation", low=1e-6)
+    data_weight: float = option(
+        2000.0,
+        "weight lambda of the data term against total variation, for phase in rad over one echo spacing",
+        low=1e-6,
+    )
     edge_percentage: float = option(
         0.9, "edge components of the magnitude's gradient, as a fraction of the mask voxels", low=0, high=3
     )

@@ -32,7 +32,11 @@ PULL_TOLERANCE = 0.03
 class Medi0Options:
     """Options of MEDI+0; the defaults are the consensus settings of MEDI and the published weight of the fluid."""
 
-    data_weight: float = option(2000.0, "weight lambda of the data term against total variation", low=1e-6)
+    data_weight: float = option(
+        2000.0,
+        "weight lambda of the data term against total variation, for phase in rad over one echo spacing",
+        low=1e-6,
+    )
     csf_weight: float = option(100.0, "weight of the variation of chi inside the cerebrospinal fluid", low=0)
     csf_r2star: float = option(
         5.0, "R2* below which a central voxel is cerebrospinal fluid", unit="1/s", low=0.1, high=50

@@ -33,7 +33,9 @@ class NdiOptions:
         low=1e-3,
         high=2.0,
     )
-    tikhonov: float = option(0.0, "weight alpha of |chi|^2, for phase in rad and data weights up to 1", low=0, high=0.1)
+    tikhonov: float = option(
+        0.0, "weight alpha of |chi|^2, for phase in rad over one echo spacing and data weights up to 1", low=0, high=0.1
+    )
     linear_iterations: int = option(
         20,
         "number of first iterations with the linear data term, which strong sources need; published is 0",

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from qsmprep.findings import Warning
+from qsmprep.findings import Fact, Warning
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.holes import HoleOptions, in_passes
 from qsmprep.inversion.inputs import Measurement
@@ -102,7 +102,8 @@ class Workspace:
         """The map of a solution, and how its iteration ended."""
         chi = self.restored(solved.x)
         end = ended(self.begin, solved.history, solved.converged, monitored=solved.monitored, unlisted=solved.unlisted)
-        return Inversion(chi, self.inside, end, solved.warnings)
+        unit = Fact("phase_per_ppm", "phase of 1 ppm, on which the weights of the method rest", "rad", self.scale)
+        return Inversion(chi, self.inside, end, solved.warnings, (unit,) if self.scale != 1 else ())
 
 
 def solve_in_passes(

@@ -41,7 +41,11 @@ class TfiOptions:
     sources on either side of the mask's rim are separated last.
     """
 
-    data_weight: float = option(2000.0, "weight lambda of the data term against total variation", low=1e-6)
+    data_weight: float = option(
+        2000.0,
+        "weight lambda of the data term against total variation, for phase in rad over one echo spacing",
+        low=1e-6,
+    )
     edge_percentage: float = option(
         0.9, "edge components of the magnitude's gradient, as a fraction of the mask voxels", low=0, high=3
     )

@@ -43,12 +43,20 @@ def spectra(
     device: str = "cpu",
 ) -> Spectra:
     """Spectra of a padded grid on the device where the solver runs."""
+    dipole = dipole_kernel(shape, voxel_size_mm, b0_direction, kind=kernel)
+    return Spectra(to_device(dipole, device), laplacian_rows(shape, voxel_size_mm, device))
+
+
+def laplacian_rows(
+    shape: tuple[int, ...], voxel_size_mm: tuple[float, float, float], device: str
+) -> tuple[Array, Array, Array]:
+    """The rows of `Spectra`."""
     rows = [
         ((2 - 2 * np.cos(2 * np.pi * n / size)) / h**2).ravel().astype(np.float32)
         for n, size, h in zip(indices(shape), shape, voxel_size_mm, strict=True)
     ]
-    dipole = dipole_kernel(shape, voxel_size_mm, b0_direction, kind=kernel)
-    return Spectra(to_device(dipole, device), tuple(to_device(row, device) for row in rows))
+    first, second, third = (to_device(row, device) for row in rows)
+    return first, second, third
 
 
 def solve_field_and_gradient(

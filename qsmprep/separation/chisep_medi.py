@@ -30,7 +30,9 @@ class ChisepMediOptions:
     """Options of chi-separation with MEDI's regularisation."""
 
     regularisation: float = option(
-        2e-4, "weight of total variation of either source, for phase in rad and data weights up to 1", low=1e-9
+        2e-4,
+        "weight of total variation of either source, for phase in rad over one echo spacing and data weights up to 1",
+        low=1e-9,
     )
     r2prime_weight: float = option(
         0.1, "weight of R2', in ppm through the relaxometric constants, against the field in ppm", low=1e-4, high=100
@@ -149,7 +151,7 @@ def _edges(given: PhaseInput, magnitude_rss: RealArray | None, percentage: float
     brightness = checked_image(magnitude_rss, inside, "The magnitude")
     if brightness is None:
         return None
-    return edge_mask(frame.crop(brightness), frame.crop(inside), given.voxel_size_mm, percentage)
+    return edge_mask(frame.crop(brightness), frame.crop(inside), given.steps_mm, percentage)
 
 
 def _problem(
@@ -178,7 +180,7 @@ def _problem(
         anchor=options.anchor,
         inside=support,
         grid=given.grid,
-        voxel_size_mm=given.voxel_size_mm,
+        voxel_size_mm=given.steps_mm,
     )
 
 

@@ -1,11 +1,14 @@
 """FANSI: its cost, its data terms, its harmonic field."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from qsmprep.inversion.edges import WEIGHT_KINDS, gradient_weights
-from qsmprep.inversion.fansi import FansiOptions, fansi
-from qsmprep.inversion.inputs import radians_per_ppm
+from qsmprep.inversion.fansi import FansiOptions, fansi, units_of
+from qsmprep.inversion.inputs import Measurement, radians_per_ppm
+from qsmprep.inversion.phase_input import phase_input
 from qsmprep.inversion.tkd import TkdOptions, tkd
 from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import irfftn, rfftn
@@ -66,7 +69,7 @@ def test_linear_and_nonlinear_agree_for_small_phase(head):
 
 
 def test_nonlinear_data_term_is_blind_to_phase_wraps(head):
-    turn = 2 * np.pi / radians_per_ppm(head.scan)
+    turn = 2 * np.pi / radians_per_ppm(head.scan, "last-echo")
     wrapped = head.field.copy()
     wrapped[18:26, 28:34, 20:24] += turn
     inputs = dict(magnitude_rss=head.magnitude, scan=head.scan)
@@ -147,3 +150,39 @@ def test_gradient_weights_are_low_on_edges_and_one_at_the_rim(head, kind):
 def test_image_without_contrast_gives_even_weights():
     mask = np.ones((5, 6, 7), bool)
     np.testing.assert_array_equal(gradient_weights(np.ones(mask.shape), mask, (1, 1, 1), "vector-field"), 1)
+
+
+def test_the_scale_is_the_time_over_which_the_phase_is_counted(head):
+    times = head.scan.echo_times_s
+    alone = replace(head.scan, echo_times_s=times[-1:])
+    inputs = dict(magnitude_rss=head.magnitude)
+    last = fansi(head.field, head.mask, scan=head.scan, **inputs).chi_ppm
+    spacing = fansi(head.field, head.mask, scan=alone, **inputs, options=FansiOptions(scale="echo-spacing")).chi_ppm
+    np.testing.assert_array_equal(last, spacing)
+    ratio = times[-1] / (times[1] - times[0])
+    stronger = fansi(head.field, head.mask, scan=head.scan, **inputs, options=FansiOptions(scale="echo-spacing"))
+    assert ratio > 2
+    assert np.abs(gradient(stronger.chi_ppm, (1, 1, 1))).sum() < 0.98 * np.abs(gradient(last, (1, 1, 1))).sum()
+
+
+def test_gradients_per_voxel_do_not_know_the_size_of_a_voxel(head):
+    inputs = dict(magnitude_rss=head.magnitude, options=FansiOptions(gradient_per="voxel"))
+    large = replace(head.scan, voxel_size_mm=(2.0, 2.0, 2.0))
+    small = replace(head.scan, voxel_size_mm=(1.0, 1.0, 1.0))
+    chi = [fansi(head.field, head.mask, scan=scan, **inputs).chi_ppm for scan in (large, small)]
+    np.testing.assert_allclose(*chi, atol=1e-5)
+
+
+def test_weights_and_edges_as_in_sepia(head):
+    weights = head.magnitude / np.median(head.magnitude[head.mask])
+    weights[tuple(np.argwhere(head.mask)[0])] = 5 * weights.max()
+    options = FansiOptions(regularisation_image="weights", regularisation_mean="volume", weights_top="maximum")
+    measured = Measurement(head.field, head.mask, head.scan, weights=weights, magnitude_rss=np.ones_like(weights))
+    given = phase_input(measured, options, "cpu", edges="vector-field", units=units_of(options))
+    masked = np.where(head.mask, weights, 0).astype(np.float32)
+    assert given.weights.max() == 1
+    np.testing.assert_allclose(given.work.frame.restore(given.weights), masked / masked.max(), rtol=1e-6)
+    steps = np.maximum(np.abs(gradient(masked, head.scan.voxel_size_mm)), 1e-3 * masked.max())
+    expected = steps.mean() / steps[0]
+    found = given.work.frame.restore(given.ratios[0])
+    np.testing.assert_allclose(found[head.mask], expected[head.mask], rtol=1e-5)

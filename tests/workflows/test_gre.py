@@ -125,6 +125,7 @@ def test_the_centre_frequency_is_the_recorded_one(bids):
 def test_presets_differ_in_what_they_say():
     assert {name: settings.build({"pipeline": name}).method("inversion") for name in settings.PRESETS} == {
         "consensus-fansi": "fansi",
+        "sepia": "fansi",
         "consensus-medi": "medi",
         "fast": "rts",
         "accurate": "fansi",
