@@ -104,7 +104,9 @@ def open_image(path: str | Path) -> SpatialImage:
         image = nib.load(path)
     if remarks and parent_process() is None and str(path) not in _told:  # workers open what was opened before
         _told.add(str(path))
-        logger.warning("%s: its header was read as far as it makes sense (%s).", path, "; ".join(remarks))
+        logger.warning(
+            "%s: its header was read as far as it makes sense (%s).", path, "; ".join(dict.fromkeys(remarks))
+        )
     if not isinstance(image, SpatialImage):
         raise ImageFileError(f"{path}: {type(image).__name__} is not an image of voxels in space.")
     return image

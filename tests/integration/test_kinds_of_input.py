@@ -30,7 +30,7 @@ def maps(tmp_path_factory, run_qsmprep, merge_subjects):
         for label, options in HEADS.items()
     }
     bids = merge_subjects(folder / "bids", sources)
-    done = run_qsmprep(bids, folder / "out", "--pipeline", "fast")
+    done = run_qsmprep(bids, folder / "out", "--pipeline", "fast", "--separation", "none")
     assert done.status == 0, done.stderr
     return done
 

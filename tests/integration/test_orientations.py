@@ -19,7 +19,7 @@ SOURCES = ("--skip-bids-validation", "--inversion", "tkd", "--background", "ihar
 @pytest.fixture(scope="module")
 def joined(tmp_path_factory, run_qsmprep):
     folder = tmp_path_factory.mktemp("orientations")
-    options = SimulationOptions(voxel_size="3", orientations="0,0;20,0;0,25", echo_times="0.005,0.012,0.019")
+    options = SimulationOptions(voxel_size="4", orientations="0,0;20,0;0,25", echo_times="0.005,0.012,0.019")
     return run_qsmprep(simulate(folder / "bids", options), folder / "out", *WORDS, "--multi-orientation", "cosmos")
 
 
