@@ -51,7 +51,8 @@ class RemoveBackground(MethodStep):
         record.add_convergence(result.convergence)
         jumps, pairs = residual_jumps(total_field, result.mask, period_hz=1 / self.inputs.echo_spacing)
         record.state(
-            Fact("share_kept", "share of mask 3 kept", "%", 100 * float(result.mask.sum() / mask.sum())),
+            Fact("mask_voxels", "voxels of mask 4", "", int(result.mask.sum())),
+            Fact("share_kept", "share of the eroded mask 3 kept", "%", 100 * float(result.mask.sum() / mask.sum())),
             Fact("neighbour_pairs", "pairs of neighbours in the mask", "", pairs),
             Fact("half_turn_pairs", "pairs with a step of more than half a turn", "", jumps),
         )

@@ -196,6 +196,7 @@ class JoinMasks(Step):
             Fact("holes_filled", "holes were filled", "", options.fill_holes),
             Fact("filled_voxels", "voxels filled", "", found.filled_voxels),
             Fact("detached_voxels", "voxels detached", "", found.detached_voxels),
+            Fact("mask_voxels", "voxels of mask 3", "", found.mask_voxels),
             Fact("eroded_voxels", "voxels after erosion", "", found.eroded_voxels),
         )
         kept = found.mask_voxels / found.brain_voxels

@@ -225,12 +225,14 @@ class Settings:
     methods : stage -> names of the chosen methods, in order; the first is the main one.
     options : (stage, method) -> options of every registered method that has some.
     steps : name of a step without alternatives -> its options.
+    tuned : what `qsmprep-tools tune` said of the value that it chose; empty without.
     """
 
     pipeline: str
     methods: Mapping[str, tuple[str, ...]]
     options: Mapping[tuple[str, str], Any]
     steps: Mapping[str, Any]
+    tuned: Mapping[str, Any] = MappingProxyType({})
 
     def method(self, stage: str) -> str:
         """The main method of a stage."""
@@ -302,6 +304,9 @@ def build(document: Mapping[str, Any], given: Mapping[str, Any] | None = None) -
     merged: dict[str, Any] = _merge(_merge(PRESETS[pipeline], document), given)
     merged.pop("pipeline", None)
     merged.pop("software", None)
+    tuned = merged.pop("tuned", {})
+    if not isinstance(tuned, Mapping):
+        raise ValueError(f"tuned is {shown(tuned)}; it must be the table that qsmprep-tools tune writes.")
     if unknown := set(merged) - set(registry.stages()) - set(SECTIONS):
         raise ValueError(f"Unknown section {sorted(unknown)[0]!r}; known are "
                          f"{', '.join((*registry.stages(), *SECTIONS))}.")  # fmt: skip
@@ -316,7 +321,8 @@ def build(document: Mapping[str, Any], given: Mapping[str, Any] | None = None) -
     }
     steps = {step: _options(step_options_type(step), merged.get(step, {}), step) for step in SECTIONS}
     steps["input"].b0_vector(), steps["input"].echo_numbers(), steps["orientation"].chosen()
-    return Settings(pipeline, MappingProxyType(methods), MappingProxyType(options), MappingProxyType(steps))
+    parts = MappingProxyType(methods), MappingProxyType(options), MappingProxyType(steps)
+    return Settings(pipeline, *parts, MappingProxyType(dict(tuned)))
 
 
 def to_document(settings: Settings) -> dict[str, Any]:
@@ -333,7 +339,7 @@ def to_document(settings: Settings) -> dict[str, Any]:
         document[stage] = section
     for step, options in settings.steps.items():
         document[step] = _set_values(options)
-    return document
+    return {**document, "tuned": dict(settings.tuned)} if settings.tuned else document
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

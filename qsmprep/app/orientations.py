@@ -105,6 +105,7 @@ def write_orientation_records(
             warnings=(),
             inputs=[str(path.relative_to(run.bids_dir)) for run in plan.runs for path in run.run.files],
             acquisition=first.acquisition,
+            tuned=first.settings.tuned,
             steps=with_figures(steps, pictures),
             planned=planned_orientations(plan),
             crashes=crash_documents(outcome.failures, plan.title),

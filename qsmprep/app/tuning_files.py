@@ -45,9 +45,13 @@ def as_settings(choice: Choice, document: Mapping[str, Any]) -> str:
     inversion = dict(document.get("inversion", {}))
     inversion["method"] = [choice.method]
     inversion[choice.method] = {**inversion.get(choice.method, {}), choice.option: choice.value, **choice.followers}
+    tuned = {"method": choice.method, "option": choice.option, "value": choice.value,
+             "followers": dict(choice.followers), "reason": choice.reason}  # fmt: skip
     comments = [f"Chosen by qsmprep-tools tune: {choice.option} of {choice.method}, {choice.reason}."]
     comments += [f"Warning: {warning}" for warning in choice.warnings]
-    return "".join(f"# {line}\n" for line in comments) + tomli_w.dumps({**document, "inversion": inversion})
+    return "".join(f"# {line}\n" for line in comments) + tomli_w.dumps(
+        {**document, "inversion": inversion, "tuned": tuned}
+    )
 
 
 def as_figure(choice: Choice) -> bytes:

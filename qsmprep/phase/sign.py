@@ -11,6 +11,7 @@ from qsmprep.numerics.arrays import ComplexImage
 from qsmprep.numerics.volume import bounding_box
 
 GE = re.compile(r"^\s*(ge\b|general\s+electric)", re.IGNORECASE)
+KEPT = re.compile(r"^\s*(siemens|philips)\b", re.IGNORECASE)  # the paper's example keeps theirs
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def decide_sign(manufacturer: str = "", setting: str = "auto") -> tuple[bool, st
     Parameters
     ----------
     manufacturer : DICOM manufacturer; may be empty.
-    setting : "auto" (invert GE, keep others), "keep" or "invert".
+    setting : "auto" (invert GE, keep others: of these only Siemens and Philips are known), "keep" or "invert".
 
     References
     ----------
@@ -104,9 +105,10 @@ def decide_sign(manufacturer: str = "", setting: str = "auto") -> tuple[bool, st
     name = manufacturer.strip()
     if GE.match(name):
         return True, f"inverted: {name} stores phase that falls with a stronger field"
-    if name:
+    if KEPT.match(name):
         return False, f"kept: {name} stores phase that rises with a stronger field"
-    return False, "kept: the manufacturer is unknown, and all but GE store phase that rises with a stronger field"
+    whose = f"the convention of {name}" if name else "the manufacturer"
+    return False, f"kept: {whose} is not known; the sign test of the map tells whether it fits"
 
 
 def chi_sign_is_plausible(chi_ppm: np.ndarray, r2star: np.ndarray, mask: np.ndarray) -> SignCheck:

@@ -21,12 +21,13 @@ class Item:
     ----------
     key : what the run record calls it, and programs look it up by.
     name : what people read.
-    table : 3 (hardware) or 4 (sequence).
+    table : 3 (hardware) or 4 (sequence); 0 for what neither asks for.
     essential : marked with a star by the consensus.
     keys : sidecar keys that hold it, first found wins.
     unit : unit of the value.
     factor : what the sidecar's value is multiplied by to come to `unit`.
-    where_used : essential only where it was used, which a sidecar without it cannot tell.
+    where_used : essential only where it was used (the centre frequency: in studies of several scanners), which a sidecar
+        without it cannot tell.
     """
 
     key: str
@@ -95,6 +96,7 @@ ITEMS = (
     Item("scanner_software", "Scanner software", 3, False, ("SoftwareVersions",)),
     Item("receive_coil", "Receive coil", 3, False, ("ReceiveCoilName", "CoilString")),
     Item("coil_elements", "Active coil elements", 3, False, ("ReceiveCoilActiveElements",)),
+    Item("coil_channels", "Receive channels", 3, False, ("NumberReceiveCoilActiveElements",)),
     Item("transmit_coil", "Transmit coil", 3, False, ("TransmitCoilName",)),
     Item("gradient_system", "Gradient system", 3, False, ("GradientSetType",)),
     Item("sequence_type", "Sequence type", 4, True),
@@ -103,25 +105,27 @@ ITEMS = (
     Item("slab_orientation", "Orientation of the slab", 4),
     Item("echoes", "Echoes", 4, True, unit="ms"),
     Item("repetition_time", "Repetition time", 4, True, ("RepetitionTimeExcitation", "RepetitionTime"), "ms", 1000.0),
-    Item("flip_angle", "Flip angle", 4, False, ("FlipAngle",), "degrees"),
-    Item("bandwidth", "Pixel bandwidth", 4, False, ("PixelBandwidth",), "Hz/pixel"),
+    Item("flip_angle", "Flip angle", 4, True, ("FlipAngle",), "degrees"),
+    Item("bandwidth", "Pixel bandwidth", 4, True, ("PixelBandwidth",), "Hz/pixel"),
     Item("field_of_view", "Field of view", 4, True, unit="mm"),
-    Item("matrix", "Matrix", 4, True),
-    Item("acquired_matrix", "Acquired matrix", 4, False),
+    Item("acquired_matrix", "Acquired matrix", 4, True),
+    Item("matrix", "Matrix of the image", 4),
     Item("voxel_size", "Voxel size", 4, True, unit="mm"),
     Item("readout_polarity", "Readout polarity", 4, False, ("ReadoutPolarity",)),
-    Item("centre_frequency", "Centre frequency", 4, True, ("ImagingFrequency",), "MHz"),
+    Item("centre_frequency", "Centre frequency", 4, True, ("ImagingFrequency",), "MHz", where_used=True),
     Item("flow_compensation", "Flow compensation", 4, False, ("FlowCompensation",)),
     Item("acceleration", "Acceleration", 4, True),
     Item("partial_fourier", "Partial Fourier", 4, True, where_used=True),
     Item("partial_echo", "Partial echo", 4, True, ("PartialEcho",), where_used=True),
     Item("elliptical_shutter", "Elliptical shutter", 4, False, ("EllipticalShutter",)),
-    Item("phase_stabilisation", "Phase stabilisation", 4, False, ("PhaseStabilization", "PhaseStabilisation")),
+    Item("phase_stabilisation", "Phase stabilisation", 4, True, ("PhaseStabilization", "PhaseStabilisation"), where_used=True),
     Item("excitation", "Excitation", 4, False),
     Item("scan_duration", "Scan duration", 4, True, ("AcquisitionDuration",), "s"),
 )
-# Which device it was, of several of one model: told only where the data tell it.
-DEVICE = (
+# What the tables do not ask for, told only where the data tell it: how the images were made, and by which device.
+FURTHER = (
+    Item("coil_combination", "Combination of the coils", 0, False, ("CoilCombinationMethod",)),
+    Item("conversion", "Conversion to NIfTI", 0),
     Item("device_serial_number", "Device serial number", 3, False, ("DeviceSerialNumber",)),
     Item("station", "Station", 3, False, ("StationName",)),
     Item("institution", "Institution", 3, False, ("InstitutionName",)),
@@ -137,6 +141,7 @@ _JOINED: Mapping[str, Mapping[str, str]] = {
         "SequenceVariant": "variant {}",
     },
     "acquired_matrix": {
+        "BaseResolution": "{} readout",
         "FrequencyEncodingSteps": "{} readout",
         "AcquisitionMatrixPE": "{} phase encoding",
         "ReconMatrixPE": "{} phase encoding after reconstruction",
@@ -146,6 +151,7 @@ _JOINED: Mapping[str, Mapping[str, str]] = {
         "ParallelReductionFactorInPlane": "in plane {}",
         "ParallelReductionFactorOutOfPlane": "out of plane {}",
         "MultibandAccelerationFactor": "multiband {}",
+        "CompressedSensingFactor": "compressed sensing {}",
     },
     "partial_fourier": {"PartialFourier": "{}", "PartialFourierDirection": "direction {}"},
     "excitation": {
@@ -154,6 +160,9 @@ _JOINED: Mapping[str, Mapping[str, str]] = {
         "SpoilingState": "spoiling {}",
     },
 }
+
+
+_CONVERSION: Mapping[str, str] = {"ConversionSoftware": "{}", "ConversionSoftwareVersion": "{}"}
 
 
 def describe_acquisition(
@@ -186,8 +195,9 @@ def describe_acquisition(
     found |= {key: _joined(metadata, forms) for key, forms in _JOINED.items()}
     if not found["flow_compensation"].available:
         found["flow_compensation"] = _flow_compensation(metadata)
-    devices = {item.key: _from_sidecar(item, metadata) for item in DEVICE}
-    found |= {key: entry for key, entry in devices.items() if entry.available}
+    further = {item.key: _from_sidecar(item, metadata) for item in FURTHER if item.keys}
+    further["conversion"] = _joined(metadata, _CONVERSION)
+    found |= {key: entry for key, entry in further.items() if entry.available}
     return {key: entry.document() for key, entry in found.items()}
 
 
@@ -198,7 +208,7 @@ def look_up(acquisition: Mapping[str, Any], key: str) -> Entry:
 
 def unlisted(acquisition: Mapping[str, Any]) -> dict[str, tuple[str, Entry]]:
     """Name and entry, by key, of what the record tells beside the items of the consensus."""
-    known, names = {item.key for item in ITEMS}, {item.key: item.name for item in DEVICE}
+    known, names = {item.key for item in ITEMS}, {item.key: item.name for item in FURTHER}
     found = {str(key): _read(entry) for key, entry in acquisition.items() if key not in known}
     return {key: (names.get(key, key), entry) for key, entry in found.items()}
 

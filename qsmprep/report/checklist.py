@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from qsmprep.report import recommendations as find
+from qsmprep.report import acquisition_checks as acquired
+from qsmprep.report import advice_checks as advised
+from qsmprep.report import analysis_checks as analysed
+from qsmprep.report import processing_checks as processed
+from qsmprep.report.evidence import STATUSES, Evidence, Verdict
+from qsmprep.report.quality import ShownQuality
 from qsmprep.report.record import Run
+from qsmprep.report.regional import RegionTable
 
-MET, NOT_MET, CANNOT_KNOW = "met", "not met", "cannot know"
 SECTIONS = {
     "2": "Acquisition",
-    "3": "Phase reconstruction and coil combination",
+    "3": "Phase reconstruction, coil combination, export",
     "4": "Unwrapping and echo combination",
     "5": "Masking",
     "6": "Background field removal",
@@ -19,16 +24,22 @@ SECTIONS = {
     "8": "Analysis of maps",
     "9": "Presentation and publication",
 }
+NOTHING_MEASURED = ShownQuality()
+Judge = Callable[[Evidence], Verdict]
 
 
 @dataclass(frozen=True)
 class CheckItem:
-    """One recommendation: its place in the paper, what it asks, how the run stands to it, and the value found."""
+    """One recommendation: its number in the paper, what it asks, how the run stands to it, and the value found.
+
+    `id` is empty for advice that is no recommendation of the paper's list; `source` then says where it stands.
+    """
 
     id: str
     text: str
     status: str
     value: str
+    source: str = ""
 
     @property
     def section_number(self) -> str:
@@ -41,66 +52,92 @@ class CheckItem:
         return SECTIONS[self.section_number]
 
 
-def checklist(run: Run, *, regions: int | None = None) -> tuple[CheckItem, ...]:
-    """Every recommendation with what the run's metadata, settings and results say of it.
+def checklist(
+    run: Run, *, regions: Sequence[RegionTable] = (), quality: ShownQuality = NOTHING_MEASURED
+) -> tuple[CheckItem, ...]:
+    """The 32 recommendations with what the run's metadata, settings and results say of each.
 
     Nothing is "met" or "not met" without a value that was found.
 
     Parameters
     ----------
     run : as read from its record.
-    regions : lines of the table of regional values; None or 0 where there is none.
+    regions : its tables of regional values.
+    quality : its quality numbers.
 
     References
     ----------
-    QSM Consensus Organization Committee, Magn Reson Med 91:1834, 2024: sections 2 to 9, in our own words.
+    QSM Consensus Organization Committee, Magn Reson Med 91:1834, 2024: sections 2 to 9, in our own words. The
+    manuscript prints 5.a twice.
     """
-    evidence = find.Evidence(run, regions or 0)
-    items = []
-    for name, text, judge in RECOMMENDATIONS:
-        value, good = judge(evidence)
-        status = CANNOT_KNOW if not value or good is None else MET if good else NOT_MET
-        items.append(CheckItem(name, text, status, value or "nothing tells"))
-    return tuple(items)
+    evidence = Evidence(run, regions, quality)
+    return tuple(CheckItem(name, text, *_judged(judge, evidence)) for name, text, judge in RECOMMENDATIONS)
 
 
-RECOMMENDATIONS: tuple[tuple[str, str, Callable[[find.Evidence], find.Verdict]], ...] = (
-    ("2.a", "A three-dimensional gradient echo sequence", find.three_dimensional),
-    ("2.b", "A monopolar readout: every echo read in the same direction", find.monopolar),
-    ("2.c", "Several echoes, three or more", find.echo_count),
-    ("2.d", "The first echo as early as possible", find.first_echo),
-    ("2.e", "The last echo near T2* of the tissue of interest", find.last_echo),
-    ("2.f", "Isotropic voxels of 1 mm or less", find.voxels),
-    ("2.g", "The whole brain in the field of view", find.coverage),
-    ("2.h", "A flip angle near the Ernst angle, short repetition time", find.flip_angle),
-    ("2.i", "No partial Fourier sampling", find.partial_fourier),
-    ("2.j", "The slab's angle to B0 known and kept in the header", find.b0_direction),
-    ("3.a", "Full phase images, exported without a filter", find.unfiltered),
-    ("3.b", "Coils combined so that their own phase offsets do not remain", find.coil_combination),
-    ("3.c", "Scaling and sign of the phase known, vendor by vendor", find.phase_convention),
-    ("4.a", "An exact unwrapping method (not Laplacian)", find.exact_unwrapping),
-    ("4.b", "Phase offsets removed before unwrapping in time", find.offset),
-    ("4.c", "Echoes combined with weights, or by a fit of the complex signal", find.combined),
-    ("4.d", "Echoes combined before background field removal", find.before_background),
-    ("5.a", "A brain mask from brain extraction", find.brain_mask),
-    ("5.b", "Voxels of unreliable phase taken out of the mask", find.reliable_phase),
-    ("5.c", "Holes of the mask filled for background field removal", find.holes),
-    ("5.d", "Masks looked at by a person", find.mask_seen),
-    ("6.a", "A method based on SHARP or PDF", find.background),
-    ("6.b", "Background removed within the brain mask, little of it lost", find.background_mask),
-    ("7.a", "An optimisation with a penalty that favours sparse edges", find.sparse),
-    ("7.b", "Data weighted by their reliability", find.weighted_inversion),
-    ("7.c", "The solver converged", find.converged),
-    ("7.d", "Regularisation parameters stated", find.parameters),
-    ("8.a", "A stated reference region with mean and standard deviation", find.reference),
-    ("8.b", "The whole brain as common reference", find.whole_brain),
-    ("8.c", "Values of regions, voxels without valid susceptibility left out", find.regional),
-    ("9.a", "Maps shown masked, in linear grey, from -0.2 to 0.2 ppm", find.grey_window),
-    ("9.b", "Values in ppm or ppb", find.unit),
-    ("9.c", "Every essential item of acquisition and reconstruction reported", find.reported),
+def advice(
+    run: Run, *, regions: Sequence[RegionTable] = (), quality: ShownQuality = NOTHING_MEASURED
+) -> tuple[CheckItem, ...]:
+    """What the paper's text and tables advise beside the recommendations, and good practice; as `checklist`."""
+    evidence = Evidence(run, regions, quality)
+    return tuple(CheckItem("", text, *_judged(judge, evidence), source) for source, text, judge in ADVICE)
+
+
+def _judged(judge: Judge, evidence: Evidence) -> Verdict:
+    found = judge(evidence)
+    return Verdict(found.status, found.value or "nothing tells")
+
+
+# fmt: off
+RECOMMENDATIONS: tuple[tuple[str, str, Judge], ...] = (
+    ("2.a", "A 3D spoiled gradient echo sequence, monopolar, three echoes or more that span T2* of the target", acquired.sequence),
+    ("2.b", "The shortest repetition time that the echoes allow", acquired.repetition_time),
+    ("2.c", "The Ernst angle of the target tissue", acquired.flip_angle),
+    ("2.d", "The whole brain in the field of view", acquired.coverage),
+    ("2.e", "At 3 T isotropic voxels of 1 mm or less, not interpolated", acquired.voxels),
+    ("2.f", "Acceleration by parallel imaging or the like", acquired.acceleration),
+    ("2.g", "A receive coil of many elements around the brain", acquired.coil),
+    ("3.a", "Phase from the vendor's combination of coils, in the version that the paper names", acquired.combination),
+    ("3.b", "Export as classic DICOM", acquired.dicom),
+    ("3.c", "Conversion to NIfTI by dcm2niix", acquired.conversion),
+    ("4.a", "An exact unwrapping method (not Laplacian)", processed.unwrapping),
+    ("4.b", "Echoes combined before background field removal", processed.before_background),
+    ("4.c", "A non-linear complex fit, then unwrapping in space; or offsets removed, template unwrapping, weighted averaging", processed.combination),
+    ("5.a (mask 1)", "Brain extraction on the magnitude of the first echo or of all", processed.brain_mask),
+    ("5.a (mask 2)", "A threshold of the phase quality, multiplied with mask 1", processed.reliable_mask),
+    ("5.b", "Holes filled for background field removal (mask 3)", processed.holes_filled),
+    ("5.c", "Unreliable voxels may be left out of the inversion; merged reconstructions where their values matter", processed.holes_in_the_inversion),
+    ("5.d", "The map cut to the mask of background removal without holes", processed.cut_to_the_mask),
+    ("6.a", "V-SHARP, robust to faults of the mask", processed.vsharp),
+    ("6.b", "PDF where the whole brain with cortex and surface veins is wanted", processed.pdf),
+    ("6.c", "Quality of the field at the rim balanced against erosion", processed.rim),
+    ("7.a", "An optimisation with a penalty that favours sparsity (L1, TV, TGV)", processed.sparse),
+    ("7.b", "The software's default penalty; or tuned on a typical case and kept for the protocol", processed.penalty),
+    ("8.a", "Data excluded where artifacts touch regions of interest", analysed.exclusion),
+    ("8.b", "No voxels of unreliable susceptibility in the analysis", analysed.valid_voxels),
+    ("8.c", "An internal reference region", analysed.reference),
+    ("8.d", "The reference chosen by design and pathology; checked with a second region", analysed.choice_of_reference),
+    ("8.e", "Reference regions segmented in three dimensions", analysed.reference_in_space),
+    ("8.f", "Mean and standard deviation of the common reference regions", analysed.common_references),
+    ("8.g", "QSM contrast in the segmentation, or an accurate one from T1w images", analysed.segmentation),
+    ("9.a", "The essential items of tables 3, 4 and 5 reported", analysed.reported),
+    ("9.b", "Representative maps and tissue fields shown", analysed.pictures),
 )
+ADVICE: tuple[tuple[str, str, Judge], ...] = (
+    ("text 2.1", "The first echo as early as possible", advised.first_echo),
+    ("text 2.1", "The slab's angle to B0 known", advised.slab_angle),
+    ("table 4", "No partial Fourier sampling", advised.partial_fourier),
+    ("text 3.1", "Unfiltered phase", advised.unfiltered),
+    ("text 3.1", "Scaling and sign of the phase known", advised.convention),
+    ("text 7.1", "Data weighted by their reliability", advised.weighted),
+    ("table 5", "Parameters of the inversion stated", advised.parameters),
+    ("table 5", "Values in ppm or ppb", advised.unit),
+    ("text 9.1.4", "Maps shown masked, in linear grey, the window stated", advised.window),
+    ("qsmprep", "The solver converged", advised.converged),
+    ("qsmprep", "Masks looked at by a person", advised.masks_seen),
+)
+# fmt: on
 
 
-def counted(items: tuple[CheckItem, ...]) -> Mapping[str, int]:
+def counted(items: Sequence[CheckItem]) -> Mapping[str, int]:
     """How many recommendations stand at each status."""
-    return {status: sum(item.status == status for item in items) for status in (MET, NOT_MET, CANNOT_KNOW)}
+    return {status: sum(item.status == status for item in items) for status in STATUSES}

@@ -128,6 +128,7 @@ class Run:
     warnings: tuple[Warning, ...] = ()
     inputs: tuple[str, ...] = ()
     acquisition: Mapping[str, Any] = field(default_factory=dict)
+    tuned: Mapping[str, Any] = field(default_factory=dict)
     further_processing: str = ""
     steps: tuple[RecordedStep, ...] = ()
     more_figures: tuple[Picture, ...] = ()
@@ -163,6 +164,7 @@ def parse_run(record: Mapping[str, Any] | Run) -> Run:
         warnings=read_warnings(record.get("warnings")),
         inputs=_texts(record.get("inputs")),
         acquisition=_mapping(record.get("acquisition")),
+        tuned=_mapping(record.get("tuned")),
         further_processing=_text(record.get("further_processing")),
         steps=tuple(_step(step) for step in _mappings(record.get("steps"))),
         planned=tuple(Planned(_text(p.get("stage")), _text(p.get("title"))) for p in _mappings(record.get("planned"))),

@@ -10,7 +10,7 @@ from typing import Any
 from qsmprep.findings import Fact
 from qsmprep.report.acquisition import look_up, missing_essentials
 from qsmprep.report.bibliography import references
-from qsmprep.report.checklist import checklist, counted
+from qsmprep.report.checklist import advice, checklist, counted
 from qsmprep.report.curve import line_plot
 from qsmprep.report.histogram import histogram_plot
 from qsmprep.report.methods import reference_values
@@ -42,7 +42,7 @@ _NEEDED_STAGES = tuple(stage.name for stage in STAGES if stage.needed)
 def run_view(number: int, run: Run, quality: ShownQuality, regions: Sequence[RegionTable]) -> dict[str, Any]:
     """What the template shows of a run."""
     name = f"run-{number}"
-    items = checklist(run, regions=sum(len(table.rows) for table in regions))
+    items = checklist(run, regions=regions, quality=quality)
     steps = [step_view(f"{name}-step-{k}", step, run) for k, step in enumerate(run.steps, start=1)]
     return {
         "id": name,
@@ -64,6 +64,7 @@ def run_view(number: int, run: Run, quality: ShownQuality, regions: Sequence[Reg
         "quality": quality,
         "regions": regions,
         "checklist": items,
+        "advice": advice(run, regions=regions, quality=quality),
         "counted": counted(items),
         "hardware": acquisition_lines(run, 3),
         "sequence": acquisition_lines(run, 4),
