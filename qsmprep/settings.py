@@ -232,7 +232,7 @@ class Settings:
     methods: Mapping[str, tuple[str, ...]]
     options: Mapping[tuple[str, str], Any]
     steps: Mapping[str, Any]
-    tuned: Mapping[str, Any] = MappingProxyType({})
+    tuned: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def method(self, stage: str) -> str:
         """The main method of a stage."""

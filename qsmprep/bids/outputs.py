@@ -245,7 +245,7 @@ def dataset_description(version: str, *, raw: Path, container: str | None) -> di
     generated: dict[str, Any] = {
         "Name": "qsmprep",
         "Version": version,
-        "Description": "Quantitative susceptibility mapping following the ISMRM consensus",
+        "Description": "Quantitative susceptibility maps and what they were made from",
     }
     if container:
         generated["Container"] = {"Type": "docker", "Tag": container}

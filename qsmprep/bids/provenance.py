@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,14 +16,14 @@ PACKAGES = ("qsmprep", "nipype", "pybids", "nibabel", "numpy", "scipy", "numba",
 
 
 def software_versions() -> dict[str, str]:
-    """Installed versions of qsmprep and of the packages that its results depend on."""
-    found = {}
+    """Installed versions of qsmprep, of the packages that its results depend on, and of Python."""
+    found: dict[str, str] = {}
     for package in PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return {**found, "Python": platform.python_version()}
 
 
 def step_records(folders: Iterable[Path], record_file: str = "step.json") -> list[dict[str, Any]]:

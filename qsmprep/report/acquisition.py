@@ -307,15 +307,23 @@ def _geometry(affine: np.ndarray, shape: Sequence[int]) -> dict[str, Entry]:
     return {
         "voxel_size": _lengths(sizes),
         "matrix": Entry(matrix, "", " x ".join(map(str, matrix)), "image"),
-        "field_of_view": _lengths(edges),
+        "field_of_view": _lengths(edges, _axis_names(affine[:3, :3] / sizes)),
         "slab_orientation": Entry(slab, "", f"{kind}, slab normal {angle:.1f} degrees from B0", "affine"),
     }
 
 
-def _lengths(lengths: np.ndarray) -> Entry:
-    """Three lengths in mm that the affine tells."""
+def _lengths(lengths: np.ndarray, names: Sequence[str] = ("", "", "")) -> Entry:
+    """Three lengths in mm that the affine tells, with the names of their axes."""
     rounded = [float(f"{length:.6g}") for length in lengths]
-    return Entry(rounded, "mm", " x ".join(f"{length:.4g}" for length in lengths) + " mm", "affine")
+    told = " x ".join(
+        f"{length:.4g}{f' ({name})' if name else ''}" for length, name in zip(lengths, names, strict=True)
+    )
+    return Entry(rounded, "mm", told + " mm", "affine")
+
+
+def _axis_names(axes: np.ndarray) -> list[str]:
+    """The patient's axis nearest to each axis of the voxels: left-right, anterior-posterior, head-foot."""
+    return [("LR", "AP", "HF")[int(np.argmax(np.abs(axes[:, k])))] for k in range(3)]
 
 
 def _orientation(axes: np.ndarray) -> tuple[str, bool, float]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from qsmprep.report.acquisition import missing_essentials
 from qsmprep.report.evidence import NO_CASE, Evidence, Verdict, unknown, verdict
-from qsmprep.report.methods import reference_values
+from qsmprep.report.referencing import reference_values
 from qsmprep.report.regional import RegionRow
 from qsmprep.stages import TABLE5_ALGORITHMS, stage_of
 

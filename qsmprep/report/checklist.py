@@ -9,7 +9,7 @@ from qsmprep.report import acquisition_checks as acquired
 from qsmprep.report import advice_checks as advised
 from qsmprep.report import analysis_checks as analysed
 from qsmprep.report import processing_checks as processed
-from qsmprep.report.evidence import STATUSES, Evidence, Verdict
+from qsmprep.report.evidence import NOT_MET, STATUSES, Evidence, Verdict
 from qsmprep.report.quality import ShownQuality
 from qsmprep.report.record import Run
 from qsmprep.report.regional import RegionTable
@@ -25,6 +25,7 @@ SECTIONS = {
     "9": "Presentation and publication",
 }
 NOTHING_MEASURED = ShownQuality()
+PROCESSING = ("4.", "5.", "6.", "7.", "8.c")  # what the software decides
 Judge = Callable[[Evidence], Verdict]
 
 
@@ -80,6 +81,11 @@ def advice(
     """What the paper's text and tables advise beside the recommendations, and good practice; as `checklist`."""
     evidence = Evidence(run, regions, quality)
     return tuple(CheckItem("", text, *_judged(judge, evidence), source) for source, text, judge in ADVICE)
+
+
+def departures(run: Run) -> tuple[CheckItem, ...]:
+    """The recommendations on processing that a run does not meet; empty where it follows the consensus."""
+    return tuple(item for item in checklist(run) if item.id.startswith(PROCESSING) and item.status == NOT_MET)
 
 
 def _judged(judge: Judge, evidence: Evidence) -> Verdict:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from qsmprep.report.acquisition import ITEMS, look_up, missing_essentials
+from qsmprep.report.acquisition_text import acquisition_sentences
 from qsmprep.report.bibliography import CONSENSUS, SOFTWARE_CITATIONS
+from qsmprep.report.checklist import departures
 from qsmprep.report.prose import Block, Emphasis, Pieces, Prose, citing, joined
 from qsmprep.report.record import Parameter, RecordedStep, Run, parse_run, words
+from qsmprep.report.referencing import reference_values
 from qsmprep.stages import stage_of
 
 UNFINISHED = Block(("Processing did not finish: the steps that ran are described.",))
@@ -81,26 +82,6 @@ def parameters_words(parameters: Sequence[Parameter]) -> str:
     return "; ".join(parts)
 
 
-@dataclass(frozen=True)
-class ReferenceValues:
-    """Susceptibility of the reference region in ppm as text, and what the record calls its mean."""
-
-    region: str
-    mean_name: str
-    mean: str
-    deviation: str
-
-
-def reference_values(run: Run) -> ReferenceValues | None:
-    """Mean and standard deviation of the reference region before it was set to zero; None where nothing tells."""
-    for step in run.steps:
-        if stage_of(step.stage).name == "reference":
-            mean, deviation = step.fact("mean_before"), step.fact("sd")
-            if mean and deviation and all(isinstance(fact.value, int | float) for fact in (mean, deviation)):
-                return ReferenceValues(step.title or step.method, mean.label, words(mean.value), words(deviation.value))
-    return None
-
-
 def _once(runs: Sequence[Run], write: Callable[[Run], Pieces], *, single: bool = False) -> list[Block]:
     """The paragraphs that `write` gives, each once, naming its runs where they differ."""
     groups: dict[Pieces, list[str]] = {}
@@ -113,38 +94,11 @@ def _once(runs: Sequence[Run], write: Callable[[Run], Pieces], *, single: bool =
 
 
 def _acquisition(run: Run) -> Pieces:
-    entries = {item: look_up(run.acquisition, item.key) for item in ITEMS}
-    value = {item.key: entry.text for item, entry in entries.items() if entry.available}
-    scanner = " ".join(value[key] for key in ("field_strength", "vendor", "scanner_model") if key in value)
-    sentence = "Images were acquired" + (f" on a {scanner} scanner" if scanner else "")
-    if "scanner_software" in value:
-        sentence += f" (software {value['scanner_software']})"
-    if "receive_coil" in value:
-        sentence += f" with the receive coil {value['receive_coil']}"
-    sentences = [sentence + "."]
-    told = {"field_strength", "vendor", "scanner_model", "scanner_software", "receive_coil"}
-    details = [
-        f"{item.name[0].lower()}{item.name[1:]}: {entry.text}"
-        for item, entry in entries.items()
-        if entry.available and item.key not in told
-    ]
-    if details:
-        sentences.append(f"The gradient-echo acquisition: {'; '.join(details)}.")
-    if missing := missing_essentials(run.acquisition):
-        sentences.append(f"Not available from the data, to be added by the authors: {', '.join(missing).lower()}.")
-    return (" ".join(sentences),)
+    return (" ".join(acquisition_sentences(run)),)
 
 
 def _reconstruction(run: Run) -> Pieces:
-    version = f"qsmprep {run.software.get('qsmprep', '')}".rstrip()
-    sentences: list[Pieces] = [
-        (
-            f"Susceptibility maps were reconstructed with {version}, following the steps of the consensus "
-            "recommendations for clinical research in the brain",
-            *citing([CONSENSUS]),
-            "; unless other software is named, the methods below are qsmprep's own implementations.",
-        )
-    ]
+    sentences: list[Pieces] = [(f"Susceptibility maps were reconstructed with {_platform(run)}.",), _following(run)]
     for _, group in groupby(run.steps, key=lambda step: stage_of(step.stage).name):
         steps = list(group)
         before, _, after = stage_of(steps[0].stage).sentence.partition("{}")
@@ -152,6 +106,31 @@ def _reconstruction(run: Run) -> Pieces:
     if run.further_processing:
         sentences.append((f"Further processing: {run.further_processing.rstrip('.')}.",))
     return joined(sentences)
+
+
+def _platform(run: Run) -> str:
+    """The toolbox and what it ran on."""
+    version = f"qsmprep {run.software.get('qsmprep', '')}".rstrip()
+    python = run.software.get("Python", "")
+    return f"{version} (Python {python})" if python else version
+
+
+def _following(run: Run) -> Pieces:
+    """How the chain stands to the consensus: said to follow it only where it does."""
+    unmet = departures(run)
+    own = "unless other software is named, the methods are qsmprep's own implementations."
+    if unmet:
+        listed = "; ".join(f"{item.id}: {item.value}" for item in unmet)
+        return (
+            "The processing departs from the consensus recommendations for clinical research in the brain",
+            *citing([CONSENSUS]),
+            f" ({listed}); {own}",
+        )
+    return (
+        "The processing follows the consensus recommendations for clinical research in the brain",
+        *citing([CONSENSUS]),
+        f"; {own}",
+    )
 
 
 def _method(step: RecordedStep) -> Pieces:
@@ -185,8 +164,8 @@ def _reference_values(run: Run) -> Pieces:
     if values is None:
         return ()
     return (
-        f"Susceptibility of the reference region ({values.region}): {values.mean_name} {values.mean} ppm, standard "
-        f"deviation {values.deviation} ppm.",
+        f"The reference is imposed by the pipeline. Susceptibility of the reference region ({values.region}): "
+        f"{values.mean_name} {values.mean} ppm, standard deviation {values.deviation} ppm.",
     )
 
 
@@ -195,7 +174,7 @@ def _software(run: Run) -> Pieces:
     named = [
         (f"{name} {version}".strip(), *citing([SOFTWARE_CITATIONS.get(name.lower(), "")]))
         for name, version in run.software.items()
-        if name.lower() != "qsmprep"
+        if name not in ("qsmprep", "Python")
     ]
     text: Pieces = ("Input and output are organised by the Brain Imaging Data Structure", *citing(["bids2016"]), ".")
     return (*text, " Processing used ", *joined(named, ", "), ".") if named else text

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from qsmprep.bids.cells import cell
 from qsmprep.report.acquisition import ITEMS, NOT_AVAILABLE, Entry, look_up, unlisted
-from qsmprep.report.methods import parameter_words, reference_values
+from qsmprep.report.methods import parameter_words
 from qsmprep.report.record import Run
+from qsmprep.report.referencing import reference_values
 from qsmprep.stages import TABLE5_ALGORITHMS, stage_of
 
 _BY_AUTHORS = "specific to the study: to be added by its authors"

@@ -12,6 +12,7 @@ from qsmprep.report.acquisition import look_up, missing_essentials
 from qsmprep.report.bibliography import references
 from qsmprep.report.checklist import advice, checklist, counted
 from qsmprep.report.curve import line_plot
+from qsmprep.report.deviations import deviations_of
 from qsmprep.report.histogram import histogram_plot
 from qsmprep.report.methods import reference_values
 from qsmprep.report.pictures import COMPARISONS, PICTURES, SIDE_BY_SIDE, picture_name
@@ -64,6 +65,7 @@ def run_view(number: int, run: Run, quality: ShownQuality, regions: Sequence[Reg
         "quality": quality,
         "regions": regions,
         "checklist": items,
+        "deviations": deviations_of(run),
         "advice": advice(run, regions=regions, quality=quality),
         "counted": counted(items),
         "hardware": acquisition_lines(run, 3),

@@ -1,12 +1,16 @@
 import re
 
+import numpy as np
 import pytest
 from documents import facts
 
 from qsmprep import registry
+from qsmprep.report.acquisition import describe_acquisition
 from qsmprep.report.bibliography import CONSENSUS, SOFTWARE_CITATIONS, parse_bibtex, references
 from qsmprep.report.citation import write_citation_files
+from qsmprep.report.deviations import DEVIATIONS, deviations_of
 from qsmprep.report.methods import methods_prose
+from qsmprep.report.record import parse_run
 
 
 def methods_text(*records):
@@ -35,8 +39,62 @@ def test_acquisition_stands_first_and_the_steps_in_their_order(record):
 
 def test_what_the_data_do_not_tell_is_left_to_the_authors(record):
     text = methods_text(record)
-    assert "to be added by the authors: scan duration" in text
+    assert "to be added by the authors: pixel bandwidth, acquired matrix, scan duration." in text
     assert "excluding data" in text
+
+
+COMPLETE = {
+    "MagneticFieldStrength": 3, "Manufacturer": "Siemens", "ManufacturersModelName": "Prisma",
+    "SoftwareVersions": "syngo MR XA30", "TransmitCoilName": "Body", "ReceiveCoilName": "Head_32",
+    "NumberReceiveCoilActiveElements": 32, "MRAcquisitionType": "3D", "ScanningSequence": "GR",
+    "RepetitionTime": 0.033, "FlipAngle": 15, "ReadoutPolarity": "monopolar", "FlowCompensation": False,
+    "PixelBandwidth": 220, "EllipticalShutter": True, "BaseResolution": 256, "AcquisitionMatrixPE": 176,
+    "ParallelAcquisitionTechnique": "GRAPPA", "ParallelReductionFactorInPlane": 2, "AcquisitionDuration": 346,
+}  # fmt: skip
+
+
+def test_the_acquisition_reads_as_the_sample_of_the_paper(record):
+    affine, times = np.diag([1.0, 1.0, 1.0, 1.0]), [0.005, 0.011, 0.017, 0.023, 0.029]
+    record["acquisition"] = describe_acquisition(COMPLETE, affine=affine, shape=(176, 256, 144), echo_times_s=times)
+    assert (
+        "Images were acquired on a 3 T Siemens Prisma scanner (software syngo MR XA30) with the transmit coil Body and "
+        "the receive coil Head_32 (32 channels). A 3D multi-echo gradient echo sequence was used with pure axial "
+        "orientation: TR = 33 ms; five monopolar echoes; TE1:ΔTE:TEmax = 5:6:29 ms; no flow compensation; flip angle = "
+        "15°; pixel bandwidth = 220 Hz/pixel; elliptical shutter; field of view = 176 (LR) x 256 (AP) x 144 (HF) mm; "
+        "acquisition matrix = 256 readout, 176 phase encoding; image matrix = 176 x 256 x 144; voxel size = 1 x 1 x 1 "
+        "mm; acceleration = GRAPPA, in plane 2; acquisition time = 5 min 46 s."
+    ) in methods_prose([record]).plain()
+
+
+@pytest.mark.parametrize(
+    ("stage", "method", "words"),
+    [("unwrapping", "laplacian", "4.a"), ("background", "lbv", "6.a"), ("reference", "none", "8.c")],
+)
+def test_only_a_chain_that_follows_the_consensus_is_said_to(record, stage, method, words):
+    whole = methods_text(record)
+    assert "The processing follows the consensus recommendations" in whole
+    next(step for step in record["steps"] if step["stage"] == stage)["method"] = method
+    text = methods_text(record)
+    assert "follows the consensus" not in text
+    assert "departs from the consensus recommendations" in text and words in text
+
+
+def test_a_departure_from_the_example_is_listed_until_its_option_is_set(record):
+    record["steps"][3]["method"] = "v-sharp"
+    names = [found.option for found in deviations_of(parse_run(record))]
+    assert "--no-v-sharp-deconvolution" in names
+    given = {"name": "deconvolution", "value": False, "default": False}
+    record["steps"][3]["parameters"] = [given]
+    assert "--no-v-sharp-deconvolution" not in [found.option for found in deviations_of(parse_run(record))]
+
+
+def test_the_flags_of_the_departures_exist():
+    from qsmprep.cli.parser import build_parser
+
+    known = {flag for action in build_parser()._actions for flag in action.option_strings}
+    for deviation in DEVIATIONS:
+        for flag in re.findall(r"--[\w-]+", deviation.option):
+            assert flag in known or flag.replace("--", "--no-", 1) in known, flag
 
 
 def test_citations_are_those_of_the_methods_that_ran(record):
