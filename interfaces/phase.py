@@ -114,11 +114,14 @@ class PreparePhase(Step):
                 phase[echo] = remove_slice_alternation(phase[echo], alternation.axis)
             text = f"Sign of every second slice along axis {alternation.axis} corrected (as GE stores it)."
             record.note(Note("slice-alternation", text))
-        inverted, reason = decide_sign(self.inputs.manufacturer, self.inputs.phase_sign)
-        if inverted:
+        sign = decide_sign(self.inputs.manufacturer, self.inputs.phase_sign)
+        if sign.inverted:
             np.negative(phase, out=phase)
-        record.note(Note("phase-sign", f"Phase sign {reason}."))
-        record.state(Fact("phase_inverted", "phase inverted", "", inverted))
+        record.note(Note("phase-sign", f"Phase sign {sign.reason}."))
+        record.state(
+            Fact("phase_inverted", "phase inverted", "", sign.inverted),
+            Fact("phase_sign_known", "sign by a known convention, or given", "", sign.known),
+        )
 
     def _save(self, folder: Path, grid: Grid, **volumes: np.ndarray) -> None:
         for name, volume in volumes.items():

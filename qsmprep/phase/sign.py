@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -81,7 +82,15 @@ def remove_slice_alternation(data: np.ndarray, axis: int) -> np.ndarray:
     return fixed
 
 
-def decide_sign(manufacturer: str = "", setting: str = "auto") -> tuple[bool, str]:
+class SignDecision(NamedTuple):
+    """Whether to invert the phase, why, and whether a known convention or the user says so."""
+
+    inverted: bool
+    reason: str
+    known: bool = True
+
+
+def decide_sign(manufacturer: str = "", setting: str = "auto") -> SignDecision:
     """Whether to invert the phase, and why.
 
     The pipeline wants phase = +2 pi f TE with f > 0 where the field is stronger. The phase itself cannot tell its sign
@@ -97,18 +106,20 @@ def decide_sign(manufacturer: str = "", setting: str = "auto") -> tuple[bool, st
     QSM Consensus Organization Committee, Magn Reson Med 2024, supporting information S2: GE phase is inverted.
     """
     if setting == "keep":
-        return False, "kept, as the user asked"
+        return SignDecision(False, "kept, as the user asked")
     if setting == "invert":
-        return True, "inverted, as the user asked"
+        return SignDecision(True, "inverted, as the user asked")
     if setting != "auto":
         raise ValueError(f"Phase sign setting is {setting!r}; choose one of auto, keep, invert.")
     name = manufacturer.strip()
     if GE.match(name):
-        return True, f"inverted: {name} stores phase that falls with a stronger field"
+        return SignDecision(True, f"inverted: {name} stores phase that falls with a stronger field")
     if KEPT.match(name):
-        return False, f"kept: {name} stores phase that rises with a stronger field"
+        return SignDecision(False, f"kept: {name} stores phase that rises with a stronger field")
     whose = f"the convention of {name}" if name else "the manufacturer"
-    return False, f"kept: {whose} is not known; the sign test of the map tells whether it fits"
+    return SignDecision(
+        False, f"kept: {whose} is not known; the sign test of the map tells whether it fits", known=False
+    )
 
 
 def chi_sign_is_plausible(chi_ppm: np.ndarray, r2star: np.ndarray, mask: np.ndarray) -> SignCheck:

@@ -287,14 +287,22 @@ def _echoes(echo_times_s: Sequence[float]) -> Entry:
     times = [round(1000 * float(time), 6) for time in echo_times_s]
     if not times:
         return Entry()
-    steps = np.diff(times)
-    if len(times) == 1:
-        text = f"1 echo, TE = {times[0]:.4g} ms"
-    elif np.ptp(steps) <= 0.02 * steps.mean():
-        text = f"{len(times)} echoes, TE1:ΔTE:TEmax = {times[0]:.4g}:{steps.mean():.4g}:{times[-1]:.4g} ms"
-    else:
-        text = f"{len(times)} echoes, TE = {', '.join(f'{time:.4g}' for time in times)} ms"
+    text = f"{len(times)} echo{'es' if len(times) > 1 else ''}, {times_words(times)}"
     return Entry(times, "ms", text, "sidecar EchoTime")
+
+
+def times_words(times_ms: Sequence[float]) -> str:
+    """Echo times as the consensus asks to report them.
+
+    >>> times_words([5, 11, 17])
+    'TE1:ΔTE:TEmax = 5:6:17 ms'
+    >>> times_words([5, 11, 30])
+    'TE = 5, 11, 30 ms'
+    """
+    steps = np.diff(times_ms)
+    if len(times_ms) > 1 and np.ptp(steps) <= 0.02 * steps.mean():
+        return f"TE1:ΔTE:TEmax = {times_ms[0]:.4g}:{steps.mean():.4g}:{times_ms[-1]:.4g} ms"
+    return f"TE = {', '.join(f'{time:.4g}' for time in times_ms)} ms"
 
 
 def _geometry(affine: np.ndarray, shape: Sequence[int]) -> dict[str, Entry]:

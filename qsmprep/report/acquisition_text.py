@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from qsmprep.report.acquisition import Entry, look_up, missing_essentials
+from qsmprep.report.acquisition import Entry, look_up, missing_essentials, times_words
 from qsmprep.report.record import Run
 
 NUMERALS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
@@ -52,10 +52,12 @@ def _sequence(run: Run) -> str:
     entries = {key: look_up(run.acquisition, key) for key in run.acquisition}
     if not any(key in entries and entries[key].available for key in ("echoes", "repetition_time", "voxel_size")):
         return ""
-    slab = _text(run, "slab_orientation").partition(",")[0]
+    slab = look_up(run.acquisition, "slab_orientation").parts
     name = _text(run, "sequence_name")
     sentence = f"A {_kind(entries)}" + (f" ({name})" if name else "") + " was used"
-    sentence += f" with {slab} orientation" if slab else ""
+    sentence += (
+        f" with {'oblique ' if slab.get('oblique') else ''}{slab['plane']} orientation" if "plane" in slab else ""
+    )
     details = [
         _pair("TR", _text(run, "repetition_time")),
         _echoes(entries),
@@ -80,10 +82,10 @@ def _sequence(run: Run) -> str:
 
 def _stated(run: Run) -> list[str]:
     """What the sample leaves out and the data tell."""
-    frequency, angle = _text(run, "centre_frequency"), _text(run, "slab_orientation").partition(", ")[2]
-    told = [f"the centre frequency was {frequency}" if frequency else "", f"the {angle}" if angle else ""]
-    told = [part.replace("slab normal", "slab's normal was") for part in told if part]
-    return [f"{part[0].upper()}{part[1:]}." for part in told]
+    frequency = _text(run, "centre_frequency")
+    angle = look_up(run.acquisition, "slab_orientation").number_of("degrees_from_b0")
+    told = [f"The centre frequency was {frequency}." if frequency else ""]
+    return [*told, f"The normal of the slab was {angle:g} degrees from B0." if angle else ""]
 
 
 def _kind(entries: Mapping[str, Entry]) -> str:
@@ -102,8 +104,7 @@ def _echoes(entries: Mapping[str, Entry]) -> str:
     polarity = entries.get("readout_polarity", Entry()).text.lower()
     number = NUMERALS[count] if count < len(NUMERALS) else str(count)
     kind = f"{polarity} " if polarity in ("monopolar", "bipolar") else ""
-    times = entry.text.partition(", ")[2] or entry.text
-    return f"{number} {kind}echo{'es' if count > 1 else ''}; {times}"
+    return f"{number} {kind}echo{'es' if count > 1 else ''}; {times_words(entry.numbers)}"
 
 
 def _flow(entries: Mapping[str, Entry]) -> str:

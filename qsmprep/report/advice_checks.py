@@ -56,8 +56,7 @@ def convention(evidence: Evidence) -> Verdict:
     tested = [f"Susceptibility where R2* is highest: {inverted.value} {inverted.unit}."] if inverted else []
     if not told:
         return unknown()
-    guessed = any("not known" in note.text for note in notes if note.code == "phase-sign")
-    good = inverted.within if inverted is not None else None if guessed else True
+    good = inverted.within if inverted is not None else evidence.value("input", "phase_sign_known") or None
     return verdict(" ".join(told + tested), good)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from qsmprep import registry
@@ -11,6 +10,7 @@ from qsmprep.report.record import Parameter
 
 # Options of an inversion that say nothing of the strength or kind of its penalty, nor of when it stops.
 NOT_OF_THE_PENALTY = ("kernel", "padding", "padding_mm", "residual_threshold", "two_pass", "device", "weights")
+GOOD_IMAGES = ("first-echo", "root-sum-of-squares")  # for brain extraction
 DEPARTS = 1.5  # voxel edge over that of the suggested protocol from which a protocol departs much
 
 
@@ -47,15 +47,12 @@ def combination(evidence: Evidence) -> Verdict:
 def brain_mask(evidence: Evidence) -> Verdict:
     """5.a, mask 1: how the brain was extracted, and from which image."""
     method, title = evidence.method("mask")
-    image = evidence.method("mask-image")[1]
+    kind, image = evidence.method("mask-image")
     volume = evidence.number("mask", "volume")
     value = title + (f" of the {image}" if image else "") + (f", {volume:.2f} L" if volume is not None else "")
     if method == "imported":
         return unknown(f"{value}: how it was made is not told")
-    good = evidence.recommended("mask")
-    if good and re.search(r"last", image):
-        good = False
-    return verdict(value, good)
+    return verdict(value, evidence.recommended("mask") and kind in ("", *GOOD_IMAGES))
 
 
 def reliable_mask(evidence: Evidence) -> Verdict:

@@ -51,7 +51,8 @@ def test_noise_alone_does_not_alternate():
     ],
 )
 def test_only_ge_is_inverted_unless_the_user_says_otherwise(manufacturer, setting, inverted):
-    found, reason = decide_sign(manufacturer, setting)
+    found, reason, known = decide_sign(manufacturer, setting)
+    assert known is (manufacturer not in ("", "GERMAN SCANNERS"))
     assert found is inverted
     assert ("inverted" if inverted else "kept") in reason
 

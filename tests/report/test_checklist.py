@@ -267,6 +267,7 @@ def test_a_filter_is_told_only_where_it_could_be_seen(record):
 
 def test_the_sign_of_an_unknown_vendor_is_known_by_the_map_alone(record):
     record["steps"][0]["notes"] = [note("phase-sign", "Phase sign kept: the convention of Canon is not known.")]
+    record["steps"][0]["facts"] = facts(phase_sign_known=False)
     assert advised(record, "sign").status == CANNOT_KNOW
     assert advised(record, "sign", quality=measured("iron_contrast", 0.03, True)).status == MET
     assert advised(record, "sign", quality=measured("iron_contrast", -0.03, False)).status == NOT_MET

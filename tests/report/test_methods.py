@@ -58,7 +58,7 @@ def test_the_acquisition_reads_as_the_sample_of_the_paper(record):
     record["acquisition"] = describe_acquisition(COMPLETE, affine=affine, shape=(176, 256, 144), echo_times_s=times)
     assert (
         "Images were acquired on a 3 T Siemens Prisma scanner (software syngo MR XA30) with the transmit coil Body and "
-        "the receive coil Head_32 (32 channels). A 3D multi-echo gradient echo sequence was used with pure axial "
+        "the receive coil Head_32 (32 channels). A 3D multi-echo gradient echo sequence was used with axial "
         "orientation: TR = 33 ms; five monopolar echoes; TE1:ΔTE:TEmax = 5:6:29 ms; no flow compensation; flip angle = "
         "15°; pixel bandwidth = 220 Hz/pixel; elliptical shutter; field of view = 176 (LR) x 256 (AP) x 144 (HF) mm; "
         "acquisition matrix = 256 readout, 176 phase encoding; image matrix = 176 x 256 x 144; voxel size = 1 x 1 x 1 "
