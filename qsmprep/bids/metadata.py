@@ -21,14 +21,17 @@ OF_THE_FIELD = frozenset({"ImagingFrequency", "MagneticFieldStrength", "Manufact
 OF_SPIN_ECHOES = frozenset({"MRAcquisitionType"})
 # Every key that is read from a sidecar, here or for the acquisition table; no other one is kept.
 KEYS = OF_AN_IMAGE | OF_THE_FIELD | OF_SPIN_ECHOES | {
-    "AcquisitionDuration", "AcquisitionMatrixPE", "CoilString", "DeviceSerialNumber", "EllipticalShutter", "FlipAngle",
-    "FlowCompensation", "FrequencyEncodingSteps", "GradientSetType", "InstitutionName", "KSpaceTrajectory", "MTState",
-    "ManufacturersModelName", "MultibandAccelerationFactor", "ParallelAcquisitionTechnique",
+    "AcquisitionDuration", "AcquisitionMatrixPE", "BaseResolution", "CoilCombinationMethod", "CoilString",
+    "CompressedSensingFactor", "ConversionSoftware", "ConversionSoftwareVersion", "DeviceSerialNumber",
+    "EllipticalShutter", "FlipAngle", "FlowCompensation",
+    "FrequencyEncodingSteps", "GradientSetType", "InstitutionName", "KSpaceTrajectory", "MTState",
+    "ManufacturersModelName", "MultibandAccelerationFactor", "NumberReceiveCoilActiveElements",
+    "ParallelAcquisitionTechnique",
     "ParallelReductionFactorInPlane", "ParallelReductionFactorOutOfPlane", "PartialEcho", "PartialFourier",
     "PartialFourierDirection", "PhaseStabilisation", "PhaseStabilization", "PixelBandwidth", "PulseSequenceDetails",
     "PulseSequenceType", "ReadoutPolarity", "ReceiveCoilActiveElements", "ReceiveCoilName", "ReconMatrixPE",
     "RepetitionTime", "RepetitionTimeExcitation", "ScanOptions", "ScanningSequence", "SequenceName", "SequenceVariant",
-    "SoftwareVersions", "SpoilingState", "StationName", "TransmitCoilName",
+    "ProtocolName", "SeriesDescription", "SoftwareVersions", "SpoilingState", "StationName", "TransmitCoilName",
 }  # fmt: skip
 SAME_FREQUENCY = 1e-4  # relative: a scanner drifts by less between the parts of one scan
 MOST_ROUNDED = 0.05  # relative: 2.89 T may be written 3, but a partial Fourier factor of 0.75 is not 1

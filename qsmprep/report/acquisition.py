@@ -133,7 +133,7 @@ FURTHER = (
 # fmt: on
 
 # Items told by several sidecar keys together, and how each is worded.
-_JOINED: Mapping[str, Mapping[str, str]] = {
+JOINED: Mapping[str, Mapping[str, str]] = {
     "sequence_type": {
         "MRAcquisitionType": "{}",
         "PulseSequenceType": "{}",
@@ -159,10 +159,8 @@ _JOINED: Mapping[str, Mapping[str, str]] = {
         "MTState": "magnetisation transfer {}",
         "SpoilingState": "spoiling {}",
     },
+    "conversion": {"ConversionSoftware": "{}", "ConversionSoftwareVersion": "{}"},
 }
-
-
-_CONVERSION: Mapping[str, str] = {"ConversionSoftware": "{}", "ConversionSoftwareVersion": "{}"}
 
 
 def describe_acquisition(
@@ -192,11 +190,11 @@ def describe_acquisition(
     found = {item.key: _from_sidecar(item, metadata) for item in ITEMS}
     found |= _geometry(np.asarray(affine, float), shape)
     found["echoes"] = _echoes(echo_times_s)
-    found |= {key: _joined(metadata, forms) for key, forms in _JOINED.items()}
+    joined = {key: _joined(metadata, forms) for key, forms in JOINED.items()}
+    found |= {key: entry for key, entry in joined.items() if key in found or entry.available}
     if not found["flow_compensation"].available:
         found["flow_compensation"] = _flow_compensation(metadata)
     further = {item.key: _from_sidecar(item, metadata) for item in FURTHER if item.keys}
-    further["conversion"] = _joined(metadata, _CONVERSION)
     found |= {key: entry for key, entry in further.items() if entry.available}
     return {key: entry.document() for key, entry in found.items()}
 
@@ -204,6 +202,16 @@ def describe_acquisition(
 def look_up(acquisition: Mapping[str, Any], key: str) -> Entry:
     """What the record tells of an item; an entry that is not available where it tells nothing."""
     return _read(acquisition.get(key))
+
+
+def is_spoiled(acquisition: Mapping[str, Entry]) -> bool | None:
+    """Whether the gradient echo is spoiled, by the sidecar's state or DICOM's sequence variant; None: not told."""
+    state = acquisition.get("excitation", Entry()).parts.get("SpoilingState")
+    variant = acquisition.get("sequence_type", Entry()).parts.get("SequenceVariant", "")
+    listed = variant if isinstance(variant, list | tuple) else re.split(r"[\\,_\s]+", str(variant))
+    if state is True or "SP" in listed:
+        return True
+    return False if state is False else None
 
 
 def unlisted(acquisition: Mapping[str, Any]) -> dict[str, tuple[str, Entry]]:

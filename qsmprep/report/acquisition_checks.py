@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 import re
 
+from qsmprep.report.acquisition import is_spoiled
 from qsmprep.report.evidence import (
     MET,
     NO_CASE,
     NOT_MET,
     Evidence,
     Verdict,
+    short,
     suggested_edge_mm,
     t1_ms,
     t2star_ms,
@@ -55,14 +57,8 @@ def _three_dimensional(evidence: Evidence) -> Part:
 
 
 def _spoiled(evidence: Evidence) -> Part:
-    state = evidence.item("excitation").parts.get("SpoilingState")
-    sequence = evidence.item("sequence_type").parts
-    variant = re.split(r"[\\,_\s]+", str(sequence.get("SequenceVariant", "")).strip("[]'"))
-    if state is True or "SP" in [part.strip("'\"") for part in variant]:
-        return "spoiled", True
-    if state is False:
-        return "not spoiled", False
-    return "spoiling is not told", None
+    spoiled = is_spoiled({key: evidence.item(key) for key in ("excitation", "sequence_type")})
+    return {True: "spoiled", False: "not spoiled", None: "spoiling is not told"}[spoiled], spoiled
 
 
 def _echo_count(evidence: Evidence) -> Part:
@@ -142,7 +138,7 @@ def coverage(evidence: Evidence) -> Verdict:
     if min(entry.numbers) < SHORTEST_EDGE_MM:
         return verdict(f"field of view {entry.text}", False)
     if volume is not None and volume.within is False:
-        return unknown(f"field of view {entry.text}; but the brain mask has {volume.value} {volume.unit}")
+        return unknown(f"field of view {entry.text}; but the brain mask has {short(volume)}")
     return verdict(f"field of view {entry.text}", True)
 
 
@@ -205,7 +201,7 @@ def combination(evidence: Evidence) -> Verdict:
     """3.a: phase from the vendor's combination of coils; open-ended fringes show one that failed."""
     method = evidence.item("coil_combination").text
     fringes = evidence.measured("open_fringes_input")
-    seen = f"{fringes.value} cm of open-ended fringe lines" if fringes else ""
+    seen = f"{short(fringes)} of open-ended fringe lines" if fringes else ""
     told = "; ".join(filter(None, (method, seen)))
     if fringes is not None and fringes.within is False:
         return verdict(told, False)

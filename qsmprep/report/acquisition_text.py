@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from qsmprep.report.acquisition import Entry, look_up, missing_essentials, times_words
+from qsmprep.report.acquisition import Entry, is_spoiled, look_up, missing_essentials, times_words
 from qsmprep.report.record import Run
 
 NUMERALS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
@@ -92,6 +92,7 @@ def _kind(entries: Mapping[str, Entry]) -> str:
     """The sequence in words: as much of "3D spoiled multi-echo gradient echo" as is known."""
     told = " ".join(str(part) for part in entries.get("sequence_type", Entry()).parts.values())
     dimensions = next((f"{n}D " for n in "32" if f"{n}D" in told), "")
+    dimensions += "spoiled " if is_spoiled(entries) else ""
     several = len(entries.get("echoes", Entry()).numbers) > 1
     return f"{dimensions}{'multi-echo ' if several else ''}gradient echo sequence"
 

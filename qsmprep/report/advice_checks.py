@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qsmprep.report.evidence import Evidence, Verdict, unknown, verdict
+from qsmprep.report.evidence import Evidence, Verdict, short, unknown, verdict
 from qsmprep.report.record import words
 
 LATEST_FIRST_ECHO_MS = 10.0  # at 3 T, in inverse proportion to the field
@@ -31,7 +31,7 @@ def partial_fourier(evidence: Evidence) -> Verdict:
 def slab_angle(evidence: Evidence) -> Verdict:
     """The slab's angle to B0 known (text 2.1), held against the field itself."""
     entry, error = evidence.item("slab_orientation"), evidence.measured("b0_direction_error")
-    told = f"; the field's own axis is {error.value} degrees off (limit: {error.limits})" if error else ""
+    told = f"; the field's own axis is {short(error)} off (limit: {error.limits})" if error else ""
     return verdict(entry.text + told, None if not entry.available else error is None or error.within is not False)
 
 
@@ -53,7 +53,7 @@ def convention(evidence: Evidence) -> Verdict:
     notes = [note for step in evidence.steps("input") for note in step.notes]
     told = [note.text for note in notes if note.code in CONVENTION]
     inverted = evidence.measured("iron_contrast")
-    tested = [f"Susceptibility where R2* is highest: {inverted.value} {inverted.unit}."] if inverted else []
+    tested = [f"Susceptibility where R2* is highest: {short(inverted)}."] if inverted else []
     if not told:
         return unknown()
     good = inverted.within if inverted is not None else evidence.value("input", "phase_sign_known") or None

@@ -94,6 +94,11 @@ class Evidence:
         return self.item("echoes").numbers
 
 
+def short(line: QualityLine) -> str:
+    """A quality number to three digits, with its unit."""
+    return f"{float(line.value):.3g} {line.unit}".strip()
+
+
 def verdict(value: str, good: bool | None) -> Verdict:
     """Met or not met with its value; "cannot know" where nothing tells."""
     return Verdict(CANNOT_KNOW if good is None or not value else MET if good else NOT_MET, value)

@@ -12,7 +12,7 @@ from qsmprep.report.checklist import departures
 from qsmprep.report.prose import Block, Emphasis, Pieces, Prose, citing, joined
 from qsmprep.report.record import Parameter, RecordedStep, Run, parse_run, words
 from qsmprep.report.referencing import reference_values
-from qsmprep.stages import stage_of
+from qsmprep.stages import rank_of, stage_of
 
 UNFINISHED = Block(("Processing did not finish: the steps that ran are described.",))
 BY_AUTHORS = Block(
@@ -99,13 +99,19 @@ def _acquisition(run: Run) -> Pieces:
 
 def _reconstruction(run: Run) -> Pieces:
     sentences: list[Pieces] = [(f"Susceptibility maps were reconstructed with {_platform(run)}.",), _following(run)]
-    for _, group in groupby(run.steps, key=lambda step: stage_of(step.stage).name):
+    for _, group in groupby(sorted(run.steps, key=_place), key=lambda step: stage_of(step.stage).name):
         steps = list(group)
         before, _, after = stage_of(steps[0].stage).sentence.partition("{}")
         sentences.append((before, *_enumerated([_method(step) for step in steps]), after))
     if run.further_processing:
         sentences.append((f"Further processing: {run.further_processing.rstrip('.')}.",))
     return joined(sentences)
+
+
+def _place(step: RecordedStep) -> int:
+    """Place of a step in the text: brain extraction follows the field, as in the paper's sample."""
+    name = stage_of(step.stage).name
+    return rank_of("field-scaling") if name in ("mask-image", "mask") else rank_of(name)
 
 
 def _platform(run: Run) -> str:

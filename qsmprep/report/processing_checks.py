@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from qsmprep import registry
-from qsmprep.report.evidence import CANNOT_KNOW, NO_CASE, Evidence, Verdict, suggested_edge_mm, unknown, verdict
+from qsmprep.report.evidence import CANNOT_KNOW, NO_CASE, Evidence, Verdict, short, suggested_edge_mm, unknown, verdict
 from qsmprep.report.record import Parameter
 
 # Options of an inversion that say nothing of the strength or kind of its penalty, nor of when it stops.
@@ -109,7 +109,7 @@ def cut_to_the_mask(evidence: Evidence) -> Verdict:
     if not evidence.steps("inversion"):
         return unknown()
     if holes is not None:
-        value = f"maps are cut to mask 4, in which {holes.value} % are holes"
+        value = f"maps are cut to mask 4, of which {short(holes)} are holes"
         return verdict(value, float(holes.value) == 0 or holes.within)
     return verdict(
         "maps are cut to mask 4" if isinstance(filled, bool) else "", filled if isinstance(filled, bool) else None
@@ -139,8 +139,8 @@ def rim(evidence: Evidence) -> Verdict:
     kept, whole = evidence.number("background", "mask_voxels"), evidence.number("background-mask", "mask_voxels")
     field, lost = evidence.measured("background_rim"), evidence.measured("mask_lost")
     told = [f"{100 * kept / whole:.1f} % of mask 3 kept"] if kept and whole else []
-    told += [f"{lost.value} % of the brain lost (limit: {lost.limits})"] if lost else []
-    told += [f"field at the rim {field.value} times that inside (limit: {field.limits})"] if field else []
+    told += [f"{short(lost)} of the brain lost (limit: {lost.limits})"] if lost else []
+    told += [f"field at the rim {short(field)} times that inside (limit: {field.limits})"] if field else []
     judged = [line.within for line in (field, lost) if line is not None]
     good = None if len(judged) < 2 or None in judged else all(judged)
     return verdict("; ".join(told), good)

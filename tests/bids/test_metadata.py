@@ -115,6 +115,6 @@ def test_values_of_any_type_compare(value):
 
 
 def test_every_key_of_the_acquisition_table_is_kept():
-    items = {key for item in (*acquisition.ITEMS, *acquisition.DEVICE) for key in item.keys}
-    together = {key for forms in acquisition._JOINED.values() for key in forms}
+    items = {key for item in (*acquisition.ITEMS, *acquisition.FURTHER) for key in item.keys}
+    together = {key for forms in acquisition.JOINED.values() for key in forms}
     assert items | together | {"ScanOptions"} <= KEYS

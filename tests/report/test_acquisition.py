@@ -3,7 +3,13 @@ import json
 import numpy as np
 import pytest
 
-from qsmprep.report.acquisition import ITEMS, describe_acquisition, look_up, missing_essentials, unlisted
+from qsmprep.report.acquisition import (
+    ITEMS,
+    describe_acquisition,
+    look_up,
+    missing_essentials,
+    unlisted,
+)
 
 HERE = {"affine": np.eye(4), "shape": (10, 20, 30), "echo_times_s": (0.005, 0.010)}
 

@@ -16,6 +16,7 @@ import numpy as np
 from markupsafe import Markup
 
 from qsmprep.analysis.group_statistics import Interval
+from qsmprep.report.group.penalty import penalty_sentence
 from qsmprep.report.group.plots import MOST_LANES, Number, StripPlot, figure, strip_plot
 from qsmprep.report.group.quality import Metric, outliers_of
 from qsmprep.report.group.regions import MAP_TITLES, Mean, RegionOfStudy
@@ -69,6 +70,7 @@ def render_group(group: Group) -> str:
         runs=run_lines(group),
         figures=quality_figures(group),
         differences=group.differences,
+        penalty=penalty_sentence(group.runs),
         most_names=MOST_NAMES,
         site_words=group.site_words,
         left_out=[run.name for run in runs if not run.counts and run.results.regions],

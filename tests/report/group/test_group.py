@@ -13,6 +13,7 @@ import pytest
 
 from qsmprep.bids.group import read_study
 from qsmprep.report.group.files import write_group_report
+from qsmprep.report.group.penalty import penalty_sentence
 from qsmprep.report.group.regions import repeated_measurements
 from qsmprep.report.group.runs import group_runs, letters
 from qsmprep.report.group.summary import summarise
@@ -206,6 +207,24 @@ def test_a_deviating_parameter_and_protocol_are_named(small):
     assert found["Background field removal"].others == (("pdf", ("sub-002_ses-1",)),)
     # The radius of V-SHARP is not compared with a run that has another method.
     assert not [what for what in found if "radius_max" in what]
+
+
+def test_the_page_says_whether_all_runs_share_the_penalty(small):
+    bids, out = small
+    runs = summarise(read_study(out, bids)).runs
+    assert penalty_sentence(runs).endswith(f"all {len(runs)} runs share the defaults of the software.")
+    for path in out.rglob("*_record.json"):
+
+        def tune(record):
+            record["steps"][5]["parameters"][0].update(value=2e-4, default=False)
+            record["tuned"] = {"method": "fansi", "option": "alpha1", "value": 2e-4, "reason": "corner of the L-curve"}
+
+        edit(path, tune)
+    told = penalty_sentence(summarise(read_study(out, bids)).runs)
+    assert "alpha1 = 0.0002; tuned on one case" in told and "corner of the L-curve" in told
+    edit(path, lambda record: record["steps"][5]["parameters"][0].update(value=1e-3))
+    write_group_report(out, read_study(out, bids))
+    assert "not the same in all runs: 2 settings" in (out / "group.html").read_text("utf-8")
 
 
 def test_agreement_says_in_words_when_it_is_not_possible(small):
