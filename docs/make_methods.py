@@ -1,4 +1,4 @@
-"""Write docs/methods.md from the registry and docs/outputs.md from the table of outputs."""
+"""Write docs/methods.md, docs/outputs.md and docs/consensus.md from the tables of the program."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from qsmprep.bids.outputs import OUTPUTS, output_path
 from qsmprep.cli.arguments import flag
 from qsmprep.options import default_text
 from qsmprep.report.bibliography import cited
+from qsmprep.report.checklist import RECOMMENDATIONS
+from qsmprep.report.deviations import DEVIATIONS
 
 HERE = Path(__file__).parent
 
@@ -43,6 +45,22 @@ def outputs_page() -> str:
     return "\n".join(lines) + "\n" + (HERE / "outputs_more.txt").read_text("utf-8")
 
 
+def consensus_page() -> str:
+    """How the default follows the consensus, with the list of departures that the report shows too."""
+    lines = ["| step | the paper's example | here | to have the example's way |", "|---|---|---|---|"]
+    lines += [
+        f"| {d.method or d.stage} | {d.example} | {d.here} | {f'`{d.option}`' if d.option else 'no option'} |"
+        for d in DEVIATIONS
+    ]
+    recommendations = [
+        "| no. | recommendation |",
+        "|---|---|",
+        *(f"| {i} | {text} |" for i, text, _ in RECOMMENDATIONS),
+    ]
+    page = (HERE / "consensus.txt").read_text("utf-8")
+    return page.replace("DEPARTURES", "\n".join(lines)).replace("RECOMMENDATIONS", "\n".join(recommendations))
+
+
 def _table(options_class: type, prefix: str) -> list[str]:
     lines = ["| flag | default | unit | range | meaning |", "|---|---|---|---|---|"]
     for field in dataclasses.fields(options_class):
@@ -63,3 +81,4 @@ def _range(low: float | None, high: float | None) -> str:
 if __name__ == "__main__":
     (HERE / "methods.md").write_text(methods_page(), "utf-8")
     (HERE / "outputs.md").write_text(outputs_page(), "utf-8")
+    (HERE / "consensus.md").write_text(consensus_page(), "utf-8")

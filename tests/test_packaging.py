@@ -111,6 +111,7 @@ def test_documentation_pages_are_up_to_date():
     done = subprocess.run(
         [sys.executable, "-c", "import make_methods as m, pathlib as p; "
          "assert p.Path('methods.md').read_text('utf-8') == m.methods_page(), 'methods.md'; "
+         "assert p.Path('consensus.md').read_text('utf-8') == m.consensus_page(), 'consensus.md'; "
          "assert p.Path('outputs.md').read_text('utf-8') == m.outputs_page(), 'outputs.md'"],
         capture_output=True, text=True, check=False, cwd=ROOT / "docs",
     )  # fmt: skip
