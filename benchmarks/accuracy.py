@@ -35,6 +35,10 @@ COLUMNS = ("head", "input", "stage", "method", "mask_share", "seconds", "iterati
            "deviation_from_calcification_moment", "rmse_common")  # fmt: skip
 MAIN = "fansi"  # the inversion that follows each background method in the chain
 ACCURATE = "accurate"
+# FANSI as it was before it counted the phase until the last echo; the background methods are compared with it.
+SPACING = "fansi, echo spacing"
+FORMER = {"inversion": {"fansi": {"scale": "echo-spacing"}}}
+FORMER_WORDS = ["--fansi-scale", "echo-spacing"]
 
 
 def main() -> None:
@@ -66,15 +70,15 @@ def run_head(name: str, folder: Path, table: Results) -> None:
 def isolated(name: str, head: SimulatedHead, folder: Path, table: Results) -> None:
     """Every method on the true input of its stage."""
     for stage, inputs in (("background", background_inputs), ("inversion", inversion_inputs)):
-        missing = [
-            method for method in usable(stage) if not table.has(head=name, input="true", stage=stage, method=method)
-        ]
+        wanted = [*usable(stage), *([SPACING] if stage == "inversion" else [])]
+        missing = [method for method in wanted if not table.has(head=name, input="true", stage=stage, method=method)]
         if not missing:
             continue
         np.savez(folder / f"{stage}.npz", **inputs(head))
         for method in missing:
             with get_context("spawn").Pool(1) as pool:
-                found = pool.apply(measure, (stage, method, str(folder / f"{stage}.npz")))
+                given = (MAIN, FORMER) if method == SPACING else (method, None)
+                found = pool.apply(measure, (stage, given[0], str(folder / f"{stage}.npz"), given[1]))
             found |= field_scores(found.pop("map"), head, found["mask"]) if stage == "background" else \
                 chi_scores(found.pop("map"), head, found["mask"])  # fmt: skip
             found["mask_share"] = float(found.pop("mask").sum() / head.brain_mask.sum())
@@ -84,11 +88,13 @@ def isolated(name: str, head: SimulatedHead, folder: Path, table: Results) -> No
 def chains(name: str, head: SimulatedHead, dataset: Path, folder: Path, table: Results) -> None:
     """The command line with every inversion, then with every background method, then the preset `accurate`."""
     inversions = (MAIN, *(method for method in usable("inversion") if method != MAIN))
+    inversions = tuple(m for m in inversions if not table.has(head=name, input="chain", stage="inversion", method=m))
     default = registry.names("background")[0]
     jobs = [(default, ["--inversion", *inversions], {method: "inversion" for method in inversions})]
+    jobs.append((SPACING, FORMER_WORDS, {SPACING: "inversion"}))
     for method in usable("background"):
         if method != default:
-            jobs.append((method, ["--background", method], {MAIN: "background"}))
+            jobs.append((method, ["--background", method, *FORMER_WORDS], {MAIN: "background"}))
     jobs.append((ACCURATE, ["--pipeline", ACCURATE], {ACCURATE: "pipeline"}))
     reference = folder / f"out-{default}"
     for label, words, methods in jobs:

@@ -70,14 +70,16 @@ def stored_scan(stored: Mapping[str, np.ndarray]) -> Scan:
     )
 
 
-def measure(stage: str, name: str, file: str) -> dict:
+def measure(stage: str, name: str, file: str, settings: Mapping[str, Any] | None = None) -> dict:
     """Run a method once on a small cube, so that its loops are compiled, then on the head.
+
+    `settings` is a document as of a settings file; none: the defaults.
 
     Returns its map (field in Hz, or susceptibility in ppm), mask, seconds, iterations, whether it converged, and the
     memory in MB that it added at its peak to what its inputs take.
     """
     method = registry.find(stage, name)
-    options = build({}).options_of(stage, name)
+    options = build(settings or {}).options_of(stage, name)
     with np.load(file) as stored:
         images = {key: stored[key] for key in stored.files if key in method.inputs()}
         images |= {"scan": stored_scan(stored)} if "scan" in method.inputs() else {}

@@ -149,9 +149,10 @@ def chains(heads: dict[str, SimulationOptions], folder: Path, table: Results) ->
     """The command line with the consensus pipeline and every inversion; then the same after SHARQnet."""
     inversions = [name for name in ("fansi", *NETWORKS) if name in usable("inversion")]
     whole = [name for name in ("autoqsm",) if name in usable("inversion")]
-    jobs = {"": (["--inversion", *inversions, *whole], [*inversions, *whole])}
+    former = ["--fansi-scale", "echo-spacing"]  # as the rows before FANSI counted the phase until the last echo
+    jobs = {"": (["--inversion", *inversions, *whole, *former], [*inversions, *whole])}
     if "sharqnet" in usable("background"):
-        jobs["sharqnet + "] = (["--background", "sharqnet", "--inversion", *inversions], inversions)
+        jobs["sharqnet + "] = (["--background", "sharqnet", "--inversion", *inversions, *former], inversions)
     for label, options in heads.items():
         for before, (words, methods) in jobs.items():
             if all(table.has(part="chain", head=label, method=before + method) for method in methods):
@@ -233,7 +234,8 @@ def _separation_inputs(head: SimulatedHead) -> dict:
     given = inversion_inputs(head) | {"constants": constants, "r2prime": head.r2prime}
     given["scan"] = head.scan
     invert_by = registry.find("inversion", "fansi")
-    chi = invert_by.run(build({}).options_of("inversion", "fansi"), **given).chi_ppm
+    former = build({"inversion": {"fansi": {"scale": "echo-spacing"}}})
+    chi = invert_by.run(former.options_of("inversion", "fansi"), **given).chi_ppm
     mask = head.brain_mask
     offset, _, _ = offset_by_signs(chi, head.r2prime, mask, constants=constants, voxel_size_mm=head.voxel_size_mm)
     return given | {"chi_ppm": np.where(mask, chi + np.float32(offset), 0)}

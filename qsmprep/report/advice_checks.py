@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qsmprep.report.evidence import Evidence, Verdict, short, unknown, verdict
+from qsmprep.report.evidence import NO_CASE, Evidence, Verdict, short, unknown, verdict
 from qsmprep.report.record import words
 
 LATEST_FIRST_ECHO_MS = 10.0  # at 3 T, in inverse proportion to the field
@@ -69,6 +69,8 @@ def weighted(evidence: Evidence) -> Verdict:
 def converged(evidence: Evidence) -> Verdict:
     """How the iteration ended."""
     done, count = evidence.value("inversion", "converged"), evidence.value("inversion", "iterations")
+    if evidence.value("inversion", "network"):
+        return Verdict(NO_CASE, "a network does not iterate")
     if not isinstance(done, bool):
         return unknown()
     return verdict(f"{words(count)} iterations, converged: {words(done)}", done)

@@ -124,18 +124,18 @@ def _platform(run: Run) -> str:
 def _following(run: Run) -> Pieces:
     """How the chain stands to the consensus: said to follow it only where it does."""
     unmet = departures(run)
-    own = "unless other software is named, the methods are qsmprep's own implementations."
+    own = "nless other software is named, the methods are qsmprep's own implementations."
     if unmet:
         listed = "; ".join(f"{item.id}: {item.value}" for item in unmet)
         return (
             "The processing departs from the consensus recommendations for clinical research in the brain",
             *citing([CONSENSUS]),
-            f" ({listed}); {own}",
+            f" in these points: {listed}. U{own}",
         )
     return (
         "The processing follows the consensus recommendations for clinical research in the brain",
         *citing([CONSENSUS]),
-        f"; {own}",
+        f"; u{own}",
     )
 
 

@@ -41,7 +41,9 @@ def combination(evidence: Evidence) -> Verdict:
     if method == "linear-fit":
         return verdict(f"{title}, which fits the offset along", evidence.recommended("echo-combination"))
     told = f"phase offset removed by {offset}" if offset else "no phase offset was removed"
-    return verdict(f"{told}; {title}", bool(offset) and evidence.recommended("unwrapping"))
+    return verdict(
+        f"{told}; {evidence.method('unwrapping')[1]}; {title}", bool(offset) and evidence.recommended("unwrapping")
+    )
 
 
 def brain_mask(evidence: Evidence) -> Verdict:
@@ -131,7 +133,7 @@ def pdf(evidence: Evidence) -> Verdict:
     method, title = evidence.method("background")
     if method == "pdf":
         return verdict(title, True)
-    return Verdict(NO_CASE, f"{title} was chosen (6.a)") if method else unknown()
+    return Verdict(NO_CASE, f"{title} was chosen") if method else unknown()
 
 
 def rim(evidence: Evidence) -> Verdict:
