@@ -10,8 +10,12 @@ from nipype.interfaces.base import File, InputMultiPath, traits
 from qsmprep.findings import Fact, Note, Warning, read_notes
 from qsmprep.interfaces.images import Grid, as_echoes, read_grid, read_stored, read_volume, scan_of, write_volume
 from qsmprep.interfaces.step import MethodInputSpec, MethodStep, Record, Step, StepInputSpec, StepOutputSpec
+from qsmprep.masking.robust import signal_threshold
+from qsmprep.phase.bipolar import CHOICES as BIPOLAR_CHOICES
+from qsmprep.phase.bipolar import find_bipolar, readout_warnings, remove_bipolar, takes_plane
 from qsmprep.phase.scaling import looks_filtered, real_imag_to_polar, to_radians
 from qsmprep.phase.sign import decide_sign, remove_slice_alternation, slice_alternation
+from qsmprep.scan import Scan
 
 
 class EchoesOutputSpec(StepOutputSpec):
@@ -32,6 +36,7 @@ class PreparePhaseInputSpec(StepInputSpec):
     echo_times = traits.List(traits.Float, mandatory=True, desc="in seconds, ascending")
     manufacturer = traits.Str("", usedefault=True)
     phase_sign = traits.Enum("auto", "keep", "invert", usedefault=True)
+    bipolar = traits.Enum(*BIPOLAR_CHOICES, usedefault=True, desc="what is done about a bipolar readout")
     centre_frequency = traits.Float(mandatory=True, desc="of the scanner in MHz; told, not used")
     notes = traits.List(traits.Dict, desc="what was decided before the graph was built, each with code and text")
 
@@ -60,6 +65,8 @@ class PreparePhase(Step):
             magnitude, phase = self._from_complex(record)
         grid = read_grid((inputs.phase_files or inputs.real_files)[0])
         self._fix_sign(magnitude, phase, record)
+        rss = np.sqrt(np.einsum("exyz,exyz->xyz", magnitude, magnitude))
+        self._correct_readout(magnitude, phase, rss, scan_of(grid, inputs), record)
         lively = magnitude[0] > 0.1 * np.percentile(magnitude[0], 98)
         if looks_filtered(phase, magnitude, lively, inputs.echo_times):
             record.warn(
@@ -70,7 +77,6 @@ class PreparePhase(Step):
                     "Export the unfiltered phase from the scanner and run again; do not use this map.",
                 )
             )
-        rss = np.sqrt(np.einsum("exyz,exyz->xyz", magnitude, magnitude))
         self._save(folder, grid, magnitude=magnitude, phase=phase, magnitude_rss=rss)
         return record
 
@@ -123,6 +129,28 @@ class PreparePhase(Step):
             Fact("phase_sign_known", "sign by a known convention, or given", "", sign.known),
         )
 
+    def _correct_readout(
+        self, magnitude: np.ndarray, phase: np.ndarray, rss: np.ndarray, scan: Scan, record: Record
+    ) -> None:
+        """Find the phase plane of a bipolar readout, take it off in place where that is asked for, and say so."""
+        choice = self.inputs.bipolar
+        found = None
+        if len(phase) > 2:
+            head = rss > signal_threshold(rss)
+            found = find_bipolar(phase, magnitude, scan=scan, mask=head)
+        by_plane = takes_plane(choice, found)
+        corrected = by_plane or choice == "mcpc-3d-s"
+        size = None if found is None else found.range_rad
+        record.state(
+            Fact("bipolar_range", "phase between odd and even echoes, range over the head", "rad", size),
+            Fact("bipolar_corrected", "phase of bipolar readout corrected", "", corrected),
+        )
+        if found is not None and by_plane:
+            remove_bipolar(phase, found)
+            record.title += ", and subtraction of the phase plane between odd and even echoes (bipolar readout)"
+            record.cite("li2015bipolar")
+        record.warn(*readout_warnings(found, choice))
+
     def _save(self, folder: Path, grid: Grid, **volumes: np.ndarray) -> None:
         for name, volume in volumes.items():
             self._results[name] = write_volume(folder / f"{name}.nii", volume, grid)
@@ -134,6 +162,7 @@ class RemovePhaseOffsetInputSpec(MethodInputSpec):
     magnitude = File(exists=True, mandatory=True)
     phase = File(exists=True, mandatory=True)
     echo_times = traits.List(traits.Float, mandatory=True, desc="in seconds")
+    bipolar = traits.Bool(False, usedefault=True, desc="remove what alternates between odd and even echoes too")
 
 
 class RemovePhaseOffset(MethodStep):
@@ -149,7 +178,10 @@ class RemovePhaseOffset(MethodStep):
             phase=as_echoes(read_volume(self.inputs.phase)),
             magnitude=as_echoes(read_volume(self.inputs.magnitude)),
             scan=scan_of(grid, self.inputs),
+            bipolar=self.inputs.bipolar or None,
         )
+        if self.inputs.bipolar:
+            record.title += " with correction of bipolar readout"
         record.state(Fact("voxels_left_out", "voxels left out of the estimate", "", result.left_out_voxels))
         self._results["magnitude"] = self.inputs.magnitude
         self._results["phase"] = write_volume(folder / "phase.nii", result.phase, grid)

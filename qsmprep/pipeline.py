@@ -23,10 +23,12 @@ from qsmprep.field.weights import data_weights, relative_residual
 from qsmprep.inversion.reference import reference_to
 from qsmprep.masking.bet import BetOptions, brain_image
 from qsmprep.masking.consensus import background_mask, reliable_mask
+from qsmprep.masking.robust import signal_threshold
 from qsmprep.masking.ventricles import csf_mask, enough_csf
 from qsmprep.numerics.arrays import Mask, RealArray
 from qsmprep.numerics.progress import Progress
 from qsmprep.numerics.units import TWO_PI, check_susceptibility_ppm, hz_to_ppm
+from qsmprep.phase.bipolar import find_bipolar, readout_warnings, remove_bipolar, takes_plane
 from qsmprep.relaxometry import usual_method
 from qsmprep.relaxometry.macroscopic import undo_gradient_loss
 from qsmprep.results import (
@@ -145,10 +147,13 @@ def prepare(
             "qsmprep.phase.scaling.to_radians."
         )
     combined = np.sqrt(np.einsum("exyz,exyz->xyz", magnitude, magnitude))
-    records: tuple[StepRecord, ...] = ()
+    phase, records = _corrected_readout(magnitude, phase, combined, scan, chosen)
     if chosen.method("phase-offset") != "none" and len(phase) > 1:
-        found, record = _run("phase-offset", chosen, device, phase=phase, magnitude=magnitude, scan=scan)
-        phase, records = _images(found.phase), (record,)
+        bipolar = chosen.steps["input"].bipolar == "mcpc-3d-s" or None
+        found, record = _run(
+            "phase-offset", chosen, device, phase=phase, magnitude=magnitude, scan=scan, bipolar=bipolar
+        )
+        phase, records = _images(found.phase), (*records, record)
     numbers = chosen.steps["input"].echo_numbers()
     if numbers is not None:
         if numbers[-1] > len(phase):
@@ -157,6 +162,25 @@ def prepare(
         scan = replace(scan, echo_times_s=tuple(scan.echo_times_s[i] for i in kept))
         magnitude, phase = magnitude[kept], phase[kept]
     return Echoes(magnitude, phase, combined, scan, records)
+
+
+def _corrected_readout(
+    magnitude: RealArray, phase: RealArray, combined: RealArray, scan: Scan, chosen: Settings
+) -> tuple[RealArray, tuple[StepRecord, ...]]:
+    """The phase without the plane of a bipolar readout where that is taken off, and a record where there is one."""
+    choice = chosen.steps["input"].bipolar
+    if len(phase) < 3:
+        return phase, ()
+    head = combined > signal_threshold(combined)
+    found = find_bipolar(phase, magnitude, scan=scan, mask=head)
+    warnings = readout_warnings(found, choice)
+    if found is not None and takes_plane(choice, found):
+        phase = phase.copy()
+        remove_bipolar(phase, found)
+    elif not warnings:
+        return phase, ()
+    title = "phase between odd and even echoes"
+    return phase, (StepRecord("input", "bipolar", title, {"bipolar": choice}, None, warnings),)
 
 
 def brain_mask(echoes: Echoes, *, options: Choice | None = None) -> Mask:

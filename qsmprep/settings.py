@@ -17,6 +17,7 @@ from typing import Any
 from qsmprep import registry
 from qsmprep.bids.reading import UnreadableFileError, read_text_file
 from qsmprep.options import check_options, option, option_type, shown
+from qsmprep.phase.bipolar import CHOICES as BIPOLAR_CHOICES
 from qsmprep.relaxometry.macroscopic import GRADIENT_CORRECTIONS
 from qsmprep.stages import Section, sections, stage_of
 
@@ -31,6 +32,12 @@ class InputOptions:
     b0_direction: str | None = option(None, "direction of B0 in voxel axes", none="that of the affine", metavar="X,Y,Z")
     phase_sign: str = option(
         "auto", "keep or invert the phase; auto: invert that of GE (consensus S2)", choices=("auto", "keep", "invert")
+    )
+    bipolar: str = option(
+        "auto",
+        "phase between odd and even echoes of a bipolar readout; auto: plane, where the phase shows one; plane: a "
+        "plane is taken off in any case; mcpc-3d-s: a smooth map, by the offset removal; off: it stays",
+        choices=BIPOLAR_CHOICES,
     )
     echoes: str | None = option(
         None, "echoes to use after phase offset removal, counted from 1", none="all", metavar="N[,N...]"

@@ -33,6 +33,7 @@ NEIGHBOURS = {
     ("inversion.medi0", "masking.ventricles"): "MEDI+0 holds the ventricles uniform, and finds them itself",
     ("inversion.autoqsm", "background.vsharp_channel"): "the network is shown the V-SHARP field, as in its training",
     ("orientation.chisep_cosmos", "separation"): "chi-separation COSMOS is a separation, of several orientations",
+    ("phase.bipolar", "unwrap.romeo"): "of unevenly spaced echoes the field between echoes 1 and 3 must be known",
     ("phase.mcpc3ds", "masking.morphology"): "MCPC-3D-S smooths the offset inside a mask of its own",
     ("phase.mcpc3ds", "masking.robust"): "MCPC-3D-S smooths the offset inside a mask of its own",
     ("phase.mcpc3ds", "unwrap.romeo"): "MCPC-3D-S unwraps the phase between two echoes",

@@ -23,6 +23,7 @@ def init_phase_wf(*, plan: RunPlan, name: str = "phase_wf") -> Workflow:
     outputnode = Node(IdentityInterface(["magnitude", "phase", "magnitude_rss"]), name="outputnode")
     prepare = plan.node(PreparePhase(**_files(plan)), "prepare", volumes=5 * plan.n_echoes, threads=plan.threads)
     prepare.inputs.phase_sign = plan.settings.steps["input"].phase_sign
+    prepare.inputs.bipolar = plan.settings.steps["input"].bipolar
     prepare.inputs.manufacturer = plan.run.manufacturer
     prepare.inputs.echo_times = [echo.echo_time_s for echo in plan.run.echoes]
     prepare.inputs.centre_frequency = plan.centre_frequency_mhz
@@ -36,6 +37,7 @@ def init_phase_wf(*, plan: RunPlan, name: str = "phase_wf") -> Workflow:
             RemovePhaseOffset(), "offset", stage="phase-offset", method=method, volumes=4 * plan.n_echoes + 10
         )
         offset.inputs.echo_times = [echo.echo_time_s for echo in plan.run.echoes]
+        offset.inputs.bipolar = plan.settings.steps["input"].bipolar == "mcpc-3d-s"
         workflow.connect([(last, offset, [("magnitude", "magnitude"), ("phase", "phase")])])
         last = offset
     chosen = plan.settings.steps["input"].echo_numbers()

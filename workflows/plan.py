@@ -12,7 +12,7 @@ from qsmprep.bids.scans import GreRun, SpinEchoScan
 from qsmprep.bids.segmentation import Region
 from qsmprep.engine.node import Node
 from qsmprep.engine.resources import estimate_mem_gb, total_memory_gb
-from qsmprep.findings import Note
+from qsmprep.findings import Note, Warning
 from qsmprep.settings import Settings
 
 
@@ -55,6 +55,7 @@ class RunPlan:
     networks : (stage, method) -> weights, for the methods that work by a network.
     spin_echo, spin_echo_notes : the scan that tells R2, or None, and what was decided about it.
     notes : what was decided or assumed before the graph was built.
+    warnings : what the reader should worry about before it runs.
     software : name -> version, for the sidecars.
     acquisition : what the consensus asks to be told of the scan, for the record.
     """
@@ -81,6 +82,7 @@ class RunPlan:
     spin_echo: SpinEchoScan | None = None
     spin_echo_notes: tuple[Note, ...] = ()
     notes: tuple[Note, ...] = ()
+    warnings: tuple[Warning, ...] = ()
 
     @property
     def name(self) -> str:

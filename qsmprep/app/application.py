@@ -201,7 +201,7 @@ def _plan_or_refuse(
         plan = plan_one(run, request, settings)
     except ValueError as error:
         return [Problem("error", "run-not-planned", None, str(error))]
-    work.warnings[run.name] += plan.anatomy.warnings
+    work.warnings[run.name] += [*plan.anatomy.warnings, *plan.warnings]
     refused = _given_image_problems(plan, run) or _collision(plan, work.plans)
     if not refused:
         work.plans.append(plan)

@@ -24,7 +24,7 @@ from qsmprep.bids.outputs import KEPT_ENTITIES, run_prefix
 from qsmprep.bids.provenance import software_versions
 from qsmprep.bids.scans import GreRun, SpinEchoScan, spin_echo_of
 from qsmprep.bids.segmentation import Region, find_region
-from qsmprep.findings import Fact, Note
+from qsmprep.findings import Fact, Note, Warning
 from qsmprep.interfaces.step import Record, network_facts, parameters
 from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T
 from qsmprep.options import unit_of
@@ -63,6 +63,7 @@ def plan_run(
     times = _chosen_times(run, settings)
     image = open_image(run.files[0])
     frequency, source = centre_frequency(run, settings)
+    readout = _readout(run, settings)
     check_derivatives(run, request)
     brain_mask = _given_mask(run, request)
     settings = _resolve_mask(settings, brain_mask, note)
@@ -104,6 +105,7 @@ def plan_run(
         spin_echo=scan,
         spin_echo_notes=tuple(scan_notes),
         notes=tuple(notes),
+        warnings=readout,
     )
 
 
@@ -149,6 +151,30 @@ def _chosen_times(run: GreRun, settings: Settings) -> tuple[float, ...]:
     if chosen[-1] > len(times):
         raise ValueError(f"{run.name}: --echoes asks for echo {chosen[-1]}, but there are {len(times)}.")
     return tuple(times[number - 1] for number in chosen)
+
+
+def _readout(run: GreRun, settings: Settings) -> tuple[Warning, ...]:
+    """What the sidecar tells of a bipolar readout; ValueError where its correction is asked for and cannot be made."""
+    choice, echoes = settings.steps["input"].bipolar, len(run.echoes)
+    if choice in ("plane", "mcpc-3d-s") and echoes < 3:
+        raise ValueError(f"{run.name}: --bipolar {choice} needs three or more echoes; there are {echoes}. Leave it "
+                         "out: with fewer the phase of a bipolar readout cannot be told from the field.")  # fmt: skip
+    if choice == "mcpc-3d-s" and settings.method("phase-offset") != "mcpc-3d-s":
+        raise ValueError("--bipolar mcpc-3d-s is a part of --phase-offset mcpc-3d-s; choose that, or --bipolar plane.")
+    if "bipolar" not in str(run.metadata.get("ReadoutPolarity", "")).lower() or echoes < 2:
+        return ()
+    told = "The sidecar says that the readout was bipolar (ReadoutPolarity)"
+    if echoes < 3:
+        text = (
+            f"{told}: with two echoes the phase between odd and even ones cannot be told from the field, so that it is "
+            "not corrected and becomes field."
+        )
+        return (Warning("bipolar-two-echoes", text, "Acquire three or more echoes, with monopolar readout."),)
+    will = "the phase between odd and even echoes stays (--bipolar off)"
+    if choice != "off":
+        will = "the phase between odd and even echoes is corrected" + (" where it shows" if choice == "auto" else "")
+    remedy = "Acquire with monopolar readout, as the consensus paper advises (2.a); see what the report says of it."
+    return (Warning("bipolar-told", f"{told}: {will}.", remedy),)
 
 
 def _assumptions(run: GreRun, settings: Settings, networks: Mapping[tuple[str, str], NetworkFile]) -> Iterator[Note]:

@@ -33,7 +33,6 @@ class Mcpc3dsOptions:
         2, "number of smoothing passes; each after the first adds what was smoothed away", low=1, high=10
     )
     trend: bool = option(True, "remove a second-order trend of the offset before smoothing and add it back")
-    bipolar: bool = option(False, "also remove the phase that alternates between odd and even echoes (3 echoes)")
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,7 @@ def mcpc3ds(
     *,
     scan: Scan,
     mask: np.ndarray | None = None,
+    bipolar: bool = False,
     options: Mcpc3dsOptions = Mcpc3dsOptions(),
     progress: Progress | None = None,
 ) -> PhaseOffset:
@@ -79,6 +79,7 @@ def mcpc3ds(
     scan : its voxel size, and one echo time an echo.
     mask : (n0, n1, n2) bool, where the offset is estimated; by default the magnitude threshold mask. Around the mask
         the offset is continued smoothly, and beyond two standard deviations of the smoothing nothing is subtracted.
+    bipolar : whether to remove the smooth phase that alternates between odd and even echoes too, from three echoes on.
     progress : called as progress(done, total).
 
     Raises
@@ -102,7 +103,7 @@ def mcpc3ds(
     (0.7, (2, 16, 16, 16))
     """
     check_options(options)
-    times = _checked_times(phase, magnitude, scan, options)
+    times = _checked_times(phase, magnitude, scan, bipolar)
     report = progress or (lambda done, total: None)
     difference, strength = np.empty(phase.shape[1:], np.float32), np.empty(phase.shape[1:], np.float32)
     _hermitian_product(*_flat(phase[0], phase[1], magnitude[0], magnitude[1], difference, strength))
@@ -135,7 +136,7 @@ def mcpc3ds(
     corrected = np.empty(phase.shape, np.float32)
     _subtract(phase.reshape(len(phase), -1), offset.reshape(-1), corrected.reshape(len(phase), -1))
     artefact = None
-    if options.bipolar:
+    if bipolar:
         corrected, artefact = _without_bipolar(corrected, magnitude[0], scan, usable, smooth)
     report(TENTHS, TENTHS)
     return PhaseOffset(corrected, offset, artefact, left_out)
@@ -200,7 +201,7 @@ def _without_bipolar(
     return corrected, np.asarray(artefact / np.float32((2 - k) * m - k))
 
 
-def _checked_times(phase: RealArray, magnitude: RealArray, scan: Scan, options: Mcpc3dsOptions) -> DoubleArray:
+def _checked_times(phase: RealArray, magnitude: RealArray, scan: Scan, bipolar: bool) -> DoubleArray:
     if phase.ndim != 4 or len(phase) < 2:
         raise ValueError(f"MCPC-3D-S needs two or more echoes; got phase of shape {phase.shape}.")
     if magnitude.shape != phase.shape:
@@ -208,7 +209,7 @@ def _checked_times(phase: RealArray, magnitude: RealArray, scan: Scan, options: 
     times = scan.known_echo_times_s
     if len(times) != len(phase):
         raise ValueError(f"{len(times)} echo times do not fit {len(phase)} echoes.")
-    if options.bipolar and len(phase) < 3:
+    if bipolar and len(phase) < 3:
         raise ValueError("Bipolar correction needs three or more echoes.")
     return times
 

@@ -47,7 +47,8 @@ DEFINITIONS: dict[str, Definition] = {
         "The same after averaging the misfit over cubes of 6 mm, which removes noise.", high=0.05,
         artefact="Phase that does not grow linearly with echo time: a wrong echo time, an unwrapping error of single "
                  "echoes, motion, or a bipolar readout.",
-        remedy="Compare EchoTime of every echo with the protocol; look at each echo's unwrapped phase.",
+        remedy="Compare EchoTime of every echo with the protocol; look at each echo's unwrapped phase; with a bipolar "
+               "readout try --bipolar mcpc-3d-s.",
         basis="Compartments of white matter differ by some Hz, about 0.03 rad over an echo train (r.m.s.); clean "
               "simulated heads stay below 0.01."),
     "echo_time_offset": Definition(
@@ -63,7 +64,7 @@ DEFINITIONS: dict[str, Definition] = {
         "Phase plane between odd and even echoes", "rad",
         "Range over the mask of the plane by which the phase of odd and even echoes differs.", high=0.15,
         artefact="Bipolar readout without correction: eddy currents and gradient delays.",
-        remedy="Use --mcpc-3d-s-bipolar, or acquire with monopolar readout.",
+        remedy="Leave --bipolar at auto, or try --bipolar mcpc-3d-s; acquire with monopolar readout.",
         basis="Gradient delays and eddy currents give tenths of a radian to several; monopolar simulated heads stay "
               "below 0.01."),
     "unreliable": Definition(

@@ -35,11 +35,11 @@ def simulated(offset, times=TIMES, even=0.0):
 DEFAULT = Mcpc3dsOptions()
 
 
-def estimate(offset, options=DEFAULT, **simulation):
+def estimate(offset, options=DEFAULT, bipolar=False, **simulation):
     phase, magnitude, mask, field = simulated(offset, **simulation)
     times = simulation.get("times", TIMES)
-    result = mcpc3ds(phase, magnitude, scan=Scan(VOXEL, echo_times_s=times), mask=mask, options=options)
-    return result, mask, field
+    scan = Scan(VOXEL, echo_times_s=times)
+    return mcpc3ds(phase, magnitude, scan=scan, mask=mask, bipolar=bipolar, options=options), mask, field
 
 
 def spread(difference, mask):
@@ -137,8 +137,7 @@ def test_bipolar_algebra_is_exact(times):
 def test_bipolar_readout_is_corrected(times):
     x, *_ = head()
     plane = 0.3 * x / 45
-    options = Mcpc3dsOptions(bipolar=True)
-    result, mask, field = estimate(0.5, options, times=times, even=plane)
+    result, mask, field = estimate(0.5, times=times, even=plane, bipolar=True)
     plain, *_ = estimate(0.5, times=times, even=plane)
     for number, time in enumerate(times):
         truth = TWO_PI * field * time
@@ -153,7 +152,6 @@ def test_bipolar_readout_is_corrected(times):
         (1, TIMES[:1], Mcpc3dsOptions(), "two or more echoes"),
         (2, [0.005, 0.005], Mcpc3dsOptions(), "ascending"),
         (2, TIMES[:3], Mcpc3dsOptions(), "3 echo times"),
-        (2, TIMES[:2], Mcpc3dsOptions(bipolar=True), "three or more"),
         (2, TIMES[:2], Mcpc3dsOptions(sigma_mm=-1), "sigma_mm"),
     ],
 )
@@ -161,6 +159,12 @@ def test_bad_input_is_named(echoes, times, options, message):
     phase = np.zeros((echoes, 4, 4, 4), np.float32)
     with pytest.raises(ValueError, match=message):
         mcpc3ds(phase, phase + 1, scan=Scan(VOXEL, echo_times_s=times), options=options)
+
+
+def test_bipolar_readout_needs_three_echoes():
+    phase = np.zeros((2, 4, 4, 4), np.float32)
+    with pytest.raises(ValueError, match="three or more"):
+        mcpc3ds(phase, phase + 1, scan=Scan(VOXEL, echo_times_s=TIMES[:2]), bipolar=True)
 
 
 def test_smoothing_does_not_see_wraps():
