@@ -6,6 +6,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+from qsmprep import pipeline
 from qsmprep.masking.robust import signal_threshold
 from qsmprep.numerics.units import TWO_PI
 from qsmprep.phantom.head import simulate_head
@@ -118,6 +119,28 @@ def test_the_field_is_as_good_as_that_of_monopolar_echoes():
     assert field_error_hz(scan, phase, bipolar=True) < 1.1 * monopolar
     remove_bipolar(phase, found_in(scan, phase)[0])
     assert field_error_hz(scan, phase) < 1.01 * monopolar
+
+
+def test_a_monopolar_head_comes_out_bit_for_bit():
+    scan = head()
+    kept, looked = (
+        pipeline.prepare(scan.magnitude, scan.phase, scan.scan, options={"input": {"bipolar": choice}})
+        for choice in ("off", "auto")
+    )
+    assert np.array_equal(kept.phase, looked.phase)
+    assert [record.stage for record in looked.records] == ["phase-offset"]
+
+
+def test_arrays_are_corrected_as_files_are_and_the_input_is_left_alone():
+    scan = head()
+    phase = read_bipolar(scan, planes(scan.phase.shape[1:], (0.5, 0, 0), 0.2))
+    given = phase.copy()
+    echoes = pipeline.prepare(scan.magnitude, phase, scan.scan)
+    monopolar = pipeline.prepare(scan.magnitude, scan.phase, scan.scan)
+    assert np.array_equal(phase, given)
+    left = np.angle(np.exp(1j * (echoes.phase - monopolar.phase)))[:, scan.brain_mask]
+    assert np.abs(left).max() < 0.02
+    assert [warning.code for warning in echoes.records[0].warnings] == ["bipolar-readout"]
 
 
 def test_what_is_no_plane_is_left_to_the_smooth_map():
