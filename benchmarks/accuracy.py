@@ -67,10 +67,15 @@ def run_head(name: str, folder: Path, table: Results) -> None:
     chains(name, head, dataset, folder, table)
 
 
+def compared(stage: str) -> list[str]:
+    """The methods of a stage but for networks, which benchmarks/networks.py compares."""
+    return [method for method in usable(stage) if not registry.find(stage, method).needs_network()]
+
+
 def isolated(name: str, head: SimulatedHead, folder: Path, table: Results) -> None:
     """Every method on the true input of its stage."""
     for stage, inputs in (("background", background_inputs), ("inversion", inversion_inputs)):
-        wanted = [*usable(stage), *([SPACING] if stage == "inversion" else [])]
+        wanted = [*compared(stage), *([SPACING] if stage == "inversion" else [])]
         missing = [method for method in wanted if not table.has(head=name, input="true", stage=stage, method=method)]
         if not missing:
             continue
@@ -87,12 +92,12 @@ def isolated(name: str, head: SimulatedHead, folder: Path, table: Results) -> No
 
 def chains(name: str, head: SimulatedHead, dataset: Path, folder: Path, table: Results) -> None:
     """The command line with every inversion, then with every background method, then the preset `accurate`."""
-    inversions = (MAIN, *(method for method in usable("inversion") if method != MAIN))
+    inversions = (MAIN, *(method for method in compared("inversion") if method != MAIN))
     inversions = tuple(m for m in inversions if not table.has(head=name, input="chain", stage="inversion", method=m))
     default = registry.names("background")[0]
     jobs = [(default, ["--inversion", *inversions], {method: "inversion" for method in inversions})]
     jobs.append((SPACING, FORMER_WORDS, {SPACING: "inversion"}))
-    for method in usable("background"):
+    for method in compared("background"):
         if method != default:
             jobs.append((method, ["--background", method, *FORMER_WORDS], {MAIN: "background"}))
     jobs.append((ACCURATE, ["--pipeline", ACCURATE], {ACCURATE: "pipeline"}))
