@@ -9,7 +9,10 @@ from qsmprep.report.evidence import CANNOT_KNOW, NO_CASE, Evidence, Verdict, sho
 from qsmprep.report.record import Parameter
 
 # Options of an inversion that say nothing of the strength or kind of its penalty, nor of when it stops.
-NOT_OF_THE_PENALTY = ("kernel", "padding", "padding_mm", "residual_threshold", "two_pass", "device", "weights")
+NOT_OF_THE_PENALTY = (
+    "kernel", "padding", "padding_mm", "residual_threshold", "two_pass", "weights",
+    "weights_top", "gradient_per", "regularisation_image", "regularisation_mean",  # conventions of FANSI and SEPIA
+)  # fmt: skip
 GOOD_IMAGES = ("first-echo", "root-sum-of-squares")  # for brain extraction
 DEPARTS = 1.5  # voxel edge over that of the suggested protocol from which a protocol departs much
 
