@@ -10,6 +10,7 @@ from qsmprep.report.referencing import reference_values
 from qsmprep.report.regional import RegionRow
 from qsmprep.stages import TABLE5_ALGORITHMS, stage_of
 
+NOT_FOUND = ("0 of 0", "0 of n/a", "n/a of n/a", "n/a of 0")  # a region that the segmentation does not hold
 COMMON_REFERENCES = {
     "whole_brain": "whole brain",
     "csf": "cerebrospinal fluid",
@@ -31,7 +32,7 @@ def exclusion(evidence: Evidence) -> Verdict:
 
 def valid_voxels(evidence: Evidence) -> Verdict:
     """8.b: regional values of voxels of mask 4 alone, and regions that have some."""
-    rows = list(_chi_rows(evidence))
+    rows = [row for row in _chi_rows(evidence) if row.voxels not in NOT_FOUND]
     if not rows:
         return unknown("no regional values were made" if evidence.steps("inversion") else "")
     empty = [row.region for row in rows if row.voxels.split(" ")[0] in ("0", "")]

@@ -236,6 +236,7 @@ def test_regions_without_valid_voxels_are_not_met(record):
     assert status(record, "8.b") == CANNOT_KNOW
     assert status(record, "8.b", regions=regions("10 of 12", "3 of 4")) == MET
     assert status(record, "8.b", regions=regions("10 of 12", *["0 of 4"] * 8)) == NOT_MET
+    assert status(record, "8.b", regions=regions("10 of 12", "0 of 0")) == MET, "a region that is not there"
 
 
 def test_common_references_need_all_four(record):
