@@ -145,6 +145,13 @@ def test_the_pipeline_accepts_what_tune_chose(tuned):
     assert (built.pipeline, built.method("background"), options.weak_harmonic) == ("fast", "pdf", False)
     from_flag = parse(["data", "out", "participant", "--config-file", str(tuned / "tune.toml")])[1]
     assert settings.to_document(from_flag) == settings.to_document(built)
+    assert built.tuned["option"] == "alpha1" and built.tuned["value"] == options.alpha1
+    assert built.tuned["followers"] == {"mu1": options.mu1} and built.tuned["reason"]
+
+
+def test_a_note_of_tuning_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="tuned is 3; it must be the table"):
+        settings.build({"tuned": 3})
 
 
 def test_every_candidate_is_in_the_table_and_the_choice_lies_among_them(tuned):
