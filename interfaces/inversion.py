@@ -1,4 +1,4 @@
-"""Nodes of dipole inversion and referencing."""
+"""Node of dipole inversion."""
 
 from __future__ import annotations
 
@@ -8,22 +8,15 @@ from typing import Any
 import numpy as np
 from nipype.interfaces.base import File, isdefined, traits
 
-from qsmprep.findings import Fact, Note, Warning
+from qsmprep.findings import Fact
 from qsmprep.interfaces.images import as_echoes, read_grid, read_mask, read_volume, scan_of, write_volume
 from qsmprep.interfaces.step import (
     MethodInputSpec,
     MethodStep,
     Record,
-    Step,
-    StepInputSpec,
     StepOutputSpec,
-    parameters,
 )
-from qsmprep.inversion.reference import reference_to
-from qsmprep.masking.ventricles import csf_mask, enough_csf
 from qsmprep.numerics.units import check_susceptibility_ppm, hz_to_ppm
-from qsmprep.phase.sign import SignCheck, chi_sign_is_plausible
-from qsmprep.settings import ReferenceOptions
 
 
 class InvertInputSpec(MethodInputSpec):
@@ -63,15 +56,10 @@ MASKS = ("mask", "total_mask")
 OF_ECHOES = ("phase", "magnitude")
 
 
-class ChiOutputSpec(StepOutputSpec):
-    """Susceptibility."""
-
-    chi = File(exists=True, desc="susceptibility in ppm")
-
-
-class InvertOutputSpec(ChiOutputSpec):
+class InvertOutputSpec(StepOutputSpec):
     """Outputs of `Invert`."""
 
+    chi = File(exists=True, desc="susceptibility in ppm")
     mask = File(exists=True, desc="where the susceptibility is valid")
 
 
@@ -137,81 +125,3 @@ def _excluded(images: dict[str, np.ndarray], options: dict[str, Any]) -> tuple[F
         return ()
     share = 100 * float((residual[mask] > threshold).mean())
     return (Fact("unweighted_share", "voxels without weight for their residual", "%", share),)
-
-
-def _tell_sign(record: Record, check: SignCheck) -> None:
-    """Note that iron is paramagnetic in the map, or warn that it is not."""
-    text = f"Sign test: {check.reason}."
-    if check.plausible:
-        record.note(Note("sign-test", text))
-    else:
-        remedy = "Compare bright nuclei with R2*: if iron is dark, run again with --phase-sign invert."
-        record.warn(Warning("chi-sign", text, remedy))
-
-
-class ReferenceInputSpec(StepInputSpec):
-    """Inputs of `Reference`."""
-
-    chi = File(exists=True, mandatory=True)
-    mask = File(exists=True, mandatory=True)
-    r2star = File(exists=True, desc="in 1/s; where given, the map's sign is tested against it")
-    label = traits.Str("", usedefault=True, desc="which of several maps this is")
-    segmentation = File(exists=True, desc="label image that holds the reference region")
-    index = traits.Int(desc="label of the reference region")
-    region_name = traits.Str(desc="what that label is called")
-    options = traits.Dict()
-
-
-REFERENCE_TITLES = {
-    "whole-brain": "the mean of the whole-brain mask",
-    "csf": "the mean of the cerebrospinal fluid of the ventricles",
-    "segmentation": "the mean of a region of a given segmentation",
-    "none": "no region (the mean is as the inversion left it)",
-}
-
-
-class Reference(Step):
-    """Set where susceptibility is zero."""
-
-    input_spec = ReferenceInputSpec
-    output_spec = ChiOutputSpec
-    stage = "reference"
-
-    def _compute(self, folder: Path) -> Record:
-        options = ReferenceOptions(**(self.inputs.options or {}))
-        chi, mask = read_volume(self.inputs.chi), read_mask(self.inputs.mask)
-        region = self._region(options, mask)
-        result = reference_to(chi, mask, region=region)
-        title = REFERENCE_TITLES[options.region] + (f" ({self.inputs.label})" if self.inputs.label else "")
-        record = Record(self.stage, options.region, title, [], parameters(options), label=self.inputs.label)
-        record.state(
-            Fact("region", "region", "",
-                 self.inputs.region_name if options.region == "segmentation" else options.region),
-            Fact("region_voxels", "voxels of the region", "",
-                 int(np.count_nonzero(mask if region is None else region & mask))),
-            Fact("mean_before", "mean before subtraction", "ppm", result.mean_ppm),
-            Fact("sd", "standard deviation", "ppm", result.sd_ppm),
-        )  # fmt: skip
-        if isdefined(self.inputs.r2star):
-            _tell_sign(record, chi_sign_is_plausible(chi, read_volume(self.inputs.r2star), mask))
-        chi = chi if options.region == "none" else result.chi_ppm
-        self._results["chi"] = write_volume(folder / "chi.nii", chi, read_grid(self.inputs.chi))
-        return record
-
-    def _region(self, options: ReferenceOptions, mask: np.ndarray) -> np.ndarray | None:
-        """The reference region; None for the whole mask."""
-        if options.region == "csf":
-            voxel_size_mm = read_grid(self.inputs.chi).voxel_size_mm
-            csf = csf_mask(
-                read_volume(self.inputs.r2star), mask, voxel_size_mm=voxel_size_mm, largest_r2star=options.csf_r2star
-            )
-            return enough_csf(csf)
-        if options.region == "segmentation":
-            region = (read_volume(self.inputs.segmentation) == self.inputs.index) & mask
-            if not region.any():
-                raise ValueError(
-                    f"{self.inputs.segmentation}: no voxel of {self.inputs.region_name!r} lies where susceptibility is "
-                    "valid; choose another --reference-label."
-                )
-            return region
-        return None

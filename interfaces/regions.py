@@ -14,8 +14,8 @@ from qsmprep.analysis.regions import (
     RegionOptions,
     ValueMap,
     erode_labels,
+    find_reference,
     label_values,
-    reference_indices,
     region_value,
 )
 from qsmprep.bids.grid import grid_of
@@ -108,15 +108,11 @@ class MeasureRegions(Step):
         regions = {"whole_brain": read_mask(self.inputs.brain_mask)}
         told = {"whole_brain": "Reference region: the brain (consensus mask 1)."}
         for name in REFERENCE_NAMES:
-            for label, image, table in zip(self.inputs.labels or [], images, names, strict=True):
-                indices = [index for index in reference_indices(table, name) if (image == index).any()]
-                if indices:
-                    regions[name] = np.isin(image, indices)
-                    parts = ", ".join(table[index] for index in indices[:10]) + (", ..." if len(indices) > 10 else "")
-                    told[name] = f"Reference region: {parts} of {label}."
-                    break
-            else:
+            found = find_reference(name, zip(self.inputs.labels or [], images, names, strict=True))
+            if found is None:
                 regions[name], told[name] = self._without_segmentation(name, mask)
+            else:
+                regions[name], told[name] = found[0], f"Reference region: {found[1]}."
         return regions, told
 
     def _without_segmentation(self, name: str, mask: np.ndarray) -> tuple[np.ndarray, str]:

@@ -22,6 +22,7 @@ def option(
     metavar: str = "",
     when: tuple[str, Any] | None = None,
     unit_from: str = "",
+    several: bool = False,
 ) -> Any:
     """A dataclass field with the facts from which command line, TOML, documentation and checks are made.
 
@@ -37,9 +38,11 @@ def option(
     metavar : what stands for the value in the help ("X,Y,Z"); a word for its type when left out.
     when : (other option, value or tuple of values): this one acts only where the other has it; None: always.
     unit_from : the option that says the unit, in place of `unit`, which then says so to the reader of the help.
+    several : whether several different ones of the allowed words may be given; the value is then a text of them with
+        commas between, in the order given (`words_of`).
     """
     metadata = {"help": help, "unit": unit, "low": low, "high": high, "choices": choices, "none": none,
-                "metavar": metavar, "when": when, "unit_from": unit_from}  # fmt: skip
+                "metavar": metavar, "when": when, "unit_from": unit_from, "several": several}  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -52,7 +55,20 @@ def acts(options: Any, field: dataclasses.Field[Any]) -> bool:
         return False
     other, wanted = field.metadata.get("when") or ("", ())
     wanted = wanted if isinstance(wanted, tuple) else (wanted,)
-    return getattr(options, field.name) is not None and (not other or getattr(options, other) in wanted)
+    if getattr(options, field.name) is None or not other:
+        return getattr(options, field.name) is not None
+    several = next(each.metadata.get("several") for each in dataclasses.fields(options) if each.name == other)
+    values = words_of(getattr(options, other)) if several else (getattr(options, other),)
+    return any(value in wanted for value in values)
+
+
+def words_of(value: str) -> tuple[str, ...]:
+    """The words of an option that holds several.
+
+    >>> words_of("whole-brain,csf")
+    ('whole-brain', 'csf')
+    """
+    return tuple(word.strip() for word in value.split(","))
 
 
 def unit_of(options: Any, field: dataclasses.Field[Any]) -> str:
@@ -74,6 +90,10 @@ def what_is_allowed(facts: Mapping[str, Any], value: Any) -> str:
     """What an option of these facts allows, if the value is outside; else an empty text."""
     if value is None:
         return ""
+    if facts.get("several"):
+        chosen = words_of(value)
+        fits = set(chosen) <= set(facts["choices"]) and len(set(chosen)) == len(chosen)
+        return "" if fits else f"choose one, or several different ones, of {', '.join(facts['choices'])}"
     if facts.get("choices") and value not in facts["choices"]:
         return f"choose one of {', '.join(facts['choices'])}"
     low, high = facts.get("low"), facts.get("high")

@@ -331,7 +331,7 @@ def susceptibility(
     chi, inside = _images(found.chi_ppm), np.asarray(found.mask) > 0
     check_susceptibility_ppm(chi, inside)
     region = _reference_region(chosen, inside, relaxation, reference, scan)
-    if chosen.steps["reference"].region != "none":
+    if chosen.steps["reference"].main != "none":
         chi = _images(reference_to(chi, inside, region=region).chi_ppm)
     return Susceptibility(chi, inside, weights, (record,))
 
@@ -341,12 +341,12 @@ def _reference_region(
 ) -> Mask | None:
     """The reference region; None for the whole mask."""
     options = chosen.steps["reference"]
-    if options.region == "csf":
+    if options.main == "csf":
         if relaxation is None:
             raise ValueError("The reference csf needs R2*: give `relaxation`.")
         csf = csf_mask(relaxation.r2star, inside, voxel_size_mm=scan.voxel_size_mm, largest_r2star=options.csf_r2star)
         return enough_csf(csf)
-    if options.region == "segmentation":
+    if options.main == "segmentation":
         if given is None:
             raise ValueError("The reference segmentation needs a region: give `reference`.")
         return np.asarray(given) > 0

@@ -16,7 +16,7 @@ from typing import Any
 
 from qsmprep import registry
 from qsmprep.bids.reading import UnreadableFileError, read_text_file
-from qsmprep.options import check_options, option, option_type, shown
+from qsmprep.options import check_options, option, option_type, shown, words_of
 from qsmprep.phase.bipolar import CHOICES as BIPOLAR_CHOICES
 from qsmprep.relaxometry.macroscopic import GRADIENT_CORRECTIONS
 from qsmprep.stages import Section, sections, stage_of
@@ -74,9 +74,11 @@ class ReferenceOptions:
 
     region: str = option(
         "whole-brain",
-        "region whose mean susceptibility is subtracted; csf: the ventricles, found by their low R2*; segmentation: "
-        "a label of a given one",
+        "whole-brain, csf (ventricles by their low R2*), segmentation (a label of a given one) or none: region whose "
+        "mean is subtracted; of several that of the first",
         choices=("whole-brain", "csf", "segmentation", "none"),
+        metavar="REGION",
+        several=True,
     )
     label: str | None = option(
         None,
@@ -92,6 +94,18 @@ class ReferenceOptions:
         high=50,
         when=("region", "csf"),
     )
+
+    def chosen(self) -> tuple[str, ...]:
+        """The regions, that whose mean is subtracted first. Raises ValueError for none beside another."""
+        regions = words_of(self.region)
+        if "none" in regions and len(regions) > 1:
+            raise ValueError("--reference none goes with no other region; of several, the first is subtracted.")
+        return regions
+
+    @property
+    def main(self) -> str:
+        """The region whose mean is subtracted."""
+        return self.chosen()[0]
 
 
 @dataclass(frozen=True)
@@ -328,6 +342,7 @@ def build(document: Mapping[str, Any], given: Mapping[str, Any] | None = None) -
     }
     steps = {step: _options(step_options_type(step), merged.get(step, {}), step) for step in SECTIONS}
     steps["input"].b0_vector(), steps["input"].echo_numbers(), steps["orientation"].chosen()
+    steps["reference"].chosen()
     parts = MappingProxyType(methods), MappingProxyType(options), MappingProxyType(steps)
     return Settings(pipeline, *parts, MappingProxyType(dict(tuned)))
 
@@ -395,6 +410,10 @@ def _options(options_class: type[Any], values: Any, where: str) -> Any:
 
 def _typed(options_class: type[Any], name: str, value: Any, where: str) -> Any:
     kind = option_type(options_class, name)
+    if options_class.__dataclass_fields__[name].metadata.get("several") and isinstance(value, list | tuple):
+        if not value or not all(isinstance(word, str) for word in value):
+            raise ValueError(f"{where}: {name} is {shown(value)}; it must be a name, or a list of names.")
+        return ",".join(value)
     if kind is float and type(value) is int and abs(value) < LARGEST_INTEGER:
         return float(value)
     if type(value) is not kind or (kind is int and abs(value) >= LARGEST_INTEGER):
@@ -403,4 +422,7 @@ def _typed(options_class: type[Any], name: str, value: Any, where: str) -> Any:
 
 
 def _set_values(options: Any) -> dict[str, Any]:
-    return {name: value for name, value in dataclasses.asdict(options).items() if value is not None}
+    several = {field.name for field in dataclasses.fields(options) if field.metadata.get("several")}
+    values = {name: value for name, value in dataclasses.asdict(options).items() if value is not None}
+    return {name: list(words_of(value)) if name in several and "," in value else value
+            for name, value in values.items()}  # fmt: skip

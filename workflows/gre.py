@@ -17,6 +17,7 @@ from qsmprep.workflows.quality import connect_quality
 from qsmprep.workflows.regions import init_regions_wf, measures_regions
 from qsmprep.workflows.relaxometry import corrects_gradient, init_r2prime_wf, init_relaxometry_wf
 from qsmprep.workflows.report import connect_figures, init_figures_wf
+from qsmprep.workflows.segmentation import init_segmentation_wf, lays_segmentations
 from qsmprep.workflows.separation import init_separation_wf, separates
 
 
@@ -101,11 +102,27 @@ def init_gre_wf(*, plan: RunPlan) -> Workflow:
                 (separation, outputs, [(f"outputnode.{key}", f"inputnode.{key}") for key in SOURCES]),
             ]
         )  # fmt: skip
+    if lays_segmentations(plan):
+        stages["segmentation"] = _connect_segmentation(workflow, plan, stages)
     if measures_regions(plan):
         _connect_regions(workflow, plan, stages)
     connect_quality(workflow, stages, plan)
     connect_figures(workflow, init_figures_wf(plan=plan), stages, plan)
     return workflow
+
+
+def _connect_segmentation(workflow: Workflow, plan: RunPlan, stages: Mapping[str, Workflow]) -> Workflow:
+    """Bring the segmentations onto the grid, where the reference regions are measured in them."""
+    segmentation = init_segmentation_wf(plan=plan)
+    workflow.connect(
+        [
+            (stages["phase"], segmentation, [("outputnode.magnitude_rss", "inputnode.magnitude")]),
+            (stages["brain"], segmentation, [("outputnode.mask", "inputnode.brain_mask")]),
+        ]
+    )
+    if plan.anatomy.segmentations:
+        workflow.connect([(segmentation, stages["inversion"], [("outputnode.labels", "inputnode.segmentations")])])
+    return segmentation
 
 
 def _connect_regions(workflow: Workflow, plan: RunPlan, stages: Mapping[str, Workflow]) -> None:
@@ -117,7 +134,10 @@ def _connect_regions(workflow: Workflow, plan: RunPlan, stages: Mapping[str, Wor
         "inversion": [("chi", "chi"), ("mask", "mask")],
         "relaxometry": [("r2star", "r2star")],
         "separation": [("para", "para"), ("dia", "dia"), ("mask", "sources_mask")],
+        "segmentation": [("labels", "labels"), ("origins", "origins")] if plan.anatomy.segmentations else [],
     }
+    if plan.anatomy.needs_t1w:
+        inputs["segmentation"].append(("t1w", "t1w"))
     for stage, images in inputs.items():
         if stage in stages:
             connected = [(f"outputnode.{output}", f"inputnode.{target}") for output, target in images]

@@ -8,10 +8,13 @@ from nipype.pipeline.engine import Workflow
 from qsmprep import registry
 from qsmprep.engine.node import Node
 from qsmprep.interfaces.field import DataWeights
-from qsmprep.interfaces.inversion import IMAGES, Invert, Reference
+from qsmprep.interfaces.inversion import IMAGES, Invert
+from qsmprep.interfaces.reference import Reference
 from qsmprep.workflows.plan import RunPlan
+from qsmprep.workflows.segmentation import names_as_text
 
-INPUTS = ["local_field", "total_field", "noise", "mask", "total_mask", "phase", "magnitude", "magnitude_rss", "r2star"]
+INPUTS = ["local_field", "total_field", "noise", "mask", "total_mask", "phase", "magnitude", "magnitude_rss", "r2star",
+          "segmentations"]  # fmt: skip
 WEIGHED = ("weights", "residual")
 
 
@@ -24,6 +27,7 @@ def init_inversion_wf(*, plan: RunPlan, name: str = "inversion_wf") -> Workflow:
     mask, total_mask : consensus masks 4 and 3: where the tissue field and the total field are valid.
     phase, magnitude, magnitude_rss : all echoes, and their root sum of squares.
     r2star : in 1/s; not connected where there is none.
+    segmentations : label images on the grid, in which reference regions are measured; not connected without any.
 
     Outputs
     -------
@@ -50,6 +54,8 @@ def init_inversion_wf(*, plan: RunPlan, name: str = "inversion_wf") -> Workflow:
         workflow.connect([(reference, outputnode, [("chi", chi_name(i))])])
         if has_relaxation(plan):
             workflow.connect([(inputnode, reference, [("r2star", "r2star")])])
+        if plan.anatomy.segmentations:
+            workflow.connect([(inputnode, reference, [("segmentations", "segmentations")])])
         if i == 0:
             workflow.connect([(invert, outputnode, [("mask", "mask")])])
             workflow.connect([(weighing[mask], outputnode, [("weights", "weights")])])
@@ -93,7 +99,9 @@ def _inversion(method: str, plan: RunPlan, *, label: str) -> tuple[Node, Node]:
     )
     name = method.replace("-", "_")
     invert = plan.method_node(interface, f"invert_{name}", stage="inversion", method=method, volumes=40)
-    reference = Reference(options=plan.step_options("reference"), label=label)
+    laid = plan.anatomy.segmentations
+    reference = Reference(options=plan.step_options("reference"), label=label, labels=[item.label for item in laid],
+                          region_names=[names_as_text(item) for item in laid])  # fmt: skip
     if region := plan.reference_region:
         reference.inputs.trait_set(segmentation=str(region.path), index=region.index, region_name=region.name)
-    return invert, plan.node(reference, f"reference_{name}", volumes=4)
+    return invert, plan.node(reference, f"reference_{name}", volumes=8 + 2 * len(laid))

@@ -10,9 +10,9 @@ from nipype.pipeline.engine import Workflow
 
 from qsmprep.bids.outputs import figures_folder, output_path
 from qsmprep.engine.node import Node
-from qsmprep.interfaces.inversion import Reference
 from qsmprep.interfaces.orientation import ChisepCosmos, Cosmos, RegisterOrientation, Sti
 from qsmprep.interfaces.outputs import SaveOutput
+from qsmprep.interfaces.reference import Reference
 from qsmprep.interfaces.report import DrawFigure
 from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T
 from qsmprep.report.crash import DRAWING
@@ -158,7 +158,7 @@ def _joining(workflow: Workflow, interface, method: str, plan: OrientationPlan, 
 
 def _reference(workflow: Workflow, join: Node, output: str, method: str, plan: OrientationPlan) -> Node:
     first = plan.runs[0]
-    reference = Reference(options={"region": first.settings.steps["reference"].region}, label=method)
+    reference = Reference(options={"region": first.settings.steps["reference"].main}, label=method, joint=True)
     node = first.node(reference, f"{method}_reference", volumes=4)
     workflow.connect([(join, node, [(output, "chi"), ("mask", "mask")])])
     return node

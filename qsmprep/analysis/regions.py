@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -218,6 +218,28 @@ def reference_indices(names: Mapping[int, str], reference: str) -> tuple[int, ..
         if matching:
             return matching
     return ()
+
+
+def find_reference(
+    reference: str, segmentations: Iterable[tuple[str, np.ndarray, Mapping[int, str]]]
+) -> tuple[np.ndarray, str] | None:
+    """A reference region in the first segmentation that has voxels of it.
+
+    Parameters
+    ----------
+    reference : "csf", "white_matter" or "internal_capsule".
+    segmentations : of each its label, its image (n0, n1, n2) of whole numbers, and the names of the numbers.
+
+    Returns
+    -------
+    (n0, n1, n2) bool, and in words the regions that make it up; None where no segmentation has it.
+    """
+    for label, image, names in segmentations:
+        indices = [index for index in reference_indices(names, reference) if (image == index).any()]
+        if indices:
+            parts = ", ".join(names[index] for index in indices[:10]) + (", ..." if len(indices) > 10 else "")
+            return np.isin(image, indices), f"{parts} of {label}"
+    return None
 
 
 def _valid(value_map: ValueMap, region: np.ndarray) -> np.ndarray:

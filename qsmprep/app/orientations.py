@@ -33,7 +33,7 @@ def plan_orientations(plans: Sequence[RunPlan], settings: Settings) -> tuple[lis
     methods = options.chosen()
     if not methods:
         return [], []
-    if settings.steps["reference"].region not in ("whole-brain", "none"):
+    if settings.steps["reference"].main not in ("whole-brain", "none"):
         raise ValueError("--multi-orientation: joint maps are referenced to the whole brain, or not at all.")
     sessions: dict[str, list[RunPlan]] = {}
     for plan in plans:

@@ -233,9 +233,9 @@ def _check_radii(settings: Settings, image: SpatialImage) -> None:
 def _given_region(run: GreRun, request: Request, settings: Settings) -> Region | None:
     """The reference region of a segmentation: the file given by the user, else one of the derivatives."""
     options = settings.steps["reference"]
-    if options.region == "csf" and settings.method("relaxometry") == "none":
+    if "csf" in options.chosen() and settings.method("relaxometry") == "none":
         raise ValueError("--reference csf needs R2*, so several echoes and no --relaxometry none.")
-    if options.region != "segmentation":
+    if "segmentation" not in options.chosen():
         return None
     if options.label is None:
         raise ValueError("--reference segmentation: say which label by --reference-label.")

@@ -227,10 +227,15 @@ def _source_keys(steps: list[dict[str, Any]]) -> dict[str, Any]:
 def _susceptibility_keys(steps: list[dict[str, Any]]) -> dict[str, Any]:
     by_stage = {step["stage"]: step for step in steps}
     reference = _facts_of(steps, "reference")
+    algorithm = by_stage.get("inversion", {}).get("title", "")
+    region = reference.get("region", "none")
+    if region == "none":
+        return {"EstimationAlgorithm": algorithm, "ReferenceRegion": region}
     return {
-        "EstimationAlgorithm": by_stage.get("inversion", {}).get("title", ""),
-        "ReferenceRegion": reference.get("region", "none"),
-        "ReferenceRegionMean": reference.get("mean_before"),
+        "EstimationAlgorithm": algorithm,
+        "ReferenceRegion": region,
+        "ReferenceRegionMeanBeforeReferencing": reference.get("mean_before"),
+        "ReferenceRegionMean": reference.get("mean_in_whole_brain_map"),
         "ReferenceRegionStandardDeviation": reference.get("sd"),
     }
 

@@ -53,6 +53,9 @@ def add_options(
         elif field.name in several:
             words = tuple(several[field.name])
             group.add_argument(name, nargs="+", choices=words, metavar=facts["metavar"], action=_Joined, **common)
+        elif facts.get("several"):
+            words = facts["choices"]
+            group.add_argument(name, nargs="+", choices=words, metavar=facts["metavar"], action=_Joined, **common)
         elif facts.get("choices"):
             group.add_argument(name, choices=facts["choices"], **common)
         else:

@@ -32,7 +32,7 @@ def test_sidecar_names_direct_parents_that_exist_and_every_parameter():
         {"stage": "inversion", "method": "fansi", "title": "FANSI", "parameters": [{"name": "alpha1", "value": 5e-4}]},
         {
             "stage": "reference",
-            "facts": facts(region="whole-brain", mean_before=0.01, sd=0.05),
+            "facts": facts(region="csf", mean_before=0.03, mean_in_whole_brain_map=0.01, sd=0.05),
         },
     ]
     document = outputs.sidecar(
@@ -45,7 +45,9 @@ def test_sidecar_names_direct_parents_that_exist_and_every_parameter():
     ]
     assert document["Units"] == "ppm"
     assert document["SkullStripped"] is True
+    assert document["ReferenceRegionMeanBeforeReferencing"] == 0.03
     assert document["ReferenceRegionMean"] == 0.01
+    assert document["ReferenceRegionStandardDeviation"] == 0.05
     assert document["ProcessingSteps"][0]["parameters"][0]["name"] == "alpha1"
     mask = outputs.sidecar("brain_mask", "sub-01", raw_sources=(), steps=[], available=frozenset(), software={})
     assert mask["Type"] == "Brain"

@@ -133,5 +133,7 @@ def test_every_option_of_every_step_is_a_flag():
     _, chosen = parse([*PATHS, "--reference", "segmentation", "--reference-label", "4", "--reference-csf-r2star", "6"])
     assert (chosen.steps["reference"].region, chosen.steps["reference"].label) == ("segmentation", "4")
     assert chosen.steps["reference"].csf_r2star == 6
+    _, several = parse([*PATHS, "--reference", "csf", "whole-brain"])
+    assert (several.steps["reference"].chosen(), several.steps["reference"].main) == (("csf", "whole-brain"), "csf")
     assert not parse([*PATHS, "--no-roi"])[1].steps["roi"].values
     assert parse([*PATHS, "--roi_erosion", "1"])[1].steps["roi"].erosion == 1

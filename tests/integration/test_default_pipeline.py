@@ -98,7 +98,8 @@ def test_sidecars_hold_every_parameter_and_the_reference(finished):
     assert fansi["beta"] == 150
     assert document["Units"] == "ppm"
     assert document["ReferenceRegion"] == "whole-brain"
-    assert isinstance(document["ReferenceRegionMean"], float)
+    assert document["ReferenceRegionMean"] == pytest.approx(0, abs=1e-6)
+    assert isinstance(document["ReferenceRegionMeanBeforeReferencing"], float)
     assert isinstance(document["ReferenceRegionStandardDeviation"], float)
     assert {step["method"] for step in sidecar(finished, "desc-tkd_Chimap")["ProcessingSteps"]} >= {"tkd", "v-sharp"}
     for uri in document["Sources"]:
