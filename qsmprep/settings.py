@@ -74,8 +74,8 @@ class ReferenceOptions:
 
     region: str = option(
         "whole-brain",
-        "whole-brain, csf (ventricles by their low R2*), segmentation (a label of a given one) or none: region whose "
-        "mean is subtracted; of several that of the first",
+        "whole-brain, csf (ventricles by low R2*), segmentation (a label) or none: region whose mean is subtracted; of "
+        "several, that of the first",
         choices=("whole-brain", "csf", "segmentation", "none"),
         metavar="REGION",
         several=True,
@@ -106,6 +106,34 @@ class ReferenceOptions:
     def main(self) -> str:
         """The region whose mean is subtracted."""
         return self.chosen()[0]
+
+
+@dataclass(frozen=True)
+class DisplayOptions:
+    """How susceptibility is shown in the pictures of the report; nothing here changes a map."""
+
+    chi_window: str = option(
+        "-0.2,0.2",
+        "window of susceptibility: two numbers, or one for both sides of zero; auto: -0.2,0.2, of sources 0,0.1, wider "
+        "where tissue saturates",
+        unit="ppm",
+        metavar="LOW,HIGH",
+    )
+
+    def limits(self) -> tuple[float, float] | None:
+        """The window in ppm; None where it follows the map. Raises ValueError for what is no window."""
+        if self.chi_window == "auto":
+            return None
+        try:
+            numbers = [float(part) for part in self.chi_window.split(",")]
+            low, high = (-numbers[0], numbers[0]) if len(numbers) == 1 else numbers
+        except ValueError:
+            raise ValueError(
+                f"--chi-window is {self.chi_window!r}; give --chi-window=-0.2,0.2 in ppm, one number, or auto."
+            ) from None
+        if not -float("inf") < low < high < float("inf"):
+            raise ValueError(f"--chi-window is {self.chi_window!r}; its first number must be the smaller one.")
+        return low, high
 
 
 @dataclass(frozen=True)
@@ -342,7 +370,7 @@ def build(document: Mapping[str, Any], given: Mapping[str, Any] | None = None) -
     }
     steps = {step: _options(step_options_type(step), merged.get(step, {}), step) for step in SECTIONS}
     steps["input"].b0_vector(), steps["input"].echo_numbers(), steps["orientation"].chosen()
-    steps["reference"].chosen()
+    steps["reference"].chosen(), steps["display"].limits()
     parts = MappingProxyType(methods), MappingProxyType(options), MappingProxyType(steps)
     return Settings(pipeline, *parts, MappingProxyType(dict(tuned)))
 

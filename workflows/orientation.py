@@ -19,6 +19,7 @@ from qsmprep.report.crash import DRAWING
 from qsmprep.report.figures import STYLES
 from qsmprep.workflows.outputs import SOURCES
 from qsmprep.workflows.plan import RunPlan
+from qsmprep.workflows.report import window_node
 
 NEEDED = {"local_field": ("background_wf", "local_field"), "mask": ("background_wf", "mask"),
           "noise": ("field_wf", "noise"), "magnitude": ("phase_wf", "magnitude_rss"),
@@ -122,16 +123,41 @@ def init_orientation_wf(*, plan: OrientationPlan) -> Workflow:
         join = _joining(workflow, interface, "chisep-cosmos", plan, merged)
         for name in SOURCES:
             _save(workflow, join, name, name, plan)
+    _draw(workflow, plan)
+    return workflow
+
+
+def _draw(workflow: Workflow, plan: OrientationPlan) -> None:
+    """Draw the pictures, those of a method in one window."""
+    first = plan.runs[0]
+    windows: dict[str, Node] = {}
     for label, source, output, title in pictures_of(plan):
+        style, method = "source" if output in SOURCES else "chi", method_of(source)
         file = str(first.output_dir / figures_folder(plan.prefix) / figure_file(plan, label))
         node = first.node(
-            DrawFigure(out_file=file, display={**STYLES["source" if output in SOURCES else "chi"], "title": title}),
+            DrawFigure(out_file=file, display={**STYLES[style], "title": title}),
             f"{DRAWING}{label}",
             volumes=5,
         )
-        mask = workflow.get_node(f"{source.rpartition('_')[0]}_join")
-        workflow.connect([(workflow.get_node(source), node, [(output, "in_file")]), (mask, node, [("mask", "mask")])])
-    return workflow
+        image, mask = workflow.get_node(source), workflow.get_node(f"{source.rpartition('_')[0]}_join")
+        workflow.connect([(image, node, [(output, "in_file")]), (mask, node, [("mask", "mask")])])
+        if method in windows:
+            workflow.connect([(image, windows[method], [(output, "other_file")])])
+        else:
+            windows[method] = window_node(first, f"window_{method.replace('-', '_')}", style=style, label=method)
+            workflow.connect(
+                [(image, windows[method], [(output, "in_file")]), (mask, windows[method], [("mask", "mask")])]
+            )
+        workflow.connect([(windows[method], node, [("window", "window")])])
+
+
+def method_of(source: str) -> str:
+    """The method that a node belongs to.
+
+    >>> method_of("chisep_cosmos_join")
+    'chisep-cosmos'
+    """
+    return source.rpartition("_")[0].replace("_", "-")
 
 
 def pictures_of(plan: OrientationPlan) -> list[tuple[str, str, str, str]]:

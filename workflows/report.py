@@ -10,15 +10,22 @@ from nipype.pipeline.engine import Workflow
 
 from qsmprep.bids.outputs import figures_folder
 from qsmprep.engine.node import Node
-from qsmprep.interfaces.report import DrawFigure
+from qsmprep.interfaces.report import ChooseWindow, DrawFigure
 from qsmprep.report.crash import FIGURES_GRAPH
-from qsmprep.report.pictures import PICTURES, PictureKind, further_inversion
+from qsmprep.report.pictures import PICTURES, SOURCES, SUSCEPTIBILITY, PictureKind, further_inversion
+from qsmprep.report.window import with_window
 from qsmprep.workflows.inversion import chi_name
 from qsmprep.workflows.plan import RunPlan
 from qsmprep.workflows.separation import separates
 
 BRAIN = ("brain", "mask")
 QSM = ("inversion", "mask")
+# Of each window: its node, the style of its pictures, and (stage graph, output) of what it is chosen by.
+WINDOWS: Mapping[str, tuple[str, str, Mapping[str, tuple[str, str]]]] = {
+    SUSCEPTIBILITY: ("chi_window", "chi", {"in_file": ("inversion", "chi"), "mask": QSM}),
+    SOURCES: ("source_window", "source", {"in_file": ("separation", "para"), "other_file": ("separation", "dia"),
+                                          "mask": ("separation", "mask")}),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,10 +59,9 @@ class Figure:
         """Steps of the report it stands in."""
         return self.kind.stages
 
-    @property
-    def caption(self) -> str:
-        """Below the picture."""
-        return self.kind.caption
+    def caption(self, windows: Mapping[str, str]) -> str:
+        """Below the picture, with its window out of those that the steps told."""
+        return with_window(self.kind.caption, windows.get(self.kind.window))
 
 
 # fmt: off
@@ -102,9 +108,14 @@ def figure_file(figure: Figure, prefix: str) -> str:
 
 
 def init_figures_wf(*, plan: RunPlan, name: str = FIGURES_GRAPH) -> Workflow:
-    """One drawing node a picture, named as the picture; `connect_figures` connects them."""
+    """One drawing node a picture, named as the picture, and the nodes of shared windows; see `connect_figures`."""
     workflow = Workflow(name=name)
     folder = plan.output_dir / figures_folder(plan.prefix)
+    windows = {}
+    for label in _windows(plan):
+        name, style, _ = WINDOWS[label]
+        windows[label] = window_node(plan, name, style=style, label=label)
+        workflow.add_nodes([windows[label]])
     for figure in figures_of(plan):
         draw = DrawFigure(
             out_file=str(folder / figure_file(figure, plan.prefix)),
@@ -119,7 +130,21 @@ def init_figures_wf(*, plan: RunPlan, name: str = FIGURES_GRAPH) -> Workflow:
             workflow.connect([(merge, node, [("out", "outlines")])])
         else:
             workflow.add_nodes([node])
+        if figure.kind.window:
+            workflow.connect([(windows[figure.kind.window], node, [("window", "window")])])
     return workflow
+
+
+def window_node(plan: RunPlan, name: str, *, style: str, label: str) -> Node:
+    """The node that chooses the window of susceptibility or of sources."""
+    choose = ChooseWindow(style=style, label=label, options=plan.step_options("display"))
+    return plan.node(choose, name, volumes=8)
+
+
+def _windows(plan: RunPlan) -> tuple[str, ...]:
+    """The windows that pictures of a run share."""
+    used = {figure.kind.window for figure in figures_of(plan)}
+    return tuple(label for label in WINDOWS if label in used)
 
 
 def connect_figures(workflow: Workflow, figures_wf: Workflow, stages: Mapping[str, Workflow], plan: RunPlan) -> None:
@@ -129,6 +154,10 @@ def connect_figures(workflow: Workflow, figures_wf: Workflow, stages: Mapping[st
         stage, output = source
         workflow.connect(stages[stage], f"outputnode.{output}", figures_wf, target)
 
+    for label in _windows(plan):
+        name, _, sources = WINDOWS[label]
+        for target, source in sources.items():
+            connect(source, f"{name}.{target}")
     for figure in figures_of(plan):
         connect(figure.source, f"{figure.name}.in_file")
         if figure.mask:

@@ -17,8 +17,9 @@ from qsmprep.findings import Note
 from qsmprep.interfaces.orientation import TITLES
 from qsmprep.interfaces.step import Record, parameters
 from qsmprep.report.crash import crash_documents
+from qsmprep.report.window import told_windows, with_window
 from qsmprep.settings import ORIENTATION_METHODS, Settings
-from qsmprep.workflows.orientation import OrientationPlan, figure_file, pictures_of
+from qsmprep.workflows.orientation import OrientationPlan, figure_file, method_of, pictures_of
 from qsmprep.workflows.plan import RunPlan
 
 
@@ -85,13 +86,13 @@ def write_orientation_records(
     def make(plan: OrientationPlan) -> dict[str, Any]:
         first = plan.runs[0]
         steps = step_records(outcome.folders.get(plan.title, []))
-        made = {step["stage"] for step in steps}
+        made, windows = {step["stage"] for step in steps}, told_windows(steps)
         errors = errors_of(outcome, plan.title)
         if not errors:
             message = "not made, as a run it needs failed"
             errors = [{"step": method, "message": message} for method in plan.methods if method not in made]
         pictures = [
-            (source.split("_")[0], figure_file(plan, label), f"{title}.")
+            (source.split("_")[0], figure_file(plan, label), with_window(f"{title}.", windows.get(method_of(source))))
             for label, source, _, title in pictures_of(plan)
         ]
         return run_record(

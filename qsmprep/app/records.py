@@ -19,6 +19,7 @@ from qsmprep.bids.scans import GreRun
 from qsmprep.files.storage import storage_message
 from qsmprep.findings import Warning, document
 from qsmprep.report.crash import crash_documents
+from qsmprep.report.window import told_windows
 from qsmprep.workflows.plan import RunPlan
 from qsmprep.workflows.report import figure_file, figures_of
 
@@ -36,8 +37,10 @@ def write_run_records(
     """Write each run's record beside its figures, and return them."""
 
     def make(plan: RunPlan) -> Record:
+        steps = step_records(outcome.folders.get(plan.prefix, []))
+        windows = told_windows(steps)
         pictures = [
-            (stage, figure_file(figure, plan.prefix), figure.caption)
+            (stage, figure_file(figure, plan.prefix), figure.caption(windows))
             for figure in figures_of(plan)
             for stage in figure.stages
         ]
@@ -53,7 +56,7 @@ def write_run_records(
             inputs=[str(path.relative_to(plan.bids_dir)) for path in plan.files],
             acquisition=plan.acquisition,
             tuned=plan.settings.tuned,
-            steps=with_figures(step_records(outcome.folders.get(plan.prefix, [])), pictures),
+            steps=with_figures(steps, pictures),
             planned=planned_record(plan),
             crashes=crash_documents(outcome.failures, plan.prefix),
         )

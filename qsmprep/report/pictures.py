@@ -9,6 +9,9 @@ from typing import Any
 
 from qsmprep.report.figures import STYLES
 
+# What a window is chosen for: pictures of one are shown alike.
+SUSCEPTIBILITY, SOURCES = "susceptibility", "sources"
+
 
 @dataclass(frozen=True)
 class PictureKind:
@@ -22,6 +25,7 @@ class PictureKind:
     caption : below the picture.
     display : options of the mosaic.
     histogram : whether a histogram of its values is shown with it.
+    window : what its window is chosen for, with others: "susceptibility", "sources"; empty: it has one of its own.
     """
 
     name: str
@@ -30,6 +34,7 @@ class PictureKind:
     caption: str
     display: Mapping[str, Any]
     histogram: bool = False
+    window: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class Comparison:
 
 def _kind(name: str, suffix: str, stages: str, style: str, title: str, caption: str, **more: Any) -> PictureKind:
     display = {**STYLES[style], "title": title, **more.pop("display", {})}
+    more["window"] = {"chi": SUSCEPTIBILITY, "source": SOURCES}.get(style, "")
     return PictureKind(name, suffix, tuple(stages.split()), caption, display, **more)
 
 
@@ -66,12 +72,12 @@ PICTURES: Mapping[str, PictureKind] = {kind.name: kind for kind in (
     _kind("total", "fieldmap", "echo-combination background", "field", "Total field", "Total field: all sources, unwrapped and combined over echoes.", histogram=True),
     _kind("local", "fieldmap", "background", "field", "Tissue field", "Tissue field, background removed.", histogram=True),
     _kind("weights", "weights", "weights", "weights", "Data weights", "Data weights of the inversion: dark voxels are trusted less."),
-    _kind("chi", "Chimap", "inversion", "chi", "Susceptibility", "Susceptibility in linear grey from -0.2 to 0.2 ppm; bright is paramagnetic.", histogram=True),
+    _kind("chi", "Chimap", "inversion", "chi", "Susceptibility", "Susceptibility; bright is paramagnetic.", histogram=True),
     _kind("spinecho", "MESE", "r2-registration", "magnitude", "Spin echo magnitude, registered", "Spin echo magnitude registered to the gradient echoes, with the outline of their brain mask: both must fit."),
     _kind("r2", "R2map", "r2", "rate", "R2", "Transverse relaxation rate of the spin echoes."),
     _kind("r2prime", "R2map", "r2prime", "rate", "R2'", "Reversible transverse relaxation rate, or what stands in for it.", display={"window": (0.0, 25.0)}),
     _kind("paramagnetic", "Chimap", "separation", "source", "Paramagnetic susceptibility", "Paramagnetic susceptibility (iron).", histogram=True),
-    _kind("diamagnetic", "Chimap", "separation", "source", "Diamagnetic susceptibility", "Size of the diamagnetic susceptibility (myelin, calcium), same window.", histogram=True),
+    _kind("diamagnetic", "Chimap", "separation", "source", "Diamagnetic susceptibility", "Size of the diamagnetic susceptibility (myelin, calcium).", histogram=True),
     _kind("r2star", "R2starmap", "relaxometry", "r2star", "R2*", "Effective transverse relaxation rate.", histogram=True),
 )}
 
@@ -98,7 +104,7 @@ def further_inversion(method: str) -> PictureKind:
         "inversion",
         "chi",
         f"Susceptibility, {method}",
-        f"Susceptibility by {method}, same window.",
+        f"Susceptibility by {method}.",
         histogram=True,
     )
 

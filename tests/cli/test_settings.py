@@ -129,6 +129,29 @@ def test_help_shows_every_method_option_with_its_default(capsys):
         assert word in text
 
 
+def test_the_window_of_susceptibility_is_two_numbers_one_or_follows_the_map():
+    def limits(word):
+        return parse([*PATHS, f"--chi-window={word}"])[1].steps["display"].limits()
+
+    assert parse(PATHS)[1].steps["display"].limits() == (-0.2, 0.2)
+    assert (limits("-0.1,0.3"), limits("0.15"), limits("auto")) == ((-0.1, 0.3), (-0.15, 0.15), None)
+    for word in ("wide", "0.2,-0.2", "0", "nan,1", "1,2,3", "-inf,0.2"):
+        with pytest.raises(SystemExit):
+            limits(word)
+
+
+def test_reference_regions_of_a_settings_file_are_a_name_or_a_list():
+    for given, regions in (("csf", ("csf",)), (["whole-brain", "csf"], ("whole-brain", "csf"))):
+        chosen = settings.build({"reference": {"region": given}})
+        assert chosen.steps["reference"].chosen() == regions
+        again = settings.build(tomllib.loads(tomli_w.dumps(settings.to_document(chosen))))
+        assert again == chosen
+    for wrong, needle in (([], "list of names"), (["csf", "csf"], "different"), (["none", "csf"], "no other"),
+                          ([4], "list of names"), ("brain", "choose")):  # fmt: skip
+        with pytest.raises(ValueError, match=needle):
+            settings.build({"reference": {"region": wrong}})
+
+
 def test_every_option_of_every_step_is_a_flag():
     _, chosen = parse([*PATHS, "--reference", "segmentation", "--reference-label", "4", "--reference-csf-r2star", "6"])
     assert (chosen.steps["reference"].region, chosen.steps["reference"].label) == ("segmentation", "4")

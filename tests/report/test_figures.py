@@ -7,6 +7,7 @@ from PIL import Image
 
 from qsmprep.report.figures import CHI_WINDOW_PPM, STYLES, mosaic, mosaic_figure, save_mosaic, window_limits
 from qsmprep.report.montage import outline, plan
+from qsmprep.report.window import widened
 
 SHAPE_MM = (24, 30, 20)  # right-left, front-back, top-bottom: told apart by length
 
@@ -117,6 +118,21 @@ def test_susceptibility_is_shown_in_the_window_of_the_consensus():
     linear = (values[inside] + 0.2) / 0.4 * 255
     assert np.abs(shown[inside][:, 0].astype(float) - linear).max() < 2  # levels of grey
     assert (shown[values > 0.2] == 255).all() and (shown[values < -0.2] == 0).all()
+
+
+def test_an_automatic_window_is_that_of_the_consensus_until_an_area_saturates():
+    mask = np.ones((24, 24, 24), bool)
+    chi = np.random.default_rng(0).normal(0, 0.05, mask.shape).astype(np.float32)
+    chi[3, 3, :] = 1.5  # a vessel of one voxel
+    assert widened(CHI_WINDOW_PPM, [chi], mask) == CHI_WINDOW_PPM
+    chi[10:16, 10:16, 10:16] = 0.42  # a bleed
+    assert widened(CHI_WINDOW_PPM, [chi], mask) == (-0.45, 0.45)
+    assert widened(CHI_WINDOW_PPM, [chi * 0, -chi], mask) == (-0.45, 0.45)
+    assert widened((0.0, 0.1), [chi.clip(0), -chi.clip(max=0)], mask) == (0.0, 0.45)
+    assert widened(CHI_WINDOW_PPM, [chi], np.zeros_like(mask)) == CHI_WINDOW_PPM
+    outside = mask.copy()
+    outside[9:17, 9:17, 9:17] = False
+    assert widened(CHI_WINDOW_PPM, [chi], outside) == CHI_WINDOW_PPM
 
 
 def test_outside_of_the_mask_and_not_a_number_are_black():
