@@ -153,7 +153,9 @@ class Reference(Step):
             why = f"only {count} voxels of low R2* near the brain's centre, fewer than the {MINIMUM_VOXELS} needed"
         if missing:
             reason = "" if "csf" in found else f" Cerebrospinal fluid: {why}."
-            text = f"Reference regions not measured, as no segmentation has them: {', '.join(missing)}.{reason}"
+            text = (
+                f"No segmentation has these reference regions, so they have no numbers: {', '.join(missing)}.{reason}"
+            )
             remedy = "Give one that has them by --derivatives NAME=PATH or --segmentation-file, without --no-roi."
             record.note(Note("references-missing", f"{text} {remedy}"))
         asked = options.chosen()[1:]
@@ -161,7 +163,7 @@ class Reference(Step):
         if "segmentation" in asked and _key_of_label(self.inputs.region_name) not in found:
             problems.append(f"--reference segmentation: {self._nothing_in_label()}")
         if problems:
-            text = f"A reference region that was asked for is not measured: {'; '.join(problems)}."
+            text = f"A reference region that was asked for was not found: {'; '.join(problems)}."
             remedy = "Raise --reference-csf-r2star, or give a segmentation that has the region inside the mask."
             record.warn(Warning("reference-not-found", text, remedy))
 
