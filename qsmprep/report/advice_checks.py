@@ -89,9 +89,12 @@ def masks_seen(evidence: Evidence) -> Verdict:
 
 def window(evidence: Evidence) -> Verdict:
     """Maps in linear grey, masked, their window stated (text 9.1.4)."""
-    pictures = [picture for step in evidence.run.steps for picture in step.figures]
-    shown = [picture.caption for picture in pictures if "_Chimap" in picture.file and picture.data]
-    return verdict(f"linear grey, masked: {shown[0]}" if shown else "", True)
+    shown = any("_Chimap" in picture.file and picture.data for step in evidence.run.steps for picture in step.figures)
+    limits = [step.value("window") for step in evidence.steps("display") if step.label == "susceptibility"]
+    if not shown or not limits or not isinstance(limits[0], list | tuple) or len(limits[0]) != 2:
+        return unknown()
+    low, high = limits[0]
+    return verdict(f"linear grey, masked, {words(low)} to {words(high)} ppm", True)
 
 
 def unit(evidence: Evidence) -> Verdict:

@@ -39,7 +39,7 @@ def valid_voxels(evidence: Evidence) -> Verdict:
     if empty:
         named = ", ".join(empty[:3]) + (" and others" if len(empty) > 3 else "")
         return verdict(f"{len(empty)} of {len(rows)} regions have no valid voxel: {named}", False)
-    return verdict(f"{len(rows)} regions, values of voxels in mask 4", True)
+    return verdict(f"{len(rows)} region{'s' if len(rows) > 1 else ''}, values of voxels in mask 4", True)
 
 
 def _chi_rows(evidence: Evidence) -> Iterator[RegionRow]:

@@ -171,7 +171,8 @@ def _reference_values(run: Run) -> Pieces:
         return ()
     return (
         f"The reference is imposed by the pipeline. Susceptibility of the reference region ({values.region}): "
-        f"{values.mean_name} {values.mean} ppm, standard deviation {values.deviation} ppm.",
+        f"{values.mean_name} {values.mean} ppm, standard deviation {values.deviation} ppm"
+        + (f"; {values.in_common}." if values.in_common else "."),
     )
 
 

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qsmprep.report.record import Run, words
+from qsmprep.report.record import Run
 from qsmprep.stages import stage_of
 
 
 @dataclass(frozen=True)
 class ReferenceValues:
-    """Susceptibility of the reference region in ppm as text, and what the record calls its mean."""
+    """Susceptibility of the reference region in ppm as text, and what the record calls its mean.
+
+    `common` is its mean in the whole-brain-referenced map; empty where the reference is the whole brain itself.
+    """
 
     region: str
     mean_name: str
     mean: str
     deviation: str
+    common: str = ""
+
+    @property
+    def in_common(self) -> str:
+        """The region in the whole-brain-referenced map, as table 5 asks for it; empty for the whole brain."""
+        return f"in the whole-brain-referenced map {self.common} ± {self.deviation} ppm" if self.common else ""
 
 
 def reference_values(run: Run) -> ReferenceValues | None:
@@ -24,5 +33,9 @@ def reference_values(run: Run) -> ReferenceValues | None:
         if stage_of(step.stage).name == "reference":
             mean, deviation = step.fact("mean_before"), step.fact("sd")
             if mean and deviation and all(isinstance(fact.value, int | float) for fact in (mean, deviation)):
-                return ReferenceValues(step.title or step.method, mean.label, words(mean.value), words(deviation.value))
+                common = step.value("mean_in_whole_brain_map") if step.method != "whole-brain" else None
+                told = f"{common:.4g}" if isinstance(common, int | float) else ""
+                return ReferenceValues(
+                    step.title or step.method, mean.label, f"{mean.value:.4g}", f"{deviation.value:.4g}", told
+                )
     return None

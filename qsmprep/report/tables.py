@@ -75,7 +75,10 @@ def reconstruction_lines(run: Run) -> list[Line]:
     lines.append(_line("Unit of susceptibility", ("ppm (SI)",)))
     lines.append(_line("Reference region", _algorithms(run, "Referencing")))
     values = reference_values(run)
-    spread = (f"{values.mean} ± {values.deviation} ppm ({values.mean_name} ± standard deviation)",) if values else ()
+    spread: tuple[str, ...] = ()
+    if values:
+        told = f"{values.mean} ± {values.deviation} ppm ({values.mean_name} ± standard deviation)"
+        spread = (told, *filter(None, (values.in_common,)))
     lines.append(_line("Susceptibility in the reference region", spread))
     lines.append(Line("Inclusion and exclusion criteria", (_BY_AUTHORS,), essential=True, available=False))
     lines.append(Line("Artifacts considered and their threshold", (_BY_AUTHORS,), essential=True, available=False))

@@ -1,5 +1,7 @@
 """The consensus checklist: the paper's 32 recommendations, none met or not met without a value that was found."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from documents import facts, note, warning
@@ -8,7 +10,7 @@ from qsmprep.report.acquisition import describe_acquisition
 from qsmprep.report.checklist import ADVICE, RECOMMENDATIONS, SECTIONS, advice, checklist, counted
 from qsmprep.report.evidence import CANNOT_KNOW, MET, NO_CASE, NOT_MET
 from qsmprep.report.quality import QualityLine, ShownFlag, ShownQuality
-from qsmprep.report.record import parse_run
+from qsmprep.report.record import Picture, parse_run
 from qsmprep.report.regional import RegionRow, RegionTable
 
 IDS = [
@@ -272,3 +274,14 @@ def test_the_sign_of_an_unknown_vendor_is_known_by_the_map_alone(record):
     assert advised(record, "sign").status == CANNOT_KNOW
     assert advised(record, "sign", quality=measured("iron_contrast", 0.03, True)).status == MET
     assert advised(record, "sign", quality=measured("iron_contrast", -0.03, False)).status == NOT_MET
+
+
+def test_the_window_of_the_maps_is_that_of_the_run(record):
+    step = step_of(record, "display")
+    step |= {"label": "susceptibility", "facts": facts(window=[-0.2, 0.35])}
+    assert advised(record, "window").status == CANNOT_KNOW, "no picture was drawn"
+    record["steps"][-1]["figures"] = [{"file": "sub-01_desc-chi_Chimap.png", "caption": "x"}]
+    run = parse_run(record)
+    drawn = replace(run.steps[-1], figures=(Picture("sub-01_desc-chi_Chimap.png", "x", b"png"),))
+    found = next(i for i in advice(replace(run, steps=(*run.steps[:-1], drawn))) if "window" in i.text)
+    assert found.status == MET and "-0.2 to 0.35 ppm" in found.value

@@ -74,7 +74,7 @@ def test_regional_values_are_shown_and_count_for_the_checklist(record, write_rec
     assert table.rows[0].voxels == "90 of 100" and table.rows[0].numbers[0] == "0.1235"
     assert table.rows[1].numbers == ("n/a",) * 5
     text = report(output)
-    assert "GP &lt;left&gt;" in text and "1 of 2 regions have no valid voxel" in text
+    assert "GP &lt;left&gt;" in text and "1 region, values of voxels in mask 4" in text
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00broken", b"segmentation\tname\nx\ty\n"])
