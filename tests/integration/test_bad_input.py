@@ -124,7 +124,7 @@ def outcome(tmp_path_factory, run_qsmprep, merge_subjects):
     bids = merge_subjects(folder / "bids", dict.fromkeys([*BAD, "good"], source))
     for label, (spoil, _) in BAD.items():
         spoil(bids / f"sub-{label}" / "anat")
-    return run_qsmprep(bids, folder / "out", "--pipeline", "fast", "--skip-bids-validation")
+    return run_qsmprep(bids, folder / "out", "--pipeline", "fast", "--separation", "none", "--skip-bids-validation")
 
 
 def test_the_exit_status_is_1_and_the_good_participant_is_processed(outcome):

@@ -56,7 +56,7 @@ def fsl(tmp_path):
 
 
 def test_fsl_bet_is_used_where_it_is_installed_and_the_report_says_so(small_head, tmp_path, run_qsmprep, fsl):
-    done = run_qsmprep(small_head, tmp_path / "out", "--pipeline", "fast", path=fsl)
+    done = run_qsmprep(small_head, tmp_path / "out", "--pipeline", "fast", "--separation", "none", path=fsl)
     assert done.status == 0, done.stderr
     mask = done.image("desc-brain_mask") > 0
     middle = tuple(slice(n // 4, -n // 4) for n in mask.shape)
@@ -82,7 +82,9 @@ def test_fsl_bet_asked_for_where_there_is_none_is_refused(small_head, tmp_path, 
 
 def test_masks_of_derivatives_are_used(small_head, tmp_path, run_qsmprep):
     truth = small_head / "derivatives" / "truth"
-    done = run_qsmprep(small_head, tmp_path / "out", "--pipeline", "fast", "--derivatives", f"truth={truth}")
+    done = run_qsmprep(
+        small_head, tmp_path / "out", "--pipeline", "fast", "--separation", "none", "--derivatives", f"truth={truth}"
+    )
     assert done.status == 0, done.stderr
     assert ((done.image("desc-brain_mask") > 0) == (done.truth("desc-brain_mask") > 0)).all()
     assert "of the derivatives truth" in (done.out / "sub-01.html").read_text("utf-8")
@@ -107,7 +109,7 @@ def test_a_failure_in_one_run_leaves_the_others_and_is_told(small_head, tmp_path
     for path in (bids / "sub-dark" / "anat").glob("*part-mag*.nii.gz"):
         image = nib.load(path)
         nib.Nifti1Image(np.zeros(image.shape, np.float32), image.affine).to_filename(path)
-    done = run_qsmprep(bids, tmp_path / "out", "--pipeline", "fast", "--skip-bids-validation")
+    done = run_qsmprep(bids, tmp_path / "out", "--pipeline", "fast", "--separation", "none", "--skip-bids-validation")
     assert done.status == 1
     assert (done.out / "sub-good" / "anat" / "sub-good_Chimap.nii.gz").is_file()
     assert "failed" in (done.out / "sub-dark.html").read_text("utf-8")
