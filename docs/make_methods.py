@@ -9,6 +9,7 @@ from qsmprep import registry, settings
 from qsmprep.bids.outputs import OUTPUTS, output_path
 from qsmprep.cli.arguments import flag
 from qsmprep.options import default_text
+from qsmprep.presets import DEFAULT_PIPELINE, PRESETS
 from qsmprep.report.bibliography import cited
 from qsmprep.report.checklist import RECOMMENDATIONS
 from qsmprep.report.deviations import DEVIATIONS
@@ -20,7 +21,7 @@ def methods_page() -> str:
     """Every method of every step with its options, and the options of the steps without alternatives."""
     lines = ["# Methods and their options", "", "Made by `docs/make_methods.py` from the registry.", ""]
     for stage in registry.stages():
-        preset = settings.PRESETS[settings.DEFAULT_PIPELINE][stage]["method"][0]
+        preset = PRESETS[DEFAULT_PIPELINE][stage]["method"][0]
         lines += [f"## `--{stage}`", "", f"Choices: {', '.join(settings.methods_of(stage))}. Default: {preset}.", ""]
         for method in registry.METHODS:
             if method.stage == stage:

@@ -29,6 +29,7 @@ from qsmprep.numerics.arrays import Mask, RealArray
 from qsmprep.numerics.progress import Progress
 from qsmprep.numerics.units import TWO_PI, check_susceptibility_ppm, hz_to_ppm
 from qsmprep.phase.bipolar import find_bipolar, readout_warnings, remove_bipolar, takes_plane
+from qsmprep.presets import DEFAULT_PIPELINE
 from qsmprep.relaxometry import usual_method
 from qsmprep.relaxometry.macroscopic import undo_gradient_loss
 from qsmprep.results import (
@@ -55,7 +56,7 @@ def reconstruct(
     phase: RealArray,
     scan: Scan,
     *,
-    preset: str = settings.DEFAULT_PIPELINE,
+    preset: str = DEFAULT_PIPELINE,
     options: Choice | None = None,
     brain: Mask | None = None,
     reference: Mask | None = None,
@@ -68,7 +69,7 @@ def reconstruct(
     ----------
     magnitude, phase : (n_echo, n0, n1, n2); phase in rad.
     scan : voxel size, direction of B0, one echo time an echo, centre frequency.
-    preset : name of a pipeline, "consensus-fansi" and so on; see `qsmprep.settings.PRESETS`.
+    preset : name of a pipeline, "consensus-fansi" and so on; see `qsmprep.presets.PRESETS`.
     options : settings in place of the preset: those of `qsmprep.settings.build`, or a document for it as
         {"background": {"method": "pdf"}, "inversion": {"fansi": {"alpha1": 1e-4}}}.
     brain : (n0, n1, n2) brain mask made elsewhere; None: it is extracted.
@@ -112,7 +113,7 @@ def reconstruct(
     )
 
 
-def chosen_settings(options: Choice | None, preset: str = settings.DEFAULT_PIPELINE) -> Settings:
+def chosen_settings(options: Choice | None, preset: str = DEFAULT_PIPELINE) -> Settings:
     """Settings of a preset's name, a document, or themselves; None: those of the preset."""
     if isinstance(options, Settings):
         return options

@@ -18,6 +18,7 @@ from qsmprep import registry
 from qsmprep.bids.reading import UnreadableFileError, read_text_file
 from qsmprep.options import check_options, option, option_type, shown, words_of
 from qsmprep.phase.bipolar import CHOICES as BIPOLAR_CHOICES
+from qsmprep.presets import DEFAULT_PIPELINE, PRESETS
 from qsmprep.relaxometry.macroscopic import GRADIENT_CORRECTIONS
 from qsmprep.stages import Section, sections, stage_of
 
@@ -216,50 +217,6 @@ SECTIONS: Mapping[str, Section] = MappingProxyType(
     }
 )
 
-_CONSENSUS: dict[str, Any] = {
-    "phase-offset": {"method": ["mcpc-3d-s"]},
-    "mask": {"method": ["auto"]},
-    "unwrapping": {"method": ["romeo"]},
-    "echo-combination": {"method": ["weighted"]},
-    "background": {"method": ["v-sharp"]},
-    "inversion": {"method": ["fansi"]},
-    "relaxometry": {"method": ["auto"]},
-    "r2": {"method": ["auto"]},
-    "separation": {"method": ["auto"]},
-}
-PRESETS: Mapping[str, dict[str, Any]] = MappingProxyType(
-    {
-        "consensus-fansi": _CONSENSUS,
-        # SEPIA 1.2.2.4 as the paper's supporting information S2 runs it: one mask, no deconvolution, FANSI v3's units.
-        "sepia": {
-            **_CONSENSUS,
-            "reliable-mask": {"quality_threshold": 0.0},
-            "background": {"method": ["v-sharp"], "v-sharp": {"deconvolution": False}},
-            "weights": {"kind": "noise-median"},
-            "inversion": {
-                "method": ["fansi"],
-                "fansi": {
-                    "regularisation_image": "weights",
-                    "regularisation_mean": "volume",
-                    "weights_top": "maximum",
-                    "gradient_per": "voxel",
-                    "padding": 0,
-                },
-            },
-        },
-        "consensus-medi": {**_CONSENSUS, "inversion": {"method": ["medi"]}},
-        "fast": {**_CONSENSUS, "inversion": {"method": ["rts"]}, "separation": {"method": ["closed-form"]}},
-        "accurate": {
-            **_CONSENSUS,
-            "background": {"method": ["iharperella"]},
-            "inversion": {
-                "method": ["fansi"],
-                "fansi": {"scale": "echo-spacing", "kernel": "discrete", "beta": 500.0, "tolerance": 0.05},
-            },
-        },
-    }
-)
-DEFAULT_PIPELINE = "consensus-fansi"
 LARGEST_INTEGER = 2**63  # what TOML promises to hold
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 

@@ -28,11 +28,12 @@ from qsmprep.findings import Fact, Note, Warning
 from qsmprep.interfaces.step import Record, network_facts, parameters
 from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T
 from qsmprep.options import unit_of
+from qsmprep.presets import PRESETS
 from qsmprep.relaxometry import arlo_applies, usual_method
 from qsmprep.relaxometry.dictionary import train_positions
 from qsmprep.report.acquisition import describe_acquisition
 from qsmprep.separation.decompose import LEAST_ECHOES
-from qsmprep.settings import PRESETS, Settings
+from qsmprep.settings import Settings
 from qsmprep.workflows.plan import BrainMaskSource, NetworkFile, RunPlan
 
 DEFAULT_SEPARATION = "chisep-medi"  # the best one with R2 and without, see benchmarks/separation.md

@@ -12,6 +12,7 @@ from qsmprep.app.request import Request
 from qsmprep.cli.arguments import add_options, given_options
 from qsmprep.cli.help import EPILOG, HelpAction, TopicParser
 from qsmprep.cli.paths import file_path, folder_path
+from qsmprep.presets import DEFAULT_PIPELINE, PRESETS
 from qsmprep.stages import stage_of
 
 DESCRIPTION = """\
@@ -140,10 +141,10 @@ def _add_execution(group: argparse._ArgumentGroup) -> None:
 
 def _add_pipeline(parser: TopicParser) -> None:
     """Add the preset, and each stage followed by its methods."""
-    presets = {name: _differences(name) for name in settings.PRESETS}
+    presets = {name: _differences(name) for name in PRESETS}
     parser.add_topic("pipeline", "Pipeline (a preset, and the methods that replace the preset's)", presets).add_argument(
-        "--pipeline", choices=tuple(settings.PRESETS), metavar="PRESET", default=argparse.SUPPRESS,
-        help=f"{', '.join(settings.PRESETS)} (default: {settings.DEFAULT_PIPELINE})",
+        "--pipeline", choices=tuple(PRESETS), metavar="PRESET", default=argparse.SUPPRESS,
+        help=f"{', '.join(PRESETS)} (default: {DEFAULT_PIPELINE})",
     )  # fmt: skip
     for stage in registry.stages():
         methods = {method.name: method for method in registry.METHODS if method.stage == stage}
@@ -153,7 +154,7 @@ def _add_pipeline(parser: TopicParser) -> None:
         text = ", ".join(words) + ("; several give one map each, the first is the main one" if several else "")
         parser.add_topic(stage, f"Stage {stage}", words).add_argument(
             f"--{stage}", dest=stage, choices=tuple(words), nargs="+" if several else None, metavar="METHOD",
-            default=argparse.SUPPRESS, help=f"{text} (default: {_of_preset(settings.DEFAULT_PIPELINE, stage)})",
+            default=argparse.SUPPRESS, help=f"{text} (default: {_of_preset(DEFAULT_PIPELINE, stage)})",
         )  # fmt: skip
         for method in methods.values():
             options_type = method.options_type()
@@ -170,7 +171,7 @@ def _add_step(parser: TopicParser, step: str) -> None:
 
 
 def _of_preset(preset: str, stage: str) -> str:
-    return str(settings.PRESETS[preset][stage]["method"][0])
+    return str(PRESETS[preset][stage]["method"][0])
 
 
 def _differences(preset: str) -> str:
@@ -178,13 +179,13 @@ def _differences(preset: str) -> str:
     words = []
     for stage in registry.stages():
         name = _of_preset(preset, stage)
-        options = settings.PRESETS[preset][stage].get(name, {})
+        options = PRESETS[preset][stage].get(name, {})
         set_to = ", ".join(
             f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in options.items()
         )
         words += [f"{name} ({set_to})" if set_to else name] if name != "auto" else []
     for step in settings.SECTIONS:
-        options = settings.PRESETS[preset].get(step, {})
+        options = PRESETS[preset].get(step, {})
         words += [f"{step} ({', '.join(f'{key} {value}' for key, value in options.items())})"] if options else []
     return ", ".join(words)
 

@@ -8,6 +8,7 @@ from qsmprep.bids.query import find_runs
 from qsmprep.cli.parser import parse
 from qsmprep.phantom.dataset import simulate
 from qsmprep.phantom.options import SimulationOptions
+from qsmprep.presets import PRESETS
 from qsmprep.workflows.gre import init_gre_wf
 from qsmprep.workflows.outputs import written_keys
 
@@ -123,7 +124,7 @@ def test_the_centre_frequency_is_the_recorded_one(bids):
 
 
 def test_presets_differ_in_what_they_say():
-    assert {name: settings.build({"pipeline": name}).method("inversion") for name in settings.PRESETS} == {
+    assert {name: settings.build({"pipeline": name}).method("inversion") for name in PRESETS} == {
         "consensus-fansi": "fansi",
         "sepia": "fansi",
         "consensus-medi": "medi",

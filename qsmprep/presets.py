@@ -1,0 +1,52 @@
+"""The pipelines that a name stands for: what differs from the defaults, as a document of a settings file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+_CONSENSUS: dict[str, Any] = {
+    "phase-offset": {"method": ["mcpc-3d-s"]},
+    "mask": {"method": ["auto"]},
+    "unwrapping": {"method": ["romeo"]},
+    "echo-combination": {"method": ["weighted"]},
+    "background": {"method": ["v-sharp"]},
+    "inversion": {"method": ["fansi"]},
+    "relaxometry": {"method": ["auto"]},
+    "r2": {"method": ["auto"]},
+    "separation": {"method": ["auto"]},
+}
+PRESETS: Mapping[str, dict[str, Any]] = MappingProxyType(
+    {
+        "consensus-fansi": _CONSENSUS,
+        # SEPIA 1.2.2.4 as the paper's supporting information S2 runs it: one mask, no deconvolution, FANSI v3's units.
+        "sepia": {
+            **_CONSENSUS,
+            "reliable-mask": {"quality_threshold": 0.0},
+            "background": {"method": ["v-sharp"], "v-sharp": {"deconvolution": False}},
+            "weights": {"kind": "noise-median"},
+            "inversion": {
+                "method": ["fansi"],
+                "fansi": {
+                    "regularisation_image": "weights",
+                    "regularisation_mean": "volume",
+                    "weights_top": "maximum",
+                    "gradient_per": "voxel",
+                    "padding": 0,
+                },
+            },
+        },
+        "consensus-medi": {**_CONSENSUS, "inversion": {"method": ["medi"]}},
+        "fast": {**_CONSENSUS, "inversion": {"method": ["rts"]}, "separation": {"method": ["closed-form"]}},
+        "accurate": {
+            **_CONSENSUS,
+            "background": {"method": ["iharperella"]},
+            "inversion": {
+                "method": ["fansi"],
+                "fansi": {"scale": "echo-spacing", "kernel": "discrete", "beta": 500.0, "tolerance": 0.05},
+            },
+        },
+    }
+)
+DEFAULT_PIPELINE = "consensus-fansi"
