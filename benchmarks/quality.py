@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import json
 import shutil
 import tempfile
@@ -23,6 +24,7 @@ import numpy as np
 from quality_faults import FAULTS, Fault
 
 from qsmprep.cli.run import main as qsmprep
+from qsmprep.engine.node import read_result, write_result
 from qsmprep.phantom.dataset import simulate
 from qsmprep.phantom.options import SimulationOptions
 from qsmprep.quality.assessment import DEFINITIONS, flag_of
@@ -98,11 +100,19 @@ def run(case: Case, folder: Path) -> dict[str, float | None]:
         places = np.tensordot(image.affine[:3, :3], np.indices(unwrapped.shape[:3]), 1)
         fault.middle(unwrapped, places + image.affine[:3, 3].reshape(3, 1, 1, 1), case.options.echo_times_s())
         nib.save(nib.Nifti1Image(unwrapped, image.affine), path)
+        acknowledge(path)
         numbers.unlink()
         process(command)  # goes on from the changed phase
     metrics = json.loads(numbers.read_text("utf-8"))["metrics"]
     shutil.rmtree(folder)
     return metrics
+
+
+def acknowledge(path: Path) -> None:
+    """Make a changed file the result of its node, which would else take it for damaged and make it anew."""
+    result, there = read_result(path.parent), path.stat()
+    state = (there.st_size, there.st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest())
+    write_result(path.parent, replace(result, files={**result.files, path.name: state}))
 
 
 def process(command: list[str]) -> None:

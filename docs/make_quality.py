@@ -31,7 +31,9 @@ Limits come from physics, from clean simulated heads, and from one real scan (ec
 set on heads of 3 mm while the numbers were developed, with faults of the same ten kinds planted in them; those of
 `phase_linearity`, `ghost_level`, `air_in_mask`, `brain_outside_mask`, `residual_wraps` and the fringes were moved there
 with the faults in sight. The benchmark uses other heads (2 mm, other seeds). Twelve further clean heads (`limits` in
-[the table](../benchmarks/quality.md)) were run first: none passed a limit, and no limit was moved after. A study with a
+[the table](../benchmarks/quality.md)) were run first: none passed a limit, and no limit was moved after, but for one:
+that of B0's direction fell from 12 to 3 degrees when its number was made anew (wrong by 5 degrees: 173 of 176 and, on
+fresh heads, 56 of 56 seen; no false alarm), and the benchmark was run again. A study with a
 protocol of its own should look at the spread of its own numbers (`group_qc.tsv`) rather than at these limits.
 
 How well they work: [20 planted faults against 20 clean runs](../benchmarks/quality.md).
