@@ -24,7 +24,9 @@ INTRODUCTION = """\
 
 `python benchmarks/accuracy.py` makes these tables; every number of every head is in `accuracy.csv`. Default options
 everywhere. Defaults were chosen on simulated heads of this anatomy, those of `accurate` on the two thick heads with
-lesions and both heads at 7 T, and on the two thick ones simulated on a finer grid; the others took no part. The heads:
+lesions and both heads at 7 T, and on the two thick ones simulated on a finer grid; the others took no part. `fansi`
+counts the phase until the last echo, as the consensus paper's example does; `fansi, echo spacing` is the former
+default, with which background methods are compared. Seconds of `fansi` are of a machine with other work. The heads:
 
 {heads}
 
