@@ -123,5 +123,5 @@ def radians_per_ppm(scan: Scan, at: str = "echo-spacing") -> float:
     at : "echo-spacing": over one echo spacing (over the echo time itself, when there is one echo); "last-echo": until
         the last echo time.
     """
-    time_s = scan.last_echo_s if at == "last-echo" else scan.echo_spacing_s
-    return float(2 * math.pi * scan.frequency_mhz * time_s)
+    radians_per_s = 2 * math.pi * scan.frequency_mhz
+    return float(radians_per_s * (scan.last_echo_s if at == "last-echo" else scan.echo_spacing_s))

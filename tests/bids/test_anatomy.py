@@ -197,7 +197,8 @@ def test_a_subject_without_segmentation_is_told_unless_the_derivative_is_one_of_
     ("spoil", "words"),
     [
         (lambda labels: labels + np.float32(0.5), ("0.5 is no label", "nearest neighbour")),
-        (lambda labels: np.where(labels, np.nan, 0).astype(np.float32), ("nan is no label",)),
+        (lambda labels: np.where(labels, np.inf, 0).astype(np.float32), ("inf is no label",)),
+        (lambda labels: np.where(labels, np.nan, 0).astype(np.float32), ("no voxel has a label",)),
         (lambda labels: np.stack([labels] * 3, axis=-1), ("6 x 7 x 5 x 3 voxels", "one volume")),
         (lambda labels: -labels, ("labels from -49 to 0",)),
         (lambda labels: labels * 0, ("no voxel has a label",)),

@@ -22,14 +22,13 @@ def odd_header(tmp_path):
     return path
 
 
-def test_a_remark_about_a_header_names_the_file_once(odd_header, caplog, capfd):
+def test_a_remark_about_a_header_names_the_file_once(odd_header, caplog):
     with caplog.at_level(logging.WARNING):
         open_image(odd_header)
         open_image(odd_header)
     assert [record.name for record in caplog.records] == ["qsmprep"]
     assert caplog.records[0].getMessage().startswith(f"{odd_header}: its header")
     assert "sizeof_hdr" in caplog.records[0].getMessage()
-    assert "sizeof_hdr" not in capfd.readouterr().err
 
 
 def test_nan_of_a_label_image_is_outside(tmp_path):

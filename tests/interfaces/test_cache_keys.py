@@ -10,8 +10,8 @@ from qsmprep import registry
 from qsmprep.engine import staleness
 from qsmprep.interfaces.step import MethodStep, Step
 
-ROOMS = ("background", "field", "inversion", "masking", "orientation", "phase", "quality", "regions", "relaxometry",
-         "report", "segmentation", "separation", "unwrap")  # fmt: skip
+ROOMS = ("background", "field", "inversion", "masking", "orientation", "phase", "quality", "reference", "regions",
+         "relaxometry", "report", "segmentation", "separation", "unwrap")  # fmt: skip
 KINDS = [
     kind
     for room in ROOMS
@@ -112,7 +112,7 @@ def test_what_computes_no_map_changes_no_key(changed, module):
         ("relaxometry.r2primenet", {"MapR2prime network"}),
         ("training.synthetic", {"Invert qsmnet adapted by dann"}),
         ("phantom.scanner", {"Invert qsmnet adapted by dann"}),
-        ("report.figures", {"DrawFigure"}),
+        ("report.figures", {"ChooseWindow", "DrawFigure"}),
         ("report.montage", {"DrawFigure"}),
     ],
 )
@@ -150,7 +150,7 @@ def test_what_networks_are_made_of_reaches_all_nodes_with_a_network_and_no_other
             {"Reference", "FitRelaxation arlo", "Separate closed-form"},
             {"Invert fansi", "ExtractBrain bet", "RemoveBackground pdf"},
         ),
-        ("interfaces.inversion", {"Invert fansi", "Reference"}, {"RemoveBackground pdf", "Separate closed-form"}),
+        ("interfaces.inversion", {"Invert fansi"}, {"Reference", "RemoveBackground pdf", "Separate closed-form"}),
     ],
 )
 def test_shared_code_reaches_its_users_only(changed, module, reached, left):
