@@ -62,7 +62,10 @@ class ChooseWindow(Step):
         method, how = ("auto", ", so wide that no area saturates") if given is None else ("fixed", "")
         title = f"a window of {window_words(window)} ({inputs.label}{how})"
         record = Record(self.stage, method, title, label=inputs.label)
-        record.state(Fact("window", "darkest and brightest value", "ppm", list(window)))
+        record.state(
+            Fact("window", "darkest and brightest value", "ppm", list(window)),
+            Fact("window_of", "maps shown in it", "", inputs.label),
+        )
         self._results["window"] = [float(limit) for limit in window]
         return record
 

@@ -90,7 +90,7 @@ def masks_seen(evidence: Evidence) -> Verdict:
 def window(evidence: Evidence) -> Verdict:
     """Maps in linear grey, masked, their window stated (text 9.1.4)."""
     shown = any("_Chimap" in picture.file and picture.data for step in evidence.run.steps for picture in step.figures)
-    limits = [step.value("window") for step in evidence.steps("display") if step.label == "susceptibility"]
+    limits = [step.value("window") for step in evidence.steps("display") if step.value("window_of") == "susceptibility"]
     if not shown or not limits or not isinstance(limits[0], list | tuple) or len(limits[0]) != 2:
         return unknown()
     low, high = limits[0]

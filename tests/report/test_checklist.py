@@ -278,7 +278,7 @@ def test_the_sign_of_an_unknown_vendor_is_known_by_the_map_alone(record):
 
 def test_the_window_of_the_maps_is_that_of_the_run(record):
     step = step_of(record, "display")
-    step |= {"label": "susceptibility", "facts": facts(window=[-0.2, 0.35])}
+    step |= {"facts": facts(window=[-0.2, 0.35], window_of="susceptibility")}
     assert advised(record, "window").status == CANNOT_KNOW, "no picture was drawn"
     record["steps"][-1]["figures"] = [{"file": "sub-01_desc-chi_Chimap.png", "caption": "x"}]
     run = parse_run(record)
