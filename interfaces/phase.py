@@ -143,6 +143,7 @@ class PreparePhase(Step):
         size = None if found is None else found.range_rad
         record.state(
             Fact("bipolar_range", "phase between odd and even echoes, range over the head", "rad", size),
+            Fact("bipolar_found", "bipolar readout found in the phase", "", None if found is None else found.is_there),
             Fact("bipolar_corrected", "phase of bipolar readout corrected", "", corrected),
         )
         if found is not None and by_plane:

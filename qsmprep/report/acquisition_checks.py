@@ -30,7 +30,6 @@ LARGEST_EDGE_MM, LARGEST_ANISOTROPY = 1.05, 1.1  # rounding in headers
 INTERPOLATED = 1.05  # image matrix over acquired matrix
 SHORTEST_EDGE_MM = 120.0  # a slab thinner than that does not hold a brain
 MANY_ELEMENTS = 12
-BIPOLAR_RAD = 0.15  # as the quality number
 
 Part = tuple[str, bool | None]
 
@@ -72,14 +71,15 @@ def _polarity(evidence: Evidence) -> Part:
         return "", None
     told = str(evidence.item("readout_polarity").value or "").lower()
     seen, corrected = evidence.number("input", "bipolar_range"), evidence.value("input", "bipolar_corrected")
+    found = evidence.value("input", "bipolar_found")
     after = " (corrected)" if corrected is True else " (not corrected)" if corrected is False else ""
     if "bipolar" in told:
         return "bipolar readout" + after, False
-    if seen is not None and seen > BIPOLAR_RAD:
+    if seen is not None and found is True:
         return f"bipolar readout: {seen:.2f} rad between odd and even echoes{after}", False
     if "mono" in told:
         return "monopolar readout", True
-    if seen is not None:
+    if seen is not None and found is False:
         return f"no sign of a bipolar readout in the phase ({seen:.2f} rad between odd and even echoes)", True
     return "whether the readout is monopolar is not told", None
 

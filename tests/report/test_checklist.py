@@ -120,9 +120,11 @@ def test_what_departs_from_the_protocol_is_told(record, changes, name, expected)
 
 def test_the_phase_tells_of_a_bipolar_readout(record):
     record["acquisition"] = acquired(3.0, ReadoutPolarity=None)
-    record["steps"][0]["facts"] = facts(bipolar_range=0.02, bipolar_corrected=False)
+    record["steps"][0]["facts"] = facts(bipolar_range=0.02, bipolar_found=False, bipolar_corrected=False)
     assert status(record, "2.a") == MET
-    record["steps"][0]["facts"] = facts(bipolar_range=1.2, bipolar_corrected=True)
+    record["steps"][0]["facts"] = facts(bipolar_range=0.3, bipolar_found=False, bipolar_corrected=False)
+    assert status(record, "2.a") == MET, "in noise the range is large by chance"
+    record["steps"][0]["facts"] = facts(bipolar_range=1.2, bipolar_found=True, bipolar_corrected=True)
     assert status(record, "2.a") == NOT_MET
     assert "bipolar readout: 1.20 rad between odd and even echoes (corrected)" in item(record, "2.a").value
 
