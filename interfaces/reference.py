@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from nipype.interfaces.base import File, isdefined, traits
 
-from qsmprep.analysis.regions import REFERENCE_NAMES, find_reference
+from qsmprep.analysis.regions import COMMON_REFERENCES, REFERENCE_NAMES, find_reference
 from qsmprep.findings import Fact, Note, Warning, key_of
 from qsmprep.interfaces.images import read_grid, read_mask, read_volume, write_volume
 from qsmprep.interfaces.step import Record, Step, StepInputSpec, StepOutputSpec, parameters
@@ -23,14 +23,7 @@ REFERENCE_TITLES = {
     "segmentation": "the mean of a region of a given segmentation",
     "none": "no region (the mean is as the inversion left it)",
 }
-# The common reference regions of the consensus paper (table 2) in words.
 WHOLE_BRAIN = "whole_brain"
-NAMES = {
-    WHOLE_BRAIN: "whole brain",
-    "csf": "cerebrospinal fluid",
-    "white_matter": "white matter",
-    "internal_capsule": "internal capsule",
-}
 
 
 @dataclass(frozen=True)
@@ -125,17 +118,17 @@ class Reference(Step):
         self, options: ReferenceOptions, mask: np.ndarray, csf: np.ndarray | None, given: np.ndarray | None
     ) -> dict[str, FoundRegion]:
         """Every reference region that can be measured in the map, by its key."""
-        found = {WHOLE_BRAIN: FoundRegion(NAMES[WHOLE_BRAIN], "the mask of the map", None)}
+        found = {WHOLE_BRAIN: FoundRegion(COMMON_REFERENCES[WHOLE_BRAIN], "the mask of the map", None)}
         if csf is not None and np.count_nonzero(csf) >= MINIMUM_VOXELS:
             origin = f"the ventricles, found by R2* below {options.csf_r2star:g} 1/s near the centre of the brain"
-            found["csf"] = FoundRegion(NAMES["csf"], origin, csf)
+            found["csf"] = FoundRegion(COMMON_REFERENCES["csf"], origin, csf)
         names = [{int(index): name for index, name in table.items()} for table in self.inputs.region_names or []]
         images = [read_volume(path).astype(np.int32) for path in self.inputs.segmentations or []]
         laid = list(zip(self.inputs.labels or [], images, names, strict=True))
         for key in [key for key in REFERENCE_NAMES if key not in found]:
             region = find_reference(key, laid)
             if region is not None and (region[0] & mask).any():
-                found[key] = FoundRegion(NAMES[key], region[1], region[0])
+                found[key] = FoundRegion(COMMON_REFERENCES[key], region[1], region[0])
         if given is not None and given.any():
             name, image = self.inputs.region_name, Path(self.inputs.segmentation).name
             found[_key_of_label(name)] = FoundRegion(name, f"label {self.inputs.index} of {image}", given)
@@ -145,7 +138,7 @@ class Reference(Step):
         self, record: Record, options: ReferenceOptions, found: dict[str, FoundRegion], csf: np.ndarray | None
     ) -> None:
         """Say which common reference regions were not found, and what would give them."""
-        missing = [NAMES[key] for key in REFERENCE_NAMES if key not in found]
+        missing = [COMMON_REFERENCES[key] for key in REFERENCE_NAMES if key not in found]
         record.state(Fact("references_missing", "common reference regions not found", "", missing))
         why = "there is no R2* to find it by"
         if csf is not None:
@@ -175,7 +168,7 @@ class Reference(Step):
 def _key_of_label(name: str) -> str:
     """The key of a label in facts, which is no other region's."""
     key = key_of(name)
-    return f"segmentation_{key}" if key in NAMES else key
+    return f"segmentation_{key}" if key in COMMON_REFERENCES else key
 
 
 def _numbers(key: str, name: str, numbers: RegionNumbers) -> tuple[Fact, ...]:

@@ -12,6 +12,13 @@ from qsmprep.options import option
 
 PERCENTILES = (5.0, 25.0, 75.0, 95.0)
 NUMBERS = ("mean", "sd", "median", "p5", "p25", "p75", "p95")
+# The common reference regions of the consensus paper (table 2) in words.
+COMMON_REFERENCES: Mapping[str, str] = {
+    "whole_brain": "whole brain",
+    "csf": "cerebrospinal fluid",
+    "white_matter": "white matter",
+    "internal_capsule": "internal capsule",
+}
 # Of each reference region the names that mean it, best first: the first pattern that a name matches decides. Choroid
 # plexus calcifies and the inferior horns are thin, so neither counts as fluid while the lateral ventricles are there.
 REFERENCE_NAMES: Mapping[str, tuple[str, ...]] = {

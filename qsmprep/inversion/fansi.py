@@ -98,7 +98,7 @@ def fansi(
     mask : (n0, n1, n2) where the field is valid.
     scan : geometry, echo times and centre frequency; gradients are per mm.
     weights : (n0, n1, n2) data weights w >= 0, scaled here so that the 99.9th percentile in the mask is 1, and clipped
-        there; None: the magnitude, or the mask where there is none.
+        there (or so that their maximum is 1, see `weights_top`); None: the magnitude, or the mask where there is none.
     magnitude_rss : (n0, n1, n2) for the weights r of total variation; None: r = 1.
     relative_residual : (n0, n1, n2) of the echo combination; excludes voxels from the weights, not from the mask.
     options : parameters.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from qsmprep.analysis.regions import COMMON_REFERENCES
 from qsmprep.report.acquisition import missing_essentials
 from qsmprep.report.evidence import NO_CASE, Evidence, Verdict, unknown, verdict
 from qsmprep.report.referencing import reference_values
@@ -11,12 +12,6 @@ from qsmprep.report.regional import RegionRow
 from qsmprep.stages import TABLE5_ALGORITHMS, stage_of
 
 NOT_FOUND = ("0 of 0", "0 of n/a", "n/a of n/a", "n/a of 0")  # a region that the segmentation does not hold
-COMMON_REFERENCES = {
-    "whole_brain": "whole brain",
-    "csf": "cerebrospinal fluid",
-    "white_matter": "white matter",
-    "internal_capsule": "internal capsule",
-}
 
 
 def exclusion(evidence: Evidence) -> Verdict:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from qsmprep import registry
 from qsmprep.report.evidence import CANNOT_KNOW, NO_CASE, Evidence, Verdict, short, suggested_edge_mm, unknown, verdict
-from qsmprep.report.record import Parameter
+from qsmprep.report.record import Parameter, RecordedStep
 
 # Options of an inversion that say nothing of the strength or kind of its penalty, nor of when it stops.
 NOT_OF_THE_PENALTY = (
@@ -167,10 +168,8 @@ def penalty(evidence: Evidence) -> Verdict:
     if evidence.value("inversion", "network"):
         return Verdict(NO_CASE, f"{step.title} has no penalty to choose")
     changed = [p for p in step.parameters if p.acts and not p.default and p.name not in NOT_OF_THE_PENALTY]
-    tuned = evidence.run.tuned if evidence.run.tuned.get("method") == step.method else {}
-    followers = tuned.get("followers")
-    values = {tuned.get("option"): tuned.get("value"), **(followers if isinstance(followers, Mapping) else {})}
-    loose = [p for p in changed if not _same(p.value, values.get(p.name))]
+    tuned = evidence.run.tuned
+    loose = [p for p in changed if not is_tuned(p, step, tuned)]
     if loose:
         told = ", ".join(f"{p.name} = {p.value}" for p in loose)
         return verdict(f"changed without a file of qsmprep-tools tune: {told}", False)
@@ -181,11 +180,19 @@ def penalty(evidence: Evidence) -> Verdict:
     return verdict("the defaults of the software", True)
 
 
-def _same(text: str, value: object) -> bool:
+def is_tuned(parameter: Parameter, step: RecordedStep, tuned: Mapping[str, Any]) -> bool:
+    """Whether a parameter of the inversion has the value that `qsmprep-tools tune` chose for its method."""
+    if tuned.get("method") != step.method:
+        return False
+    followers = tuned.get("followers")
+    values = {tuned.get("option"): tuned.get("value"), **(followers if isinstance(followers, Mapping) else {})}
+    chosen = values.get(parameter.name)
+    if not isinstance(chosen, int | float):
+        return False
     try:
-        return abs(float(text) - float(value)) <= 1e-4 * abs(float(text))  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return text == value
+        return abs(float(parameter.value) - chosen) <= 1e-4 * abs(chosen)
+    except ValueError:
+        return False
 
 
 def _short(value: object) -> str:

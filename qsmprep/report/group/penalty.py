@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qsmprep.report.group.runs import GroupRun
-from qsmprep.report.processing_checks import NOT_OF_THE_PENALTY
+from qsmprep.report.processing_checks import NOT_OF_THE_PENALTY, is_tuned
 from qsmprep.report.record import Parameter, RecordedStep, Run
 from qsmprep.stages import stage_of
 
@@ -29,12 +29,12 @@ def penalty_sentence(runs: Sequence[GroupRun]) -> str:
         )
     record, step = steps[0]
     title = step.title or step.method
-    changed = [f"{p.name} = {p.value}" for p in _penalty(step) if not p.default]
+    changed = [p for p in _penalty(step) if not p.default]
     if not changed:
         told = "the defaults of the software"
     else:
-        told = ", ".join(changed)
-        if record.tuned.get("method") == step.method:
+        told = ", ".join(f"{p.name} = {p.value}" for p in changed)
+        if all(is_tuned(p, step, record.tuned) for p in changed):
             told += f"; tuned on one case by qsmprep-tools tune ({record.tuned.get('reason', 'no reason recorded')})"
     count = "the one run has" if len(steps) == 1 else f"all {len(steps)} runs share"
     return f"Penalty of the inversion ({title}): {count} {told}."
