@@ -45,11 +45,19 @@ def serve(told: str) -> None:
     atexit.register(end)
     signal.signal(signal.SIGTERM, partial(_leave, end))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program alone
+    sys.excepthook = partial(_tell_no_loss_of_a_client, os.getpid(), sys.excepthook)
     if duties["watch"]:
         with suppress(OSError, AttributeError):  # not Linux
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != duties["program"]:
         sys.exit(0)
+
+
+def _tell_no_loss_of_a_client(server: int, tell: Callable[..., Any], kind: Any, error: Any, traceback: Any) -> None:
+    """Say nothing of a process that was forked, but whose work the program, ended at that moment, never sent."""
+    unsent = isinstance(error, EOFError | ConnectionError) or "truncated" in str(error)
+    if os.getpid() == server or not unsent:
+        tell(kind, error, traceback)
 
 
 def children() -> list[int]:

@@ -138,6 +138,32 @@ def test_a_killed_run_leaves_no_process_and_continues(lab):
     assert lab.begun() == ["first", "slow", "slow", "slow", "slow"]
 
 
+@pytest.mark.parametrize("sent", [0, 100], ids=["nothing", "a part"])
+def test_a_process_whose_work_was_never_sent_ends_without_a_word(lab, sent):
+    script = lab.folder / "run.py"
+    script.write_text(
+        textwrap.dedent(f"""
+        import multiprocessing, multiprocessing.popen_forkserver, os, time
+        from contextlib import suppress
+        from qsmprep.engine.pool import _imports_of_this_process, warm_up
+
+        def stopped(pipe, mode, closefd):
+            os.write(pipe, bytes.fromhex("80049564000000000000008c") + bytes([{sent}]) if {sent} else b"")
+            os.close(pipe)
+            raise InterruptedError
+
+        if __name__ == "__main__":
+            warm_up()
+            multiprocessing.popen_forkserver.open = stopped
+            with suppress(InterruptedError), _imports_of_this_process():
+                multiprocessing.get_context("forkserver").Process(target=print).start()
+            time.sleep(1)
+        """)
+    )
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
 @pytest.mark.parametrize("resources", [{"n_procs": 2}, {"mem_gb": 0.6}])
 def test_limits_are_respected(lab, resources):
     nodes = [lab.nap(f"node{i}", 0.2, **resources) for i in range(3)]
