@@ -13,6 +13,7 @@ from qsmprep.phantom.anatomy import individual_head
 from qsmprep.phantom.forward import DipoleField
 from qsmprep.phantom.grid import simulation_grid, slab_affine
 from qsmprep.phantom.options import SimulationOptions
+from qsmprep.phantom.person_head import person_and_fields
 from qsmprep.phantom.rendering import render, render_head
 from qsmprep.phantom.scanner import (
     add_noise,
@@ -20,6 +21,7 @@ from qsmprep.phantom.scanner import (
     block_mean,
     coil_phase,
     crop_k_space,
+    receive_field,
     shim,
     spin_echo_trains,
     steady_state,
@@ -28,6 +30,7 @@ from qsmprep.phantom.scanner import (
 from qsmprep.phantom.tissues import TISSUES, label_names
 from qsmprep.scan import Scan
 
+FAT_PPM = -3.4  # of its frequency
 MESE_ECHO_TIMES_S = (0.015, 0.030, 0.045, 0.060, 0.075, 0.090)
 MESE_REPETITION_TIME_S = 3.0
 
@@ -127,7 +130,8 @@ def simulate_head(
     affine = slab_affine(options)
     b = b0_direction_from_affine(affine)
     factor = options.oversampling
-    fine, labels, mask = _anatomy_and_fields(options, subject, b, tell)
+    made = person_and_fields if options.anatomy == "icbm152" else _anatomy_and_fields
+    fine, labels, mask = made(options, subject, b, tell)
     fine["total_field_hz"] = shim(fine["total_field_hz"], _repeat(mask, factor))
     fine["phase_offset"] = coil_phase(fine["m0"], _repeat(mask, factor))
     fine["r2star"] = fine["r2"] + fine["r2prime"]
@@ -135,7 +139,9 @@ def simulate_head(
     echo_times = options.echo_times_s()
     signal = _gradient_echoes(fine, echo_times, options)
     random = np.random.default_rng([options.seed, subject, session, 2, *([run] if run else [])])
-    deviation = float(np.abs(signal[0]).max()) / options.peak_snr if options.peak_snr else 0.0
+    # A template's head has fat, far brighter than the brain of which the user thinks.
+    seen = np.abs(signal[0])[mask] if options.anatomy == "icbm152" else np.abs(signal[0])
+    deviation = float(seen.max()) / options.peak_snr if options.peak_snr else 0.0
     for echo in signal:
         add_noise(echo, deviation, random)
     transmit = transmit_field(fine["m0"], _repeat(mask, factor), *options.mese_b1_range())
@@ -192,17 +198,29 @@ def _anatomy_and_fields(options, subject, b0_direction, tell) -> tuple[dict[str,
 def _gradient_echoes(maps, echo_times_s, options) -> np.ndarray:
     """Complex spoiled gradient echoes without noise: (n_echo, n0, n1, n2) complex64 on the scanner's grid."""
     start = steady_state(maps["m0"], maps["r1"], options.repetition_time, options.flip_angle)
+    if options.anatomy == "icbm152":
+        start *= receive_field(start.shape)
+    fat_hz = FAT_PPM * centre_frequency_mhz(options.field_strength) if maps["fat"].any() else 0.0
     signal = np.empty((len(echo_times_s), *options.grid_shape()), np.complex64)
     for echo, te in enumerate(echo_times_s):
         phase = np.float32(2 * np.pi * te) * maps["total_field_hz"] + maps["phase_offset"]
+        if fat_hz:  # the tissue that is mostly fat turns as fat does
+            phase += np.float32(2 * np.pi * te * fat_hz) * (maps["fat"] >= 0.5)
         if options.bipolar:
             phase += (-1) ** echo * bipolar_plane(len(phase))
         amplitude = start * np.exp(np.float32(-te) * maps["r2star"])
         image = np.empty(phase.shape, np.complex64)
         np.multiply(amplitude, np.cos(phase), out=image.real)
         np.multiply(amplitude, np.sin(phase), out=image.imag)
-        signal[echo] = image if options.oversampling == 1 else crop_k_space(image, options.oversampling)
+        signal[echo] = sampled(image, options)
     return signal
+
+
+def sampled(image: np.ndarray, options: SimulationOptions) -> np.ndarray:
+    """The complex image on the scanner's grid: the centre of k-space, or the mean over each voxel for icbm152."""
+    if options.oversampling == 1:
+        return image
+    return (block_mean if options.anatomy == "icbm152" else crop_k_space)(image, options.oversampling)
 
 
 def _spin_echoes(maps, transmit, random, options) -> np.ndarray:
@@ -215,7 +233,7 @@ def _spin_echoes(maps, transmit, random, options) -> np.ndarray:
     deviation = 0.0
     for echo, image in enumerate(echoes):
         image = image.astype(np.complex64)
-        image = image if options.oversampling == 1 else crop_k_space(image, options.oversampling)
+        image = sampled(image, options)
         if echo == 0 and options.peak_snr:
             deviation = float(np.abs(image).max()) / options.peak_snr
         add_noise(image, deviation, random)

@@ -9,7 +9,7 @@ import numpy as np
 from qsmprep.numerics.units import check_echo_times
 from qsmprep.options import check_options, option
 
-FIELD_OF_VIEW_MM = (160.0, 200.0, 180.0)
+FIELD_OF_VIEW_MM = {"ellipsoids": (160.0, 200.0, 180.0), "icbm152": (192.0, 232.0, 180.0)}
 VENDORS = ("radians", "siemens", "ge", "philips")
 
 
@@ -17,10 +17,17 @@ VENDORS = ("radians", "siemens", "ge", "philips")
 class SimulationOptions:
     """The simulated acquisition; the defaults are an axial 3 T scan at 1 mm with five echoes."""
 
+    anatomy: str = option(
+        "ellipsoids",
+        "what the head is made from; icbm152: the template's tissue maps, with skull, face and neck around the brain",
+        choices=("ellipsoids", "icbm152"),
+    )
     voxel_size: str = option(
         "1,1,1", "edge lengths of a voxel, one for all axes or three", unit="mm", metavar="MM[,MM,MM]"
     )
-    shape: str = option("", "matrix size", none="a field of view of 160x200x180 mm", metavar="N,N,N")
+    shape: str = option(
+        "", "matrix size", none="a field of view of 160x200x180 mm; of 192x232x180 mm with icbm152", metavar="N,N,N"
+    )
     tilt_x: float = option(0.0, "rotation of the slab about x, applied first", unit="degrees", low=-90, high=90)
     tilt_y: float = option(0.0, "rotation of the slab about y, applied second", unit="degrees", low=-90, high=90)
     field_strength: float = option(3.0, "strength of the main field", unit="T", low=1.0, high=10.5)
@@ -30,7 +37,9 @@ class SimulationOptions:
     repetition_time: float = option(0.033, "repetition time of the gradient echo", unit="s", low=1e-3, high=10)
     flip_angle: float = option(15.0, "flip angle of the gradient echo", unit="degrees", low=0.1, high=90)
     peak_snr: float = option(
-        100.0, "largest signal of a scan over the standard deviation of its noise; 0: no noise", low=0
+        100.0,
+        "largest signal of a scan, of the brain with icbm152, over the standard deviation of its noise; 0: no noise",
+        low=0,
     )
     oversampling: int = option(
         1,
@@ -95,7 +104,8 @@ class SimulationOptions:
     def grid_shape(self) -> tuple[int, int, int]:
         """Matrix size as integers; from the default field of view where it was left empty."""
         if not self.shape.strip():
-            n0, n1, n2 = (round(fov / h) for fov, h in zip(FIELD_OF_VIEW_MM, self.voxel_size_mm(), strict=True))
+            field_of_view = FIELD_OF_VIEW_MM[self.anatomy]
+            n0, n1, n2 = (round(fov / h) for fov, h in zip(field_of_view, self.voxel_size_mm(), strict=True))
             return n0, n1, n2
         sizes = _numbers(self.shape.lower().replace("x", ","), "shape")
         if len(sizes) != 3 or any(size != int(size) or size < 1 for size in sizes):
@@ -129,7 +139,7 @@ class SimulationOptions:
         self.voxel_size_mm(), self.grid_shape(), self.echo_times_s(), self.mese_b1_range()
         for run in self.runs():
             check_options(run)
-            if self.texture and (run.head_tilt_x or run.head_tilt_y):
+            if self.anatomy == "ellipsoids" and self.texture and (run.head_tilt_x or run.head_tilt_y):
                 raise ValueError("texture lies in the slab and would not turn with the head; leave one of the two out.")
         if sorted("LPI".find(c) if c in "LPI" else "RAS".find(c) for c in self.orientation) != [0, 1, 2]:
             raise ValueError(f"orientation is {self.orientation!r}; give three letters such as RAS, one of each pair "

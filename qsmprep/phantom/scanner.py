@@ -43,6 +43,13 @@ def coil_phase(m0: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return (-np.pi / span * squares).astype(np.float32)
 
 
+def receive_field(shape: tuple[int, ...]) -> np.ndarray:
+    """Sensitivity of an array of coils around the head: 1 at the rim of the field of view, about half in its middle."""
+    x, y, z = (np.linspace(-1, 1, n, dtype=np.float32).reshape([-1 if a == d else 1 for a in range(3)])
+               for d, n in enumerate(shape))  # fmt: skip
+    return np.clip(0.5 + 0.35 * (x**2 + y**2) + 0.15 * (z + 0.2) ** 2 + 0.06 * y - 0.04 * x * z, 0.3, 1.6)
+
+
 def transmit_field(m0: np.ndarray, mask: np.ndarray, centre: float, rim: float) -> np.ndarray:
     """Transmit field over the nominal one: a parabola from `centre` to `rim`, its range over the mask."""
     squares = _distance(m0 * mask)
@@ -122,8 +129,9 @@ def add_noise(signal: np.ndarray, deviation: float, random: np.random.Generator)
 
 
 def block_mean(image: np.ndarray, factor: int) -> np.ndarray:
-    """Mean over blocks of `factor` voxels an axis."""
+    """Mean over blocks of `factor` voxels an axis, float32 or complex64."""
     if factor == 1:
         return image
     n0, n1, n2 = (n // factor for n in image.shape)
-    return image.reshape(n0, factor, n1, factor, n2, factor).mean(axis=(1, 3, 5), dtype=np.float32)
+    kind = np.complex64 if np.iscomplexobj(image) else np.float32
+    return image.reshape(n0, factor, n1, factor, n2, factor).mean(axis=(1, 3, 5), dtype=kind)

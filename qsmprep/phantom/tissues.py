@@ -8,7 +8,7 @@ import numpy as np
 
 RELAXOMETRIC_CONSTANT_3T = 114.0  # 1/s per ppm at 3 T; grows in proportion to B0
 R2_AT_3T_OVER_7T = 0.65
-PROPERTIES = ("chi_para", "chi_dia", "r2", "r2prime", "r1", "m0", "brain", "foreign")
+PROPERTIES = ("chi_para", "chi_dia", "r2", "r2prime", "r1", "m0", "brain", "foreign", "fat")
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Tissue:
     r1_3t : R1 at 3 T in 1/s.
     r1_ratio : R1 at 7 T over R1 at 3 T.
     m0 : proton density relative to water.
+    fat : share of the signal that fat gives, whose frequency is lower.
     place : "brain" for what the brain mask holds, "foreign" for bone and air, else "outside".
     """
 
@@ -36,16 +37,18 @@ class Tissue:
     r1_ratio: float
     m0: float
     place: str = "brain"
+    fat: float = 0.0
 
     def properties(self, field_strength_t: float) -> tuple[float, ...]:
         """Values in the order of PROPERTIES at a field strength, linear between 3 T and 7 T and beyond."""
         way = (field_strength_t - 3.0) / 4.0
         r2 = 1000.0 / self.t2_7t_ms * (R2_AT_3T_OVER_7T + (1 - R2_AT_3T_OVER_7T) * way) if self.t2_7t_ms else 0.0
         strength = RELAXOMETRIC_CONSTANT_3T * field_strength_t / 3.0
-        # Bone and air have no signal of which static dephasing could be seen.
-        r2prime = 0.0 if self.place == "foreign" else strength * (self.para + self.dia)
+        # Bone and air have no signal of which static dephasing could be seen; fat's susceptibility is no dipoles in it.
+        r2prime = 0.0 if self.place == "foreign" or self.fat else strength * (self.para + self.dia)
         r1 = self.r1_3t * (1 + (self.r1_ratio - 1) * way)
-        return (self.para, self.dia, r2, r2prime, r1, self.m0, self.place == "brain", self.place == "foreign")
+        place = (self.place == "brain", self.place == "foreign")
+        return (self.para, self.dia, r2, r2prime, r1, self.m0, *place, self.fat)
 
 
 # fmt: off
@@ -68,6 +71,10 @@ TISSUES = {tissue.name: tissue for tissue in (
     Tissue(15, "muscle", 0.0, 0.0, 30.0, 0.7, 0.8, 0.75, "outside"),
     Tissue(16, "calcification", 0.0, 3.3, 30.0, 0.85, 0.75, 0.30),
     Tissue(17, "bleed", 1.0, 0.0, 40.0, 0.85, 0.75, 0.70),
+    Tissue(18, "fat", 0.65, 0.0, 70.0, 3.3, 0.9, 0.90, "outside", 1.0),
+    Tissue(19, "marrow", 0.30, 0.10, 40.0, 2.8, 0.9, 0.60, "outside", 0.6),
+    Tissue(20, "skin", 0.0, 0.05, 40.0, 0.9, 0.9, 0.60, "outside"),
+    Tissue(21, "vitreous", 0.0, 0.0, 900.0, 0.25, 1.0, 1.0, "outside"),
 )}
 # fmt: on
 DEEP_GREY = (
