@@ -25,7 +25,7 @@ from qsmprep.scan import Scan, Triple
 
 @dataclass(frozen=True)
 class VsharpOptions:
-    """Options of V-SHARP; the defaults are those of the consensus paper (12 to 1 voxels)."""
+    """Options of V-SHARP; the defaults are those of the consensus paper's sample paragraph (12 to 1 mm)."""
 
     max_radius: float = option(
         12.0, "largest radius of the spherical mean", unit="voxels or mm", unit_from="radius_unit", low=0.1, high=60.0
@@ -36,12 +36,14 @@ class VsharpOptions:
     radius_step: float = option(
         1.0, "step between two radii", unit="voxels or mm", unit_from="radius_unit", low=0.1, high=60.0
     )
-    radius_unit: str = option("voxel", "unit of the radii; a voxel is its smallest edge", choices=("voxel", "mm"))
+    radius_unit: str = option(
+        "mm", "unit of the radii; voxel: the smallest edge of one, as in SEPIA", choices=("mm", "voxel")
+    )
     deconvolution: bool = option(
         True, "undo what the largest spherical mean took of the tissue field; SEPIA's release behind the paper did not"
     )
     threshold: float = option(
-        0.05,
+        0.1,
         "value of the filter below which the deconvolution is truncated",
         low=0.0,
         high=1.0,

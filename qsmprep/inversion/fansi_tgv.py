@@ -48,7 +48,7 @@ class FansiTgvOptions:
     )
     residual_threshold: float = residual_threshold_option()
     two_pass: bool = two_pass_option()
-    kernel: str = option("continuous", "form of the dipole kernel", choices=KERNELS)
+    kernel: str = option("discrete", "form of the dipole kernel", choices=KERNELS)
     padding: int = option(16, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 

@@ -50,7 +50,7 @@ class Medi0Options:
     two_pass: bool = two_pass_option()
     max_iterations: int = option(300, "cap on iterations", low=1, high=100000)
     tolerance: float = option(0.5, "change of chi at which to stop", unit="%", low=0, high=100)
-    kernel: str = option("continuous", "form of the dipole kernel", choices=KERNELS)
+    kernel: str = option("discrete", "form of the dipole kernel", choices=KERNELS)
     padding: int = option(16, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 

@@ -52,7 +52,7 @@ class ChisepMediOptions:
     residual_threshold: float = residual_threshold_option()
     max_iterations: int = option(300, "cap on iterations", low=1, high=100000)
     tolerance: float = option(0.1, "change of both maps at which to stop", unit="%", low=0, high=100)
-    kernel: str = option("continuous", "form of the dipole kernel", choices=KERNELS)
+    kernel: str = option("discrete", "form of the dipole kernel", choices=KERNELS)
     padding: int = option(16, "zeros added to each axis before the transform", unit="voxels", low=0, high=1024)
 
 

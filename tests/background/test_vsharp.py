@@ -64,7 +64,9 @@ def test_result_equals_convolutions_for_every_radius(make_head, deconvolution):
         new = (share > 1 - 1e-4) & ~done
         filtered[new] = (padded - irfftn(rfftn(padded) * kernels[-1], padded.shape))[new]
         done |= new
-    inverse = np.divide(1, 1 - kernels[0], out=np.zeros_like(kernels[0]), where=np.abs(1 - kernels[0]) >= 0.05)
+    inverse = np.divide(
+        1, 1 - kernels[0], out=np.zeros_like(kernels[0]), where=np.abs(1 - kernels[0]) >= options.threshold
+    )
     expected = (irfftn(rfftn(filtered) * inverse, padded.shape) if deconvolution else filtered) * done
     result = vsharp(field, head.mask, scan=Scan(voxel), options=options)
     assert np.array_equal(result.mask, frame.restore(done))
