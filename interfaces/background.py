@@ -6,7 +6,8 @@ from pathlib import Path
 
 from nipype.interfaces.base import File, isdefined, traits
 
-from qsmprep.findings import Fact, Warning
+from qsmprep.background.refinement import RefinementOptions, refine_background
+from qsmprep.findings import Fact, Note, Warning
 from qsmprep.interfaces.images import read_grid, read_mask, read_volume, scan_of, write_volume
 from qsmprep.interfaces.step import MethodInputSpec, MethodStep, Record, StepOutputSpec
 from qsmprep.unwrap.jumps import residual_jumps
@@ -23,6 +24,8 @@ class RemoveBackgroundInputSpec(MethodInputSpec):
     echo_spacing = traits.Float(mandatory=True, desc="in seconds: what turns a wrap into a step of the field")
     centre_frequency = traits.Float(desc="in MHz; needed by methods that work in ppm")
     b0_direction = traits.List(traits.Float, desc="unit vector in voxel axes; the affine's when not given")
+    echo_times = traits.List(traits.Float, desc="in seconds; needed by the refinement")
+    refinement = traits.Dict(desc="options of the refinement")
 
 
 class RemoveBackgroundOutputSpec(StepOutputSpec):
@@ -42,12 +45,29 @@ class RemoveBackground(MethodStep):
     def _compute(self, folder: Path) -> Record:
         grid, mask = read_grid(self.inputs.total_field), read_mask(self.inputs.mask)
         total_field = read_volume(self.inputs.total_field)
-        result, record = self._run_method(
-            total_field=total_field,
-            mask=mask,
-            scan=scan_of(grid, self.inputs),
-            noise=read_volume(self.inputs.noise) if isdefined(self.inputs.noise) else None,
-        )
+        noise = read_volume(self.inputs.noise) if isdefined(self.inputs.noise) else None
+        scan = scan_of(grid, self.inputs)
+        given = {"mask": mask, "scan": scan, "noise": noise}
+        result, record = self._run_method(total_field=total_field, **given)
+        options = RefinementOptions(**(self.inputs.refinement or {}))
+        if options.passes:
+            result = refine_background(
+                total_field,
+                result,
+                lambda field: self._run_method(total_field=field, **given)[0],
+                scan=scan,
+                noise_hz=noise,
+                options=options,
+                device=self.inputs.device,
+            )
+            record.state(Fact("refinement_passes", "times the background was removed again", "", options.passes))
+            record.note(
+                Note(
+                    "background-refined",
+                    "The background was removed again from what a quick susceptibility map left unexplained; passes: "
+                    f"{options.passes}.",
+                )
+            )
         record.add_convergence(result.convergence)
         jumps, pairs = residual_jumps(total_field, result.mask, period_hz=1 / self.inputs.echo_spacing)
         record.state(

@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 
 from qsmprep import registry, settings
+from qsmprep.background import BackgroundRemoval
+from qsmprep.background.refinement import refine_background
 from qsmprep.field.nonlinear import increment_to_field
 from qsmprep.field.weights import data_weights, relative_residual
 from qsmprep.inversion.reference import reference_to
@@ -25,7 +27,7 @@ from qsmprep.masking.bet import BetOptions, brain_image
 from qsmprep.masking.consensus import background_mask, reliable_mask
 from qsmprep.masking.robust import signal_threshold
 from qsmprep.masking.ventricles import csf_mask, enough_csf
-from qsmprep.numerics.arrays import Mask, RealArray
+from qsmprep.numerics.arrays import FloatImage, Mask, RealArray
 from qsmprep.numerics.progress import Progress
 from qsmprep.numerics.units import TWO_PI, check_susceptibility_ppm, hz_to_ppm
 from qsmprep.phase.bipolar import find_bipolar, readout_warnings, remove_bipolar, takes_plane
@@ -275,9 +277,18 @@ def tissue_field(
     maps = {"quality": total.quality} if wanted.source == "quality" else {"noise": total.noise_hz}
     reliable = reliable_mask(**maps, options=wanted)
     joined = background_mask(brain, reliable, options=chosen.steps["background-mask"])
-    removed, record = _run(
-        "background", chosen, device, total_field=total.field_hz, mask=joined.eroded, scan=scan, noise=total.noise_hz
-    )
+
+    def remove(field_hz: FloatImage) -> tuple[BackgroundRemoval, StepRecord]:
+        return _run(
+            "background", chosen, device, total_field=field_hz, mask=joined.eroded, scan=scan, noise=total.noise_hz
+        )
+
+    removed, record = remove(total.field_hz)
+    refinement = chosen.steps["background-refinement"]
+    removed = refine_background(
+        total.field_hz, removed, lambda field: remove(field)[0], scan=scan, noise_hz=total.noise_hz,
+        options=refinement, device=device,
+    )  # fmt: skip
     masks = Masks(brain, reliable, joined.mask, joined.eroded, np.asarray(removed.mask) > 0)
     return TissueField(_images(removed.tissue_field), masks, (record,))
 

@@ -24,7 +24,7 @@ PRESETS: Mapping[str, dict[str, Any]] = MappingProxyType(
         "sepia": {
             **_CONSENSUS,
             "reliable-mask": {"quality_threshold": 0.0},
-            "background": {"method": ["v-sharp"], "v-sharp": {"deconvolution": False}},
+            "background": {"method": ["v-sharp"], "v-sharp": {"deconvolution": False, "radius_unit": "voxel"}},
             "weights": {"kind": "noise-median"},
             "inversion": {
                 "method": ["fansi"],
@@ -34,6 +34,8 @@ PRESETS: Mapping[str, dict[str, Any]] = MappingProxyType(
                     "weights_top": "maximum",
                     "gradient_per": "voxel",
                     "padding": 0,
+                    "kernel": "continuous",
+                    "tolerance": 0.1,
                 },
             },
         },
@@ -42,10 +44,8 @@ PRESETS: Mapping[str, dict[str, Any]] = MappingProxyType(
         "accurate": {
             **_CONSENSUS,
             "background": {"method": ["iharperella"]},
-            "inversion": {
-                "method": ["fansi"],
-                "fansi": {"scale": "echo-spacing", "kernel": "discrete", "beta": 500.0, "tolerance": 0.05},
-            },
+            "background-refinement": {"passes": 1},
+            "inversion": {"method": ["fansi"], "fansi": {"tolerance": 0.1}},
         },
     }
 )

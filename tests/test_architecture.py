@@ -22,6 +22,11 @@ AROUND = ("bids", "engine", "files", "report", "phantom", "training", "registry"
 BY_NETWORK = "works by a network: how networks are described and applied stands in nets"
 NEIGHBOURS = {
     ("background.sharqnet", "nets"): BY_NETWORK,
+    ("background.refinement", "field.weights"): "the susceptibility of a first tissue field is weighted as any is",
+    (
+        "background.refinement",
+        "inversion",
+    ): "a first susceptibility map tells what of the field is the tissue's own",
     ("inversion.autoqsm", "nets"): BY_NETWORK,
     ("inversion.lpcnn", "nets"): BY_NETWORK,
     ("inversion.modl", "nets"): BY_NETWORK,

@@ -28,7 +28,11 @@ def init_background_wf(*, plan: RunPlan, name: str = "background_wf") -> Workflo
     outputnode = Node(IdentityInterface(["local_field", "mask"]), name="outputnode")
     remove = plan.method_node(
         RemoveBackground(
-            b0_direction=plan.b0, echo_spacing=plan.echo_spacing_s, centre_frequency=plan.centre_frequency_mhz
+            b0_direction=plan.b0,
+            echo_spacing=plan.echo_spacing_s,
+            echo_times=list(plan.echo_times_s),
+            centre_frequency=plan.centre_frequency_mhz,
+            refinement=plan.step_options("background-refinement"),
         ),
         "remove",
         stage="background",
