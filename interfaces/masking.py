@@ -27,6 +27,8 @@ from qsmprep.masking.consensus import (
     background_mask,
     reliable_mask,
 )
+from qsmprep.masking.plausibility import doubts
+from qsmprep.masking.tissue import decay_rate
 
 IMAGE_TITLES = {
     "first-echo": "first-echo magnitude",
@@ -74,6 +76,8 @@ class ExtractBrainInputSpec(MethodInputSpec):
     """Inputs of `ExtractBrain`."""
 
     image = File(exists=True, mandatory=True, desc="magnitude image of the head")
+    magnitude = File(exists=True, desc="magnitude of all echoes, whose decay tells marrow and bone from brain")
+    echo_times = traits.List(traits.Float, desc="in seconds")
 
 
 class ExtractBrain(MethodStep):
@@ -85,10 +89,14 @@ class ExtractBrain(MethodStep):
 
     def _compute(self, folder: Path) -> Record:
         grid = read_grid(self.inputs.image)
+        decay = None
+        if isdefined(self.inputs.magnitude) and isdefined(self.inputs.echo_times):
+            decay = decay_rate(read_volume(self.inputs.magnitude), self.inputs.echo_times)
         mask, record = self._run_method(
             image=read_volume(self.inputs.image),
             scan=scan_of(grid, self.inputs),
             superior_direction=grid.superior_direction,
+            decay=decay,
         )
         add_volume(record, mask, grid, "brain")
         self._results["mask"] = write_volume(folder / "brain_mask.nii", mask, grid)
@@ -215,7 +223,7 @@ class JoinMasks(Step):
 
 
 def add_volume(record: Record, mask: np.ndarray, grid: Grid, name: str) -> None:
-    """State a mask's size, with a warning when the brain's is outside what heads have."""
+    """State a mask's size, with a warning when the brain's size or shape is outside what heads have."""
     litres = float(mask.sum() * np.prod(grid.voxel_size_mm) * 1e-6)
     record.state(Fact("volume", f"volume of {name}", "L", litres))
     if name == "brain" and not 0.6 <= litres <= 2.2:
@@ -226,3 +234,18 @@ def add_volume(record: Record, mask: np.ndarray, grid: Grid, name: str) -> None:
                 "Look at the outline of mask 1; set --bet-fractional-intensity, or give a mask by --mask-file.",
             )
         )
+    if name == "brain" and (found := doubts(mask, grid.voxel_size_mm, grid.superior_direction, right_direction(grid))):
+        record.warn(
+            Warning(
+                "brain-shape",
+                f"The brain mask does not have the shape of a brain: {'; '.join(found)}.",
+                "Look at the outline of mask 1 for neck, orbits, scalp or lost brain; set --bet-fractional-intensity, "
+                "or give a mask by --mask-file.",
+            )
+        )
+
+
+def right_direction(grid: Grid) -> tuple[float, float, float]:
+    """Unit vector towards the right of the head in voxel axes."""
+    first, second, third = (float(part) for part in grid.affine[0, :3] / np.array(grid.voxel_size_mm))
+    return first, second, third

@@ -26,6 +26,7 @@ from qsmprep.inversion.reference import reference_to
 from qsmprep.masking.bet import BetOptions, brain_image
 from qsmprep.masking.consensus import background_mask, reliable_mask
 from qsmprep.masking.robust import signal_threshold
+from qsmprep.masking.tissue import decay_rate
 from qsmprep.masking.ventricles import csf_mask, enough_csf
 from qsmprep.numerics.arrays import FloatImage, Mask, RealArray
 from qsmprep.numerics.progress import Progress
@@ -202,6 +203,7 @@ def _extracted_brain(echoes: Echoes, chosen: Settings) -> tuple[Mask, StepRecord
     found, record = _run(
         "mask", chosen, "cpu", method, image=seen, scan=echoes.scan,
         superior_direction=tuple(float(part) for part in direction / np.linalg.norm(direction)),
+        decay=decay_rate(_single(echoes.magnitude), echoes.scan.echo_times_s),
     )  # fmt: skip
     return np.asarray(found) > 0, record
 

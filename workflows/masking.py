@@ -38,8 +38,12 @@ def init_brain_mask_wf(*, plan: RunPlan, name: str = "brain_mask_wf") -> Workflo
     if method == "fsl-bet":
         last = _add_fsl_bet(workflow, image, plan)
     else:
-        last = plan.method_node(ExtractBrain(), "extract", stage="mask", method=method, volumes=6, light=True)
-        workflow.connect([(image, last, [("out_file", "image")])])
+        extract = ExtractBrain(echo_times=list(plan.echo_times_s))
+        volumes = 8 + plan.n_echoes
+        last = plan.method_node(extract, "extract", stage="mask", method=method, volumes=volumes, light=True)
+        workflow.connect(
+            [(image, last, [("out_file", "image")]), (inputnode, last, [("magnitude", "magnitude")])],
+        )
     workflow.connect([(last, outputnode, [("mask", "mask")])])
     return workflow
 

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.ndimage import binary_dilation
 
 from qsmprep.masking.bet import BetOptions, bet, brain_image
+from qsmprep.masking.head import estimate_head
 from qsmprep.masking.morphology import fill_holes, largest_component
+from qsmprep.masking.plausibility import doubts
 from qsmprep.masking.surface import tessellated_sphere, winding_numbers
+from qsmprep.masking.tissue import decay_rate, find_tissue
 from qsmprep.options import check_options
 from qsmprep.scan import Scan
 
@@ -193,3 +197,81 @@ def test_the_simulated_head_gives_its_brain():
     mask = bet(brain_image(head.magnitude), scan=Scan(head.voxel_size_mm))
     assert dice(mask, head.brain_mask) > 0.96
     assert mask[head.brain_mask].mean() > 0.99
+
+
+@lru_cache
+def head_that_leaks(voxel=3.0):
+    """A head whose brain opens by a canal into a neck as bright as it, with bright marrow behind a thin dark table.
+
+    Returns the magnitude of five echoes, their times, and the brain.
+    """
+    shape = tuple(int(length / voxel) for length in (198, 222, 276))
+    x, y, z = np.meshgrid(*((np.arange(n) - (n - 1) / 2) * voxel for n in shape), indexing="ij", sparse=True)
+    z = z - 40
+
+    def ellipsoid(grown):
+        return (x / (66 + grown)) ** 2 + (y / (82 + grown)) ** 2 + (z / (64 + grown)) ** 2 < 1
+
+    image, decay = np.zeros(shape), np.full(shape, 20.0)
+    image[((x / 66) ** 2 + (y / 70) ** 2 < 1) & (z < -20)] = 0.95
+    for grown, signal, rate in ((20, 1.5, 45), (13, 0.05, 300), (11, 0.95, 110), (4, 0.5, 20), (0, 1.0, 20)):
+        image[ellipsoid(grown)], decay[ellipsoid(grown)] = signal, rate
+    canal = (x**2 + (y + 10) ** 2 < 10**2) & (z < -55)
+    image[canal & ~ellipsoid(0)], decay[canal] = 0.95, 20
+    times = np.array([0.005, 0.011, 0.017, 0.023, 0.029])
+    echoes = image * np.exp(-times[:, None, None, None] * decay)
+    random = np.random.default_rng(3)
+    noise = random.standard_normal((2, *echoes.shape)) * 0.02
+    return np.hypot(echoes + noise[0], noise[1]).astype(np.float32), times, ellipsoid(0)
+
+
+def test_a_leak_into_neck_and_marrow_is_closed():
+    magnitude, times, brain = head_that_leaks()
+    decay = decay_rate(magnitude, times)
+    mask = bet(magnitude[0], scan=Scan((3, 3, 3)), decay=decay)
+    assert dice(mask, brain) > 0.95
+    assert mask[brain].mean() > 0.98
+    once = bet(magnitude[0], scan=Scan((3, 3, 3)), options=BetOptions(robust=False))
+    assert np.mean(~brain[once]) > 2 * np.mean(~brain[mask])
+    assert doubts(once, (3, 3, 3), (0, 0, 1), (1, 0, 0)) and not doubts(mask, (3, 3, 3), (0, 0, 1), (1, 0, 0))
+
+
+def test_the_neck_does_not_draw_the_start_down():
+    magnitude, _, brain = head_that_leaks()
+    voxel = np.full(3, 3.0)
+    height = 3 * np.argwhere(brain)[:, 2].mean()
+    with_top = estimate_head(magnitude[0], voxel, np.array([0.0, 0.0, 1.0])).centre_mm[2]
+    assert abs(with_top - height) < abs(estimate_head(magnitude[0], voxel).centre_mm[2] - height) / 2
+
+
+def test_fast_decay_beside_the_brain_is_no_tissue():
+    magnitude, times, brain = head_that_leaks()
+    decay = decay_rate(magnitude, times)
+    bright = (magnitude[0] > 0.4) & binary_dilation(brain, iterations=4)  # a guess that takes in the marrow
+    blind, seeing = (
+        find_tissue(bright, magnitude[0], known, np.full(3, 3.0), (0.02, 0.9)).coarse for known in (None, decay)
+    )
+    marrow = bright & (decay > 90)
+    assert blind[marrow].mean() > 0.9 and seeing[marrow].mean() < 0.1
+    assert seeing[brain].mean() > 0.99
+
+
+def test_decay_of_an_exponential_is_its_rate():
+    times = np.array([0.004, 0.009, 0.014])
+    signal = np.exp(-times[:, None, None, None] * np.array([10.0, 150.0]).reshape(1, 1, 2))
+    assert decay_rate(signal, times).ravel() == pytest.approx([10, 150], rel=1e-4)
+    assert decay_rate(signal[:1], times[:1]) is None and decay_rate(signal, ()) is None
+    assert np.isfinite(decay_rate(np.zeros((3, 2, 2, 2)), times)).all()
+
+
+def test_a_mask_of_one_side_is_doubted():
+    brain = simple_head()[1]
+    half = brain.copy()
+    half[:25, :40] = False
+    assert not doubts(brain, (3, 3, 3), (0, 0, 1), (1, 0, 0))
+    assert "mirror" in doubts(half, (3, 3, 3), (0, 0, 1), (1, 0, 0))[0]
+
+
+def test_a_decay_map_of_another_shape_is_named():
+    with pytest.raises(ValueError, match="decay map"):
+        bet(np.ones((8, 8, 8)), scan=Scan((1, 1, 1)), decay=np.ones((8, 8, 7)))
