@@ -42,6 +42,12 @@ class RemoveBackground(MethodStep):
     output_spec = RemoveBackgroundOutputSpec
     stage = "background"
 
+    @classmethod
+    def not_reached(cls, inputs: RemoveBackgroundInputSpec) -> tuple[str, ...]:
+        """The refinement, and the inversion in it, where no pass is asked for."""
+        refined = bool((inputs.refinement or {}).get("passes"))
+        return super().not_reached(inputs) + (() if refined else ("qsmprep.background.refinement",))
+
     def _compute(self, folder: Path) -> Record:
         grid, mask = read_grid(self.inputs.total_field), read_mask(self.inputs.mask)
         total_field = read_volume(self.inputs.total_field)

@@ -9,7 +9,7 @@ from nipype.interfaces.base import File, isdefined, traits
 
 from qsmprep import registry
 from qsmprep.engine import iterations
-from qsmprep.findings import Fact, Note
+from qsmprep.findings import Fact, Note, Warning
 from qsmprep.interfaces.images import as_echoes, read_grid, read_mask, read_volume, scan_of, write_volume
 from qsmprep.interfaces.step import (
     MethodInputSpec,
@@ -24,7 +24,7 @@ from qsmprep.interfaces.step import (
 from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T, hz_to_ppm
 from qsmprep.separation import Constants, Separation
 from qsmprep.separation.constants import REFERENCE_FIELD_T, RelaxometricOptions, constant_facts, constants_at
-from qsmprep.separation.offset import offset_by_signs
+from qsmprep.separation.offset import Offset, offset_by_signs
 from qsmprep.settings import SourceOptions
 
 # Parameter of a separation -> input of `Separate` that holds it.
@@ -86,9 +86,9 @@ class Separate(MethodStep):
         chi, images = read_volume(inputs.chi), self._images()
         field_strength = inputs.centre_frequency / GYROMAGNETIC_RATIO_MHZ_PER_T
         constants = constants_at(RelaxometricOptions(**(inputs.relaxometric or {})), field_strength)
-        offset, range_facts = self._offset(chi, read_volume(inputs.r2prime), mask, constants, grid.voxel_size_mm)
+        offset = self._offset(chi, read_volume(inputs.r2prime), mask, constants, grid.voxel_size_mm)
         result, record = self._run_method(
-            chi_ppm=np.where(mask, chi + np.float32(offset), 0),
+            chi_ppm=np.where(mask, chi + np.float32(offset.value if offset else 0), 0),
             mask=mask,
             constants=constants,
             scan=scan_of(grid, inputs),
@@ -98,7 +98,8 @@ class Separate(MethodStep):
         record.state(*_consistency(result, chi))
         wanted = registry.find(self.stage, inputs.method).inputs()
         if "chi_ppm" in wanted:
-            record.state(*range_facts)
+            if offset:
+                _tell_offset(record, offset)
             record.parameters += parameters(SourceOptions(**(inputs.source or {})))
         if "constants" in wanted:
             self._tell_constants(record, constants, field_strength)
@@ -134,15 +135,32 @@ class Separate(MethodStep):
         mask: np.ndarray,
         constants: Constants,
         voxel_size_mm: tuple[float, float, float],
-    ) -> tuple[float, tuple[Fact, ...]]:
-        """The constant added to susceptibility, and what to tell of it."""
+    ) -> Offset | None:
+        """The constant to add to susceptibility; None: that of the reference stays."""
         if SourceOptions(**(self.inputs.source or {})).offset == "reference":
-            return 0.0, ()
-        found, low, high = offset_by_signs(chi, r2prime, mask, constants=constants, voxel_size_mm=voxel_size_mm)
-        return found, (
-            Fact("constant_added", "constant added to susceptibility", "ppm", found),
-            Fact("lowest_constant", "lowest constant without a negative source", "ppm", low),
-            Fact("highest_constant", "highest constant without a negative source", "ppm", high),
+            return None
+        return offset_by_signs(chi, r2prime, mask, constants=constants, voxel_size_mm=voxel_size_mm)
+
+
+def _tell_offset(record: Record, offset: Offset) -> None:
+    """The constant added to susceptibility, the range it may come from, and a warning where there is none."""
+    record.state(
+        Fact("constant_added", "constant added to susceptibility", "ppm", offset.value),
+        Fact("lowest_constant", "lowest constant without a negative source", "ppm", offset.low),
+        Fact("highest_constant", "highest constant without a negative source", "ppm", offset.high),
+        Fact("contradicting_share", "voxels in which a source would be negative", "%", 100 * offset.contradicting),
+    )
+    if offset.low > offset.high:
+        record.warn(
+            Warning(
+                "no-constant",
+                "No constant of susceptibility leaves both sources positive everywhere: it would have to be at least "
+                f"{offset.low:+.3f} and at most {offset.high:+.3f} ppm. The one with as many contradictions on either "
+                f"side was taken, {offset.value:+.3f} ppm; {100 * offset.contradicting:.0f} % of the voxels contradict "
+                "it.",
+                "Read the levels of both maps with care, differences within them rather. Spin echoes, for a measured "
+                "R2', and --source-offset reference, with CSF as the reference, do without the assumption.",
+            )
         )
 
 

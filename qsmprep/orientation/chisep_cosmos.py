@@ -117,7 +117,7 @@ def chisep_cosmos(
         to_device(frame.crop(inside.astype(np.float32)), device) for _ in data
     ]  # fmt: skip
     start = cosmos(given, device=device).chi_ppm
-    offset, _, _ = offset_by_signs(start, rate, inside, constants=constants, voxel_size_mm=given.voxel_size_mm)
+    offset = offset_by_signs(start, rate, inside, constants=constants, voxel_size_mm=given.voxel_size_mm).value
     start = (start + np.float32(offset)) * inside
     split = _Split(
         dipoles=dipoles,

@@ -141,11 +141,25 @@ def test_decompose_needs_five_echoes():
 def test_the_signs_of_the_sources_bound_the_constant(head):
     mask, chi = head.brain_mask, head.chi_ppm * head.brain_mask
     shifted = np.where(mask, chi + 0.03, 0)
-    found, low, high = offset_by_signs(
-        shifted, head.r2prime, mask, constants=CONSTANTS, voxel_size_mm=head.voxel_size_mm
-    )
-    assert low <= -0.03 <= high
-    assert found == pytest.approx(-0.03, abs=0.01)
+    found = offset_by_signs(shifted, head.r2prime, mask, constants=CONSTANTS, voxel_size_mm=head.voxel_size_mm)
+    assert found.low <= -0.03 <= found.high
+    assert found.value == pytest.approx(-0.03, abs=0.01)
+    assert found.contradicting < 0.002
+
+
+def test_a_few_wrong_regions_do_not_move_the_constant(head):
+    """Streaks and a rim of wrong values contradict every constant; the others still tell it."""
+    mask, voxel = head.brain_mask, head.voxel_size_mm
+    chi = np.where(mask, head.chi_ppm + 0.03, 0)
+    x = np.indices(mask.shape)[0]
+    deep = np.argwhere(mask & (np.abs(x - mask.shape[0] // 2) < 2))
+    a, b, c = deep[len(deep) // 2]
+    chi[a - 1 : a + 2, b - 3 : b + 4, c - 1 : c + 2] += 1.0
+    chi[a - 1 : a + 2, b + 6 : b + 12, c - 1 : c + 2] -= 0.2
+    found = offset_by_signs(chi, head.r2prime, mask, constants=CONSTANTS, voxel_size_mm=voxel)
+    assert found.low > found.high
+    assert found.value == pytest.approx(-0.03, abs=0.012)
+    assert 0 < found.contradicting < 0.1
 
 
 def test_r2prime_is_never_negative_and_says_what_it_is():
