@@ -29,9 +29,14 @@ from qsmprep.phantom.vendor import StoredImage, scanner_metadata, store_phase, s
 PROGRAM = "qsmprep-tools simulate"
 BIDS_VERSION = "1.11.0"
 TRUTH = Path("derivatives", "truth")
+MADE_OF = {
+    "ellipsoids": "a head made of ellipsoids",
+    "icbm152": "a head made of the ICBM152 template's tissue maps (Copyright 1993-2009 Louis Collins, McConnell Brain "
+    "Imaging Centre, Montreal Neurological Institute, McGill University)",
+}
 README = """# Simulated head
 
-Multi-echo gradient-echo scans of a head made of ellipsoids, written by `qsmprep-tools simulate`. No person was scanned.
+Multi-echo gradient-echo scans of {}, written by `qsmprep-tools simulate`. No person was scanned.
 The true susceptibility, fields, relaxation rates, brain mask and tissue labels are in `derivatives/truth`.
 """
 
@@ -124,7 +129,9 @@ def _clear(out: Path, overwrite: bool) -> None:
 
 
 def _write_dataset_files(out: Path, options: SimulationOptions) -> None:
-    generated = [{"Name": PROGRAM, "Version": __version__, "Description": "Simulated head made of ellipsoids"}]
+    generated = [
+        {"Name": PROGRAM, "Version": __version__, "Description": f"Simulated scans of {MADE_OF[options.anatomy]}"}
+    ]
     common = {
         "BIDSVersion": BIDS_VERSION,
         "License": "CC0",
@@ -135,7 +142,7 @@ def _write_dataset_files(out: Path, options: SimulationOptions) -> None:
         out / "dataset_description.json",
         {"Name": "Simulated head", "DatasetType": "raw", **common, "SimulationOptions": asdict(options)},
     )
-    write_text(out / "README.md", README)
+    write_text(out / "README.md", README.format(MADE_OF[options.anatomy]))
     subjects = "".join(f"sub-{number + 1:02d}\n" for number in range(options.subjects))
     write_text(out / "participants.tsv", "participant_id\n" + subjects)
     write_json(

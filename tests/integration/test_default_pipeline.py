@@ -120,7 +120,7 @@ def test_the_report_opens_without_a_network_and_shows_every_step(finished):
 
 def test_methods_text_and_settings_are_written(finished):
     text = (finished.out / "logs" / "CITATION.md").read_text("utf-8")
-    for word in ("alpha1 = 0.0005", "V-SHARP", "ROMEO", "max radius = 12 voxels", "whole-brain"):
+    for word in ("alpha1 = 0.0005", "V-SHARP", "ROMEO", "max radius = 12 mm", "whole-brain"):
         assert word in text
     (settings,) = (finished.out / "logs").glob("*/qsmprep.toml")
     document = tomllib.loads(settings.read_text("utf-8"))

@@ -35,7 +35,9 @@ def test_data_weights_have_mean_one_and_skip_unknown_noise():
 
 
 def test_result_minimises_the_published_cost(head):
-    options = MediOptions(smv_radius=0.0, merit=False, tolerance=1e-3, max_iterations=3000, padding=0)
+    options = MediOptions(
+        smv_radius=0.0, merit=False, tolerance=1e-3, max_iterations=3000, padding=0, kernel="continuous"
+    )
     full = np.ones_like(head.mask)[:36, :45, :40]
     field, magnitude = head.field[4:40, 3:48, 2:42], head.magnitude[4:40, 3:48, 2:42]
     scale = radians_per_ppm(head.scan)
@@ -86,7 +88,7 @@ def test_merit_lowers_the_error_that_a_few_wrong_voxels_make(head):
     spoiled *= head.mask
     on, off = (
         medi(spoiled, head.mask, magnitude_rss=head.magnitude, scan=head.scan,
-             options=MediOptions(smv_radius=0.0, merit=merit))
+             options=MediOptions(smv_radius=0.0, merit=merit, kernel="continuous"))
         for merit in (True, False)
     )  # fmt: skip
     assert head.error(on.chi_ppm) < 0.9 * head.error(off.chi_ppm)
