@@ -35,7 +35,6 @@ PRESETS: Mapping[str, dict[str, Any]] = MappingProxyType(
                     "gradient_per": "voxel",
                     "padding": 0,
                     "kernel": "continuous",
-                    "tolerance": 0.1,
                 },
             },
         },
@@ -45,7 +44,7 @@ PRESETS: Mapping[str, dict[str, Any]] = MappingProxyType(
             **_CONSENSUS,
             "background": {"method": ["iharperella"]},
             "background-refinement": {"passes": 1},
-            "inversion": {"method": ["fansi"], "fansi": {"tolerance": 0.1}},
+            "inversion": {"method": ["fansi"]},
         },
     }
 )

@@ -38,7 +38,7 @@ class FansiOptions:
     mu1: float = option(0.05, "penalty parameter of the gradient split", low=1e-9)
     mu2: float = option(1.0, "penalty parameter of the data split", low=1e-9)
     max_iterations: int = option(400, "cap on iterations", low=1, high=100000)
-    tolerance: float = option(0.3, "change of chi at which to stop", unit="%", low=0, high=100)
+    tolerance: float = option(0.1, "change of chi at which to stop", unit="%", low=0, high=100)
     weak_harmonic: bool = option(True, "fit the harmonic remnant of the background field along with chi")
     beta: float = option(
         150.0, "weight of the harmonic field's Laplacian in the mask", low=1e-9, when=("weak_harmonic", True)
