@@ -67,6 +67,7 @@ def inner_depth(body, x, y, z):
     return (1.0 - norm) * norm / slope
 
 
+# More than 8 parameters: compiled loops take arrays and numbers one by one, no objects.
 @jit()
 def ellipsoid(x, y, z, cx, cy, cz, ax, ay, az):
     """About how far a point lies outside an ellipsoid along the axes, in mm, negative inside."""
@@ -113,6 +114,7 @@ def paint_soft_parts(values, looks, tile, x, y, z, out, width):
     return top if share >= 0.5 else 0
 
 
+# More than 8 parameters: compiled loops take arrays and numbers one by one, no objects.
 @jit()
 def paint_bone(values, looks, x, y, z, depth, thick, share, label, width):
     """The skull, two tables and marrow; its base, in which the ears and the sinuses lie; vertebrae."""
@@ -137,6 +139,7 @@ def paint_bone(values, looks, x, y, z, depth, thick, share, label, width):
     return label
 
 
+# More than 8 parameters: compiled loops take arrays and numbers one by one, no objects.
 @jit()
 def paint_cavities(values, looks, tile, bodies, x, y, z, depth, label, width):
     """Eyes in fat, and air, which bone keeps from the brain: sinuses and airways whole, the mastoids in cells."""
@@ -177,6 +180,7 @@ def paint_fluid(values, looks, x, y, z, depth, label, width):
     return outer if share >= 0.5 else label
 
 
+# More than 8 parameters: compiled loops take arrays and numbers one by one, no objects.
 @jit()
 def paint_brain(values, looks, tile, tissues, bodies, texture, x, y, z, label, width):
     """The brain: fluid, then both tissues by their shares, nuclei, texture, lesions."""
