@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from heads import HEADS, facts
+from heads import GENERATOR, HEADS, facts
 
 # column of the CSV, heading, digits
 INVERSION_COLUMNS = (
@@ -41,7 +41,8 @@ piecewise constant maps (TV, FANSI, HD-QSM), and more so those that take edges f
 here than in a brain. Except where a finer grid is named, the scan is simulated on the grid that is inverted, and then
 the integrated kernel (default of TV, L1-QSM, HD-QSM and STAR-like) is the very one of the simulation, which flatters
 these methods in thick voxels above all. The head on a finer grid has partial volume and dephasing within voxels, as a
-real scan: what a strong lesion does to its own voxels then dominates the error of every method.
+real scan: what a strong lesion does to its own voxels then dominates the error of every method. Heads
+of other generators: [generators.md](generators.md).
 
 MEDI and MEDI+0 lose the calcification of the thick heads: the noise weights and model error reduction leave it hardly
 any weight. Without the latter (`--no-medi-merit`) half of it stays, and without the spherical mean filter too
@@ -56,7 +57,7 @@ for having to find the background too.
 def write_tables(rows: list[dict[str, str]], folder: Path) -> None:
     """accuracy.md and accuracy.png."""
     heads = [name for name in HEADS if any(row["head"] == name for row in rows)]
-    parts = [INTRODUCTION.format(heads="\n".join(f"- **{name}**: {facts(HEADS[name])}" for name in heads))]
+    parts = [INTRODUCTION.format(heads="\n".join(f"- **{name}**: {facts(name)}" for name in heads))]
     sections = (
         ("Inversions, from the true field", "true", "inversion", (*INVERSION_COLUMNS, *COST_COLUMNS)),
         ("Background removal, from the true total field", "true", "background",
@@ -85,6 +86,7 @@ def means(rows: list[dict[str, str]], columns) -> str:
 
 def by_head(rows: list[dict[str, str]], heads: list[str]) -> str:
     lines = ["| method | " + " | ".join(heads) + " |", "|---|" + "---|" * len(heads)]
+    lines.append("| generator | " + " | ".join(GENERATOR[head] for head in heads) + " |")
     for method in methods_of(rows):
         cells = [
             number(average([r for r in rows if (r["method"], r["head"]) == (method, head)], "rmse_demeaned"), 1)
@@ -102,9 +104,10 @@ def accurate(rows: list[dict[str, str]], heads: list[str]) -> str:
         "kernel is out of reach, and the rim of the mask does the rest. With lesions the difference between the last "
         "column and `accurate` is the field next to them, which iHARPERELLA smooths.",
         "",
-        "| head | accurate: NRMSE (%) | consensus-fansi | ratio | shared mask: accurate | consensus-fansi | ratio | "
-        "XSIM: accurate | consensus-fansi | mask / brain: accurate | consensus-fansi | from the true field |",
-        "|---|" + "---|" * 11,
+        "| head | generator | accurate: NRMSE (%) | consensus-fansi | ratio | shared mask: accurate | "
+        "consensus-fansi | ratio | XSIM: accurate | consensus-fansi | mask / brain: accurate | consensus-fansi | "
+        "from the true field |",
+        "|---|" + "---|" * 12,
     ]
     for head in heads:
         pair = []
@@ -120,7 +123,7 @@ def accurate(rows: list[dict[str, str]], heads: list[str]) -> str:
         cells += [f"{values[i][0]:.3f} | {values[i][1]:.3f}" for i in (2, 3)]
         isolated = [r for r in rows if (r["head"], r["input"], r["method"]) == (head, "true", "fansi")]
         cells.append(number(average(isolated, "rmse_demeaned"), 1))
-        lines.append(f"| {head} | " + " | ".join(cells) + " |")
+        lines.append(f"| {head} | {GENERATOR[head]} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
