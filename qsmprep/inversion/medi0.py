@@ -109,7 +109,7 @@ def medi0(
     >>> r = np.sqrt(x**2 + y**2 + z**2)
     >>> field_ppm = np.where(r > 4, 0.1 / 3 * (4 / r) ** 3 * (3 * (z / r) ** 2 - 1), 0)
     >>> scan = Scan((1, 1, 1), echo_times_s=(0.01, 0.02), centre_frequency_mhz=123.2)
-    >>> found = medi0(field_ppm, r < 9, scan=scan, options=Medi0Options(smv_radius=2.0))
+    >>> found = medi0(field_ppm, r < 9, scan=scan, options=Medi0Options(smv_radius=2.0, kernel="continuous"))
     >>> chi = found.chi_ppm
     >>> round(float(chi[r < 3].mean() - chi[(r > 5) & found.mask].mean()), 2)
     0.08

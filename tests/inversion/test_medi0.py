@@ -92,7 +92,7 @@ def test_result_minimises_the_published_cost(head, r2star, shaded):
     found = medi0(field, full, magnitude_rss=magnitude, weights=full, r2star=rates, options=options, scan=head.scan)
     x = found.chi_ppm * scale
     fluid = csf_mask(rates, full, voxel_size_mm=head.voxel_size_mm)
-    dipole = dipole_kernel(full.shape, (1, 1, 1))
+    dipole = dipole_kernel(full.shape, (1, 1, 1), kind=options.kernel)
     penalised = edge_mask(magnitude, full, (1, 1, 1), 0.9)
 
     def cost(image):
