@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from qsmprep.inversion import Inversion
+from qsmprep.inversion.harmonic import beta_option, mu_h_option, weak_harmonic_option, with_harmonic
 from qsmprep.inversion.holes import residual_threshold_option, two_pass_option
 from qsmprep.inversion.inputs import Measurement
 from qsmprep.inversion.linear import LinearInput, gradient_step, linear_input, linear_total_variation
 from qsmprep.inversion.solving import Solved, Solver, Workspace, solve_in_passes
-from qsmprep.numerics.admm import Penalties, PhaseProblem, minimise_total_variation
+from qsmprep.numerics.admm import Penalties, PhaseProblem, fit_with_harmonic
 from qsmprep.numerics.arrays import Array, Mask, RealArray
 from qsmprep.numerics.dipole import KERNELS
 from qsmprep.numerics.fourier import irfftn, rfftn
@@ -36,6 +37,9 @@ class HdQsmOptions:
     l1_iterations: int = option(20, "number of iterations of the L1 stage", low=1, high=10000)
     max_iterations: int = option(250, "cap on the iterations of the L2 stage", low=1, high=100000)
     tolerance: float = option(0.1, "change of chi at which to stop the L2 stage", unit="%", low=0, high=100)
+    weak_harmonic: bool = weak_harmonic_option(False)
+    beta: float = beta_option()
+    mu_h: float = mu_h_option()
     residual_threshold: float = residual_threshold_option()
     two_pass: bool = two_pass_option()
     kernel: str = option("integrated", "form of the dipole kernel", choices=KERNELS)
@@ -57,6 +61,11 @@ def hdqsm(
 
     1. A few iterations on |w (D chi - f)|_1 + sqrt(alpha) |grad chi|_1.
     2. min 1/2 |w v (D chi - f)|^2 + alpha |grad chi|_1 with v = 1 - r / max r, r = |D chi_1 - f| in the mask.
+
+    With `weak_harmonic` a field p, harmonic in the mask, is fitted along: D chi + p in place of D chi, at the price of
+    beta/2 |M laplacian p|^2. It takes up what background field removal left, and with it a part of the tissue's field:
+    off by default, as a field without such a remnant comes out worse with it. Stage 2
+    starts from the field without the p of stage 1.
 
     Parameters
     ----------
@@ -108,20 +117,24 @@ def _two_stages(given: LinearInput, options: HdQsmOptions, *, progress: Progress
     field, weights, grid, h = given.field, given.weights, given.grid, given.voxel_size_mm
     total = options.l1_iterations + options.max_iterations
     step = GRADIENT_STEP * gradient_step(h)
-    robust, history, _ = minimise_total_variation(
-        PhaseProblem(field, weights, threshold_rows(step, None, tuple(field.shape), field), None, grid, h),
-        Penalties(mu_gradient=math.sqrt(options.alpha) / step, mu_data=1 / DATA_STEP, nonlinear=False, robust=True),
+    inside = given.work.support() if options.weak_harmonic else None
+    penalties = Penalties(mu_gradient=math.sqrt(options.alpha) / step, mu_data=1 / DATA_STEP, robust=True)
+    robust, remnant, history = fit_with_harmonic(
+        PhaseProblem(field, weights, threshold_rows(step, None, tuple(field.shape), field), inside, grid, h),
+        with_harmonic(penalties, options, unit=penalties.mu_data),
         tolerance_percent=0,
         max_iterations=options.l1_iterations,
         progress=continued(progress, 0, total),
     )
+    field = field - remnant * given.work.support()  # the second stage fits what is left of it
     x, later, converged = linear_total_variation(
-        replace(given, weights=discounted(weights, field, robust, grid)),
+        replace(given, field=field, weights=discounted(weights, field, robust, grid)),
         regularisation=options.alpha,
         tolerance_percent=options.tolerance,
         max_iterations=options.max_iterations,
         progress=continued(progress, len(history), total),
         start=robust,
+        harmonic=options,
     )
     return Solved(x, (*history, *later), converged, "change of chi in percent (two stages)")
 

@@ -7,6 +7,7 @@ from functools import partial
 
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.edges import WEIGHT_KINDS
+from qsmprep.inversion.harmonic import beta_option, mu_h_option, weak_harmonic_option, with_harmonic
 from qsmprep.inversion.holes import residual_threshold_option, two_pass_option
 from qsmprep.inversion.inputs import Measurement
 from qsmprep.inversion.linear import gradient_step
@@ -39,6 +40,9 @@ class L1QsmOptions:
     regularisation_weights: str = option(
         "none", "spatial weights of total variation from the magnitude's gradient", choices=WEIGHT_KINDS
     )
+    weak_harmonic: bool = weak_harmonic_option(False)
+    beta: float = beta_option()
+    mu_h: float = mu_h_option()
     residual_threshold: float = residual_threshold_option()
     two_pass: bool = two_pass_option()
     kernel: str = option("integrated", "form of the dipole kernel", choices=KERNELS)
@@ -63,6 +67,10 @@ def l1qsm(
     min over x of |w (exp(i D x) - exp(i phi))|_1 + alpha1 |r grad x|_1 (linear: |w (D x - phi)|_1), with phi the phase
     in rad that the field gathers over one echo spacing (over the echo time, when there is one echo), and chi = x in
     ppm. The published iteration linearises the data term by two splits; here one exact proximal step replaces them.
+
+    With `weak_harmonic` a field p, harmonic in the mask, is fitted along: D x + p in place of D x, at the price of
+    beta/2 |M laplacian p|^2. It takes up what background field removal left, and with it a part of the tissue's field:
+    off by default, as a field without such a remnant comes out worse with it.
 
     Parameters
     ----------
@@ -115,8 +123,8 @@ def l1qsm(
         )
         return given.work, partial(
             minimise_total_variation,
-            given.problem(step, squared=False),
-            penalties,
+            given.problem(step, squared=False, harmonic=options.weak_harmonic),
+            with_harmonic(penalties, options, unit=penalties.mu_data),
             tolerance_percent=options.tolerance,
             max_iterations=options.max_iterations,
         )

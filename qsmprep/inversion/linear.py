@@ -6,6 +6,7 @@ import math
 import time
 from dataclasses import dataclass
 
+from qsmprep.inversion.harmonic import HarmonicOptions, with_harmonic
 from qsmprep.inversion.inputs import Measurement, checked_image, unit_weights
 from qsmprep.inversion.solving import GridOptions, Workspace
 from qsmprep.numerics.admm import Penalties, PhaseProblem, minimise_over_spectrum, minimise_total_variation
@@ -77,8 +78,9 @@ def linear_total_variation(
     progress: Progress | None = None,
     start: Array | None = None,
     floor: float = 0.0,
+    harmonic: HarmonicOptions | None = None,
 ) -> tuple[Array, list[float], bool]:
-    """Minimise 1/2 |w (D x - f)|^2 + lambda |grad x|_1 on a padded grid.
+    """Minimise 1/2 |w (D x - f)|^2 + lambda |grad x|_1 on a padded grid, or the same with a weak harmonic field.
 
     Parameters
     ----------
@@ -87,33 +89,45 @@ def linear_total_variation(
     regularisation : lambda.
     tolerance_percent, max_iterations, progress : as in `admm.minimise_total_variation`.
     start, floor : likewise, but the image alone, in ppm; only with weights.
+    harmonic : options of the harmonic field, see `harmonic.with_harmonic`; None: no such field. Only with weights.
 
     Returns
     -------
     x in ppm, the change in percent after each iteration, and whether it fell below the tolerance.
     """
     field, grid, step = given.field, given.grid, gradient_step(given.voxel_size_mm)
-    thresholds = threshold_rows(step, None, tuple(field.shape), field)
-    mu_gradient = regularisation / step
     if given.weights is None:
         (x, _), history, converged = minimise_over_spectrum(
             grid.dipole * rfftn(field),
             grid.dipole**2,
-            thresholds,
+            threshold_rows(step, None, tuple(field.shape), field),
             grid,
             given.voxel_size_mm,
-            mu_gradient=mu_gradient,
+            mu_gradient=regularisation / step,
             tolerance_percent=tolerance_percent,
             max_iterations=max_iterations,
             progress=progress,
         )
         return x, history, converged
+    problem, penalties = linear_problem(given, given.weights, regularisation, harmonic)
     return minimise_total_variation(
-        PhaseProblem(field, given.weights * given.weights, thresholds, None, grid, given.voxel_size_mm),
-        Penalties(mu_gradient=mu_gradient, mu_data=MU_DATA, nonlinear=False),
+        problem,
+        penalties,
         tolerance_percent=tolerance_percent,
         max_iterations=max_iterations,
         progress=progress,
         start=None if start is None else (start, zero_split(field)),
         floor=floor,
     )
+
+
+def linear_problem(
+    given: LinearInput, weights: Array, regularisation: float, harmonic: HarmonicOptions | None
+) -> tuple[PhaseProblem, Penalties]:
+    """1/2 |w (D x + p - f)|^2 + lambda |grad x|_1 + beta/2 |M laplacian p|^2 and how to split it; w are not squared."""
+    step = gradient_step(given.voxel_size_mm)
+    thresholds = threshold_rows(step, None, tuple(given.field.shape), given.field)
+    penalties = Penalties(mu_gradient=regularisation / step, mu_data=MU_DATA, nonlinear=False)
+    penalties = penalties if harmonic is None else with_harmonic(penalties, harmonic)
+    inside = None if penalties.beta is None else given.work.support()
+    return PhaseProblem(given.field, weights * weights, thresholds, inside, given.grid, given.voxel_size_mm), penalties

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from qsmprep.inversion import Inversion
+from qsmprep.inversion.harmonic import beta_option, mu_h_option, weak_harmonic_option, with_harmonic
 from qsmprep.inversion.holes import residual_threshold_option, two_pass_option
 from qsmprep.inversion.inputs import Measurement
 from qsmprep.inversion.medi_core import prepare
@@ -32,6 +33,9 @@ class MediOptions:
     )
     smv_radius: float = option(5.0, "radius of the spherical mean filter; 0: none", unit="voxels", low=0, high=50)
     merit: bool = option(True, "lower the weight of voxels that the model does not fit, after each outer iteration")
+    weak_harmonic: bool = weak_harmonic_option(False)
+    beta: float = beta_option()
+    mu_h: float = mu_h_option()
     residual_threshold: float = residual_threshold_option()
     two_pass: bool = two_pass_option()
     max_iterations: int = option(300, "cap on iterations", low=1, high=100000)
@@ -60,6 +64,10 @@ def medi(
     over one echo spacing (over the echo time, when there is one echo), and chi = x in ppm. The published Gauss-Newton
     iteration smooths the l1 norm and solves each step by conjugate gradients; alternating directions minimise the same
     cost, the norm as it is, and reach the same value in a quarter of the Fourier transforms.
+
+    With `weak_harmonic` a field p, harmonic in the mask, is fitted along: D x + p in place of D x, at the price of
+    beta/2 |M laplacian p|^2. The spherical mean filter removes harmonic fields already and erodes the mask: use the one
+    or the other (smv_radius 0).
 
     Parameters
     ----------
@@ -108,8 +116,8 @@ def medi(
         given = prepare(measured, options, device)
         return given.work, partial(
             minimise_total_variation,
-            given.problem,
-            given.penalties,
+            replace(given.problem, inside=given.work.support()),
+            with_harmonic(given.penalties, options),
             tolerance_percent=options.tolerance,
             max_iterations=options.max_iterations,
             reweight=given.merit,

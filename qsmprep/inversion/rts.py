@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
 from qsmprep.inversion import Inversion
+from qsmprep.inversion.harmonic import beta_option, mu_h_option, weak_harmonic_option
 from qsmprep.inversion.holes import residual_threshold_option, two_pass_option
 from qsmprep.inversion.inputs import Measurement, reliable
-from qsmprep.inversion.linear import LinearInput, linear_input
+from qsmprep.inversion.linear import LinearInput, linear_input, linear_problem
 from qsmprep.inversion.solving import Solved, Solver, Workspace, solve_in_passes
+from qsmprep.numerics.admm import fit_with_harmonic
 from qsmprep.numerics.arrays import Array, ComplexImage, FloatImage, Mask, RealArray
 from qsmprep.numerics.dipole import KERNELS
 from qsmprep.numerics.fourier import irfftn, rfftn, to_device, to_numpy
@@ -23,6 +25,9 @@ from qsmprep.options import check_options, option
 from qsmprep.scan import Scan
 
 BINS = 8192  # values of D between which the LSMR filter is interpolated
+HARMONIC_REGULARISATION = 2e-4  # ppm mm, as in `tv`
+HARMONIC_TOLERANCE = 0.5  # percent
+HARMONIC_ITERATIONS = 60
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,9 @@ class RtsOptions:
     rho: float = option(200.0, "penalty parameter of the gradient split; it sets the pace, not the result", low=1e-6)
     max_iterations: int = option(50, "cap on iterations of the second step", low=1, high=10000)
     tolerance: float = option(0.01, "relative change of chi at which to stop", low=0, high=1)
+    weak_harmonic: bool = weak_harmonic_option(False)
+    beta: float = beta_option()
+    mu_h: float = mu_h_option()
     residual_threshold: float = residual_threshold_option()
     two_pass: bool = two_pass_option()
     kernel: str = option("continuous", "form of the dipole kernel", choices=KERNELS)
@@ -55,6 +63,11 @@ def rts(
 
     Step 1: chi_1 = mask times a few LSMR iterations on D chi = f.
     Step 2: min mu/2 |T F(chi - chi_1)|^2 + |grad chi|_1 with T = 1 where |D| > delta, by ADMM.
+
+    With `weak_harmonic` a field p, harmonic in the mask, is fitted first along with a map of total variation (as by
+    `tv`, with an even weight in the mask, at the price of beta/2 |M laplacian p|^2), and taken off. It takes up what
+    background field removal left, and with it a part of the tissue's field: off by default, as a field without such a
+    remnant comes out worse with it.
 
     Parameters
     ----------
@@ -96,10 +109,22 @@ def rts(
     def pose(measured: Measurement) -> tuple[Workspace, Solver]:
         trusted = reliable(np.asarray(mask) > 0, measured.relative_residual, options.residual_threshold)
         given = linear_input(Measurement(field_ppm, trusted, scan), options, device, weighted=False)
+        if options.weak_harmonic:
+            given = replace(given, field=_without_harmonic(given, options))
         return given.work, partial(_second_step, _first_step(given, options), given.grid, scan.voxel_size_mm, options)
 
     measured = Measurement(field_ppm, mask, scan, relative_residual=relative_residual)
     return solve_in_passes(pose, measured, options, progress)
+
+
+def _without_harmonic(given: LinearInput, options: RtsOptions) -> Array:
+    """The field without the harmonic remnant that total variation with an evenly weighted data term finds."""
+    inside = given.work.support()
+    problem, penalties = linear_problem(given, inside, HARMONIC_REGULARISATION, options)
+    _, remnant, _ = fit_with_harmonic(
+        problem, penalties, tolerance_percent=HARMONIC_TOLERANCE, max_iterations=HARMONIC_ITERATIONS
+    )
+    return (given.field - remnant) * inside
 
 
 def _first_step(given: LinearInput, options: RtsOptions) -> Array:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from qsmprep.inversion import Inversion
+from qsmprep.inversion.harmonic import beta_option, mu_h_option, weak_harmonic_option
 from qsmprep.inversion.holes import residual_threshold_option, two_pass_option
 from qsmprep.inversion.inputs import Measurement
 from qsmprep.inversion.linear import LinearInput, linear_input, linear_total_variation
@@ -35,6 +36,9 @@ class StarOptions:
     )
     max_iterations: int = option(250, "cap on the iterations of each of the two steps", low=1, high=100000)
     tolerance: float = option(0.1, "change of chi at which to stop", unit="%", low=0, high=100)
+    weak_harmonic: bool = weak_harmonic_option(False)
+    beta: float = beta_option()
+    mu_h: float = mu_h_option()
     residual_threshold: float = residual_threshold_option()
     two_pass: bool = two_pass_option()
     kernel: str = option("integrated", "form of the dipole kernel", choices=KERNELS)
@@ -61,6 +65,11 @@ def star(
 
     The reference implementation of STAR-QSM is not public; this follows its published description. Without a strong
     source the map is that of `tv`.
+
+    With `weak_harmonic` a field p, harmonic in the mask, is fitted along: D chi + p in place of D chi, at the price of
+    beta/2 |M laplacian p|^2. It takes up what background field removal left, and with it a part of the tissue's field:
+    off by default, as a field without such a remnant comes out worse with it. Each step
+    has a p of its own.
 
     Parameters
     ----------
@@ -110,7 +119,10 @@ def star(
 def _two_steps(given: LinearInput, options: StarOptions, *, progress: Progress | None) -> Solved:
     """The strong sources, and the rest without their field."""
     total = 2 * options.max_iterations
-    solve = partial(linear_total_variation, tolerance_percent=options.tolerance, max_iterations=options.max_iterations)
+    solve = partial(
+        linear_total_variation, tolerance_percent=options.tolerance, max_iterations=options.max_iterations,
+        harmonic=options,
+    )  # fmt: skip
     # without a strong source the first map is 0, of which no change is a small part: take it relative to the field
     x, history, converged = solve(
         given, regularisation=options.strong_regularisation, progress=continued(progress, 0, total),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from qsmprep.inversion import Inversion
+from qsmprep.inversion.harmonic import beta_option, mu_h_option, weak_harmonic_option
 from qsmprep.inversion.holes import residual_threshold_option, two_pass_option
 from qsmprep.inversion.inputs import Measurement
 from qsmprep.inversion.linear import linear_input, linear_total_variation
@@ -33,6 +34,9 @@ class TvOptions:
     )  # fmt: skip
     max_iterations: int = option(250, "cap on iterations", low=1, high=100000)
     tolerance: float = option(0.1, "change of chi at which to stop", unit="%", low=0, high=100)
+    weak_harmonic: bool = weak_harmonic_option(False, when=("data_weights", ("given", "mask")))
+    beta: float = beta_option()
+    mu_h: float = mu_h_option()
     residual_threshold: float = residual_threshold_option()
     two_pass: bool = two_pass_option()
     kernel: str = option("integrated", "form of the dipole kernel", choices=KERNELS)
@@ -53,6 +57,10 @@ def tv(
     """Susceptibility by total variation with a linear data term.
 
     min over chi of 1/2 |w (D chi - f)|^2 + lambda |grad chi|_1, f in ppm and gradients per mm.
+
+    With `weak_harmonic` a field p, harmonic in the mask, is fitted along: D chi + p in place of D chi, at the price of
+    beta/2 |M laplacian p|^2. It takes up what background field removal left, and with it a part of the tissue's field:
+    off by default, as a field without such a remnant comes out worse with it.
 
     Parameters
     ----------
@@ -99,6 +107,7 @@ def tv(
             regularisation=options.regularisation,
             tolerance_percent=options.tolerance,
             max_iterations=options.max_iterations,
+            harmonic=options,
         )
 
     weights = weights if options.data_weights == "given" else None

@@ -124,6 +124,29 @@ def minimise_total_variation(
     return best_of_two_starts(iterate, problem, penalties, max_iterations)
 
 
+def fit_with_harmonic(
+    problem: PhaseProblem,
+    penalties: Penalties,
+    *,
+    tolerance_percent: float,
+    max_iterations: int,
+    progress: Progress | None = None,
+) -> tuple[Array, Array, list[float]]:
+    """`minimise_total_variation` from zero with a linear data term, for the harmonic field that it fits along.
+
+    Returns x, the harmonic field p (0 without one), both (n0, n1, n2), and the change in percent of each iteration.
+    """
+    linear = replace(penalties, nonlinear=False)
+    x, forward, history, _ = _iterate(
+        problem, linear, max_iterations, tolerance_percent=tolerance_percent, reweight=None, correct=None,
+        progress=progress, start=None, floor=0.0,
+    )  # fmt: skip
+    if penalties.beta is None:
+        return x, x * 0, history
+    forward -= irfftn(rfftn(x) * problem.grid.dipole, tuple(x.shape))
+    return x, forward, history
+
+
 def best_of_two_starts(
     iterate: Callable[[Penalties, int, int], tuple[Array, Array, list[float], bool]],
     problem: PhaseProblem,
