@@ -9,7 +9,7 @@ from qsmprep.inversion import Inversion
 from qsmprep.inversion.harmonic import beta_option, mu_h_option, weak_harmonic_option, with_harmonic
 from qsmprep.inversion.holes import residual_threshold_option, two_pass_option
 from qsmprep.inversion.inputs import Measurement
-from qsmprep.inversion.medi_core import prepare
+from qsmprep.inversion.medi_core import adapt_to_noise_option, prepare
 from qsmprep.inversion.solving import Solver, Workspace, solve_in_passes
 from qsmprep.numerics.admm import minimise_total_variation
 from qsmprep.numerics.arrays import Mask, RealArray
@@ -28,6 +28,7 @@ class MediOptions:
         "weight lambda of the data term against total variation, for phase in rad over one echo spacing",
         low=1e-6,
     )
+    adapt_to_noise: bool = adapt_to_noise_option()
     edge_percentage: float = option(
         0.9, "edge components of the magnitude's gradient, as a fraction of the mask voxels", low=0, high=3
     )
@@ -64,6 +65,10 @@ def medi(
     over one echo spacing (over the echo time, when there is one echo), and chi = x in ppm. The published Gauss-Newton
     iteration smooths the l1 norm and solves each step by conjugate gradients; alternating directions minimise the same
     cost, the norm as it is, and reach the same value in a quarter of the Fourier transforms.
+
+    Where the field changes from voxel to voxel more than suits lambda, `adapt_to_noise` lowers it, for else noise along
+    the edges, whose gradients cost nothing, becomes streaks: lambda is at most 0.011 / (u s^2), u the phase of 1 ppm in
+    rad and s the robust deviation of second differences of the field in ppm.
 
     With `weak_harmonic` a field p, harmonic in the mask, is fitted along: D x + p in place of D x, at the price of
     beta/2 |M laplacian p|^2. The spherical mean filter removes harmonic fields already and erodes the mask: use the one

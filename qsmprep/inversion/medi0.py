@@ -12,7 +12,7 @@ from qsmprep.findings import Warning
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.holes import residual_threshold_option, two_pass_option
 from qsmprep.inversion.inputs import Measurement
-from qsmprep.inversion.medi_core import Prepared, prepare
+from qsmprep.inversion.medi_core import Prepared, adapt_to_noise_option, prepare
 from qsmprep.inversion.solving import Solved, Solver, Workspace, solve_in_passes
 from qsmprep.masking.ventricles import MINIMUM_VOXELS, csf_mask
 from qsmprep.numerics.admm import Penalties, PhaseProblem, minimise_total_variation
@@ -37,6 +37,7 @@ class Medi0Options:
         "weight lambda of the data term against total variation, for phase in rad over one echo spacing",
         low=1e-6,
     )
+    adapt_to_noise: bool = adapt_to_noise_option()
     csf_weight: float = option(100.0, "weight of the variation of chi inside the cerebrospinal fluid", low=0)
     csf_r2star: float = option(
         5.0, "R2* below which a central voxel is cerebrospinal fluid", unit="1/s", low=0.1, high=50
@@ -74,6 +75,7 @@ def medi0(
     min over x of lambda |m (exp(i D x) - exp(i f))|^2 + |w grad x|_1 + lambda_CSF |M_CSF (x - mean_CSF x)|^2, with f
     the phase in rad that the field gathers over one echo spacing and chi = x in ppm. The fluid is what
     `ventricles.csf_mask` finds in R2*. Shading and streaks that cross the ventricles are suppressed all over the brain.
+    `adapt_to_noise` lowers lambda as in MEDI.
 
     The map is not yet referenced to the fluid: subtract its mean over the fluid afterwards (reference region "csf"),
     which makes values comparable between subjects.
@@ -121,7 +123,7 @@ def medi0(
     def pose(measured: Measurement) -> tuple[Workspace, Solver]:
         given = prepare(measured, options, device)
         csf, warnings = _fluid(r2star, np.asarray(mask) > 0, given, scan.voxel_size_mm, options.csf_r2star)
-        stiffness = options.csf_weight / options.data_weight if csf.any() else 0.0  # twice the term over 2 lambda
+        stiffness = options.csf_weight / given.data_weight if csf.any() else 0.0  # twice the term over 2 lambda
         problem, penalties = given.problem, given.penalties
         uniform = UniformRegion(to_device(csf, device), stiffness, problem, penalties) if stiffness > 0 else None
         solve = partial(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from qsmprep.findings import Fact
 from qsmprep.inversion.edges import edge_mask
 from qsmprep.inversion.inputs import Measurement, checked_image, radians_per_ppm
 from qsmprep.inversion.solving import Workspace
@@ -19,9 +20,13 @@ from qsmprep.numerics.operators import sphere_kernel
 from qsmprep.numerics.proximal import threshold_rows
 from qsmprep.numerics.spectral import Spectra, spectra
 from qsmprep.numerics.volume import frame_around
+from qsmprep.options import option
 
 MU_GRADIENT = 100  # penalty parameter of the gradient split over the weight of total variation
 MU_DATA = 0.03  # penalty parameter of the data split: with 1, as in FANSI, the iteration takes four times as long
+# lambda that suits a field, times its phase per ppm and its variance in ppm^2. Of 2000, 600 and 200 it picks the one of
+# least error, or nearly, on two kinds of simulated heads with noise of 0, 0.0015 and 0.003 ppm.
+NOISE_BOUND = 0.011
 MERIT_INTERVAL = 20
 MERIT_TIMES = 5
 
@@ -36,6 +41,7 @@ class Prepared:
     kept : (n0, n1, n2) bool, padded: that mask.
     problem, penalties : what to minimise, the cost divided by 2 lambda, and how.
     merit : reweighting by MERIT, None without.
+    data_weight : lambda, see `suited_data_weight`.
     """
 
     work: Workspace
@@ -43,6 +49,12 @@ class Prepared:
     problem: PhaseProblem
     penalties: Penalties
     merit: Merit | None
+    data_weight: float
+
+
+def adapt_to_noise_option() -> Any:
+    """The option `adapt_to_noise` of MEDI, MEDI+0 and TFI."""
+    return option(True, "lower data_weight where the field is noisier than it suits; else noise becomes streaks")
 
 
 def prepare(measured: Measurement, options: Any, device: str) -> Prepared:
@@ -50,6 +62,7 @@ def prepare(measured: Measurement, options: Any, device: str) -> Prepared:
     begin, scan = time.perf_counter(), measured.scan
     inside, field, noise, magnitude_rss = weighed_field(measured, options.residual_threshold)
     h, scale = scan.voxel_size_mm, np.float32(radians_per_ppm(scan))
+    data_weight = suited_data_weight(field, noise > 0, float(scale), options)
     radius_mm = options.smv_radius * min(h)
     frame = frame_around(inside, padding=max(options.padding, math.ceil(options.smv_radius)))
     shape = frame.padded_shape
@@ -62,13 +75,13 @@ def prepare(measured: Measurement, options: Any, device: str) -> Prepared:
         sphere = sphere_kernel(shape, h, radius_mm)
         phase, kept, noise = _spherical_mean_filter(phase, kept, noise, sphere)
         grid = replace(grid, dipole=grid.dipole * to_device(1 - sphere, device))
-    work = Workspace(frame, frame.restore(kept), device, begin, float(scale))
+    work = Workspace(frame, frame.restore(kept), device, begin, float(scale), (data_weight_fact(data_weight),))
     phase, kept_there, noise = (to_device(image, device) for image in (phase, kept, noise))
     problem, penalties = edge_problem(
-        phase, data_weights(noise, kept_there), kept_there, penalised, grid, h, data_weight=options.data_weight
+        phase, data_weights(noise, kept_there), kept_there, penalised, grid, h, data_weight=data_weight
     )
     merit = Merit(noise, kept_there, phase) if options.merit else None
-    return Prepared(work, kept, problem, penalties, merit)
+    return Prepared(work, kept, problem, penalties, merit, data_weight)
 
 
 def weighed_field(
@@ -80,6 +93,38 @@ def weighed_field(
     noise = noise_map(inside, measured.weights, measured.noise_hz, magnitude_rss)
     noise[~usable] = 0
     return inside, field, noise, magnitude_rss
+
+
+def suited_data_weight(field_ppm: FloatImage, usable: Mask, scale: float, options: Any) -> float:
+    """The option `data_weight`, or less where `adapt_to_noise` says that the field has more noise than it suits.
+
+    The probability of a field under noise of deviation s gives lambda = 1 / (2 s^2) to a data term in its unit: it
+    falls with the noise's variance, and with the phase per ppm (`scale`), as total variation counts that unit once.
+    """
+    deviation = voxel_noise(field_ppm, usable) if options.adapt_to_noise else 0.0
+    if deviation == 0:
+        return float(options.data_weight)
+    return min(float(options.data_weight), NOISE_BOUND / (scale * deviation**2))
+
+
+def data_weight_fact(data_weight: float) -> Fact:
+    """What the report says of the weight that served."""
+    return Fact("data_weight", "weight of the data term against total variation that served", "", data_weight)
+
+
+def voxel_noise(field: FloatImage, usable: Mask) -> float:
+    """Robust deviation of what changes from voxel to voxel: of second differences, along the axis with the least.
+
+    It holds some tissue too, the more the larger the voxels. 0 where no three neighbours are usable.
+    """
+    deviations = []
+    for axis in range(field.ndim):
+        values, valid = np.moveaxis(field, axis, 0), np.moveaxis(usable, axis, 0)
+        bend = values[1:-1] - (values[2:] + values[:-2]) / 2
+        bend = np.abs(bend[valid[1:-1] & valid[2:] & valid[:-2]])
+        if bend.size:
+            deviations.append(1.4826 * float(np.median(bend)) / math.sqrt(1.5))
+    return min(deviations, default=0.0)
 
 
 def edge_problem(

@@ -75,6 +75,7 @@ class Workspace:
     device : where the solver runs: "cpu", or a torch device.
     begin : when the work began, by `time.perf_counter()`.
     scale : the solver's unit per ppm.
+    facts : what the method found out about its input.
     """
 
     frame: Frame
@@ -82,6 +83,7 @@ class Workspace:
     device: str
     begin: float
     scale: float = 1.0
+    facts: tuple[Fact, ...] = ()
 
     def there(self, image: NDArray[Any]) -> Array:
         """An image (n0, n1, n2), padded, where the solver runs."""
@@ -103,7 +105,7 @@ class Workspace:
         chi = self.restored(solved.x)
         end = ended(self.begin, solved.history, solved.converged, monitored=solved.monitored, unlisted=solved.unlisted)
         unit = Fact("phase_per_ppm", "phase of 1 ppm, on which the weights of the method rest", "rad", self.scale)
-        return Inversion(chi, self.inside, end, solved.warnings, (unit,) if self.scale != 1 else ())
+        return Inversion(chi, self.inside, end, solved.warnings, ((unit,) if self.scale != 1 else ()) + self.facts)
 
 
 def solve_in_passes(

@@ -12,7 +12,15 @@ from qsmprep.inversion import Inversion
 from qsmprep.inversion.edges import edge_mask
 from qsmprep.inversion.holes import residual_threshold_option, two_pass_option
 from qsmprep.inversion.inputs import Measurement, radians_per_ppm
-from qsmprep.inversion.medi_core import Merit, data_weights, edge_problem, weighed_field
+from qsmprep.inversion.medi_core import (
+    Merit,
+    adapt_to_noise_option,
+    data_weight_fact,
+    data_weights,
+    edge_problem,
+    suited_data_weight,
+    weighed_field,
+)
 from qsmprep.inversion.solving import Solved, Solver, Workspace, solve_in_passes
 from qsmprep.numerics.admm import Penalties, PhaseProblem, minimise_total_variation
 from qsmprep.numerics.arrays import Array, Mask, RealArray
@@ -46,6 +54,7 @@ class TfiOptions:
         "weight lambda of the data term against total variation, for phase in rad over one echo spacing",
         low=1e-6,
     )
+    adapt_to_noise: bool = adapt_to_noise_option()
     edge_percentage: float = option(
         0.9, "edge components of the magnitude's gradient, as a fraction of the mask voxels", low=0, high=3
     )
@@ -88,7 +97,7 @@ def tfi(
     `preconditioner` outside makes a least-squares fit by conjugate gradients find them first. Its exterior part, whose
     field is taken off, is where the iteration starts; this corrects that part along with the tissue. It is MEDI's, by
     alternating directions on the l1 norm as it is, instead of Gauss-Newton steps on a smoothed one. Its first
-    iterations have the linear data term.
+    iterations have the linear data term. `adapt_to_noise` lowers lambda as in MEDI.
 
     Parameters
     ----------
@@ -141,7 +150,8 @@ def _pose(measured: Measurement, options: TfiOptions, device: str) -> tuple[Work
     inside, field, noise, magnitude_rss = weighed_field(measured, options.residual_threshold)
     h, scale = scan.voxel_size_mm, np.float32(radians_per_ppm(scan))
     frame = frame_around(inside, padding=tuple(int(np.ceil(options.padding_mm / size)) for size in h))
-    work = Workspace(frame, inside, device, begin, float(scale))
+    data_weight = suited_data_weight(field, noise > 0, float(scale), options)
+    work = Workspace(frame, inside, device, begin, float(scale), (data_weight_fact(data_weight),))
     field, kept, noise = frame.crop(field), frame.crop(inside), frame.crop(noise)
     weight = data_weights(noise, kept)
     phase = np.where(weight > 0, field - harmonic_shim(field, weight, h), 0).astype(np.float32) * scale
@@ -150,7 +160,7 @@ def _pose(measured: Measurement, options: TfiOptions, device: str) -> tuple[Work
         penalised &= edge_mask(frame.crop(magnitude_rss), kept, h, options.edge_percentage)
     grid = spectra(frame.padded_shape, h, scan.b0_direction, kernel=options.kernel, device=device)
     kept, phase, weight, noise = (to_device(image, device) for image in (kept, phase, weight, noise))
-    problem, penalties = edge_problem(phase, weight, kept, penalised, grid, h, data_weight=options.data_weight)
+    problem, penalties = edge_problem(phase, weight, kept, penalised, grid, h, data_weight=data_weight)
     source = TotalField(grid.dipole, weight, kept, options.preconditioner)
     merit = Merit(noise, kept, phase) if options.merit else None
     return work, partial(_solve, source, problem, penalties, merit, options)

@@ -6,7 +6,7 @@ import pytest
 from qsmprep.inversion.edges import edge_mask
 from qsmprep.inversion.inputs import radians_per_ppm
 from qsmprep.inversion.medi import MediOptions, medi
-from qsmprep.inversion.medi_core import data_weights, discounted_noise
+from qsmprep.inversion.medi_core import data_weights, discounted_noise, voxel_noise
 from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import irfftn, rfftn
 from qsmprep.numerics.operators import gradient
@@ -100,3 +100,21 @@ def test_noise_takes_precedence_and_its_scale_does_not_matter(head):
     first = medi(head.field, head.mask, noise_hz=noise, weights=head.mask, **inputs)
     second = medi(head.field, head.mask, noise_hz=50 * noise, **inputs)
     np.testing.assert_allclose(first.chi_ppm, second.chi_ppm, atol=1e-4)
+
+
+def test_noise_is_measured_beside_a_smooth_field(head):
+    x, y, z = np.meshgrid(*(np.arange(n) - n / 2 for n in head.field.shape), indexing="ij")
+    smooth = 0.02 * x + 1e-3 * (x * y + z * z - y * y)
+    noisy = smooth + 0.004 * np.random.default_rng(2).standard_normal(smooth.shape)
+    assert voxel_noise(noisy.astype(np.float32), head.mask) == pytest.approx(0.004, rel=0.2)
+    assert voxel_noise(noisy.astype(np.float32), head.mask & False) == 0
+
+
+def test_noisy_field_gets_less_data_weight_and_no_streaks(head_factory):
+    noisy = head_factory(noise=0.006)
+    inputs = {"field_ppm": noisy.field, "mask": noisy.mask, "magnitude_rss": noisy.magnitude, "scan": noisy.scan}
+    found = medi(**inputs, options=MediOptions(smv_radius=0.0))
+    given = medi(**inputs, options=MediOptions(smv_radius=0.0, adapt_to_noise=False))
+    served = {fact.key: fact.value for fact in found.facts}["data_weight"]
+    assert served < 400 and {fact.key: fact.value for fact in given.facts}["data_weight"] == 2000
+    assert noisy.error(found.chi_ppm) < 0.6 * noisy.error(given.chi_ppm)
