@@ -56,6 +56,9 @@ JOBS = {
     **{name: preset(name) for name in ("consensus-fansi", "accurate", "consensus-medi", "fast")},
     **{f"{name}-true-mask": preset(name, true_mask=True) for name in ("consensus-fansi", "accurate")},
     **{name: Job(("--background", name), {f"background {name}": ""}) for name in ("iharperella", "lbv")},
+    "accurate-plain": Job(
+        ("--pipeline", "accurate", "--no-fansi-weak-harmonic"), {"accurate, no weak harmonic field": ""}
+    ),
     "inversions": Job(
         ("--inversion", *INVERSIONS, "--separation", "none"),
         {f"inversion {name}": f"desc-{name.replace('-', '')}_" if i else "" for i, name in enumerate(INVERSIONS)},

@@ -76,7 +76,7 @@ def simulate(
     FileExistsError : `out` is not empty and may not, or must not, be overwritten.
     """
     out, options = Path(out), options.checked()
-    for subject in range(options.subjects):
+    for subject in range(options.subjects if options.anatomy == "ellipsoids" else 0):  # a template may be cut
         for scan in options.runs():
             simulation_grid(scan, individual_head(scan, subject))
     _clear(out, overwrite)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.util import find_spec
 
+import nibabel as nib
 import numpy as np
 import pytest
 
+from qsmprep.phantom.dataset import simulate
 from qsmprep.phantom.head import simulate_head
 from qsmprep.phantom.options import SimulationOptions
 from qsmprep.phantom.template import sharpened, template_folder
@@ -82,3 +85,10 @@ def test_without_the_template_the_remedy_is_told(monkeypatch):
     monkeypatch.setattr("qsmprep.phantom.template.find_spec", lambda name: None)
     with pytest.raises(FileNotFoundError, match="pip install nilearn"):
         template_folder()
+
+
+@needs_template
+def test_a_slab_may_cut_the_brain_as_scans_do(tmp_path):
+    simulate(tmp_path / "bids", replace(OPTIONS, voxel_size="6", oversampling=1, shape="32,39,8"))
+    echo = nib.load(next((tmp_path / "bids").rglob("*_part-mag_*.nii.gz")))
+    assert echo.shape == (32, 39, 8)
