@@ -102,13 +102,13 @@ def _heads(recipe: Recipe, arguments: argparse.Namespace) -> tuple[tuple[Head, .
         if not arguments.quiet and (sys.stdout.isatty() or done == total):
             print(f"\rsimulated heads: {done} of {total}", end="\n" if done == total else "", flush=True)
 
-    found = [
-        head_pool(
-            folder, numbers(count, first), data.seed, reconstructions=recipe.network.task == "separation", progress=tell
-        )
-        for count, first in ((data.heads, 0), (data.validation_heads if data.heads else 0, FIRST_VALIDATION_HEAD))
-    ]
-    return found[0], found[1]
+    def pool(count: int, first: int) -> tuple[Head, ...]:
+        return head_pool(
+            folder, numbers(count, first), data.seed, anatomy=data.anatomy, textured=data.textured,
+            reconstructions=recipe.network.task == "separation", progress=tell,
+        )  # fmt: skip
+
+    return pool(data.heads, 0), pool(data.validation_heads if data.heads else 0, FIRST_VALIDATION_HEAD)
 
 
 def _with_bar(

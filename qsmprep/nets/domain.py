@@ -70,7 +70,7 @@ def coarser_than_trained(spec: NetworkSpec, voxel_size_mm: tuple[float, float, f
 
 def is_directed(spec: NetworkSpec) -> bool:
     """Whether the network expects B0 along the third axis: it sees a field and does not know the kernel."""
-    return not spec.unrolled and any(quantity in DIRECTED for quantity in quantities(spec.inputs))
+    return not spec.knows_kernel and any(quantity in DIRECTED for quantity in quantities(spec.inputs))
 
 
 def check_units(images: dict[str, np.ndarray], mask: np.ndarray) -> None:

@@ -16,12 +16,11 @@ from qsmprep.nets.compensation import compensate_lattices
 from qsmprep.nets.domain import FIELDS, check_units, coarser_than_trained, is_directed, outside_domain
 from qsmprep.nets.geometry import NetworkGrid, network_grid
 from qsmprep.nets.inference_options import InferenceOptions
-from qsmprep.nets.network import Network, channels_last, clipped, forward
+from qsmprep.nets.network import Network, answer, channels_last, clipped, forward, kernel_of, returned_to_data
 from qsmprep.nets.patches import Middle, around_mask, blending, boxes, patch_edge
 from qsmprep.nets.precision import Precision, bounded_threads, choose_precision, exact
 from qsmprep.nets.seen import PhaseTerm, Seen
 from qsmprep.nets.spec import NOT_NEGATIVE, NetworkSpec, quantities
-from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.progress import Progress, part
 from qsmprep.options import check_options
 from qsmprep.scan import Scan
@@ -157,7 +156,7 @@ class _Runner:
         parts = boxes(frame.shape, edge)
         total = np.zeros((len(spec.outputs), *frame.shape), np.float32)
         share = np.zeros(frame.shape, np.float32)
-        term = self._data_term(seen, frame) if spec.unrolled else {}
+        term = self._data_term(seen, frame) if spec.knows_kernel else {}
         for done, box in enumerate(parts, start=1):
             if mask[box].any():
                 found = self._evaluate(inputs[(slice(None), *box)], mask[box], half, term)
@@ -168,17 +167,28 @@ class _Runner:
                 progress(done, len(parts))
         if edge:
             total /= np.where(share > 0, share, 1)
+        if spec.consistent:
+            total = self._returned(total, inputs, mask, term["dipole"])
         return np.stack([frame.restore(values) for values in total])
 
     def _evaluate(self, inputs: np.ndarray, mask: np.ndarray, half: bool, term: dict[str, Any]) -> np.ndarray:
         with exact(half, self.device):
             given, inside = self._tensor(inputs), self._tensor(mask[None])
-            found = forward(self.network.spec, self.network.module, given, inside, **term)
-            return np.asarray(clipped(self.network.spec, found.float())[0].cpu())
+            spec, module = self.network.spec, self.network.module
+            found = (
+                forward(spec, module, given, inside, **term) if spec.unrolled else answer(spec, module, given, inside)
+            )
+            return np.asarray(clipped(spec, found.float())[0].cpu())
+
+    def _returned(self, outputs: np.ndarray, inputs: np.ndarray, mask: np.ndarray, dipole: torch.Tensor) -> np.ndarray:
+        """The whole answer, put together from its patches, returned to the data."""
+        given = (self._tensor(outputs), self._tensor(inputs), self._tensor(mask[None]), dipole)
+        with exact(False, self.device):
+            return np.asarray(returned_to_data(self.network.spec, self.network.module, *given)[0].cpu())
 
     def _data_term(self, seen: Seen, frame: Middle) -> dict[str, Any]:
-        """What an unrolled network needs besides its inputs."""
-        dipole = dipole_kernel(frame.shape, seen.scan.voxel_size_mm, seen.scan.b0_direction, kind="continuous")
+        """What a network that knows the kernel needs besides its inputs."""
+        dipole = kernel_of(self.network.spec, frame.shape, seen.scan)
         term: dict[str, Any] = {"dipole": torch.as_tensor(dipole, device=self.device)}
         if self.network.spec.has_phase_term and seen.term is not None:
             term["radians"] = seen.term.radians

@@ -10,9 +10,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from qsmprep.nets.spec import NOT_NEGATIVE, Channel, NetworkSpec
+from qsmprep.nets.spec import NOT_NEGATIVE, Channel, NetworkSpec, quantities
 from qsmprep.nets.unet import Unet, UnetSpec
-from qsmprep.nets.unrolled import Unrolled
+from qsmprep.nets.unrolled import Unrolled, nearest_explaining
+from qsmprep.numerics.arrays import FloatImage
+from qsmprep.numerics.dipole import dipole_kernel
+from qsmprep.numerics.fourier import fast_shape
+from qsmprep.scan import Scan
+
+UNROLLED_KERNEL, CONSISTENT_KERNEL = "continuous", "integrated"
+PADDING = 32  # zeros beyond a volume that returns to its data, in voxels
 
 
 @dataclass(frozen=True)
@@ -72,20 +79,53 @@ def forward(
     spec, module : the network.
     inputs_ppm : (n, channels, n0, n1, n2) float32 in the order of `spec.inputs`.
     mask : (n, 1, n0, n1, n2) float32, 1 inside.
-    dipole : (n0, n1, n2 // 2 + 1) half spectrum of the kernel; unrolled networks need it.
+    dipole : (n0, n1, n2 // 2 + 1) half spectrum of the kernel; networks that know the kernel need it.
     data_term : `weights` and `radians` of an unrolled network with the non-linear data term.
 
     Returns
     -------
     (n, channels, n0, n1, n2) float32 in the order of `spec.outputs`, 0 outside the mask; not clipped.
     """
+    if spec.knows_kernel and dipole is None:
+        raise ValueError(f"{spec.name} needs the dipole kernel.")
     if spec.unrolled:
-        if dipole is None:
-            raise ValueError(f"{spec.name} needs the dipole kernel.")
         found: torch.Tensor = module(inputs_ppm, dipole, mask, **data_term) * mask
         return found
+    outputs = answer(spec, module, inputs_ppm, mask)
+    if dipole is None or not spec.consistent:
+        return outputs
+    return returned_to_data(spec, module, outputs, inputs_ppm, mask, dipole)
+
+
+def answer(spec: NetworkSpec, module: nn.Module, inputs_ppm: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """What a U-net says in ppm, before it returns to the data; arguments and result as those of `forward`."""
     values = module(normalised(spec.inputs, inputs_ppm, mask))
     return physical(spec.outputs, values.float(), mask)
+
+
+def kernel_of(spec: NetworkSpec, shape: tuple[int, ...], scan: Scan) -> FloatImage:
+    """The half spectrum that a network which knows the kernel is given with a volume of a shape.
+
+    An unrolled one works on the volume as it is; the return to the data pads it against the periodic images.
+    """
+    if spec.unrolled:
+        return dipole_kernel(shape, scan.voxel_size_mm, scan.b0_direction, kind=UNROLLED_KERNEL)
+    n0, n1, n2 = fast_shape(tuple(n + PADDING for n in shape))
+    return dipole_kernel((n0, n1, n2 + n2 % 2), scan.voxel_size_mm, scan.b0_direction, kind=CONSISTENT_KERNEL)
+
+
+def returned_to_data(
+    spec: NetworkSpec,
+    module: nn.Module,
+    outputs_ppm: torch.Tensor,
+    inputs_ppm: torch.Tensor,
+    mask: torch.Tensor,
+    dipole: torch.Tensor,
+) -> torch.Tensor:
+    """The susceptibility near a U-net's answer that explains the tissue field; (n, 1, n0, n1, n2) in ppm."""
+    at = quantities(spec.inputs).index("tissue-field")
+    step: Any = module.step
+    return nearest_explaining(outputs_ppm.float(), inputs_ppm[:, at : at + 1], dipole, mask, step.abs())
 
 
 def clipped(spec: NetworkSpec, outputs_ppm: torch.Tensor) -> torch.Tensor:

@@ -124,11 +124,23 @@ class NetworkSpec:
         if (channels_in, channels_out) != (len(entering), len(leaving)):
             raise ValueError(f"{self.name!r}: the architecture has {channels_in} channels in and {channels_out} out, "
                              f"the description {len(entering)} and {len(leaving)}.")  # fmt: skip
+        if self.consistent and ("tissue-field" not in entering or leaving != ("chi",)):
+            raise ValueError(f"{self.name!r} returns to the data: it must take tissue-field and give chi.")
 
     @property
     def unrolled(self) -> bool:
-        """Whether it knows the dipole kernel, and so any direction of B0."""
+        """Whether it iterates between a physical model and a network."""
         return isinstance(self.architecture, UnrolledSpec)
+
+    @property
+    def consistent(self) -> bool:
+        """Whether a U-net's answer returns to the data in k-space."""
+        return isinstance(self.architecture, UnetSpec) and self.architecture.consistency > 0
+
+    @property
+    def knows_kernel(self) -> bool:
+        """Whether it is given the dipole kernel, and so takes any direction of B0."""
+        return self.unrolled or self.consistent
 
     @property
     def has_phase_term(self) -> bool:

@@ -33,6 +33,9 @@ class UnetSpec:
         is not linear in a voxel's inputs; the published networks have none.
     packing : voxels along each axis that become channels before the first level and voxels again after the last: 2
         makes a network that sees twice as far for the same work. The published networks do not pack (1).
+    consistency : at the start of training, the step of a return to the data in k-space after the network's answer:
+        the exact minimum of |D chi - f|^2 + step |chi - answer|^2, so that the data decide where the kernel is strong
+        and the network where it is weak. The published networks have none (0).
     """
 
     channels_in: int = 1
@@ -47,6 +50,7 @@ class UnetSpec:
     levels: int = LEVELS
     shortcut: bool = False
     packing: int = 1
+    consistency: float = 0.0
 
     def __post_init__(self) -> None:
         if min(self.channels_in, self.channels_out, self.width) < 1:
@@ -57,6 +61,8 @@ class UnetSpec:
             raise ValueError(f"A U-net has one to six levels of pooling; got {self.levels}.")
         if not 1 <= self.packing <= 4:
             raise ValueError(f"A U-net packs one to four voxels along each axis; got {self.packing}.")
+        if not 0 <= self.consistency <= 1:
+            raise ValueError(f"The step of the return to the data is {self.consistency}; it must be from 0 to 1.")
         if self.kernel < 1 or self.kernel % 2 == 0:
             raise ValueError(f"The kernel's edge is {self.kernel}; it must be odd.")
         if self.activation not in ACTIVATIONS:
@@ -112,6 +118,7 @@ class Unet(nn.Module):
         self.decoder = nn.ModuleList(_two(2 * high, high, spec) for _, high in steps)
         self.out = nn.Conv3d(spec.width, spec.channels_out * packed, 1)
         self.shortcut = nn.Conv3d(spec.channels_in, spec.channels_out, 1) if spec.shortcut else None
+        self.step = nn.Parameter(torch.tensor([spec.consistency])) if spec.consistency else None
         for module in self.modules():
             if not isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
                 continue

@@ -236,13 +236,20 @@ def convolve(x: torch.Tensor, spectrum: torch.Tensor) -> torch.Tensor:
 def _nearest_explaining(
     x: torch.Tensor, field: torch.Tensor, dipole: torch.Tensor, mask: torch.Tensor, step: torch.Tensor
 ) -> torch.Tensor:
-    """The susceptibility near that of `x` that explains the field in the mask; (n, 2, ...), the other channel kept.
+    """`nearest_explaining` for (n, 2, ...), the other channel, a field of its own, being kept."""
+    chi = nearest_explaining(x[:, :1], field - x[:, 1:].float(), dipole, mask, step)
+    return torch.cat((chi, x[:, 1:].float()), dim=1)
 
-    Outside the mask the field is taken to be that of `x`, so chi + F^-1 [D F r / (D^2 + step)], r = M (f - A x).
+
+def nearest_explaining(
+    chi: torch.Tensor, field: torch.Tensor, dipole: torch.Tensor, mask: torch.Tensor, step: torch.Tensor
+) -> torch.Tensor:
+    """The susceptibility (n, 1, ...) near `chi` that explains the field in the mask, 0 outside.
+
+    Outside the mask the field is taken to be that of `chi`, so chi + F^-1 [D F r / (D^2 + step)], r = M (f - D chi).
     """
-    missing = mask * (field - modl_forward(x, dipole))
-    chi = x[:, :1] + convolve(missing, dipole / (dipole**2 + step))
-    return torch.cat((chi * mask, x[:, 1:].float()), dim=1)
+    missing = mask * (field - convolve(chi, dipole))
+    return (chi + convolve(missing, dipole / (dipole**2 + step))) * mask
 
 
 def truncated_division(field: torch.Tensor, dipole: torch.Tensor, threshold: float = 0.15) -> torch.Tensor:

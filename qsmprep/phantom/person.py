@@ -5,7 +5,8 @@ Millimetres in the template's space (x right, y anterior, z superior), in which 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -61,6 +62,7 @@ class Person:
     nuclei, cavities, eyes, lesions : (n, 13) rows: tissue's label, centre, form (3 x 3) of the ellipsoid.
     tile : (m, m, m) periodic noise of unit deviation and of every scale, a power law.
     veins : share of vein in the brain.
+    strengths : factors on the susceptibility of tissues, by name; 1 for those it lacks.
     """
 
     template: Template
@@ -74,6 +76,7 @@ class Person:
     lesions: DoubleArray
     tile: FloatImage
     veins: Lattice
+    strengths: Mapping[str, float] = field(default_factory=dict)
 
 
 def draw_person(options: SimulationOptions, subject: int, turn: DoubleArray, offset_mm: DoubleArray) -> Person:

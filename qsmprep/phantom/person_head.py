@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -24,13 +26,20 @@ MARGIN_PPM = TISSUES["background"].para
 
 
 def person_and_fields(
-    options: SimulationOptions, subject: int, b0_direction: Triple, tell: Callable[[str], None]
+    options: SimulationOptions,
+    subject: int,
+    b0_direction: Triple,
+    tell: Callable[[str], None],
+    strengths: Mapping[str, float] = MappingProxyType({}),
 ) -> tuple[dict[str, FloatImage], Labels, Mask]:
-    """Property maps and both fields in Hz on the fine grid; labels and brain mask on the scanner's."""
+    """Property maps and both fields in Hz on the fine grid; labels and brain mask on the scanner's.
+
+    `strengths` are factors on the susceptibility of tissues, by name.
+    """
     tell("anatomy")
     size, shape, factor = np.array(options.voxel_size_mm()), np.array(options.grid_shape()), options.oversampling
     turn = rotation(1, options.head_tilt_y) @ rotation(0, options.head_tilt_x)
-    person = draw_person(options, subject, turn, np.array(CENTRE_MM))
+    person = replace(draw_person(options, subject, turn, np.array(CENTRE_MM)), strengths=strengths)
     first = -size * (shape - 1) / 2  # of the field of view, about its centre
     margin = np.ceil(margin_mm(tuple(size)) / size).astype(int)
     with_margin = shape + 2 * margin

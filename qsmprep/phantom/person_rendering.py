@@ -27,6 +27,7 @@ ROW = {name: row for row, name in enumerate(NAMES)}
 LABELS = np.array([TISSUES[name].label for name in NAMES], np.uint8)
 ROWS = np.array([ROW[name] for name in USED])
 VEIN = USED.index("vein")
+SUSCEPTIBLE = [PROPERTIES.index(name) for name in ("chi_para", "chi_dia", "r2prime")]
 
 
 def render_person(
@@ -51,6 +52,8 @@ def render_person(
     Maps by the names of PROPERTIES, float32 of `shape`; labels, uint8.
     """
     table = property_table(NAMES, field_strength_t)
+    for name, strength in person.strengths.items():
+        table[ROW[name], SUSCEPTIBLE] *= strength
     maps = np.zeros((len(PROPERTIES), *shape), np.float32)
     labels = np.zeros(shape, np.uint8)
     t = person.template

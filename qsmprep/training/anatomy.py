@@ -8,6 +8,7 @@ import numpy as np
 
 from qsmprep.phantom.anatomy import BRAIN, Body, individual_head
 from qsmprep.phantom.options import SimulationOptions
+from qsmprep.phantom.tissues import TISSUES
 
 # Tissues of the bodies thrown into white matter, and the range of the factor on their susceptibility.
 THROWN = (
@@ -19,18 +20,26 @@ THROWN = (
     ("calcification", 0.03, 1.1),
 )
 MOST_THROWN = 14
+VARIATIONS = {"ellipsoids": (0.03, 0.1), "icbm152": (0.03, 0.07)}
 STRENGTHS = 0.25  # s.d. of the logarithm of the factor on each tissue's susceptibility
 
 
-def random_options(random: np.random.Generator) -> SimulationOptions:
-    """Anatomical variation and lesions of one head, at 1 mm and 3 T."""
+def random_options(anatomy: str, random: np.random.Generator, *, textured: bool = True) -> SimulationOptions:
+    """Anatomical variation and lesions of one head of a generator, at 1 mm and 3 T."""
     return SimulationOptions(
+        anatomy=anatomy,
         seed=int(random.integers(1 << 31)),
-        variation=float(random.uniform(0.03, 0.1)),
+        variation=float(random.uniform(*VARIATIONS[anatomy])),
         calcification=bool(random.random() < 0.3),
         bleed=bool(random.random() < 0.3),
-        texture=float(random.uniform(0.002, 0.02)) if random.random() < 0.6 else 0.0,
+        texture=float(random.uniform(0.002, 0.02)) if random.random() < 0.6 and textured else 0.0,
     )
+
+
+def random_strengths(random: np.random.Generator) -> dict[str, float]:
+    """Factors on the susceptibility of the tissues of a brain, and of its lesions."""
+    names = [tissue.name for tissue in TISSUES.values() if tissue.place == "brain"]
+    return {name: float(np.exp(STRENGTHS * random.standard_normal())) for name in names}
 
 
 def random_bodies(options: SimulationOptions, random: np.random.Generator) -> tuple[Body, ...]:

@@ -14,75 +14,89 @@ from qsmprep.numerics.volume import bounding_box
 from qsmprep.phantom.forward import DipoleField
 from qsmprep.phantom.grid import simulation_grid
 from qsmprep.phantom.options import SimulationOptions
+from qsmprep.phantom.person_head import person_and_fields
 from qsmprep.phantom.rendering import render_head
 from qsmprep.phantom.scanner import shim, steady_state
 from qsmprep.phantom.tissues import RELAXOMETRIC_CONSTANT_3T, TISSUES
 from qsmprep.scan import Scan, Triple
-from qsmprep.training.anatomy import random_bodies, random_options
+from qsmprep.training.anatomy import random_bodies, random_options, random_strengths
 from qsmprep.training.deformation import deformed
 from qsmprep.training.fibres import fibre_tensor, off_diagonal_field
 
 # Part of the name of the folder that keeps heads: raise it whenever a head of the same number comes out otherwise.
-HEADS_VERSION = 3
+HEADS_VERSION = 4
+ANATOMIES = ("ellipsoids", "icbm152")
 VOXEL_SIZE_MM = (1.0, 1.0, 1.0)
 ALONG_THIRD_AXIS = (0.0, 0.0, 1.0)
 LARGEST_TILT_DEGREES = 40.0
 BORDER = 8  # voxels kept around the brain
 DEFORMATION = 2.0  # voxels, s.d. of a control point
 FIBRE_STRENGTH_PPM = (0.005, 0.02)
+# Background field removals of which one is drawn for each head, V-SHARP as often as the others together.
+REMOVALS = ("v-sharp", "iharperella", "v-sharp", "pdf", "v-sharp", "lbv")
 # What a head holds, by file name; all (n0, n1, n2) in ppm but the mask.
 VOLUMES = (
     "mask", "chi", "chi-para", "chi-dia", "off-diagonal-field", "tissue-field", "total-field", "tissue-field-v-sharp",
     "background-v-sharp", "tkd", "tkd-v-sharp", "tkd-background", "noise", "tkd-noise", "r2star", "r2prime",
+    "tissue-field-removal", "background-removal", "tkd-removal", "tkd-background-removal",
 )  # fmt: skip
 
 
-def training_head(number: int, seed: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Simulate one head; the same number and seed give the same head.
+def generator_of(number: int, anatomy: str) -> str:
+    """Which generator makes a head; of all, each makes every other pair of heads."""
+    return ANATOMIES[number // 2 % len(ANATOMIES)] if anatomy == "all" else anatomy
+
+
+def training_head(
+    number: int, seed: int, *, anatomy: str = "ellipsoids", textured: bool = True
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Simulate one head; the same arguments give the same head.
 
     Every third head is tilted (B0 off the third axis), and every other head's white matter is anisotropic.
 
     Parameters
     ----------
     number, seed : which head.
+    anatomy : its generator, one of ANATOMIES.
+    textured : whether susceptibility may vary within tissues.
 
     Returns
     -------
     volumes : by the names of VOLUMES, cropped to the brain; fields inside the mask only. `tissue-field` is that of the
         brain's own susceptibility, `tissue-field-v-sharp` what V-SHARP leaves of it, `background-v-sharp` what it
-        leaves of the rest of the total field; `tkd`, `tkd-v-sharp` and `tkd-background` are truncated divisions of
-        these three. `noise` is the noise of a field map whose scan has a peak signal-to-noise ratio of 1. Rates are
-        over 114/s/ppm.
-    facts : B0 direction, share of voxels kept by the mask, anisotropy.
+        leaves of the rest of the total field, and those of `removal` are the same of a method drawn from REMOVALS;
+        `tkd...` are truncated divisions of these. `noise` is the noise of a field map whose scan has a peak
+        signal-to-noise ratio of 1. Rates are over 114/s/ppm.
+    facts : B0 direction, generator, drawn method, whether anisotropic.
     """
     random = np.random.default_rng([seed, number])
-    options = random_options(random)
-    bodies = random_bodies(options, random)
+    options = random_options(anatomy, random, textured=textured)
     b0 = _direction(number, random)
-    maps, mask = _property_maps(options, bodies, random)
+    made = _ellipsoids if anatomy == "ellipsoids" else _person
+    maps, mask, background = made(options, b0, random)
     chi = maps["chi_para"] - maps["chi_dia"]
-    dipole = DipoleField(chi.shape, Scan(VOXEL_SIZE_MM, b0))
-    anisotropic = number % 2 == 1
     extra = np.zeros_like(chi)
-    if anisotropic and b0 == ALONG_THIRD_AXIS:
+    if number % 2 == 1 and b0 == ALONG_THIRD_AXIS:
         strength = float(random.uniform(*FIBRE_STRENGTH_PPM))
         chi33, chi13, chi23 = fibre_tensor(np.clip(maps["white"] * maps["brain"], 0, 1), strength, random)
         chi = chi + chi33
         extra = off_diagonal_field(chi13, chi23)
-    tissue = dipole(chi * mask) + extra
-    total = shim(dipole(chi, TISSUES["background"].para) + extra, mask)
+    tissue = DipoleField(chi.shape, Scan(VOXEL_SIZE_MM, b0))(chi * mask) + extra
     box = bounding_box(mask, BORDER)
     volumes = {
         "mask": mask, "chi": chi * mask, "chi-para": maps["chi_para"], "chi-dia": maps["chi_dia"],
-        "off-diagonal-field": extra, "tissue-field": tissue, "total-field": total,
+        "off-diagonal-field": extra, "tissue-field": tissue, "total-field": shim(tissue + background, mask),
         "noise": _unit_noise(maps, options, random), "r2prime": maps["r2prime"] / np.float32(RELAXOMETRIC_CONSTANT_3T),
         "r2star": (maps["r2"] + maps["r2prime"]) / np.float32(RELAXOMETRIC_CONSTANT_3T),
     }  # fmt: skip
     volumes = {name: np.ascontiguousarray(image[box]) for name, image in volumes.items()}
-    _add_derived(volumes, b0)
+    removal = REMOVALS[int(random.integers(len(REMOVALS)))]
+    _add_derived(volumes, Scan(VOXEL_SIZE_MM, b0), removal)
     inside = volumes["mask"]
     volumes = {name: image if name == "mask" else image * inside for name, image in volumes.items()}
-    facts = {"b0_direction": list(b0), "anisotropic": float(bool(extra.any()))}
+    facts = {
+        "b0_direction": list(b0), "generator": anatomy, "removal": removal, "anisotropic": float(bool(extra.any())),
+    }  # fmt: skip
     return volumes, facts
 
 
@@ -110,14 +124,25 @@ def _direction(number: int, random: np.random.Generator) -> tuple[float, float, 
     return (float(np.sin(tilt) * np.cos(turn)), float(np.sin(tilt) * np.sin(turn)), float(np.cos(tilt)))
 
 
-def _property_maps(options: SimulationOptions, bodies, random) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Property maps and `white`, the share of white matter, elastically deformed; brain mask."""
+def _ellipsoids(options: SimulationOptions, b0: Triple, random: np.random.Generator):
+    """Property maps and `white`, the share of white matter, elastically deformed; brain mask; background field, ppm."""
+    bodies = random_bodies(options, random)
     grid = simulation_grid(options, bodies)
     maps, labels = render_head(options, bodies, grid, random)
     maps["white"] = (labels == TISSUES["white_matter"].label).astype(np.float32)
     maps = deformed(maps, DEFORMATION, random)
     mask = (maps["brain"] >= 0.5) & (maps["foreign"] == 0)
-    return maps, mask
+    chi = maps["chi_para"] - maps["chi_dia"]
+    dipole = DipoleField(chi.shape, Scan(VOXEL_SIZE_MM, b0))
+    return maps, mask, dipole(chi, TISSUES["background"].para) - dipole(chi * mask)
+
+
+def _person(options: SimulationOptions, b0: Triple, random: np.random.Generator):
+    """The same of a head drawn from the template, whose own deformation is enough."""
+    maps, labels, mask = person_and_fields(options, 0, b0, lambda text: None, random_strengths(random))
+    maps["white"] = (labels == TISSUES["white_matter"].label).astype(np.float32)
+    background = maps["total_field_hz"] - maps["local_field_hz"]
+    return maps, mask, background / np.float32(centre_frequency_mhz(options.field_strength))
 
 
 def _unit_noise(maps: dict[str, np.ndarray], options: SimulationOptions, random: np.random.Generator) -> np.ndarray:
@@ -132,15 +157,33 @@ def _unit_noise(maps: dict[str, np.ndarray], options: SimulationOptions, random:
     return (ppm * random.standard_normal(ppm.shape, np.float32)).astype(np.float32)
 
 
-def _add_derived(volumes: dict[str, np.ndarray], b0: tuple[float, float, float]) -> None:
-    """What is computed of the fields: V-SHARP, and the closed-form inversions of both fields and of the noise."""
-    mask, scan = volumes["mask"], Scan(VOXEL_SIZE_MM, b0)
+def _add_derived(volumes: dict[str, np.ndarray], scan: Scan, removal: str) -> None:
+    """What is computed of the fields: two background field removals, and closed-form inversions of all and of noise."""
+    mask = volumes["mask"]
     tissue, background = volumes["tissue-field"] * mask, (volumes["total-field"] - volumes["tissue-field"]) * mask
-    filtered, valid = vsharp_channel(tissue, mask, scan)
-    left, _ = vsharp_channel(background, mask, scan)
-    volumes |= {"tissue-field-v-sharp": filtered, "background-v-sharp": left}
+    volumes["tissue-field-v-sharp"], valid = vsharp_channel(tissue, mask, scan)
+    volumes["background-v-sharp"], _ = vsharp_channel(background, mask, scan)
     for name, field, inside in (
-        ("tkd", tissue, mask), ("tkd-v-sharp", filtered, valid), ("tkd-background", left, valid),
-        ("tkd-noise", volumes["noise"] * mask, mask),
+        ("tkd", tissue, mask), ("tkd-noise", volumes["noise"] * mask, mask),
+        ("tkd-v-sharp", volumes["tissue-field-v-sharp"], valid),
+        ("tkd-background", volumes["background-v-sharp"], valid),
     ):  # fmt: skip
         volumes[name] = tkd_channel(field, inside, scan=scan)
+    for part, field in (("tissue-field", tissue), ("background", background)):
+        tkd = "tkd" if part == "tissue-field" else "tkd-background"
+        if removal == "v-sharp":
+            volumes[f"{part}-removal"] = volumes[f"{part}-v-sharp"]
+            volumes[f"{tkd}-removal"] = volumes["tkd-v-sharp" if tkd == "tkd" else tkd]
+        else:
+            volumes[f"{part}-removal"], kept = _removed(removal, field, mask, scan)
+            volumes[f"{tkd}-removal"] = tkd_channel(volumes[f"{part}-removal"], kept, scan=scan)
+
+
+def _removed(name: str, field_ppm: np.ndarray, mask: np.ndarray, scan: Scan) -> tuple[np.ndarray, np.ndarray]:
+    """What a background field removal leaves of a field, and where; taken to be linear, as it nearly is."""
+    method = registry.find("background", name)
+    options_type = method.options_type()
+    found = method.run(
+        options_type() if options_type else None, total_field=np.where(mask, field_ppm, 0), mask=mask, scan=scan
+    )
+    return (found.tissue_field * found.mask).astype(np.float32), found.mask

@@ -68,7 +68,7 @@ def apply(spec: NetworkSpec, module: nn.Module, batch: Batch) -> torch.Tensor:
 def _misfit(spec: NetworkSpec, found: torch.Tensor, batch: Batch, inner) -> torch.Tensor | None:
     mask = batch.mask
     unit = (batch.field * mask).std().clamp_min(1e-4)
-    if spec.task == "inversion" and not spec.unrolled:
+    if spec.task == "inversion" and not spec.knows_kernel:
         # Sources beyond the patch make a field in it: what the labels themselves leave unexplained is not to be learnt.
         miss = convolve(found - batch.labels * mask, batch.dipole) * mask
         return miss[inner].abs().mean() / unit

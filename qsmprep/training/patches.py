@@ -11,6 +11,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from qsmprep.nets.channels.tkd import tkd_channel
+from qsmprep.nets.network import CONSISTENT_KERNEL, UNROLLED_KERNEL
 from qsmprep.nets.spec import NetworkSpec, quantities
 from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import fast_shape, irfftn, rfftn
@@ -24,6 +25,8 @@ BACKGROUND_SCALES = (0.4, 1.4)
 SHIM_PPM = 0.05  # s.d. of each harmonic polynomial that another shim would leave
 RATE_NOISE_PPM = 0.018  # highest s.d. of the noise of a relaxation rate over the relaxometric constant (2/s)
 CONSTANT_PPM = 0.01  # a susceptibility map is known up to a constant, which is found about as well as this
+# By which a patch's field is made, one drawn each time: no kernel is that of a scan, and none is to be relied upon.
+KERNELS = ("integrated", "discrete", "greens")
 PHASE_RADIANS_PER_PPM = 4.8  # phase of 1 ppm at 3 T over an echo spacing of 6 ms
 
 
@@ -63,7 +66,8 @@ def make_batch(spec: NetworkSpec, data: DataOptions, heads: Sequence[Head], size
     """
     drawn = [_patch(spec, data, heads, np.random.default_rng([*key, i])) for i in range(size)]
     inputs, labels, mask, field = (torch.from_numpy(np.stack([patch[i] for patch in drawn])) for i in range(4))
-    kernels = torch.stack([_kernel(data.patch, patch[4]) for patch in drawn])[:, None]
+    kind = CONSISTENT_KERNEL if spec.consistent else UNROLLED_KERNEL
+    kernels = torch.stack([_kernel(data.patch, patch[4], kind) for patch in drawn])[:, None]
     return Batch(inputs, labels, mask, field, kernels)
 
 
@@ -80,40 +84,45 @@ def _patch(spec: NetworkSpec, data: DataOptions, heads: Sequence[Head], random: 
     snr = float(np.exp(random.uniform(np.log(data.smallest_snr), np.log(data.largest_snr))))
     mask = read("mask")
     if filtered:
-        mask = mask * (read("tissue-field-v-sharp") != 0)
+        mask = mask * (read("tissue-field-removal") != 0)
     background = np.float32(random.uniform(*BACKGROUND_SCALES))
     images = _quantities(spec, read, scale, background, snr, filtered, data, random)
     clean = scale * read("tissue-field")
     if filtered:
-        clean = np.float32(scale) * read("tissue-field-v-sharp") + background * read("background-v-sharp")
-    if spec.unrolled:
+        clean = np.float32(scale) * read("tissue-field-removal") + background * read("background-removal")
+    if spec.knows_kernel:
         chi = images["chi33:label"] if "chi33:label" in images else images["chi:label"]
         extra = images.get("off-diagonal-field:label", np.zeros_like(chi))
         if filtered:  # what V-SHARP took away or left of the whole head's field is an error of the patch's too
             extra = extra + clean - np.float32(scale) * read("tissue-field")
-        clean = _closed(chi, extra, mask, head.b0_direction)
+        clean = _closed(chi, extra, mask, head.b0_direction, KERNELS[int(random.integers(len(KERNELS)))])
         images["tissue-field"] = clean + read("noise") / np.float32(snr)
+        if "tkd" in quantities(spec.inputs):
+            scan = Scan((1.0, 1.0, 1.0), head.b0_direction)
+            images["tkd"] = tkd_channel(images["tissue-field"], mask > 0, scan=scan) if mask.any() else mask
     inputs = np.stack([images[name] for name in quantities(spec.inputs)]) * mask
     labels = np.stack([images[f"{name}:label"] for name in quantities(spec.outputs)]) * mask
-    return _turned((inputs, labels, mask[None], clean[None] * mask), head.b0_direction, random, all_axes=spec.unrolled)
+    return _turned(
+        (inputs, labels, mask[None], clean[None] * mask), head.b0_direction, random, all_axes=spec.knows_kernel
+    )
 
 
-def _closed(chi: np.ndarray, extra, mask: np.ndarray, b0_direction) -> np.ndarray:
+def _closed(chi: np.ndarray, extra, mask: np.ndarray, b0_direction, kind: str) -> np.ndarray:
     """The field of the patch's own sources, as if there were no brain around it, plus what no scalar map explains.
 
-    An unrolled network compares its map's field with the data. Were the data cut from a whole head, the sources beyond
-    the patch would be a misfit that no map of the patch explains, and that no whole head has.
+    A network that knows the kernel compares its map's field with the data. Were the data cut from a whole head, the
+    sources beyond the patch would be a misfit that no map of the patch explains, and that no whole head has.
     """
     edge = len(chi)
     wide = np.zeros((2 * edge,) * 3, np.float32)
     wide[:edge, :edge, :edge] = chi * mask
-    field = irfftn(rfftn(wide) * _source_kernel(2 * edge, b0_direction), wide.shape)[:edge, :edge, :edge]
+    field = irfftn(rfftn(wide) * _source_kernel(2 * edge, b0_direction, kind), wide.shape)[:edge, :edge, :edge]
     return np.ascontiguousarray(field + extra)
 
 
 @lru_cache(maxsize=64)
-def _source_kernel(edge: int, b0_direction: tuple[float, float, float]) -> np.ndarray:
-    return dipole_kernel((edge,) * 3, (1.0, 1.0, 1.0), b0_direction, kind="integrated")
+def _source_kernel(edge: int, b0_direction: tuple[float, float, float], kind: str) -> np.ndarray:
+    return dipole_kernel((edge,) * 3, (1.0, 1.0, 1.0), b0_direction, kind=kind)
 
 
 class _Reader:
@@ -172,22 +181,26 @@ def _quantities(spec, read: _Reader, scale, background, snr, filtered, data, ran
     scale, snr = np.float32(scale), np.float32(snr)
     images: dict[str, np.ndarray] = {}
 
-    def after_vsharp(tissue: str, rest: str, noise: str) -> np.ndarray:
-        """What V-SHARP, or a truncated division after it, makes of the scaled fields: both are linear."""
+    def removed(tissue: str, rest: str, noise: str) -> np.ndarray:
+        """What a background field removal, or a truncated division after it, makes of the scaled fields."""
         return scale * read(tissue) + background * read(rest) + read(noise) / snr
 
     if "total-field" in wanted:
         tissue = read("tissue-field")
         rest = background * (read("total-field") - tissue) + _shim(data.patch, random)
         images["total-field"] = scale * tissue + rest + read("noise") / snr
-    if "v-sharp" in wanted or filtered:
-        found = after_vsharp("tissue-field-v-sharp", "background-v-sharp", "noise")
-        valid = read("tissue-field-v-sharp") != 0
-        images["v-sharp" if "v-sharp" in wanted else "tissue-field"] = found * valid
+    if "v-sharp" in wanted:
+        found = removed("tissue-field-v-sharp", "background-v-sharp", "noise")
+        images["v-sharp"] = found * (read("tissue-field-v-sharp") != 0)
+    elif filtered:
+        found = removed("tissue-field-removal", "background-removal", "noise")
+        images["tissue-field"] = found * (read("tissue-field-removal") != 0)
     elif "tissue-field" in wanted:
         images["tissue-field"] = scale * read("tissue-field") + read("noise") / snr
-    if "tkd" in wanted and (filtered or spec.task == "total-inversion"):
-        images["tkd"] = after_vsharp("tkd-v-sharp", "tkd-background", "tkd-noise")
+    if "tkd" in wanted and spec.task == "total-inversion":
+        images["tkd"] = removed("tkd-v-sharp", "tkd-background", "tkd-noise")
+    elif "tkd" in wanted and filtered:
+        images["tkd"] = removed("tkd-removal", "tkd-background-removal", "tkd-noise")
     elif "tkd" in wanted:
         images["tkd"] = scale * read("tkd") + read("tkd-noise") / snr
     if set(wanted) & {"r2star", "r2prime"}:
@@ -199,7 +212,7 @@ def _quantities(spec, read: _Reader, scale, background, snr, filtered, data, ran
     labels = {"chi": "chi", "chi33": "chi", "off-diagonal-field": "off-diagonal-field", "tissue-field": "tissue-field",
               "chi-para": "chi-para", "chi-dia": "chi-dia", "r2prime": "r2prime"}  # fmt: skip
     images |= {f"{name}:label": scale * read(labels[name]) for name in quantities(spec.outputs)}
-    if spec.task in ("inversion", "total-inversion") and not spec.unrolled:  # no field tells the constant
+    if spec.task in ("inversion", "total-inversion") and not spec.knows_kernel:  # no field tells the constant
         images["chi:label"] = images["chi:label"] - scale * np.float32(read.head.mean("chi"))
     return images
 
@@ -230,7 +243,7 @@ def _shape_patch(spec: NetworkSpec, data: DataOptions, random: np.random.Generat
         whole = np.ones(chi.shape, bool)
         images["tkd"] = tkd_channel(noisy, whole, scan=Scan((1.0, 1.0, 1.0)))
     inputs = np.stack([images[name] for name in quantities(spec.inputs)])
-    if not spec.unrolled:
+    if not spec.knows_kernel:
         images["chi"] = chi - chi.mean()
     labels = np.stack([images[name] for name in quantities(spec.outputs)])
     return inputs, labels, np.ones((1, *chi.shape), np.float32), field[None], (0.0, 0.0, 1.0)
@@ -254,8 +267,8 @@ def _turned(images, b0_direction, random: np.random.Generator, *, all_axes: bool
 
 
 @lru_cache(maxsize=256)
-def _kernel(edge: int, b0_direction: tuple[float, float, float]) -> torch.Tensor:
-    """Kernel on the grid on which an unrolled network works in training: half as wide again, against wrap-around."""
+def _kernel(edge: int, b0_direction: tuple[float, float, float], kind: str) -> torch.Tensor:
+    """Kernel on the grid on which networks that know it work in training: half as wide again, against wrap-around."""
     grid = fast_shape((edge + edge // 2 + (edge // 2) % 2,) * 3)
     grid = tuple(n + n % 2 for n in grid)
-    return torch.from_numpy(dipole_kernel(grid, (1.0, 1.0, 1.0), b0_direction, kind="continuous"))
+    return torch.from_numpy(dipole_kernel(grid, (1.0, 1.0, 1.0), b0_direction, kind=kind))

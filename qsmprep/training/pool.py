@@ -14,7 +14,7 @@ import numpy as np
 from qsmprep.bids.outputs import write_json
 from qsmprep.numerics.progress import Progress
 from qsmprep.numerics.threads import available_cores, use_threads
-from qsmprep.training.heads import ALONG_THIRD_AXIS, HEADS_VERSION, reconstructed_chi, training_head
+from qsmprep.training.heads import ALONG_THIRD_AXIS, HEADS_VERSION, generator_of, reconstructed_chi, training_head
 
 # Single precision where halves would be too coarse: the total field reaches several ppm beside air.
 SINGLE = ("total-field",)
@@ -63,6 +63,8 @@ def head_pool(
     numbers: Sequence[int],
     seed: int,
     *,
+    anatomy: str = "all",
+    textured: bool = True,
     reconstructions: bool = False,
     progress: Progress | None = None,
 ) -> tuple[Head, ...]:
@@ -73,27 +75,44 @@ def head_pool(
     folder : where heads are kept; those of another version or seed stand in folders of their own.
     numbers : which heads.
     seed : of all heads.
+    anatomy : their generator; "all": half of each.
+    textured : whether susceptibility may vary within tissues.
     reconstructions : whether maps made by inversions of the noisy field are wanted too (`chi-found`).
     progress : called as progress(done, total).
     """
     root = Path(folder) / f"heads-{HEADS_VERSION}-{seed}"
     root.mkdir(parents=True, exist_ok=True)
-    wanted = [root / str(number) for number in numbers]
+    kinds = {number: generator_of(number, anatomy) for number in numbers}
+    paths = {number: root / f"{kind}{'' if textured else '-smooth'}-{number}" for number, kind in kinds.items()}
     last = "chi-found.npy" if reconstructions else "head.json"  # what is written last of all that is wanted
-    missing = [(path, int(path.name), seed, reconstructions) for path in wanted if not (path / last).exists()]
+    missing = [
+        _Job(path, number, seed, kinds[number], textured, reconstructions)
+        for number, path in paths.items()
+        if not (path / last).exists()
+    ]
     if missing:
         with get_context("spawn").Pool(min(available_cores(), len(missing))) as pool:
             for done, _ in enumerate(pool.imap_unordered(_make, missing), 1):
                 if progress is not None:
                     progress(done, len(missing))
-    return tuple(_open(path) for path in wanted)
+    return tuple(_open(path) for path in paths.values())
 
 
-def _make(job: tuple[Path, int, int, bool]) -> None:
-    path, number, seed, reconstruction = job
+@dataclass(frozen=True)
+class _Job:
+    path: Path
+    number: int
+    seed: int
+    anatomy: str
+    textured: bool
+    reconstruction: bool
+
+
+def _make(job: _Job) -> None:
+    path, number, seed = job.path, job.number, job.seed
     with use_threads(1):
         if not (path / "head.json").exists():
-            volumes, facts = training_head(number, seed)
+            volumes, facts = training_head(number, seed, anatomy=job.anatomy, textured=job.textured)
             temporary = path.with_name(f".{path.name}")
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
@@ -102,7 +121,7 @@ def _make(job: tuple[Path, int, int, bool]) -> None:
                 np.save(temporary / f"{name}.npy", image.astype(kind))
             write_json(temporary / "head.json", {**facts, "shape": list(volumes["mask"].shape)})
             temporary.rename(path)
-        if reconstruction and not (path / "chi-found.npy").exists():
+        if job.reconstruction and not (path / "chi-found.npy").exists():
             head = _open(path)
             random = np.random.default_rng([seed, number, 1])
             method = RECONSTRUCTIONS[int(random.integers(len(RECONSTRUCTIONS)))]

@@ -22,8 +22,12 @@ class DataOptions:
     seed: int = option(0, "seed of the heads", low=0)
     patch: int = option(64, "edge of a patch", unit="voxels", low=16, high=256)
     shapes: float = option(0.1, "share of patches with random cubes and ellipsoids instead of a head", low=0, high=1)
-    tilted: bool = option(False, "also heads whose B0 runs off the third axis (unrolled networks only)")
-    filtered: float = option(0.5, "share of patches whose tissue field went through V-SHARP", low=0, high=1)
+    tilted: bool = option(False, "also heads whose B0 runs off the third axis (networks that know the kernel only)")
+    anatomy: str = option("all", "generator of the heads; all: half of each", choices=("all", "ellipsoids", "icbm152"))
+    textured: bool = option(True, "let susceptibility vary within tissues, in six of ten heads")
+    filtered: float = option(
+        0.5, "share of patches whose tissue field went through background field removal", low=0, high=1
+    )
     found: float = option(0.5, "share of patches whose input susceptibility was made by an inversion", low=0, high=1)
     smallest_snr: float = option(50.0, "lowest peak signal-to-noise ratio", low=1)
     largest_snr: float = option(400.0, "highest peak signal-to-noise ratio", low=1)
@@ -140,8 +144,8 @@ def parse_recipe(text: str) -> Recipe:
     )
     data, training = (_options(kind, document.get(name, {}), name)
                       for kind, name in ((DataOptions, "data"), (TrainingOptions, "training")))  # fmt: skip
-    if data.tilted and not spec.unrolled:
-        raise ValueError("[data] tilted: only an unrolled network is told the direction of B0.")
+    if data.tilted and not spec.knows_kernel:
+        raise ValueError("[data] tilted: only a network that knows the kernel is told the direction of B0.")
     if data.patch % spec.multiple:
         raise ValueError(f"[data] patch is {data.patch}; this U-net needs multiples of {spec.multiple}.")
     if data.patch <= 2 * training.margin:

@@ -22,7 +22,9 @@ from qsmprep.training.pool import Head
 from qsmprep.training.recipe import DataOptions, Recipe
 from qsmprep.weights.store import save_network
 
-STATEMENT = "Trained on simulated heads made of ellipsoids; not validated in vivo."
+STATEMENT = "Trained on simulated heads {source}; not validated in vivo."
+SOURCES = {"all": "made of ellipsoids and drawn from ICBM152", "icbm152": "drawn from ICBM152",
+           "ellipsoids": "made of ellipsoids"}  # fmt: skip
 LICENCE = "Apache-2.0"
 
 
@@ -55,7 +57,7 @@ def _facts(recipe: Recipe, state: TrainingState, machine: str) -> Mapping[str, A
     data = recipe.data
     best = next((row for row in state.scores if row["step"] == state.best_step), {})
     return {
-        "statement": STATEMENT,
+        "statement": STATEMENT.format(source=SOURCES[data.anatomy]),
         "licence": LICENCE,
         "commit": code_version(),
         "seeds": {"heads": data.seed, "weights and patches": recipe.training.seed},
@@ -75,7 +77,7 @@ def _facts(recipe: Recipe, state: TrainingState, machine: str) -> Mapping[str, A
 def domain_text(recipe: Recipe) -> str:
     """The training data in one sentence."""
     data = recipe.data
-    source = f"{data.heads} simulated heads" if data.heads else "random shapes"
+    source = f"{data.heads} simulated heads {SOURCES[data.anatomy]}" if data.heads else "random shapes"
     tilt = f"B0 up to {LARGEST_TILT_DEGREES:g} degrees off the third axis" if data.tilted else "B0 along the third axis"
     return (
         f"{source} at 1 mm and 3 T, {tilt}, peak signal-to-noise ratio {data.smallest_snr:g} to {data.largest_snr:g}, "
@@ -86,7 +88,7 @@ def domain_text(recipe: Recipe) -> str:
 def _domain(spec: NetworkSpec, data: DataOptions, heads: Sequence[Head]) -> Domain:
     """Measured: s.d. of the input field of each head, times the scales of augmentation."""
     name = "total-field" if "total-field" in quantities(spec.inputs) else "tissue-field"
-    tilt = (90.0 if spec.unrolled else 0.0) if data.heads else 0.0
+    tilt = (90.0 if spec.knows_kernel else 0.0) if data.heads else 0.0
     snr = (data.smallest_snr, data.largest_snr)
     if not heads:
         return Domain(largest_tilt_degrees=tilt, snr=(0.0, math.inf))

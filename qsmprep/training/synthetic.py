@@ -36,17 +36,17 @@ def synthetic_pairs(
 
     Raises
     ------
-    ValueError : an unrolled network, whose pairs would need the case's direction of B0.
+    ValueError : a network that knows the kernel, whose pairs would need the case's direction of B0.
     """
-    if spec.unrolled:
-        raise ValueError(f"{spec.name} is an unrolled network, for which there is no adaptation by dann; take fine.")
+    if spec.knows_kernel:
+        raise ValueError(f"{spec.name} knows the dipole kernel: there is no adaptation by dann for it; take fine.")
     return _pairs(spec, DataOptions(heads=len(HEADS), patch=patch, seed=seed, shapes=0.1, filtered=0.5), batch)
 
 
 def _pairs(spec: NetworkSpec, data: DataOptions, batch: int):
     heads = []
     for number in HEADS:
-        volumes, facts = training_head(number, data.seed)
+        volumes, facts = training_head(number, data.seed)  # of ellipsoids, which need no template
         heads.append(Head(Path(), tuple(facts["b0_direction"]), volumes["mask"].shape, volumes))
     for step in count():
         made = make_batch(spec, data, heads, batch, (data.seed, ADAPTATION, step))

@@ -1,6 +1,7 @@
 """Training data obey the physics that the networks shall learn."""
 
 import dataclasses
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -11,12 +12,15 @@ from qsmprep.background.vsharp_channel import vsharp_channel
 from qsmprep.nets.channels.tkd import tkd_channel
 from qsmprep.nets.network import normalised, physical
 from qsmprep.nets.spec import Channel
+from qsmprep.nets.unrolled import convolve
 from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import irfftn, rfftn
+from qsmprep.phantom.options import SimulationOptions
 from qsmprep.scan import Scan
+from qsmprep.training import heads
 from qsmprep.training.deformation import deformed
 from qsmprep.training.fibres import fibre_tensor, off_diagonal_field
-from qsmprep.training.heads import VOLUMES, training_head
+from qsmprep.training.heads import ANATOMIES, VOLUMES, generator_of, training_head
 from qsmprep.training.patches import _blur, _Reader, _turned, make_batch
 from qsmprep.training.pool import Head
 from qsmprep.training.recipe import parse_recipe
@@ -56,6 +60,33 @@ def test_the_tissue_field_is_that_of_the_susceptibility(made):
     kernel = dipole_kernel(padded, (1.0, 1.0, 1.0), facts["b0_direction"], kind="integrated")
     field = irfftn(rfftn(wide) * kernel, padded)[tuple(slice(0, n) for n in chi.shape)]
     assert np.abs(field - volumes["tissue-field"])[mask].max() < 2e-3 * np.abs(field).max()
+
+
+@pytest.mark.skipif(find_spec("nilearn") is None, reason="nilearn, which carries the template")
+@pytest.mark.parametrize("removal", ["v-sharp", "iharperella"])
+def test_a_head_from_the_template_obeys_the_same_physics(removal, monkeypatch):
+    coarse = SimulationOptions(anatomy="icbm152", voxel_size="5", variation=0.05, texture=0.01, seed=1)
+    monkeypatch.setattr(heads, "VOXEL_SIZE_MM", (5.0, 5.0, 5.0))
+    monkeypatch.setattr(heads, "REMOVALS", (removal,))
+    monkeypatch.setattr(heads, "random_options", lambda *drawn, textured: coarse)
+    volumes, facts = training_head(2, 5, anatomy="icbm152")
+    assert set(volumes) == set(VOLUMES) and (facts["generator"], facts["removal"]) == ("icbm152", removal)
+    mask = volumes["mask"]
+    assert 1.2 < 0.125 * mask.sum() / 1000 < 2.5  # litres
+    for name, image in volumes.items():
+        assert np.isfinite(image).all() and not image[~mask].any(), name
+    inner = binary_erosion(mask, iterations=3) & (volumes["tissue-field-removal"] != 0)
+    total = volumes["total-field"] - volumes["total-field"][mask].mean()
+    left = (volumes["tissue-field-removal"] + volumes["background-removal"])[inner]
+    # the background is far stronger than the tissue's field, and is gone
+    assert volumes["tissue-field"][inner].std() < 0.5 * total[inner].std()
+    assert np.corrcoef(left, volumes["tissue-field"][inner])[0, 1] > 0.6
+
+
+def test_each_generator_makes_half_of_the_heads_in_every_direction_of_b0():
+    made = [generator_of(number, "all") for number in range(12)]
+    assert made.count("icbm152") == 6 and generator_of(0, "icbm152") == "icbm152"
+    assert {made[n] for n in range(2, 12, 3)} == {made[n] for n in range(0, 12, 3)} == set(ANATOMIES)
 
 
 def test_the_background_field_is_harmonic_in_the_brain(made):
@@ -135,8 +166,7 @@ filtered = 0.5
 """
 
 
-def recipe(task, inputs, outputs):
-    architecture = 'family = "unet"\nwidth = 2\nlevels = 2'
+def recipe(task, inputs, outputs, architecture='family = "unet"\nwidth = 2\nlevels = 2'):
     text = RECIPE.format(task=task, inputs=list(inputs), outputs=list(outputs), architecture=architecture)  # fmt: skip
     return parse_recipe(text.replace("'", '"'))
 
@@ -159,6 +189,18 @@ def test_a_batch_is_a_function_of_its_key(pool, task, inputs, outputs):
     assert torch.equal(a.inputs, b.inputs) and torch.equal(a.labels, b.labels)
     assert not torch.equal(a.inputs, other.inputs)
     assert not (a.inputs * (1 - a.mask)).any() and not (a.labels * (1 - a.mask)).any()
+
+
+def test_a_network_that_returns_to_the_data_is_shown_a_field_that_its_sources_make(pool):
+    made = recipe(
+        "inversion", ("tissue-field", "tkd"), ("chi",), 'family = "unet"\nwidth = 2\nlevels = 2\nconsistency = 0.01'
+    )
+    data = dataclasses.replace(made.data, filtered=0.0, smallest_snr=1e4, largest_snr=1e4, tilted=True)
+    batch = make_batch(made.network, data, pool, 3, (0, 0, 5))
+    explained = convolve(batch.labels * batch.mask, batch.dipole) * batch.mask
+    off = (explained - batch.inputs[:, :1]) * batch.mask
+    assert off.norm() < 0.25 * batch.inputs[:, :1].norm()  # by which kernel a field was made is drawn
+    assert torch.isfinite(batch.inputs).all() and batch.inputs[:, 1:].abs().max() > 0
 
 
 def test_labels_of_separation_make_the_susceptibility_that_goes_in(pool):

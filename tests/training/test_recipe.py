@@ -27,7 +27,8 @@ def test_every_shipped_recipe_can_be_read():
         ("shapes = 1.0", "shapes = 0.5", "share of shapes"),
         ('family = "unet"', 'family = "transformer"', "transformer"),
         ("[training]", "[trainig]", "trainig"),
-        ("patch = 16", "patch = 16\ntilted = true", "unrolled"),
+        ("patch = 16", "patch = 16\ntilted = true", "knows the kernel"),
+        ("patch = 16", 'patch = 16\nanatomy = "spheres"', "icbm152"),
     ],
 )
 def test_a_wrong_recipe_is_refused_by_name(tiny_text, tmp_path, old, new, message):

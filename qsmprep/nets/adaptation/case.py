@@ -14,11 +14,10 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from qsmprep.nets.adaptation.data_term import PADDING, DataTerm, data_term, largest_weight_one
-from qsmprep.nets.network import forward
+from qsmprep.nets.network import forward, kernel_of
 from qsmprep.nets.patches import Box, within
 from qsmprep.nets.seen import Seen
 from qsmprep.nets.spec import NetworkSpec, quantities
-from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import fast_shape
 from qsmprep.numerics.volume import Frame, bounding_box
 from qsmprep.scan import Scan
@@ -59,8 +58,8 @@ class Case:
         return self.of(module, self.inputs_ppm[part], self.mask[part], **given)
 
     def of(self, module: nn.Module, inputs_ppm: torch.Tensor, mask: torch.Tensor, **given: Any) -> torch.Tensor:
-        """Outputs in ppm of any inputs on the case's grid; an unrolled network sees the kernel of that shape."""
-        dipole = _kernel(tuple(mask.shape[-3:]), self.scan) if self.spec.unrolled else None
+        """Outputs in ppm of any inputs on the case's grid; a network that knows the kernel sees that of their shape."""
+        dipole = _kernel(self.spec, tuple(mask.shape[-3:]), self.scan) if self.spec.knows_kernel else None
         dipole = None if dipole is None else dipole.to(mask.device)
         with torch.autocast(mask.device.type, dtype=torch.bfloat16, enabled=self.half_precision):
             return forward(self.spec, module, inputs_ppm, mask, dipole, **given).float()
@@ -84,8 +83,8 @@ class Case:
 
 
 @functools.lru_cache(maxsize=4)
-def _kernel(shape: tuple[int, ...], scan: Scan) -> torch.Tensor:
-    return torch.as_tensor(dipole_kernel(shape, scan.voxel_size_mm, scan.b0_direction))
+def _kernel(spec: NetworkSpec, shape: tuple[int, ...], scan: Scan) -> torch.Tensor:
+    return torch.as_tensor(kernel_of(spec, shape, scan))
 
 
 def make_case(spec: NetworkSpec, seen: Seen, *, nonlinear: bool, half_precision: bool, device: str) -> Case:
