@@ -52,17 +52,25 @@ def find_network(
     shape: tuple[int, int, int] = (1, 1, 1),
     voxel_size_mm: tuple[float, float, float] = (1.0, 1.0, 1.0),
 ) -> NetworkFile:
-    """The weights that a method's options ask for, checked by their card; ValueError names them and the remedy."""
+    """The weights that a method's options ask for, checked by their card and its hash of them.
+
+    Raises
+    ------
+    ValueError : names the weights, or the option that does not go with them, and the remedy.
+    """
     from qsmprep.nets.patches import memory_gb
-    from qsmprep.weights.card import card_path, read_card
-    from qsmprep.weights.store import find_weights
+    from qsmprep.weights.card import card_path
+    from qsmprep.weights.store import described, find_weights
 
     try:
         path = Path(find_weights(options.weights)).absolute()
-        card = read_card(card_path(path))
+        _, card = described(path)
     except ValueError as error:
         raise ValueError(f"{method} works by a network: {error} Give others by --{method}-weights.") from None
     options.role.check(card.spec, method, options.weights)
+    if getattr(options, "adapt", "none") == "dann" and card.spec.knows_kernel:
+        raise ValueError(f"--{method}-adapt dann: {card.spec.name} knows the dipole kernel, and there is no such "
+                         f"adaptation for it. Take --{method}-adapt fine.")  # fmt: skip
     wanted = card.spec.domain.voxel_size_mm if options.resampling == "auto" else None
     seen = [max(n * h / (wanted or h), 1) for n, h in zip(shape, voxel_size_mm, strict=True)]
     return NetworkFile(path, card_path(path), memory_gb(card.spec, [math.ceil(n) for n in seen]))

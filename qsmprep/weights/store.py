@@ -261,7 +261,8 @@ def read_content(path: Path) -> bytes:
         raise ValueError(f"{path} cannot be read ({error.strerror}). Give a file that exists.") from None
 
 
-def _load(path: Path, device: torch.device | str) -> tuple[Network, Checked]:
+def described(path: Path) -> tuple[bytes, Card]:
+    """The bytes of a file of weights and its card; ValueError where they are not those that the card describes."""
     content = read_content(path)
     if path.suffix == ".safetensors":
         refuse_other_formats(content, path)
@@ -271,6 +272,11 @@ def _load(path: Path, device: torch.device | str) -> tuple[Network, Checked]:
     if digest(content) != card.sha256:
         raise ValueError(f"{path} is not the file that its card describes (its sha256 is {digest(content)[:12]}..., "
                          f"not {card.sha256[:12]}...): it was changed or damaged. {ADVICE}")  # fmt: skip
+    return content, card
+
+
+def _load(path: Path, device: torch.device | str) -> tuple[Network, Checked]:
+    content, card = described(path)
     if path.suffix == ".onnx":
         module: nn.Module = OnnxModule(content, card.spec, str(path))
         numbers = 0

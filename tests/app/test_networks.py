@@ -1,5 +1,8 @@
 """Weights found before anything runs, and what is done without them."""
 
+import shutil
+from dataclasses import replace
+
 import pytest
 
 from qsmprep import registry, settings
@@ -52,3 +55,24 @@ def test_a_network_stands_in_for_spin_echoes_only_where_there_are_none(tiny_weig
     grid = ((10, 10, 10), (1.0, 1.0, 1.0))
     assert ("r2prime", "network") in networks_of(chosen, *grid)
     assert not networks_of(chosen, *grid, spin_echo=True)
+
+
+def test_one_flipped_byte_is_seen_before_anything_runs(tiny_weights, tmp_path, monkeypatch):
+    folder = shutil.copytree(tiny_weights, tmp_path / "weights")
+    monkeypatch.setenv("QSMPREP_WEIGHTS", str(folder))
+    options = DEFAULTS.options_of("inversion", "qsmnet")
+    path = find_network(options, "qsmnet").path
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"changed or damaged.*--qsmnet-weights") as caught:
+        find_network(options, "qsmnet")
+    assert str(path) in str(caught.value)
+
+
+def test_an_adaptation_that_the_network_does_not_have_is_refused_before_anything_runs(tiny_weights, monkeypatch):
+    monkeypatch.setenv("QSMPREP_WEIGHTS", str(tiny_weights))
+    options = replace(DEFAULTS.options_of("inversion", "modl"), adapt="dann")
+    with pytest.raises(ValueError, match="--modl-adapt fine"):
+        find_network(options, "modl")
+    assert find_network(replace(options, adapt="fine"), "modl").path.is_file()
