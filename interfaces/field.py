@@ -8,7 +8,7 @@ import numpy as np
 from nipype.interfaces.base import File, isdefined, traits
 
 from qsmprep.field.nonlinear import increment_to_field, increment_to_hz
-from qsmprep.field.snr import peak_snr
+from qsmprep.field.snr import peak_snr, without_anatomy
 from qsmprep.field.weights import WeightOptions, data_weights, relative_residual
 from qsmprep.findings import Fact, Note
 from qsmprep.interfaces.images import as_echoes, read_grid, read_mask, read_volume, scan_of, write_volume
@@ -56,7 +56,7 @@ class CombineEchoes(MethodStep):
             mask=mask,
             scan=scan_of(grid, self.inputs),
         )
-        record.state(*_snr(result.field_hz, result.noise_hz, magnitude[0], mask))
+        record.state(*_snr(self.inputs, result.field_hz, result.field_hz, result.noise_hz))
         self._results["field"] = write_volume(folder / "total_field.nii", result.field_hz, grid)
         self._results["noise"] = write_volume(folder / "noise.nii", result.noise_hz, grid)
         return record
@@ -87,9 +87,9 @@ class FitField(MethodStep):
             scan=scan_of(grid, self.inputs),
         )
         record.state(Fact("voxels_unfinished", "voxels that used up the iterations", "", result.unfinished))
-        record.state(*_snr(result.increment_rad, result.noise_rad, magnitude[0], mask, period=2 * np.pi))
         record.add_curve(result.convergence)
         field = increment_to_field(result.increment_rad, result)
+        record.state(*_snr(self.inputs, field.field_hz, result.increment_rad, result.noise_rad, period=2 * np.pi))
         self._results["phase_per_spacing"] = write_volume(folder / "fitted.nii", result.increment_rad, grid)
         self._results["noise"] = write_volume(folder / "noise.nii", field.noise_hz, grid)
         self._results["spacing_s"] = float(result.spacing_s)
@@ -188,16 +188,23 @@ class DataWeights(Step):
 
 
 def _snr(
-    field: np.ndarray,
+    inputs: EchoesInputSpec,
+    field_hz: np.ndarray,
+    image: np.ndarray,
     noise: np.ndarray,
-    magnitude: np.ndarray,
-    mask: np.ndarray | None,
     *,
     period: float | None = None,
 ) -> tuple[Fact, ...]:
-    """The scan's peak signal-to-noise ratio; nothing where it cannot be told."""
-    inside = np.ones(field.shape, bool) if mask is None else mask
-    found = peak_snr(field, noise, magnitude, inside, period=period)
+    """The scan's peak signal-to-noise ratio; nothing where it cannot be told.
+
+    With three echoes or more it is that of what they do not share; else that of `image`, the field or its phase.
+    """
+    phase, magnitude, mask = _echoes(inputs.phase), _echoes(inputs.magnitude), _mask(inputs.mask)
+    if len(phase) >= 3:
+        image, noise = without_anatomy(phase, magnitude, field_hz=field_hz, echo_times_s=inputs.echo_times)
+        period = None
+    inside = np.ones(image.shape, bool) if mask is None else mask
+    found = peak_snr(image, noise, magnitude[0], inside, period=period)
     label = "peak signal-to-noise ratio of the first echo"
     return () if found is None else (Fact(PEAK_SNR, label, "", found),)
 

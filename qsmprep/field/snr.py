@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 FEWEST_CUBES = 100  # of 3 x 3 x 3 voxels, below which the median of their noise means little
@@ -34,8 +36,9 @@ def peak_snr(
 
     Returns
     -------
-    The ratio, or None where there are too few voxels or no noise. Anatomy counts as noise, so that a scan of large
-    voxels or little noise has a higher ratio than is found; noise that the scanner's interpolation smoothed is missed.
+    The ratio, or None where there are too few voxels or no noise. Anatomy in the field counts as noise, so that a scan
+    of large voxels or little noise has a higher ratio than is found, unless the echoes are combined by
+    `without_anatomy`; noise that the scanner's interpolation smoothed is missed.
 
     Raises
     ------
@@ -64,6 +67,39 @@ def peak_snr(
     deviation = TO_DEVIATION * float(np.median(ratios))
     peak = float(np.percentile(magnitude[inside], BRIGHTEST))
     return peak / deviation if deviation > 0 and peak > 0 else None
+
+
+def without_anatomy(
+    phase: np.ndarray, magnitude: np.ndarray, *, field_hz: np.ndarray, echo_times_s: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """A combination of the first three echoes' phases in which field and offset cancel, for `peak_snr`.
+
+    Parameters
+    ----------
+    phase : (n_echo, n0, n1, n2) in rad, unwrapped or not, three echoes or more.
+    magnitude : likewise.
+    field_hz : (n0, n1, n2) their field, to half a turn between two of these echoes; it cancels but for whole turns.
+    echo_times_s : (n_echo,) rising.
+
+    Returns
+    -------
+    The combination in rad and its s.d. for a signal noise of s.d. 1 (0 where a magnitude is 0), both (n0, n1, n2).
+
+    Raises
+    ------
+    ValueError : fewer than three echoes.
+    """
+    if len(phase) < 3:
+        raise ValueError(f"Field and offset cancel in three echoes or more; got {len(phase)}.")
+    t = [float(time) for time in echo_times_s[:3]]
+    share = [(t[2] - t[1]) / (t[2] - t[0]), -1.0, (t[1] - t[0]) / (t[2] - t[0])]
+    combined = np.zeros(field_hz.shape, np.float32)
+    for echo in (0, 2):
+        gained = phase[echo] - phase[1] - np.float32(2 * np.pi * (t[echo] - t[1])) * field_hz
+        combined += np.float32(share[echo]) * (gained - 2 * np.pi * np.rint(gained / (2 * np.pi))).astype(np.float32)
+    usable = (magnitude[:3] > 0).all(axis=0)
+    variance = sum((s / np.where(usable, m, 1)) ** 2 for s, m in zip(share, magnitude[:3], strict=True))
+    return combined, np.where(usable, np.sqrt(variance), 0).astype(np.float32)
 
 
 _THREE = (slice(None, -2), slice(1, -1), slice(2, None))  # the neighbours and the middle of three along an axis

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from qsmprep.field.snr import peak_snr
+from qsmprep.field.snr import peak_snr, without_anatomy
 from qsmprep.scan import Scan
 
 SHAPE = (40, 36, 30)
@@ -74,3 +74,28 @@ def test_in_a_simulated_head_it_is_right_or_somewhat_low(snr):
                            magnitude=head.magnitude, mask=head.brain_mask)  # fmt: skip
     ratio = peak_snr(found.field_hz, found.noise_hz, head.magnitude[0], head.brain_mask)
     assert 0.75 * snr < ratio < 1.15 * snr
+
+
+@pytest.mark.parametrize("times", [(0.005, 0.011, 0.017), (0.004, 0.011, 0.016, 0.027)])
+def test_anatomy_from_voxel_to_voxel_is_no_noise_where_echoes_tell_them_apart(scan, times):
+    _, _, peak, mask = scan(100.0)
+    random = np.random.default_rng(4)
+    field = 8 * random.standard_normal(SHAPE)  # Hz, of voxels: texture, vessels, ringing
+    offset = random.uniform(-3, 3, SHAPE)
+    signal = np.stack([peak * np.exp(1j * (2 * np.pi * field * t + offset) - 20 * t) for t in times])
+    deviation = peak[mask].max() / 100
+    signal += deviation * (random.standard_normal(signal.shape) + 1j * random.standard_normal(signal.shape))
+    phase, magnitude = np.angle(signal), np.abs(signal)
+    image, noise = without_anatomy(phase, magnitude, field_hz=field, echo_times_s=times)
+    first = magnitude[0] * np.exp(20 * times[0])
+    assert peak_snr(image, noise, magnitude[0], mask) * first[mask].max() / magnitude[0][mask].max() == pytest.approx(
+        100, rel=0.1
+    )
+    spread = 1 / (2 * np.pi * times[0] * magnitude[0])
+    assert peak_snr(field.astype(np.float32), spread, magnitude[0], mask) < 40  # what it was before
+
+
+def test_two_echoes_do_not_tell_them_apart():
+    echoes = np.ones((2, 4, 4, 4), np.float32)
+    with pytest.raises(ValueError, match="three echoes"):
+        without_anatomy(echoes, echoes, field_hz=echoes[0], echo_times_s=(0.01, 0.02))
