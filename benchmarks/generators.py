@@ -35,7 +35,7 @@ HERE = Path(__file__).parent
 COLUMNS = ("generator", "head", "voxel_size", "method", "status", "nrmse", "xsim", "slope", "rim", "inner", "share",
            "dice", "outside", "lost", "para", "dia")  # fmt: skip
 NAMES = [name for heads in OF_GENERATOR.values() for name in heads]
-INVERSIONS = ("rts", "tv", "medi", "tfi", "l1-qsm", "hd-qsm", "star", "ndi", "tkd")
+INVERSIONS = ("rts", "tv", "tfi", "l1-qsm", "hd-qsm", "star", "ndi", "tkd")
 # Inversions of the true field in the true mask: what is left when all before is without error.
 BOUNDS = {
     "true field, fansi": ("fansi", {}),

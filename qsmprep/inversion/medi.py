@@ -32,7 +32,7 @@ class MediOptions:
     edge_percentage: float = option(
         0.9, "edge components of the magnitude's gradient, as a fraction of the mask voxels", low=0, high=3
     )
-    smv_radius: float = option(5.0, "radius of the spherical mean filter; 0: none", unit="voxels", low=0, high=50)
+    smv_radius: float = option(5.0, "radius of the spherical mean filter; 0: none", unit="mm", low=0, high=50)
     merit: bool = option(True, "lower the weight of voxels that the model does not fit, after each outer iteration")
     weak_harmonic: bool = weak_harmonic_option(False)
     beta: float = beta_option()

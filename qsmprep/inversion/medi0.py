@@ -45,7 +45,7 @@ class Medi0Options:
     edge_percentage: float = option(
         0.9, "edge components of the magnitude's gradient, as a fraction of the mask voxels", low=0, high=3
     )
-    smv_radius: float = option(5.0, "radius of the spherical mean filter; 0: none", unit="voxels", low=0, high=50)
+    smv_radius: float = option(5.0, "radius of the spherical mean filter; 0: none", unit="mm", low=0, high=50)
     merit: bool = option(True, "lower the weight of voxels that the model does not fit, after each outer iteration")
     residual_threshold: float = residual_threshold_option()
     two_pass: bool = two_pass_option()

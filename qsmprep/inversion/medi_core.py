@@ -63,8 +63,8 @@ def prepare(measured: Measurement, options: Any, device: str) -> Prepared:
     inside, field, noise, magnitude_rss = weighed_field(measured, options.residual_threshold)
     h, scale = scan.voxel_size_mm, np.float32(radians_per_ppm(scan))
     data_weight = suited_data_weight(field, noise > 0, float(scale), options)
-    radius_mm = options.smv_radius * min(h)
-    frame = frame_around(inside, padding=max(options.padding, math.ceil(options.smv_radius)))
+    radius_mm = options.smv_radius
+    frame = frame_around(inside, padding=max(options.padding, math.ceil(radius_mm / min(h))))
     shape = frame.padded_shape
     phase, kept, noise = frame.crop(field * scale), frame.crop(inside), frame.crop(noise)
     penalised = np.ones((3, *shape), bool)

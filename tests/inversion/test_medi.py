@@ -1,5 +1,7 @@
 """MEDI: its edges, its filter, its error reduction, and that it minimises its cost."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -118,3 +120,18 @@ def test_noisy_field_gets_less_data_weight_and_no_streaks(head_factory):
     served = {fact.key: fact.value for fact in found.facts}["data_weight"]
     assert served < 400 and {fact.key: fact.value for fact in given.facts}["data_weight"] == 2000
     assert noisy.error(found.chi_ppm) < 0.6 * noisy.error(given.chi_ppm)
+
+
+def test_the_spherical_mean_filter_takes_as_much_of_the_brain_whatever_the_voxels(head):
+    options = MediOptions(smv_radius=4.0, max_iterations=1, merit=False)
+    found = medi(head.field, head.mask, scan=head.scan, options=options)
+
+    def share_kept(thinned, voxel_size_mm):
+        scan = replace(head.scan, voxel_size_mm=voxel_size_mm)
+        kept = medi(head.field[thinned], head.mask[thinned], scan=scan, options=options).mask
+        return kept.sum() / head.mask[thinned].sum()
+
+    share = found.mask.sum() / head.mask.sum()
+    half, whole = slice(None, None, 2), slice(None)
+    assert share_kept((whole, whole, half), (1.0, 1.0, 2.0)) == pytest.approx(share, rel=0.12)
+    assert share_kept((half, half, half), (2.0, 2.0, 2.0)) == pytest.approx(share, rel=0.2)
