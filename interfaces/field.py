@@ -8,7 +8,7 @@ import numpy as np
 from nipype.interfaces.base import File, isdefined, traits
 
 from qsmprep.field.nonlinear import increment_to_field, increment_to_hz
-from qsmprep.field.snr import peak_snr, without_anatomy
+from qsmprep.field.snr import scan_snr
 from qsmprep.field.weights import WeightOptions, data_weights, relative_residual
 from qsmprep.findings import Fact, Note
 from qsmprep.interfaces.images import as_echoes, read_grid, read_mask, read_volume, scan_of, write_volume
@@ -49,14 +49,18 @@ class CombineEchoes(MethodStep):
 
     def _compute(self, folder: Path) -> Record:
         grid = read_grid(self.inputs.phase)
-        magnitude, mask = _echoes(self.inputs.magnitude), _mask(self.inputs.mask)
+        phase, magnitude, mask = _echoes(self.inputs.phase), _echoes(self.inputs.magnitude), _mask(self.inputs.mask)
         result, record = self._run_method(
-            unwrapped_phase=_echoes(self.inputs.phase),
+            unwrapped_phase=phase,
             magnitude=magnitude,
             mask=mask,
             scan=scan_of(grid, self.inputs),
         )
-        record.state(*_snr(self.inputs, result.field_hz, result.field_hz, result.noise_hz))
+        snr = scan_snr(
+            phase, magnitude, _everywhere(mask, result.field_hz), field_hz=result.field_hz, noise_hz=result.noise_hz,
+            echo_times_s=self.inputs.echo_times,
+        )  # fmt: skip
+        record.state(*_snr(snr))
         self._results["field"] = write_volume(folder / "total_field.nii", result.field_hz, grid)
         self._results["noise"] = write_volume(folder / "noise.nii", result.noise_hz, grid)
         return record
@@ -79,9 +83,9 @@ class FitField(MethodStep):
 
     def _compute(self, folder: Path) -> Record:
         grid = read_grid(self.inputs.phase)
-        magnitude, mask = _echoes(self.inputs.magnitude), _mask(self.inputs.mask)
+        phase, magnitude, mask = _echoes(self.inputs.phase), _echoes(self.inputs.magnitude), _mask(self.inputs.mask)
         result, record = self._run_method(
-            phase=_echoes(self.inputs.phase),
+            phase=phase,
             magnitude=magnitude,
             mask=mask,
             scan=scan_of(grid, self.inputs),
@@ -89,7 +93,11 @@ class FitField(MethodStep):
         record.state(Fact("voxels_unfinished", "voxels that used up the iterations", "", result.unfinished))
         record.add_curve(result.convergence)
         field = increment_to_field(result.increment_rad, result)
-        record.state(*_snr(self.inputs, field.field_hz, result.increment_rad, result.noise_rad, period=2 * np.pi))
+        snr = scan_snr(
+            phase, magnitude, _everywhere(mask, field.field_hz), field_hz=field.field_hz, noise_hz=field.noise_hz,
+            echo_times_s=self.inputs.echo_times, period_hz=1 / float(result.spacing_s),
+        )  # fmt: skip
+        record.state(*_snr(snr))
         self._results["phase_per_spacing"] = write_volume(folder / "fitted.nii", result.increment_rad, grid)
         self._results["noise"] = write_volume(folder / "noise.nii", field.noise_hz, grid)
         self._results["spacing_s"] = float(result.spacing_s)
@@ -187,26 +195,13 @@ class DataWeights(Step):
         return record
 
 
-def _snr(
-    inputs: EchoesInputSpec,
-    field_hz: np.ndarray,
-    image: np.ndarray,
-    noise: np.ndarray,
-    *,
-    period: float | None = None,
-) -> tuple[Fact, ...]:
-    """The scan's peak signal-to-noise ratio; nothing where it cannot be told.
+def _snr(snr: float | None) -> tuple[Fact, ...]:
+    """The scan's peak signal-to-noise ratio; nothing where it cannot be told."""
+    return () if snr is None else (Fact(PEAK_SNR, "peak signal-to-noise ratio of the first echo", "", snr),)
 
-    With three echoes or more it is that of what they do not share; else that of `image`, the field or its phase.
-    """
-    phase, magnitude, mask = _echoes(inputs.phase), _echoes(inputs.magnitude), _mask(inputs.mask)
-    if len(phase) >= 3:
-        image, noise = without_anatomy(phase, magnitude, field_hz=field_hz, echo_times_s=inputs.echo_times)
-        period = None
-    inside = np.ones(image.shape, bool) if mask is None else mask
-    found = peak_snr(image, noise, magnitude[0], inside, period=period)
-    label = "peak signal-to-noise ratio of the first echo"
-    return () if found is None else (Fact(PEAK_SNR, label, "", found),)
+
+def _everywhere(mask: np.ndarray | None, image: np.ndarray) -> np.ndarray:
+    return np.ones(image.shape, bool) if mask is None else mask
 
 
 def _echoes(path: str) -> np.ndarray:

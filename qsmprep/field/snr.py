@@ -7,8 +7,35 @@ from collections.abc import Sequence
 import numpy as np
 
 FEWEST_CUBES = 100  # of 3 x 3 x 3 voxels, below which the median of their noise means little
+ECHOES = 3  # in so many field and offset cancel
 TO_DEVIATION = 1.4826  # a normal variable's standard deviation over its median absolute value
 BRIGHTEST = 99.9  # percentile of the magnitude that stands for its peak: single voxels are vessels and spikes
+
+
+def scan_snr(
+    phase: np.ndarray,
+    magnitude: np.ndarray,
+    mask: np.ndarray,
+    *,
+    field_hz: np.ndarray,
+    noise_hz: np.ndarray,
+    echo_times_s: Sequence[float],
+    period_hz: float | None = None,
+) -> float | None:
+    """`peak_snr` of what three echoes do not share; of the field, where there are fewer echoes.
+
+    Parameters
+    ----------
+    phase, magnitude : (n_echo, n0, n1, n2) in rad, unwrapped or not, and in any unit.
+    mask : (n0, n1, n2) where they are looked at.
+    field_hz, noise_hz : (n0, n1, n2) field, and its s.d. for a signal noise of s.d. 1.
+    echo_times_s : (n_echo,) rising.
+    period_hz : of the field's wraps; None: it has none.
+    """
+    if len(phase) < ECHOES:
+        return peak_snr(field_hz, noise_hz, magnitude[0], mask, period=period_hz)
+    unshared, noise = without_anatomy(phase, magnitude, field_hz=field_hz, echo_times_s=echo_times_s)
+    return peak_snr(unshared, noise, magnitude[0], mask)
 
 
 def peak_snr(
@@ -89,16 +116,16 @@ def without_anatomy(
     ------
     ValueError : fewer than three echoes.
     """
-    if len(phase) < 3:
+    if len(phase) < ECHOES:
         raise ValueError(f"Field and offset cancel in three echoes or more; got {len(phase)}.")
-    t = [float(time) for time in echo_times_s[:3]]
+    t = [float(time) for time in echo_times_s[:ECHOES]]
     share = [(t[2] - t[1]) / (t[2] - t[0]), -1.0, (t[1] - t[0]) / (t[2] - t[0])]
     combined = np.zeros(field_hz.shape, np.float32)
     for echo in (0, 2):
         gained = phase[echo] - phase[1] - np.float32(2 * np.pi * (t[echo] - t[1])) * field_hz
         combined += np.float32(share[echo]) * (gained - 2 * np.pi * np.rint(gained / (2 * np.pi))).astype(np.float32)
-    usable = (magnitude[:3] > 0).all(axis=0)
-    variance = sum((s / np.where(usable, m, 1)) ** 2 for s, m in zip(share, magnitude[:3], strict=True))
+    usable = (magnitude[:ECHOES] > 0).all(axis=0)
+    variance = sum((s / np.where(usable, m, 1)) ** 2 for s, m in zip(share, magnitude[:ECHOES], strict=True))
     return combined, np.where(usable, np.sqrt(variance), 0).astype(np.float32)
 
 

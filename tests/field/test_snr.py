@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from qsmprep.field.snr import peak_snr, without_anatomy
+from qsmprep.field.snr import peak_snr, scan_snr, without_anatomy
 from qsmprep.scan import Scan
 
 SHAPE = (40, 36, 30)
@@ -99,3 +99,12 @@ def test_two_echoes_do_not_tell_them_apart():
     echoes = np.ones((2, 4, 4, 4), np.float32)
     with pytest.raises(ValueError, match="three echoes"):
         without_anatomy(echoes, echoes, field_hz=echoes[0], echo_times_s=(0.01, 0.02))
+
+
+def test_a_scan_of_two_echoes_is_told_by_its_field(scan):
+    field, noise, peak, mask = scan(50.0)
+    echoes = {"phase": np.zeros((2, *SHAPE)), "magnitude": np.stack([peak, peak])}
+    given = {"field_hz": field, "noise_hz": noise, "echo_times_s": (0.01, 0.02), "mask": mask}
+    assert scan_snr(**echoes, **given) == peak_snr(field, noise, peak, mask)
+    wrapped = given | {"field_hz": (field + 30) % 60 - 30}
+    assert scan_snr(**echoes, **wrapped, period_hz=60.0) == pytest.approx(scan_snr(**echoes, **given), rel=1e-3)
