@@ -8,6 +8,7 @@ from functools import partial
 
 from qsmprep.inversion import Inversion
 from qsmprep.inversion.edges import WEIGHT_KINDS
+from qsmprep.inversion.harmonic import beta_option, mu_h_option, weak_harmonic_option
 from qsmprep.inversion.holes import residual_threshold_option, two_pass_option
 from qsmprep.inversion.inputs import Measurement
 from qsmprep.inversion.phase_input import penalties_of, phase_input
@@ -36,13 +37,9 @@ class FansiTgvOptions:
     mu2: float = option(1.0, "penalty parameter of the data split", low=1e-9)
     max_iterations: int = option(400, "cap on iterations", low=1, high=100000)
     tolerance: float = option(0.1, "change of chi at which to stop", unit="%", low=0, high=100)
-    weak_harmonic: bool = option(
-        False, "fit the harmonic remnant of the background field along with chi; slopes of chi can imitate it"
-    )
-    beta: float = option(
-        150.0, "weight of the harmonic field's Laplacian in the mask", low=1e-9, when=("weak_harmonic", True)
-    )
-    mu_h: float = option(3.0, "penalty parameter of the Laplacian split", low=1e-9, when=("weak_harmonic", True))
+    weak_harmonic: bool = weak_harmonic_option(False, remark="; slopes of chi can imitate it")
+    beta: float = beta_option(150.0)
+    mu_h: float = mu_h_option()
     regularisation_weights: str = option(
         "vector-field", "spatial weights of the first-order term from the magnitude's gradient", choices=WEIGHT_KINDS
     )

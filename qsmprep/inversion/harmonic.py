@@ -25,15 +25,15 @@ class HarmonicOptions(Protocol):
         """Penalty parameter of the Laplacian split."""
 
 
-def weak_harmonic_option(default: bool, *, when: tuple[str, Any] | None = None) -> Any:
-    """The option `weak_harmonic` of the methods that fit such a field."""
-    return option(default, "fit the harmonic remnant of the background field along with chi", when=when)
+def weak_harmonic_option(default: bool, *, remark: str = "", when: tuple[str, Any] | None = None) -> Any:
+    """The option `weak_harmonic` of the methods that fit such a field; a remark is added to its help."""
+    return option(default, "fit the harmonic remnant of the background field along with chi" + remark, when=when)
 
 
-def beta_option() -> Any:
-    """The option `beta` of these methods."""
+def beta_option(default: float = 1500.0) -> Any:
+    """The option `beta` of these methods; the default is that of a data term of half a square."""
     return option(
-        1500.0, "weight of the harmonic field's Laplacian in the mask", low=1e-9, when=("weak_harmonic", True)
+        default, "weight of the harmonic field's Laplacian in the mask", low=1e-9, when=("weak_harmonic", True)
     )
 
 

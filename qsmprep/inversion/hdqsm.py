@@ -64,8 +64,8 @@ def hdqsm(
 
     With `weak_harmonic` a field p, harmonic in the mask, is fitted along: D chi + p in place of D chi, at the price of
     beta/2 |M laplacian p|^2. It takes up what background field removal left, and with it a part of the tissue's field:
-    off by default, as a field without such a remnant comes out worse with it. Stage 2
-    starts from the field without the p of stage 1.
+    off by default, as a field without such a remnant comes out worse with it. Stage 2 starts from the
+    field without the p of stage 1.
 
     Parameters
     ----------

@@ -68,8 +68,8 @@ def star(
 
     With `weak_harmonic` a field p, harmonic in the mask, is fitted along: D chi + p in place of D chi, at the price of
     beta/2 |M laplacian p|^2. It takes up what background field removal left, and with it a part of the tissue's field:
-    off by default, as a field without such a remnant comes out worse with it. Each step
-    has a p of its own.
+    off by default, as a field without such a remnant comes out worse with it. Each step has a p of
+    its own.
 
     Parameters
     ----------
