@@ -76,9 +76,10 @@ def simulate(
     FileExistsError : `out` is not empty and may not, or must not, be overwritten.
     """
     out, options = Path(out), options.checked()
-    for subject in range(options.subjects if options.anatomy == "ellipsoids" else 0):  # a template may be cut
-        for scan in options.runs():
-            simulation_grid(scan, individual_head(scan, subject))
+    if options.anatomy == "ellipsoids":  # a head of the template may leave the field of view
+        for subject in range(options.subjects):
+            for scan in options.runs():
+                simulation_grid(scan, individual_head(scan, subject))
     _clear(out, overwrite)
     _write_dataset_files(out, options)
     for subject in range(options.subjects):

@@ -9,6 +9,7 @@ import numpy as np
 from qsmprep.numerics.units import check_echo_times
 from qsmprep.options import check_options, option
 
+ANATOMIES = ("ellipsoids", "icbm152")
 FIELD_OF_VIEW_MM = {"ellipsoids": (160.0, 200.0, 180.0), "icbm152": (192.0, 232.0, 180.0)}
 VENDORS = ("radians", "siemens", "ge", "philips")
 
@@ -20,7 +21,7 @@ class SimulationOptions:
     anatomy: str = option(
         "ellipsoids",
         "what the head is made from; icbm152: the template's tissue maps, with skull, face and neck around the brain",
-        choices=("ellipsoids", "icbm152"),
+        choices=ANATOMIES,
     )
     voxel_size: str = option(
         "1,1,1", "edge lengths of a voxel, one for all axes or three", unit="mm", metavar="MM[,MM,MM]"

@@ -24,7 +24,7 @@ VARIATIONS = {"ellipsoids": (0.03, 0.1), "icbm152": (0.03, 0.07)}
 STRENGTHS = 0.25  # s.d. of the logarithm of the factor on each tissue's susceptibility
 
 
-def random_options(anatomy: str, random: np.random.Generator, *, textured: bool = True) -> SimulationOptions:
+def random_options(anatomy: str, random: np.random.Generator, *, textured: bool) -> SimulationOptions:
     """Anatomical variation and lesions of one head of a generator, at 1 mm and 3 T."""
     return SimulationOptions(
         anatomy=anatomy,

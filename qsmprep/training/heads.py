@@ -13,7 +13,7 @@ from qsmprep.numerics.units import centre_frequency_mhz
 from qsmprep.numerics.volume import bounding_box
 from qsmprep.phantom.forward import DipoleField
 from qsmprep.phantom.grid import simulation_grid
-from qsmprep.phantom.options import SimulationOptions
+from qsmprep.phantom.options import ANATOMIES, SimulationOptions
 from qsmprep.phantom.person_head import person_and_fields
 from qsmprep.phantom.rendering import render_head
 from qsmprep.phantom.scanner import shim, steady_state
@@ -25,7 +25,6 @@ from qsmprep.training.fibres import fibre_tensor, off_diagonal_field
 
 # Part of the name of the folder that keeps heads: raise it whenever a head of the same number comes out otherwise.
 HEADS_VERSION = 4
-ANATOMIES = ("ellipsoids", "icbm152")
 VOXEL_SIZE_MM = (1.0, 1.0, 1.0)
 ALONG_THIRD_AXIS = (0.0, 0.0, 1.0)
 LARGEST_TILT_DEGREES = 40.0
@@ -48,7 +47,7 @@ def generator_of(number: int, anatomy: str) -> str:
 
 
 def training_head(
-    number: int, seed: int, *, anatomy: str = "ellipsoids", textured: bool = True
+    number: int, seed: int, *, anatomy: str, textured: bool = True
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Simulate one head; the same arguments give the same head.
 
@@ -163,20 +162,16 @@ def _add_derived(volumes: dict[str, np.ndarray], scan: Scan, removal: str) -> No
     tissue, background = volumes["tissue-field"] * mask, (volumes["total-field"] - volumes["tissue-field"]) * mask
     volumes["tissue-field-v-sharp"], valid = vsharp_channel(tissue, mask, scan)
     volumes["background-v-sharp"], _ = vsharp_channel(background, mask, scan)
+    volumes["tissue-field-removal"], kept = _removed(removal, tissue, mask, scan)
+    volumes["background-removal"], _ = _removed(removal, background, mask, scan)
     for name, field, inside in (
         ("tkd", tissue, mask), ("tkd-noise", volumes["noise"] * mask, mask),
         ("tkd-v-sharp", volumes["tissue-field-v-sharp"], valid),
         ("tkd-background", volumes["background-v-sharp"], valid),
+        ("tkd-removal", volumes["tissue-field-removal"], kept),
+        ("tkd-background-removal", volumes["background-removal"], kept),
     ):  # fmt: skip
         volumes[name] = tkd_channel(field, inside, scan=scan)
-    for part, field in (("tissue-field", tissue), ("background", background)):
-        tkd = "tkd" if part == "tissue-field" else "tkd-background"
-        if removal == "v-sharp":
-            volumes[f"{part}-removal"] = volumes[f"{part}-v-sharp"]
-            volumes[f"{tkd}-removal"] = volumes["tkd-v-sharp" if tkd == "tkd" else tkd]
-        else:
-            volumes[f"{part}-removal"], kept = _removed(removal, field, mask, scan)
-            volumes[f"{tkd}-removal"] = tkd_channel(volumes[f"{part}-removal"], kept, scan=scan)
 
 
 def _removed(name: str, field_ppm: np.ndarray, mask: np.ndarray, scan: Scan) -> tuple[np.ndarray, np.ndarray]:

@@ -93,7 +93,7 @@ def _patch(spec: NetworkSpec, data: DataOptions, heads: Sequence[Head], random: 
     if spec.knows_kernel:
         chi = images["chi33:label"] if "chi33:label" in images else images["chi:label"]
         extra = images.get("off-diagonal-field:label", np.zeros_like(chi))
-        if filtered:  # what V-SHARP took away or left of the whole head's field is an error of the patch's too
+        if filtered:  # what the removal took away or left of the whole head's field is an error of the patch's too
             extra = extra + clean - np.float32(scale) * read("tissue-field")
         clean = _closed(chi, extra, mask, head.b0_direction, KERNELS[int(random.integers(len(KERNELS)))])
         images["tissue-field"] = clean + read("noise") / np.float32(snr)

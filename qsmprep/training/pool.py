@@ -63,8 +63,8 @@ def head_pool(
     numbers: Sequence[int],
     seed: int,
     *,
-    anatomy: str = "all",
-    textured: bool = True,
+    anatomy: str,
+    textured: bool,
     reconstructions: bool = False,
     progress: Progress | None = None,
 ) -> tuple[Head, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from qsmprep.nets.spec import FAMILIES, TASKS, Channel, NetworkSpec
 from qsmprep.options import check_options, option, option_type
+from qsmprep.phantom.options import ANATOMIES
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class DataOptions:
     patch: int = option(64, "edge of a patch", unit="voxels", low=16, high=256)
     shapes: float = option(0.1, "share of patches with random cubes and ellipsoids instead of a head", low=0, high=1)
     tilted: bool = option(False, "also heads whose B0 runs off the third axis (networks that know the kernel only)")
-    anatomy: str = option("all", "generator of the heads; all: half of each", choices=("all", "ellipsoids", "icbm152"))
+    anatomy: str = option("all", "generator of the heads; all: half of each", choices=("all", *ANATOMIES))
     textured: bool = option(True, "let susceptibility vary within tissues, in six of ten heads")
     filtered: float = option(
         0.5, "share of patches whose tissue field went through background field removal", low=0, high=1

@@ -46,7 +46,7 @@ def synthetic_pairs(
 def _pairs(spec: NetworkSpec, data: DataOptions, batch: int):
     heads = []
     for number in HEADS:
-        volumes, facts = training_head(number, data.seed)  # of ellipsoids, which need no template
+        volumes, facts = training_head(number, data.seed, anatomy="ellipsoids")  # which need no template
         heads.append(Head(Path(), tuple(facts["b0_direction"]), volumes["mask"].shape, volumes))
     for step in count():
         made = make_batch(spec, data, heads, batch, (data.seed, ADAPTATION, step))

@@ -31,9 +31,9 @@ class OnnxModule(nn.Module):
         super().__init__()
         self.spec = spec
         self.file = file
-        if spec.unrolled:
-            raise ValueError(f"{file}: an ONNX network has one input, so it cannot be an unrolled one, which needs the "
-                             "dipole kernel.")  # fmt: skip
+        if spec.knows_kernel:
+            raise ValueError(f"{file}: an ONNX network has one input, so it cannot be an unrolled one or one that "
+                             "returns to the data, which need the dipole kernel.")  # fmt: skip
         check_self_contained(content, file)
         self.session = _session(content, file)
         _check_ends(self.session, spec, file)

@@ -15,12 +15,12 @@ from qsmprep.nets.spec import Channel
 from qsmprep.nets.unrolled import convolve
 from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import irfftn, rfftn
-from qsmprep.phantom.options import SimulationOptions
+from qsmprep.phantom.options import ANATOMIES, SimulationOptions
 from qsmprep.scan import Scan
 from qsmprep.training import heads
 from qsmprep.training.deformation import deformed
 from qsmprep.training.fibres import fibre_tensor, off_diagonal_field
-from qsmprep.training.heads import ANATOMIES, VOLUMES, generator_of, training_head
+from qsmprep.training.heads import VOLUMES, generator_of, training_head
 from qsmprep.training.patches import _blur, _Reader, _turned, make_batch
 from qsmprep.training.pool import Head
 from qsmprep.training.recipe import parse_recipe
@@ -29,7 +29,7 @@ from qsmprep.training.shapes import random_shapes
 
 @pytest.fixture(scope="module")
 def made():
-    return training_head(2, 5)  # tilted
+    return training_head(2, 5, anatomy="ellipsoids")  # tilted
 
 
 @pytest.fixture(scope="module")
