@@ -99,8 +99,10 @@ def forward(
 
 def answer(spec: NetworkSpec, module: nn.Module, inputs_ppm: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """What a U-net says in ppm, before it returns to the data; arguments and result as those of `forward`."""
-    values = module(normalised(spec.inputs, inputs_ppm, mask))
-    return physical(spec.outputs, values.float(), mask)
+    values = module(normalised(spec.inputs, inputs_ppm, mask)).float()
+    if spec.expects_error:
+        values = torch.cat((values[:, :-1], nn.functional.softplus(values[:, -1:])), dim=1)
+    return physical(spec.outputs, values, mask)
 
 
 def kernel_of(spec: NetworkSpec, shape: tuple[int, ...], scan: Scan) -> FloatImage:
@@ -122,10 +124,12 @@ def returned_to_data(
     mask: torch.Tensor,
     dipole: torch.Tensor,
 ) -> torch.Tensor:
-    """The susceptibility near a U-net's answer that explains the tissue field; (n, 1, n0, n1, n2) in ppm."""
+    """The susceptibility near a U-net's answer that explains the tissue field, other outputs as they are, in ppm."""
     at = quantities(spec.inputs).index("tissue-field")
     step: Any = module.step
-    return nearest_explaining(outputs_ppm.float(), inputs_ppm[:, at : at + 1], dipole, mask, step.abs())
+    answered = outputs_ppm.float()
+    chi = nearest_explaining(answered[:, :1], inputs_ppm[:, at : at + 1], dipole, mask, step.abs())
+    return torch.cat((chi, answered[:, 1:]), dim=1)
 
 
 def clipped(spec: NetworkSpec, outputs_ppm: torch.Tensor) -> torch.Tensor:

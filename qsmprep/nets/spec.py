@@ -26,15 +26,17 @@ QUANTITIES: Mapping[str, str] = MappingProxyType(
         "r2star": "R2* over the relaxometric constant",
         "chi-para": "paramagnetic susceptibility, >= 0",
         "chi-dia": "magnitude of the diamagnetic susceptibility, >= 0",
+        "expected-error": "absolute error that the network expects of its susceptibility, >= 0",
     }
 )
-NOT_NEGATIVE = ("chi-para", "chi-dia", "r2prime", "r2star")
+EXPECTED_ERROR = "expected-error"
+NOT_NEGATIVE = ("chi-para", "chi-dia", "r2prime", "r2star", EXPECTED_ERROR)
 
 # Task -> (quantities an input may hold, quantities the outputs may be).
 TASKS: Mapping[str, tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]] = MappingProxyType(
     {
-        "inversion": (("tissue-field", "tkd"), (("chi",), ("chi33", "off-diagonal-field"))),
-        "total-inversion": (("total-field", "v-sharp", "tkd"), (("chi",),)),
+        "inversion": (("tissue-field", "tkd"), (("chi",), ("chi", EXPECTED_ERROR), ("chi33", "off-diagonal-field"))),
+        "total-inversion": (("total-field", "v-sharp", "tkd"), (("chi",), ("chi", EXPECTED_ERROR))),
         "background": (("total-field", "v-sharp"), (("tissue-field",),)),
         "r2prime": (("r2star",), (("r2prime",),)),
         "separation": (("chi", "tissue-field", "r2prime", "r2star"), (("chi-para", "chi-dia"),)),
@@ -124,7 +126,7 @@ class NetworkSpec:
         if (channels_in, channels_out) != (len(entering), len(leaving)):
             raise ValueError(f"{self.name!r}: the architecture has {channels_in} channels in and {channels_out} out, "
                              f"the description {len(entering)} and {len(leaving)}.")  # fmt: skip
-        if self.consistent and ("tissue-field" not in entering or leaving != ("chi",)):
+        if self.consistent and ("tissue-field" not in entering or leaving[0] != "chi"):
             raise ValueError(f"{self.name!r} returns to the data: it must take tissue-field and give chi.")
 
     @property
@@ -141,6 +143,16 @@ class NetworkSpec:
     def knows_kernel(self) -> bool:
         """Whether it is given the dipole kernel, and so takes any direction of B0."""
         return self.unrolled or self.consistent
+
+    @property
+    def takes_any_direction(self) -> bool:
+        """Whether training may show it any direction of B0: it knows the kernel, or its task has no direction."""
+        return self.knows_kernel or self.task == "background"
+
+    @property
+    def expects_error(self) -> bool:
+        """Whether its last output is the error that it expects of the first."""
+        return self.outputs[-1].quantity == EXPECTED_ERROR
 
     @property
     def has_phase_term(self) -> bool:

@@ -32,7 +32,9 @@ def draw_curve(path: Path, losses: Sequence[float], scores: Sequence[dict[str, f
     width = max(1, min(SMOOTHING, len(losses)))
     smooth = np.convolve(losses, np.ones(width) / width, "valid")
     left.plot(np.arange(len(smooth)) + width, smooth, color="0.2")
-    left.set(xlabel="step", ylabel=f"training loss (mean of {width} steps)", yscale="log")
+    left.set(xlabel="step", ylabel=f"training loss (mean of {width} steps)")
+    if min(losses, default=0) > 0:
+        left.set(yscale="log")
     for name in [key for key in (scores[0] if scores else ()) if key not in ("step", "loss")]:
         right.plot([row["step"] for row in scores], [row[name] for row in scores], marker=".", label=name)
     right.set(xlabel="step", ylabel="validation NRMSE (%)")

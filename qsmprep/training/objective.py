@@ -14,6 +14,7 @@ from qsmprep.training.patches import PHASE_RADIANS_PER_PPM, Batch
 from qsmprep.training.recipe import TrainingOptions
 
 SMALLEST_SQUARE = 1e-8  # keeps the root's slope finite where there is no error
+SMALLEST_EXPECTED = 1e-3  # normalised units; keeps the logarithm finite
 SMALLEST_SIZE = 0.1  # normalised units; keeps the relative error of an empty label finite
 OFF_DIAGONAL_SHARE = 0.1  # of susceptibility's weight: that field hides in noise
 
@@ -28,7 +29,11 @@ def loss(spec: NetworkSpec, module: nn.Module, batch: Batch, options: TrainingOp
     inner = within(tuple(slice(options.margin, n - options.margin) for n in found.shape[2:]))
     mask = batch.mask[inner]
     a, b = (normalised(spec.outputs, image[inner], mask) for image in (found, batch.labels))
-    total = options.l1 * _mean_error(spec, a, b, mask, relative=options.relative, power=1)
+    unsure = torch.zeros((), device=found.device)
+    if spec.expects_error:
+        a, b, expected = a[:, :-1], b[:, :-1], a[:, -1:]
+        unsure = _log_likelihood((a[:, :1] - b[:, :1]).abs().detach(), expected, mask)
+    total = options.error * unsure + options.l1 * _mean_error(spec, a, b, mask, relative=options.relative, power=1)
     if options.l2:
         total = total + options.l2 * _mean_error(spec, a, b, mask, relative=options.relative, power=2)
     if options.gradient:
@@ -36,6 +41,15 @@ def loss(spec: NetworkSpec, module: nn.Module, batch: Batch, options: TrainingOp
     if options.model and (misfit := _misfit(spec, found, batch, inner)) is not None:
         total = total + options.model * misfit
     return total
+
+
+def _log_likelihood(wrong: torch.Tensor, expected: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Negative log-likelihood of absolute errors under Laplace distributions of the expected ones, a mean in the mask.
+
+    Its minimum is where each voxel's expected error is the mean of the errors of voxels that look like it.
+    """
+    expected = expected + SMALLEST_EXPECTED
+    return ((expected.log() + wrong / expected) * mask).sum() / mask.sum().clamp_min(1)
 
 
 def _mean_error(spec: NetworkSpec, a, b, mask, *, relative: bool, power: int) -> torch.Tensor:
@@ -53,7 +67,8 @@ def _mean_error(spec: NetworkSpec, a, b, mask, *, relative: bool, power: int) ->
     wrong = size(a - b)
     if relative:
         wrong = wrong / (size(b) + SMALLEST_SIZE)
-    shares = [OFF_DIAGONAL_SHARE if name == "off-diagonal-field" else 1.0 for name in quantities(spec.outputs)]
+    judged = quantities(spec.outputs)[: wrong.shape[1]]
+    shares = [OFF_DIAGONAL_SHARE if name == "off-diagonal-field" else 1.0 for name in judged]
     return (wrong * torch.tensor(shares, device=wrong.device)).mean()
 
 
@@ -70,7 +85,7 @@ def _misfit(spec: NetworkSpec, found: torch.Tensor, batch: Batch, inner) -> torc
     unit = (batch.field * mask).std().clamp_min(1e-4)
     if spec.task == "inversion" and not spec.knows_kernel:
         # Sources beyond the patch make a field in it: what the labels themselves leave unexplained is not to be learnt.
-        miss = convolve(found - batch.labels * mask, batch.dipole) * mask
+        miss = convolve(found[:, :1] - batch.labels[:, :1] * mask, batch.dipole) * mask
         return miss[inner].abs().mean() / unit
     if spec.task == "separation":
         para, dia = batch.labels[:, :1], batch.labels[:, 1:]

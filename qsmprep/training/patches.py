@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 from qsmprep.nets.channels.tkd import tkd_channel
 from qsmprep.nets.network import CONSISTENT_KERNEL, UNROLLED_KERNEL
-from qsmprep.nets.spec import NetworkSpec, quantities
+from qsmprep.nets.spec import EXPECTED_ERROR, NetworkSpec, quantities
 from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import fast_shape, irfftn, rfftn
 from qsmprep.scan import Scan
@@ -103,7 +103,7 @@ def _patch(spec: NetworkSpec, data: DataOptions, heads: Sequence[Head], random: 
     inputs = np.stack([images[name] for name in quantities(spec.inputs)]) * mask
     labels = np.stack([images[f"{name}:label"] for name in quantities(spec.outputs)]) * mask
     return _turned(
-        (inputs, labels, mask[None], clean[None] * mask), head.b0_direction, random, all_axes=spec.knows_kernel
+        (inputs, labels, mask[None], clean[None] * mask), head.b0_direction, random, all_axes=spec.takes_any_direction
     )
 
 
@@ -211,7 +211,9 @@ def _quantities(spec, read: _Reader, scale, background, snr, filtered, data, ran
         images["chi"] = chi + np.float32(CONSTANT_PPM * random.uniform(-1, 1))
     labels = {"chi": "chi", "chi33": "chi", "off-diagonal-field": "off-diagonal-field", "tissue-field": "tissue-field",
               "chi-para": "chi-para", "chi-dia": "chi-dia", "r2prime": "r2prime"}  # fmt: skip
-    images |= {f"{name}:label": scale * read(labels[name]) for name in quantities(spec.outputs)}
+    images |= {f"{name}:label": scale * read(labels[name]) for name in quantities(spec.outputs) if name in labels}
+    if spec.expects_error:  # no label tells it: it follows from the error of the first output
+        images[f"{EXPECTED_ERROR}:label"] = np.zeros_like(images["chi:label"])
     if spec.task in ("inversion", "total-inversion") and not spec.knows_kernel:  # no field tells the constant
         images["chi:label"] = images["chi:label"] - scale * np.float32(read.head.mean("chi"))
     return images
@@ -238,7 +240,8 @@ def _shim(edge: int, random: np.random.Generator) -> np.ndarray:
 def _shape_patch(spec: NetworkSpec, data: DataOptions, random: np.random.Generator):
     chi, field = random_shapes(data.patch, random)
     noisy = field + np.float32(0.002 * random.random()) * random.standard_normal(field.shape, np.float32)
-    images = {"tissue-field": noisy, "chi": chi, "chi33": chi, "off-diagonal-field": np.zeros_like(chi)}
+    images = {"tissue-field": noisy, "chi": chi, "chi33": chi, "off-diagonal-field": np.zeros_like(chi),
+              EXPECTED_ERROR: np.zeros_like(chi)}  # fmt: skip
     if "tkd" in quantities(spec.inputs):
         whole = np.ones(chi.shape, bool)
         images["tkd"] = tkd_channel(noisy, whole, scan=Scan((1.0, 1.0, 1.0)))

@@ -23,7 +23,9 @@ class DataOptions:
     seed: int = option(0, "seed of the heads", low=0)
     patch: int = option(64, "edge of a patch", unit="voxels", low=16, high=256)
     shapes: float = option(0.1, "share of patches with random cubes and ellipsoids instead of a head", low=0, high=1)
-    tilted: bool = option(False, "also heads whose B0 runs off the third axis (networks that know the kernel only)")
+    tilted: bool = option(
+        False, "also heads whose B0 runs off the third axis (networks that know the kernel, or remove the background)"
+    )
     anatomy: str = option("all", "generator of the heads; all: half of each", choices=("all", *ANATOMIES))
     textured: bool = option(True, "let susceptibility vary within tissues, in six of ten heads")
     filtered: float = option(
@@ -72,6 +74,7 @@ class TrainingOptions:
     relative: bool = option(False, "take each patch's error over the size of its label, so that all count alike")
     gradient: float = option(0.1, "weight of the gradient loss", low=0)
     model: float = option(0.5, "weight of the misfit to the physical model", low=0)
+    error: float = option(0.0, "weight of the log-likelihood of the expected error (output expected-error)", low=0)
     validate_every: int = option(250, "steps between validations", low=1)
     validation_patches: int = option(8, "patches of a validation", low=1, high=1000)
     checkpoint_every: int = option(250, "steps between checkpoints", low=1)
@@ -145,8 +148,10 @@ def parse_recipe(text: str) -> Recipe:
     )
     data, training = (_options(kind, document.get(name, {}), name)
                       for kind, name in ((DataOptions, "data"), (TrainingOptions, "training")))  # fmt: skip
-    if data.tilted and not spec.knows_kernel:
+    if data.tilted and not spec.takes_any_direction:
         raise ValueError("[data] tilted: only a network that knows the kernel is told the direction of B0.")
+    if spec.expects_error != bool(training.error):
+        raise ValueError("[training] error: it goes with the output expected-error, and must then be above 0.")
     if data.patch % spec.multiple:
         raise ValueError(f"[data] patch is {data.patch}; this U-net needs multiples of {spec.multiple}.")
     if data.patch <= 2 * training.margin:

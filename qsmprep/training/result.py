@@ -88,7 +88,7 @@ def domain_text(recipe: Recipe) -> str:
 def _domain(spec: NetworkSpec, data: DataOptions, heads: Sequence[Head]) -> Domain:
     """Measured: s.d. of the input field of each head, times the scales of augmentation."""
     name = "total-field" if "total-field" in quantities(spec.inputs) else "tissue-field"
-    tilt = (90.0 if spec.knows_kernel else 0.0) if data.heads else 0.0
+    tilt = (90.0 if spec.knows_kernel or data.tilted else 0.0) if data.heads else 0.0
     snr = (data.smallest_snr, data.largest_snr)
     if not heads:
         return Domain(largest_tilt_degrees=tilt, snr=(0.0, math.inf))

@@ -50,7 +50,7 @@ class Case:
         return tuple(self.mask.shape[-3:])
 
     def outputs(self, module: nn.Module, box: Box = ()) -> torch.Tensor:
-        """The network's outputs in ppm for a box of the volume; without one for all of it."""
+        """The network's outputs in ppm but for an expected error, of a box of the volume; without one of all of it."""
         part = within(box)
         given: dict[str, Any] = {}
         if self.spec.has_phase_term:
@@ -58,11 +58,12 @@ class Case:
         return self.of(module, self.inputs_ppm[part], self.mask[part], **given)
 
     def of(self, module: nn.Module, inputs_ppm: torch.Tensor, mask: torch.Tensor, **given: Any) -> torch.Tensor:
-        """Outputs in ppm of any inputs on the case's grid; a network that knows the kernel sees that of their shape."""
+        """What `outputs` gives, of any inputs on the case's grid; the kernel, if known, is that of their shape."""
         dipole = _kernel(self.spec, tuple(mask.shape[-3:]), self.scan) if self.spec.knows_kernel else None
         dipole = None if dipole is None else dipole.to(mask.device)
         with torch.autocast(mask.device.type, dtype=torch.bfloat16, enabled=self.half_precision):
-            return forward(self.spec, module, inputs_ppm, mask, dipole, **given).float()
+            found = forward(self.spec, module, inputs_ppm, mask, dipole, **given).float()
+        return found[:, :-1] if self.spec.expects_error else found
 
     def random_box(self, random: np.random.Generator, edge: int) -> tuple[Box, Box]:
         """A box around a random voxel of the mask, and the part of it that is far enough from what was cut off.

@@ -60,7 +60,8 @@ def dann(
         inputs, labels, mask = (torch.as_tensor(a, dtype=torch.float32, device=case.mask.device)
                                 for a in next(synthetic))  # fmt: skip
         found = case.of(labelled, inputs, mask)
-        return ((found - labels) * mask).abs().sum() / (mask.sum() * labels.shape[1] * deviation) + of_case()
+        wrong = (found - labels[:, : found.shape[1]]) * mask
+        return wrong.abs().sum() / (mask.sum() * found.shape[1] * deviation) + of_case()
 
     learn_statistics(module)
     learn_statistics(labelled)
