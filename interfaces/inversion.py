@@ -52,6 +52,8 @@ IMAGES = {
     "magnitude_rss": "magnitude_rss",
     "r2star": "r2star",
 }
+# What a network gives besides susceptibility -> output of `Invert` that holds it, in ppm.
+BESIDE = {"expected-error": "expected_error", "off-diagonal-field": "offdiagonal"}
 MASKS = ("mask", "total_mask")
 OF_ECHOES = ("phase", "magnitude")
 
@@ -61,6 +63,8 @@ class InvertOutputSpec(StepOutputSpec):
 
     chi = File(exists=True, desc="susceptibility in ppm")
     mask = File(exists=True, desc="where the susceptibility is valid")
+    expected_error = File(exists=True, desc="absolute error in ppm that a network expects; of networks that tell it")
+    offdiagonal = File(exists=True, desc="field in ppm of the tensor's off-diagonal elements; of networks that tell it")
 
 
 class Invert(MethodStep):
@@ -95,6 +99,9 @@ class Invert(MethodStep):
         record.state(*_excluded(images, self.inputs.options))
         self._results["chi"] = write_volume(folder / "chi.nii", result.chi_ppm, grid)
         self._results["mask"] = write_volume(folder / "mask.nii", result.mask, grid)
+        for quantity, image in result.beside.items():
+            output = BESIDE[quantity]
+            self._results[output] = write_volume(folder / f"{output}.nii", image, grid)
         return record
 
     def _synthetic(self):

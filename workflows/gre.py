@@ -8,7 +8,7 @@ from nipype.pipeline.engine import Workflow
 
 from qsmprep.workflows.background import init_background_wf
 from qsmprep.workflows.field import init_field_wf
-from qsmprep.workflows.inversion import chi_name, init_inversion_wf
+from qsmprep.workflows.inversion import chi_name, init_inversion_wf, maps_beside
 from qsmprep.workflows.masking import init_brain_mask_wf, init_phase_masks_wf
 from qsmprep.workflows.outputs import RELAXATION, SOURCES, SPIN_ECHO, init_outputs_wf
 from qsmprep.workflows.phase import init_phase_wf
@@ -146,4 +146,4 @@ def _connect_regions(workflow: Workflow, plan: RunPlan, stages: Mapping[str, Wor
 
 def _chi_maps(plan: RunPlan) -> list[tuple[str, str]]:
     names = [chi_name(i) for i in range(len(plan.settings.methods["inversion"]))]
-    return [(f"outputnode.{name}", f"inputnode.{name}") for name in names]
+    return [(f"outputnode.{name}", f"inputnode.{name}") for name in (*names, *maps_beside(plan))]

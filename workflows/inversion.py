@@ -8,7 +8,7 @@ from nipype.pipeline.engine import Workflow
 from qsmprep import registry
 from qsmprep.engine.node import Node
 from qsmprep.interfaces.field import DataWeights
-from qsmprep.interfaces.inversion import IMAGES, Invert
+from qsmprep.interfaces.inversion import BESIDE, IMAGES, Invert
 from qsmprep.interfaces.reference import Reference
 from qsmprep.workflows.plan import RunPlan
 from qsmprep.workflows.segmentation import names_as_text
@@ -32,12 +32,14 @@ def init_inversion_wf(*, plan: RunPlan, name: str = "inversion_wf") -> Workflow:
     Outputs
     -------
     chi, chi2, chi3, ... : referenced susceptibility in ppm of the chosen methods, in order.
+    expected_error, offdiagonal, ... : what the network of the first, the second (expected_error2), ... gives besides.
     mask, weights, residual : where the main map is valid, the data weights, and the relative residual they know of.
     """
     workflow = Workflow(name=name)
     methods = plan.settings.methods["inversion"]
     inputnode = Node(IdentityInterface(INPUTS), name="inputnode")
-    outputs = [*(chi_name(i) for i in range(len(methods))), "mask", "weights", "residual"]
+    beside = maps_beside(plan)
+    outputs = [*(chi_name(i) for i in range(len(methods))), *beside, "mask", "weights", "residual"]
     outputnode = Node(IdentityInterface(outputs), name="outputnode")
     weighing: dict[str, Node] = {}
     for i, method in enumerate(methods):
@@ -52,6 +54,8 @@ def init_inversion_wf(*, plan: RunPlan, name: str = "inversion_wf") -> Workflow:
             workflow.connect([(weighing[mask], invert, weighed)])
         workflow.connect([(invert, reference, [("chi", "chi"), ("mask", "mask")])])
         workflow.connect([(reference, outputnode, [("chi", chi_name(i))])])
+        if told := [(output, name) for name, (number, output) in beside.items() if number == i]:
+            workflow.connect([(invert, outputnode, told)])
         if has_relaxation(plan):
             workflow.connect([(inputnode, reference, [("r2star", "r2star")])])
         if plan.anatomy.segmentations:
@@ -79,6 +83,17 @@ def has_relaxation(plan: RunPlan) -> bool:
 def chi_name(index: int) -> str:
     """Output name of the map of the inversion of that index: chi, chi2, chi3, ..."""
     return "chi" if index == 0 else f"chi{index + 1}"
+
+
+def maps_beside(plan: RunPlan) -> dict[str, tuple[int, str]]:
+    """What networks give besides susceptibility: output name -> (number of the method from 0, output of `Invert`)."""
+    found = {}
+    for i, method in enumerate(plan.settings.methods["inversion"]):
+        network = plan.networks.get(("inversion", method))
+        for quantity, output in BESIDE.items():
+            if network is not None and quantity in network.gives:
+                found[output if i == 0 else f"{output}{i + 1}"] = (i, output)
+    return found
 
 
 def _weighing(workflow: Workflow, inputnode: Node, mask: str, plan: RunPlan) -> Node:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from nipype.interfaces.utility import IdentityInterface
 from nipype.pipeline.engine import Workflow
 
+from qsmprep.bids.outputs import OUTPUTS
 from qsmprep.engine.node import Node
 from qsmprep.interfaces.outputs import SaveOutput, SaveTransform
-from qsmprep.workflows.inversion import chi_name
+from qsmprep.workflows.inversion import chi_name, maps_beside
 from qsmprep.workflows.plan import RunPlan
 from qsmprep.workflows.separation import separates
 
@@ -28,6 +29,8 @@ def written_keys(plan: RunPlan) -> dict[str, tuple[str, str | None]]:
         keys |= {key: (key, None) for key in SOURCES}
     for i, method in enumerate(plan.settings.methods["inversion"]):
         keys[chi_name(i)] = ("chi", None if i == 0 else method)
+    for name, (i, output) in maps_beside(plan).items():
+        keys[name] = (output, None if i == 0 else plan.settings.methods["inversion"][i] + OUTPUTS[output].desc)
     return keys
 
 

@@ -26,11 +26,12 @@ class BrainMaskSource:
 
 @dataclass(frozen=True)
 class NetworkFile:
-    """Weights of a network: file, card, and the memory in GiB that the network takes for these images at once."""
+    """Weights of a network: file, card, GiB that the network takes for these images at once, and what it gives."""
 
     path: Path
     card: Path
     needs_gb: float
+    gives: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from qsmprep.interfaces.report import ChooseWindow, DrawFigure
 from qsmprep.report.crash import FIGURES_GRAPH
 from qsmprep.report.pictures import PICTURES, SOURCES, SUSCEPTIBILITY, PictureKind, further_inversion
 from qsmprep.report.window import with_window
-from qsmprep.workflows.inversion import chi_name
+from qsmprep.workflows.inversion import chi_name, maps_beside
 from qsmprep.workflows.plan import RunPlan
 from qsmprep.workflows.separation import separates
 
@@ -77,6 +77,7 @@ FIGURES = (
     Figure(PICTURES["local"], ("background", "local_field"), mask=("background", "mask")),
     Figure(PICTURES["weights"], ("inversion", "weights"), mask=QSM),
     Figure(PICTURES["chi"], ("inversion", "chi"), mask=QSM),
+    Figure(PICTURES["expectederror"], ("inversion", "expected_error"), mask=QSM),
     Figure(PICTURES["spinecho"], ("r2prime", "spin_echo"), outlines={"brain of the gradient echoes": BRAIN}),
     Figure(PICTURES["r2"], ("r2prime", "r2"), mask=BRAIN),
     Figure(PICTURES["r2prime"], ("r2prime", "r2prime"), mask=BRAIN),
@@ -97,6 +98,8 @@ def figures_of(plan: RunPlan) -> tuple[Figure, ...]:
         "separation": separates(plan),
     }
     figures = [figure for figure in FIGURES if all(there.get(stage, True) for stage in figure.stages)]
+    if "expected_error" not in maps_beside(plan):
+        figures = [figure for figure in figures if figure.name != "expectederror"]
     further = enumerate(plan.settings.methods["inversion"][1:], start=1)
     figures += [Figure(further_inversion(method), ("inversion", chi_name(i)), mask=QSM) for i, method in further]
     return tuple(figures)

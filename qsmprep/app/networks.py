@@ -59,6 +59,7 @@ def find_network(
     ValueError : names the weights, or the option that does not go with them, and the remedy.
     """
     from qsmprep.nets.patches import memory_gb
+    from qsmprep.nets.spec import quantities
     from qsmprep.weights.card import card_path
     from qsmprep.weights.store import described, find_weights
 
@@ -73,7 +74,8 @@ def find_network(
                          f"adaptation for it. Take --{method}-adapt fine.")  # fmt: skip
     wanted = card.spec.domain.voxel_size_mm if options.resampling == "auto" else None
     seen = [max(n * h / (wanted or h), 1) for n, h in zip(shape, voxel_size_mm, strict=True)]
-    return NetworkFile(path, card_path(path), memory_gb(card.spec, [math.ceil(n) for n in seen]))
+    gives = quantities(card.spec.outputs)
+    return NetworkFile(path, card_path(path), memory_gb(card.spec, [math.ceil(n) for n in seen]), gives)
 
 
 def missing_network(method: registry.Method, options: Any) -> str:

@@ -59,6 +59,7 @@ OUTPUTS: Mapping[str, Output] = {
     "local_field": Output("fmap", "local", "fieldmap", "Tissue (local) field: background field removed.", "Hz", ("total_field", "background_mask")),
     "magnitude": Output("fmap", "", "magnitude", "Root sum of squares of the echoes' magnitude, on the grid of the field maps.", "arbitrary", (RAW,), skull_stripped=False),
     "chi": Output("anat", "", "Chimap", "Magnetic susceptibility (SI), paramagnetic positive.", "ppm", ("local_field", "qsm_mask", "magnitude")),
+    "expected_error": Output("anat", "expectederror", "Chimap", "Absolute error that the network expects of the susceptibility, as its training taught it.", "ppm", ("local_field", "qsm_mask")),
     "r2star": Output("anat", "", "R2starmap", "Effective transverse relaxation rate.", "1/s", (RAW, "brain_mask")),
     "t2star": Output("anat", "", "T2starmap", "Effective transverse relaxation time.", "s", (RAW, "brain_mask")),
     "s0": Output("anat", "", "S0map", "Signal extrapolated to zero echo time.", "arbitrary", (RAW, "brain_mask")),
@@ -78,7 +79,7 @@ OUTPUTS: Mapping[str, Output] = {
     "chi33": Output("anat", "chi33", "Chimap", "Component of the susceptibility tensor along B0 of the reference, relative to the field of view.", "ppm", ("local_field", "qsm_mask", "magnitude")),
     "chi13": Output("anat", "chi13", "Chimap", "Component xz of the susceptibility tensor in the laboratory frame of the reference, z along B0.", "ppm", ("local_field", "qsm_mask", "magnitude")),
     "chi23": Output("anat", "chi23", "Chimap", "Component yz of the susceptibility tensor in the laboratory frame of the reference, z along B0.", "ppm", ("local_field", "qsm_mask", "magnitude")),
-    "offdiagonal": Output("anat", "offdiagonal", "Chimap", "Field, relative to B0, of the off-diagonal components xz and yz of the susceptibility tensor in the orientation of the reference.", "ppm", ("local_field", "qsm_mask", "magnitude")),
+    "offdiagonal": Output("anat", "offdiagonal", "Chimap", "Field, relative to B0, of the off-diagonal components xz and yz of the susceptibility tensor in the orientation of the scan or of the reference.", "ppm", ("local_field", "qsm_mask", "magnitude")),
     "sti_mask": Output("anat", "sti", "mask", "Where every orientation is valid.", mask_type="ROI", parents=("qsm_mask",)),
 }
 # fmt: on

@@ -40,7 +40,7 @@ def invert_by_network(
     progress: Progress | None = None,
     device: str = "cpu",
 ) -> Inversion:
-    """Susceptibility by a network: its first output, whatever others it has.
+    """Susceptibility by a network, its first output, and beside it what others it has.
 
     Parameters
     ----------
@@ -66,6 +66,7 @@ def invert_by_network(
     ValueError : a network for another task, a field that is not in ppm, shapes that differ, an empty mask.
     """
     from qsmprep.nets.inference import predict
+    from qsmprep.nets.spec import NOT_NEGATIVE
 
     begin = time.perf_counter()
     options.role.check(network.spec, method)
@@ -76,7 +77,8 @@ def invert_by_network(
         memory_gb=memory_gb, progress=progress, device=device,
     )  # fmt: skip
     chi, *others = found.maps.items()
-    facts = found.facts + tuple(_spread(quantity, values[inside]) for quantity, values in others)
+    sizes = tuple(_size(quantity, values[inside], quantity in NOT_NEGATIVE) for quantity, values in others)
+    facts = found.facts + sizes
     warnings = found.warnings
     end = Convergence(1, True, (), "network", time.perf_counter() - begin)
     if adapt is not None and adapt.outcome is not None:
@@ -90,10 +92,13 @@ def invert_by_network(
             Fact("network_adapted_by", "adapted to the case by", "", by),
             Fact("adaptation_seconds", "duration of the adaptation", "s", round(adapt.outcome.seconds, 1)),
         )
-    return Inversion(chi[1], inside, end, warnings, facts)
+    return Inversion(chi[1], inside, end, warnings, facts, dict(others))
 
 
-def _spread(quantity: str, values: np.ndarray) -> Fact:
-    """Standard deviation of a further output of a network."""
+def _size(quantity: str, values: np.ndarray, positive: bool) -> Fact:
+    """How large a further output is: the median of what is never negative, else the standard deviation."""
+    if positive:
+        middle = float(np.median(values))
+        return Fact(f"median_{key_of(quantity)}", f"median {quantity.replace('-', ' ')}", "ppm", middle)
     deviation = float(values.std(dtype=np.float64))
     return Fact(f"sd_of_{key_of(quantity)}", f"standard deviation of the {quantity}", "ppm", deviation)

@@ -128,7 +128,7 @@ def returned_to_data(
     at = quantities(spec.inputs).index("tissue-field")
     step: Any = module.step
     answered = outputs_ppm.float()
-    chi = nearest_explaining(answered[:, :1], inputs_ppm[:, at : at + 1], dipole, mask, step.abs())
+    chi = nearest_explaining(answered[:, :1], inputs_ppm[:, at : at + 1], dipole, mask, step)
     return torch.cat((chi, answered[:, 1:]), dim=1)
 
 

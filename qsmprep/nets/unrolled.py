@@ -11,6 +11,7 @@ NORMS = ("batch", "none")
 STARTS = ("adjoint", "division")
 DATA_TERMS = ("gradient", "proximal")
 UNROLLED_KINDS = ("modl", "vandi", "lpcnn")
+SMALLEST_STEP = 0.003  # of a return to the data: noise is amplified by at most 9
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ class Unrolled(nn.Module):
         for iteration in range(self.spec.iterations):
             x = self._regularised(self.nets[0], x, mask)
             if self.spec.data_term == "proximal":
-                x = _nearest_explaining(x, field, dipole, mask, self.step[iteration].abs())
+                x = _nearest_explaining(x, field, dipole, mask, self.step[iteration])
             elif iteration + 1 < self.spec.iterations:
                 explained = modl_forward(x, dipole) * (mask if self.spec.masked else 1)
                 x = x - self.step[0] * modl_adjoint(explained, dipole) + self.step[0] * adjoint
@@ -247,7 +248,10 @@ def nearest_explaining(
     """The susceptibility (n, 1, ...) near `chi` that explains the field in the mask, 0 outside.
 
     Outside the mask the field is taken to be that of `chi`, so chi + F^-1 [D F r / (D^2 + step)], r = M (f - D chi).
+    A learned step may come to 0 or below it, where noise would pass without bound: it acts as the root of the sum of
+    its square and that of `SMALLEST_STEP`.
     """
+    step = torch.sqrt(step**2 + SMALLEST_STEP**2)
     missing = mask * (field - convolve(chi, dipole))
     return (chi + convolve(missing, dipole / (dipole**2 + step))) * mask
 

@@ -20,6 +20,7 @@ STYLES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "chi": {"window": CHI_WINDOW_PPM, "cmap": "gray", "label": "χ (ppm)"},
         "source": {"window": (0.0, 0.1), "cmap": "gray", "label": "|χ| (ppm)"},
+        "error": {"window": (0.0, 0.05), "cmap": "viridis", "label": "|error of χ| (ppm)"},
         "rate": {"window": (0.0, 50.0), "cmap": "gray", "label": "rate (1/s)"},
         "field": {"window": "symmetric", "cmap": "gray", "label": "field (Hz)"},
         "field-ppm": {"window": "symmetric", "cmap": "gray", "label": "field (ppm)"},

@@ -43,6 +43,7 @@ class Shown:
 # Keys of the table of outputs in the order of the buttons. A test holds it against that table.
 MAPS: Mapping[str, Shown] = {
     "chi": Shown("Susceptibility", "chi"),
+    "expected_error": Shown("Error that the network expects", "error"),
     "cosmos": Shown("Susceptibility, COSMOS", "chi"),
     "para": Shown("Paramagnetic susceptibility", "source"),
     "dia": Shown("Diamagnetic susceptibility", "source"),
@@ -175,7 +176,9 @@ def _further_inversions(root: Path, prefix: str) -> list[Path]:
     """Susceptibility maps of further methods, told from the other `Chimap`s by the table of outputs."""
     known = {output.desc for output in OUTPUTS.values() if output.suffix == "Chimap"}
     found = sorted((root / subject_folder(prefix) / "anat").glob(f"{prefix}_desc-*_Chimap.nii.gz"))
-    return [path for path in found if path.name.removeprefix(f"{prefix}_desc-").split("_")[0] not in known]
+    labels = {path: path.name.removeprefix(f"{prefix}_desc-").split("_")[0] for path in found}
+    beside = tuple(OUTPUTS[key].desc for key in ("expected_error", "offdiagonal"))  # of a further method's network
+    return [path for path, label in labels.items() if label not in known and not label.endswith(beside)]
 
 
 def _method_title(label: str) -> str:

@@ -14,7 +14,7 @@ from qsmprep.training.patches import PHASE_RADIANS_PER_PPM, Batch
 from qsmprep.training.recipe import TrainingOptions
 
 SMALLEST_SQUARE = 1e-8  # keeps the root's slope finite where there is no error
-SMALLEST_EXPECTED = 1e-3  # normalised units; keeps the logarithm finite
+SMALLEST_EXPECTED = 0.02  # normalised units; keeps a wrong voxel of a sure network from ruling the gradient
 SMALLEST_SIZE = 0.1  # normalised units; keeps the relative error of an empty label finite
 OFF_DIAGONAL_SHARE = 0.1  # of susceptibility's weight: that field hides in noise
 

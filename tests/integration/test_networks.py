@@ -44,6 +44,9 @@ def test_scale_and_sign_are_exact(by_networks):
     assert np.allclose(chi[inside], 2 * local[inside] / frequency, atol=1e-5)
     single = by_networks.image("desc-autoqsm_Chimap")
     assert np.allclose(single[inside], 0.5 * centred[inside] / frequency, atol=1e-4)
+    expected = by_networks.image("desc-autoqsmexpectederror_Chimap")
+    assert np.allclose(expected[inside], 0.003 + 0.05 * np.log1p(np.exp((single[inside] - 0.003) / 0.05)), atol=1e-4)
+    assert np.all(by_networks.image("desc-modloffdiagonal_Chimap")[~inside] == 0)
     para, dia = (by_networks.image(f"desc-{kind}magnetic_Chimap") for kind in ("para", "dia"))
     rate = 0.4 * by_networks.image("R2starmap") / 114
     both = inside & (para > 0) & (dia > 0)

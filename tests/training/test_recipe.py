@@ -28,6 +28,8 @@ def test_every_shipped_recipe_can_be_read():
         ('family = "unet"', 'family = "transformer"', "transformer"),
         ("[training]", "[trainig]", "trainig"),
         ("patch = 16", "patch = 16\ntilted = true", "knows the kernel"),
+        ("steps = 6", "steps = 6\nerror = 0.1", "expected-error"),
+        ('outputs = ["chi"]', 'outputs = ["chi", "expected-error"]', "above 0"),
         ("patch = 16", 'patch = 16\nanatomy = "spheres"', "icbm152"),
     ],
 )
