@@ -20,7 +20,7 @@ import numpy as np
 from generator_scores import RIM_MM, depth_in, load, scores_of_map, scores_of_mask, scores_of_sources
 from generator_tables import FAILED, document, voxel_size
 from heads import EVERY_HEAD, GENERATOR, OF_GENERATOR, with_voxels_of
-from isolated import inversion_inputs
+from isolated import inversion_inputs, network_inputs
 from qsm_forward_head import forward_model, head_of_qsm_forward
 from results import Results
 
@@ -41,6 +41,10 @@ BOUNDS = {
     "true field, fansi": ("fansi", {}),
     "true field, fansi without weak harmonic field": ("fansi", {"weak_harmonic": False}),
     "true field, l1-qsm": ("l1-qsm", {}),
+    "true field, tv": ("tv", {}),
+    "true field, tkd": ("tkd", {}),
+    "true field, qsmnet": ("qsmnet", {}),
+    "true field, modl": ("modl", {}),
 }
 
 
@@ -63,6 +67,15 @@ JOBS = {
     **{name: Job(("--background", name), {f"background {name}": ""}) for name in ("iharperella", "lbv")},
     "accurate-plain": Job(
         ("--pipeline", "accurate", "--no-fansi-weak-harmonic"), {"accurate, no weak harmonic field": ""}
+    ),
+    "sharqnet": Job(("--background", "sharqnet"), {"background sharqnet": ""}),
+    "networks": Job(
+        ("--inversion", "qsmnet", "modl", "autoqsm", "--separation", "none"),
+        {"inversion qsmnet": "", "inversion modl": "desc-modl_", "inversion autoqsm": "desc-autoqsm_"},
+    ),
+    "sharqnet-qsmnet": Job(
+        ("--background", "sharqnet", "--inversion", "qsmnet", "--separation", "none"),
+        {"background sharqnet, inversion qsmnet": ""},
     ),
     "inversions": Job(
         ("--inversion", *INVERSIONS, "--separation", "none"),
@@ -141,7 +154,8 @@ def from_true_field(head: SimulatedHead, name: str, options: dict[str, object]) 
     method = registry.find("inversion", name)
     inputs = {"scan": head.scan, **inversion_inputs(head)}
     wanted = {name: value for name, value in inputs.items() if name in method.inputs()}
-    return method.run(build({"inversion": {name: options}}).options_of("inversion", name), **wanted).chi_ppm
+    chosen = build({"inversion": {name: options}}).options_of("inversion", name)
+    return method.run(chosen, **wanted, **network_inputs(method, chosen)).chi_ppm
 
 
 def prepared(name: str, options: SimulationOptions, folder: Path) -> SimulatedHead:

@@ -17,7 +17,7 @@ from torch import nn
 
 from qsmprep.files.whole_file import whole_file
 from qsmprep.nets.network import build_module, channels_last
-from qsmprep.nets.spec import EXPECTED_ERROR, Channel, NetworkSpec, quantities
+from qsmprep.nets.spec import Channel, NetworkSpec, quantities
 from qsmprep.nets.unet import Unet
 from qsmprep.training.objective import apply, errors, loss
 from qsmprep.training.patches import Batch, make_batch
@@ -231,7 +231,7 @@ def _validate(state: TrainingState, checks: Sequence[Batch], device: str, option
     recent = state.losses[-options.validate_every :]
     state.scores.append({"step": state.step, "loss": sum(recent) / len(recent), **scores})
     # The field of the off-diagonal elements is nought in many patches, and chi decides.
-    judged = [score for name, score in scores.items() if name not in ("off-diagonal-field", EXPECTED_ERROR)]
+    judged = [score for name, score in scores.items() if name != "off-diagonal-field"]
     if (score := sum(judged) / len(judged)) < state.best_score:
         state.best_score, state.best_step = score, state.step
         state.best = {name: tensor.detach().clone() for name, tensor in state.average.state_dict().items()}

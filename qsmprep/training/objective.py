@@ -97,10 +97,11 @@ def _misfit(spec: NetworkSpec, found: torch.Tensor, batch: Batch, inner) -> torc
 def errors(spec: NetworkSpec, found: torch.Tensor, batch: Batch) -> dict[str, list[float]]:
     """Error of each patch relative to the truth's norm (NRMSE), by output; the mean of chi and of fields is left out.
 
-    A patch in which the truth is nought, as the off-diagonal field of an isotropic head is, does not count.
+    A patch in which the truth is nought, as the off-diagonal field of an isotropic head is, does not count. An expected
+    error has no truth of its own.
     """
     result: dict[str, list[float]] = {}
-    for i, name in enumerate(quantities(spec.outputs)):
+    for i, name in enumerate(quantities(spec.outputs[:-1] if spec.expects_error else spec.outputs)):
         result[name] = []
         for n in range(len(found)):
             inside = batch.mask[n, 0] > 0
