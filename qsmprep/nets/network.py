@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from qsmprep.nets.octave import OctaveUnet
 from qsmprep.nets.spec import NOT_NEGATIVE, Channel, NetworkSpec, quantities
 from qsmprep.nets.unet import Unet, UnetSpec
 from qsmprep.nets.unrolled import Unrolled, nearest_explaining
@@ -41,7 +42,7 @@ class Network:
 def build_module(spec: NetworkSpec) -> nn.Module:
     """The module of a description, with random weights drawn from torch's generator."""
     if isinstance(spec.architecture, UnetSpec):
-        return Unet(spec.architecture)
+        return OctaveUnet(spec.architecture) if spec.architecture.octave else Unet(spec.architecture)
     module = Unrolled(spec.architecture)
     module.normalise_by(*_statistics(spec.outputs, torch.float32, torch.device("cpu")))
     return module

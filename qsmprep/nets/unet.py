@@ -36,6 +36,7 @@ class UnetSpec:
     consistency : at the start of training, the step of a return to the data in k-space after the network's answer:
         the exact minimum of |D chi - f|^2 + step |chi - answer|^2, so that the data decide where the kernel is strong
         and the network where it is weak. The published networks have none (0).
+    octave : share of the channels that are kept at half the resolution (octave convolutions; xQSM has 0.5); 0: none.
     """
 
     channels_in: int = 1
@@ -51,6 +52,7 @@ class UnetSpec:
     shortcut: bool = False
     packing: int = 1
     consistency: float = 0.0
+    octave: float = 0.0
 
     def __post_init__(self) -> None:
         if min(self.channels_in, self.channels_out, self.width) < 1:
@@ -63,6 +65,9 @@ class UnetSpec:
             raise ValueError(f"A U-net packs one to four voxels along each axis; got {self.packing}.")
         if not 0 <= self.consistency <= 1:
             raise ValueError(f"The step of the return to the data is {self.consistency}; it must be from 0 to 1.")
+        if self.octave and not 1 <= self.width - int(self.width * (1 - self.octave)) < self.width:
+            raise ValueError(f"The share of channels at half the resolution is {self.octave}; of a width of {self.width} "
+                             "it must leave channels on either side.")  # fmt: skip
         if self.kernel < 1 or self.kernel % 2 == 0:
             raise ValueError(f"The kernel's edge is {self.kernel}; it must be odd.")
         if self.activation not in ACTIVATIONS:
@@ -73,7 +78,7 @@ class UnetSpec:
     @property
     def multiple(self) -> int:
         """Sizes of the input must be multiples of this."""
-        return int(self.packing * 2**self.levels)
+        return int(self.packing * 2 ** (self.levels + bool(self.octave)))
 
 
 _TENSORFLOW = UnetSpec(
@@ -90,6 +95,7 @@ PUBLISHED: Mapping[str, UnetSpec] = MappingProxyType(
         "deepqsm": UnetSpec(),
         "sharqnet": UnetSpec(),
         "autoqsm": UnetSpec(),
+        "xqsm": UnetSpec(width=64, levels=2, shortcut=True, octave=0.5),
     }
 )
 
@@ -119,20 +125,12 @@ class Unet(nn.Module):
         self.out = nn.Conv3d(spec.width, spec.channels_out * packed, 1)
         self.shortcut = nn.Conv3d(spec.channels_in, spec.channels_out, 1) if spec.shortcut else None
         self.step = nn.Parameter(torch.tensor([spec.consistency])) if spec.consistency else None
-        for module in self.modules():
-            if not isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
-                continue
-            if isinstance(module, nn.Conv3d) and spec.norm == "none":
-                nn.init.kaiming_uniform_(module.weight, 0.1, nonlinearity="leaky_relu")
-            else:
-                nn.init.xavier_uniform_(module.weight)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+        initialise(self, spec)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The network's output."""
         check_size(x, self.spec.multiple)
-        direct = None if self.shortcut is None else _in_single_precision(self.shortcut, x)
+        direct = None if self.shortcut is None else in_single_precision(self.shortcut, x)
         x, kept = pack(x, self.spec.packing), []
         for level, convolve in enumerate(self.encoder):
             x = convolve(x if level == 0 else self.pool(x))
@@ -144,7 +142,20 @@ class Unet(nn.Module):
         return x if direct is None else x.float() + direct
 
 
-def _in_single_precision(shortcut: nn.Module, x: torch.Tensor) -> torch.Tensor:
+def initialise(net: nn.Module, spec: UnetSpec) -> None:
+    """Draw the kernels of all convolutions, and set their biases to nought."""
+    for module in net.modules():
+        if not isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
+            continue
+        if isinstance(module, nn.Conv3d) and spec.norm == "none":
+            nn.init.kaiming_uniform_(module.weight, 0.1, nonlinearity="leaky_relu")
+        else:
+            nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def in_single_precision(shortcut: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """The inputs' own share, whatever the rest of the network runs in."""
     with torch.autocast(x.device.type, enabled=False):
         direct: torch.Tensor = shortcut(x.float())
@@ -182,9 +193,16 @@ def _two(channels_in: int, channels_out: int, spec: UnetSpec) -> nn.Sequential:
 
 def _one(channels_in: int, channels_out: int, spec: UnetSpec) -> tuple[nn.Module, ...]:
     """Convolution, normalisation, activation."""
-    batch_norm = nn.BatchNorm3d(channels_out, eps=spec.norm_epsilon, momentum=spec.norm_momentum)
-    return (
-        nn.Conv3d(channels_in, channels_out, spec.kernel, padding=spec.kernel // 2),
-        batch_norm if spec.norm == "batch" else nn.Identity(),
-        nn.LeakyReLU(0.1, inplace=True) if spec.activation == "leaky-relu" else nn.ReLU(inplace=True),
-    )
+    convolution = nn.Conv3d(channels_in, channels_out, spec.kernel, padding=spec.kernel // 2)
+    return convolution, normalisation(channels_out, spec), activation(spec)
+
+
+def normalisation(channels: int, spec: UnetSpec) -> nn.Module:
+    """What follows a convolution: batch normalisation, or nothing."""
+    batch_norm = nn.BatchNorm3d(channels, eps=spec.norm_epsilon, momentum=spec.norm_momentum)
+    return batch_norm if spec.norm == "batch" else nn.Identity()
+
+
+def activation(spec: UnetSpec) -> nn.Module:
+    """The nonlinear step of a layer."""
+    return nn.LeakyReLU(0.1, inplace=True) if spec.activation == "leaky-relu" else nn.ReLU(inplace=True)

@@ -17,6 +17,7 @@ from torch import nn
 
 from qsmprep.files.whole_file import whole_file
 from qsmprep.nets.network import build_module, channels_last
+from qsmprep.nets.octave import OctaveUnet
 from qsmprep.nets.spec import Channel, NetworkSpec, quantities
 from qsmprep.nets.unet import Unet
 from qsmprep.training.objective import apply, errors, loss
@@ -143,7 +144,7 @@ def _begin(recipe: Recipe, heads: Sequence[Head], device: str) -> TrainingState:
     options = recipe.training
     spec = with_statistics(recipe.network, recipe.data, heads, options.seed)
     module = build_module(spec).to(device)
-    if isinstance(module, Unet) and module.shortcut is not None:
+    if isinstance(module, Unet | OctaveUnet) and module.shortcut is not None:
         _start_as_identity(spec, module.shortcut, module.out)
     module = channels_last(module)
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "rmsprop": torch.optim.RMSprop}
