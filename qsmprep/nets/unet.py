@@ -66,8 +66,8 @@ class UnetSpec:
         if not 0 <= self.consistency <= 1:
             raise ValueError(f"The step of the return to the data is {self.consistency}; it must be from 0 to 1.")
         if self.octave and not 1 <= self.width - int(self.width * (1 - self.octave)) < self.width:
-            raise ValueError(f"The share of channels at half the resolution is {self.octave}; of a width of {self.width} "
-                             "it must leave channels on either side.")  # fmt: skip
+            raise ValueError(f"The share of channels at half the resolution is {self.octave}; of a width of "
+                             f"{self.width} it must leave channels on either side.")  # fmt: skip
         if self.kernel < 1 or self.kernel % 2 == 0:
             raise ValueError(f"The kernel's edge is {self.kernel}; it must be odd.")
         if self.activation not in ACTIVATIONS:

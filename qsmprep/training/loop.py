@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ from qsmprep.nets.network import build_module, channels_last
 from qsmprep.nets.octave import OctaveUnet
 from qsmprep.nets.spec import Channel, NetworkSpec, quantities
 from qsmprep.nets.unet import Unet
+from qsmprep.training.adversary import Adversary, adversary, judged
 from qsmprep.training.objective import apply, errors, loss
 from qsmprep.training.patches import Batch, make_batch
 from qsmprep.training.pool import Head
@@ -39,6 +41,7 @@ class TrainingState:
     module: nn.Module
     average: nn.Module
     optimizer: torch.optim.Optimizer
+    adversary: Adversary | None = None
     step: int = 0
     best_score: float = math.inf
     best_step: int = 0
@@ -112,9 +115,10 @@ def train(
     last = min(options.steps, until or options.steps)
     clock = time.perf_counter() - state.seconds
     for batch in _batches(spec, data, heads, options, range(state.step, last)):
-        for group in state.optimizer.param_groups:
-            group["lr"] = learning_rate(options, state.step)
-        torch.manual_seed(options.seed * 1_000_003 + state.step)  # dropout
+        for optimizer in _optimizers(state):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(options, state.step)
+        torch.manual_seed(options.seed * 1_000_003 + state.step)  # dropout, and where the critic's slope is taken
         state.losses.append(_update(state, batch.to(device), options, device))
         if not math.isfinite(state.losses[-1]):
             raise ValueError(f"The loss is not finite at step {state.step}; lower learning_rate, or go on from the "
@@ -149,7 +153,12 @@ def _begin(recipe: Recipe, heads: Sequence[Head], device: str) -> TrainingState:
     module = channels_last(module)
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "rmsprop": torch.optim.RMSprop}
     optimizer = kinds[options.optimizer](module.parameters(), lr=options.learning_rate)
-    return TrainingState(spec, module, copy.deepcopy(module).eval(), optimizer)
+    opponent = adversary(len(spec.outputs), options.learning_rate, device) if options.adversarial else None
+    return TrainingState(spec, module, copy.deepcopy(module).eval(), optimizer, opponent)
+
+
+def _optimizers(state: TrainingState) -> list[torch.optim.Optimizer]:
+    return [state.optimizer, *([state.adversary.optimizer] if state.adversary else [])]
 
 
 # Output -> inputs whose sum, each times its factor, the shortcut starts as: the voxel-wise answer of physics.
@@ -195,8 +204,9 @@ def _batches(spec, data, heads, options, steps: range) -> Iterator[Batch]:
 def _update(state: TrainingState, batch: Batch, options: TrainingOptions, device: str) -> float:
     state.module.train()
     state.optimizer.zero_grad(set_to_none=True)
+    judge = functools.partial(judged, state.adversary, updates=options.critic_updates) if state.adversary else None
     with torch.autocast(device, torch.bfloat16, enabled=options.precision == "bfloat16"):
-        value = loss(state.spec, state.module, batch, options)
+        value = loss(state.spec, state.module, batch, options, judge)
     value.backward()
     if options.largest_gradient:
         nn.utils.clip_grad_norm_(state.module.parameters(), options.largest_gradient)
@@ -246,6 +256,9 @@ def _save(state: TrainingState, path: Path, recipe: Recipe) -> None:
         "optimizer": state.optimizer.state_dict(),
         **{name: getattr(state, name) for name in PLAIN},
     }
+    if state.adversary:
+        document["critic"] = state.adversary.critic.state_dict()
+        document["critic_optimizer"] = state.adversary.optimizer.state_dict()
     with whole_file(path) as stream:
         torch.save(document, stream)
 
@@ -266,5 +279,8 @@ def _load(state: TrainingState, path: Path, recipe: Recipe) -> None:
     state.module.load_state_dict(document["module"])
     state.average.load_state_dict(document["average"])
     state.optimizer.load_state_dict(document["optimizer"])
+    if state.adversary:
+        state.adversary.critic.load_state_dict(document["critic"])
+        state.adversary.optimizer.load_state_dict(document["critic_optimizer"])
     for name in PLAIN:
         setattr(state, name, document[name])

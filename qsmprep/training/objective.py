@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -19,11 +21,18 @@ SMALLEST_SIZE = 0.1  # normalised units; keeps the relative error of an empty la
 OFF_DIAGONAL_SHARE = 0.1  # of susceptibility's weight: that field hides in noise
 
 
-def loss(spec: NetworkSpec, module: nn.Module, batch: Batch, options: TrainingOptions) -> torch.Tensor:
+def loss(
+    spec: NetworkSpec,
+    module: nn.Module,
+    batch: Batch,
+    options: TrainingOptions,
+    judge: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+) -> torch.Tensor:
     """Weighted sum of mean absolute error, gradient loss and misfit to the model, over the patch without its rim.
 
     The first two are of normalised outputs. The last is in units of the field's deviation in the batch; it is that of
-    the field for inversions, and of field, susceptibility and relaxation for source separation.
+    the field for inversions, and of field, susceptibility and relaxation for source separation. `judge`, where there is
+    one, says more of normalised outputs and labels.
     """
     found = apply(spec, module, batch)
     inner = within(tuple(slice(options.margin, n - options.margin) for n in found.shape[2:]))
@@ -40,6 +49,8 @@ def loss(spec: NetworkSpec, module: nn.Module, batch: Batch, options: TrainingOp
         total = total + options.gradient * gradient_loss(a, b)
     if options.model and (misfit := _misfit(spec, found, batch, inner)) is not None:
         total = total + options.model * misfit
+    if judge is not None:
+        total = total + options.adversarial * judge(a, b)
     return total
 
 

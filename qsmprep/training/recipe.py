@@ -12,6 +12,7 @@ from typing import Any
 from qsmprep.nets.spec import FAMILIES, TASKS, Channel, NetworkSpec
 from qsmprep.options import check_options, option, option_type
 from qsmprep.phantom.options import ANATOMIES
+from qsmprep.training.adversary import SMALLEST_EDGE
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,11 @@ class TrainingOptions:
     gradient: float = option(0.1, "weight of the gradient loss", low=0)
     model: float = option(0.5, "weight of the misfit to the physical model", low=0)
     error: float = option(0.0, "weight of the log-likelihood of the expected error (output expected-error)", low=0)
+    adversarial: float = option(
+        0.0, "weight of the judgement of a critic that learns to tell the network's maps from true ones; 0: no critic",
+        low=0,
+    )  # fmt: skip
+    critic_updates: int = option(1, "updates of the critic for each of the network", low=1, high=20)
     validate_every: int = option(250, "steps between validations", low=1)
     validation_patches: int = option(8, "patches of a validation", low=1, high=1000)
     checkpoint_every: int = option(250, "steps between checkpoints", low=1)
@@ -156,6 +162,8 @@ def parse_recipe(text: str) -> Recipe:
         raise ValueError(f"[data] patch is {data.patch}; this U-net needs multiples of {spec.multiple}.")
     if data.patch <= 2 * training.margin:
         raise ValueError("[training] margin leaves nothing of a patch.")
+    if training.adversarial and data.patch - 2 * training.margin < SMALLEST_EDGE:
+        raise ValueError(f"[training] adversarial: without its margin a patch needs {SMALLEST_EDGE} voxels or more.")
     if data.shapes and spec.task not in ("inversion",):
         raise ValueError(f"[data] shapes: there are none for {spec.task}; set shapes = 0.")
     return Recipe(spec, data, training, text)
