@@ -28,6 +28,7 @@ from qsmprep.masking.consensus import (
     reliable_mask,
 )
 from qsmprep.masking.plausibility import doubts
+from qsmprep.masking.robust import robust_mask
 from qsmprep.masking.tissue import decay_rate
 
 IMAGE_TITLES = {
@@ -134,6 +135,30 @@ class ImportMask(Step):
         record.parameters = [dict(item) for item in self.inputs.parameters or []]
         add_volume(record, mask, grid, "brain")
         self._results["mask"] = write_volume(folder / "brain_mask.nii", mask, grid)
+        return record
+
+
+class FindHeadInputSpec(StepInputSpec):
+    """Inputs of `FindHead`."""
+
+    magnitude = File(exists=True, mandatory=True, desc="magnitude of all echoes")
+    brain_mask = File(exists=True, mandatory=True)
+
+
+class FindHead(Step):
+    """Where the field is mapped for a network that is given no mask: the brain and all that has signal."""
+
+    input_spec = FindHeadInputSpec
+    output_spec = MaskOutputSpec
+    stage = "field-mask"
+
+    def _compute(self, folder: Path) -> Record:
+        grid = read_grid(self.inputs.brain_mask)
+        image = brain_image(read_volume(self.inputs.magnitude), options=BetOptions(image="first-echo"))
+        mask = read_mask(self.inputs.brain_mask) | robust_mask(image)
+        record = Record(self.stage, "head", "the whole head, as the network asks that is given no mask")
+        add_volume(record, mask, grid, "the head")
+        self._results["mask"] = write_volume(folder / "head_mask.nii", mask, grid)
         return record
 
 

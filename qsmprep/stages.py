@@ -73,6 +73,7 @@ STAGES = (
     Stage("mask", "Brain mask", "Masking", "The brain mask was made by {}.",
           words={"auto": "fsl-bet where FSL is installed, else bet", "fsl-bet": "BET of FSL, with the options of bet"},
           needed=True),
+    Stage("field-mask", "Region of the field map", "Masking", "The field was mapped in {}."),
     Stage("unwrapping", "Phase unwrapping", "Phase unwrapping", "The phase was unwrapped by {}.",
           needed=True, at_a_glance=True),
     Stage("echo-combination", "Echo combination: total field", "Echo combination",

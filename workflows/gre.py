@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from nipype.pipeline.engine import Workflow
 
+from qsmprep.interfaces.masking import FindHead
 from qsmprep.workflows.background import init_background_wf
 from qsmprep.workflows.field import init_field_wf
 from qsmprep.workflows.inversion import chi_name, init_inversion_wf, maps_beside
@@ -34,7 +35,6 @@ def init_gre_wf(*, plan: RunPlan) -> Workflow:
         [
             (phase, brain, [("outputnode.magnitude", "inputnode.magnitude")]),
             (phase, field, [("outputnode.phase", "inputnode.phase"), ("outputnode.magnitude", "inputnode.magnitude")]),
-            (brain, field, [("outputnode.mask", "inputnode.mask")]),
             (brain, masks, [("outputnode.mask", "inputnode.brain_mask")]),
             (field, masks, [("outputnode.quality", "inputnode.quality"), ("outputnode.noise", "inputnode.noise")]),
             (field, background, [("outputnode.total_field", "inputnode.total_field"),
@@ -57,6 +57,7 @@ def init_gre_wf(*, plan: RunPlan) -> Workflow:
             (inversion, outputs, [("outputnode.mask", "inputnode.qsm_mask"), *_chi_maps(plan)]),
         ]
     )  # fmt: skip
+    _connect_field_mask(workflow, plan, phase, brain, field)
     stages = {"phase": phase, "brain": brain, "field": field, "masks": masks,
               "background": background, "inversion": inversion}  # fmt: skip
     if plan.settings.method("relaxometry") != "none":
@@ -109,6 +110,21 @@ def init_gre_wf(*, plan: RunPlan) -> Workflow:
     connect_quality(workflow, stages, plan)
     connect_figures(workflow, init_figures_wf(plan=plan), stages, plan)
     return workflow
+
+
+def _connect_field_mask(workflow: Workflow, plan: RunPlan, phase: Workflow, brain: Workflow, field: Workflow) -> None:
+    """Map the field in the brain, or in the whole head where a network is given no mask."""
+    if not plan.maps_head:
+        workflow.connect([(brain, field, [("outputnode.mask", "inputnode.mask")])])
+        return
+    head = plan.node(FindHead(), "head", volumes=4 + plan.n_echoes)
+    workflow.connect(
+        [
+            (phase, head, [("outputnode.magnitude", "magnitude")]),
+            (brain, head, [("outputnode.mask", "brain_mask")]),
+            (head, field, [("mask", "inputnode.mask")]),
+        ]
+    )
 
 
 def _connect_segmentation(workflow: Workflow, plan: RunPlan, stages: Mapping[str, Workflow]) -> Workflow:

@@ -26,12 +26,16 @@ class BrainMaskSource:
 
 @dataclass(frozen=True)
 class NetworkFile:
-    """Weights of a network: file, card, GiB that the network takes for these images at once, and what it gives."""
+    """Weights of a network: file, card, GiB that the network takes for these images at once, and what it gives.
+
+    `masked` tells whether it sees nothing beyond the mask.
+    """
 
     path: Path
     card: Path
     needs_gb: float
     gives: tuple[str, ...] = ()
+    masked: bool = True
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,11 @@ class RunPlan:
         """Time between the first two echoes used; the echo time of a single one."""
         times = self.echo_times_s
         return times[1] - times[0] if len(times) > 1 else times[0]
+
+    @property
+    def maps_head(self) -> bool:
+        """Whether the field is wanted beyond the brain, for a network that is given no mask."""
+        return any(not network.masked for network in self.networks.values())
 
     @property
     def b0(self) -> list[float]:

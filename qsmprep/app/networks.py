@@ -74,8 +74,8 @@ def find_network(
                          f"adaptation for it. Take --{method}-adapt fine.")  # fmt: skip
     wanted = card.spec.domain.voxel_size_mm if options.resampling == "auto" else None
     seen = [max(n * h / (wanted or h), 1) for n, h in zip(shape, voxel_size_mm, strict=True)]
-    gives = quantities(card.spec.outputs)
-    return NetworkFile(path, card_path(path), memory_gb(card.spec, [math.ceil(n) for n in seen]), gives)
+    needs_gb = memory_gb(card.spec, [math.ceil(n) for n in seen])
+    return NetworkFile(path, card_path(path), needs_gb, quantities(card.spec.outputs), card.spec.masked)
 
 
 def missing_network(method: registry.Method, options: Any) -> str:

@@ -68,8 +68,9 @@ def sharqnet(
     options.role.check(network.spec, "sharqnet")
     total_field, inside = check_background_input(total_field, mask)
     frequency = np.float32(scan.frequency_mhz)
+    seen = np.where(inside, total_field, 0) if network.spec.masked else total_field
     found = predict(
-        network, {"total-field": np.where(inside, total_field, 0) / frequency}, inside, scan=scan, options=options,
+        network, {"total-field": seen / frequency}, inside, scan=scan, options=options,
         vsharp=vsharp_channel, memory_gb=memory_gb, progress=progress, device=device,
     )  # fmt: skip
     tissue = found.maps["tissue-field"] * frequency

@@ -105,7 +105,8 @@ def _heads(recipe: Recipe, arguments: argparse.Namespace) -> tuple[tuple[Head, .
     def pool(count: int, first: int) -> tuple[Head, ...]:
         return head_pool(
             folder, numbers(count, first), data.seed, anatomy=data.anatomy, textured=data.textured,
-            reconstructions=recipe.network.task == "separation", progress=tell,
+            reconstructions=recipe.network.task == "separation",
+            beyond=not recipe.network.masked, progress=tell,
         )  # fmt: skip
 
     return pool(data.heads, 0), pool(data.validation_heads if data.heads else 0, FIRST_VALIDATION_HEAD)

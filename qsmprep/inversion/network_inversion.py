@@ -71,6 +71,8 @@ def invert_by_network(
     begin = time.perf_counter()
     options.role.check(network.spec, method)
     checked = {quantity: checked_field(field, mask)[0] for quantity, field in fields_ppm.items()}
+    if not network.spec.masked:  # it is shown what lies around the mask too
+        checked = dict(fields_ppm)
     inside = np.asarray(mask) > 0
     found = predict(
         network, checked, inside, scan=scan, options=options, term=term, adapt=adapt, vsharp=vsharp,

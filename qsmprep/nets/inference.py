@@ -204,7 +204,7 @@ class _Runner:
 def _checked(
     network: Network, images: Mapping[str, np.ndarray], mask: np.ndarray
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """The images the network needs as float32, 0 where they are not finite or outside the mask; the mask as bool."""
+    """The images the network needs as float32, 0 where not finite or outside what it sees; the mask as bool."""
     spec, inside = network.spec, np.asarray(mask) > 0
     given = {"v-sharp": "total-field", "tkd": "tissue-field" if spec.task == "inversion" else "total-field"}
     needed = dict.fromkeys(given.get(name, name) for name in quantities(spec.inputs))
@@ -216,10 +216,11 @@ def _checked(
                              f"{inside.shape}.")  # fmt: skip
     if not inside.any():
         raise ValueError("The mask is empty: no voxel for the network.")
-    usable = {n: np.where(inside & np.isfinite(images[n]), images[n], 0).astype(np.float32) for n in needed}
+    where = inside if spec.masked else np.ones_like(inside)
+    usable = {n: np.where(where & np.isfinite(images[n]), images[n], 0).astype(np.float32) for n in needed}
     check_units(usable, inside)
     if "total-field" in usable:
-        usable["total-field"] = total_field_channel(usable["total-field"], inside)
+        usable["total-field"] = total_field_channel(usable["total-field"], inside, beyond=not spec.masked)
     return usable, inside
 
 
@@ -234,7 +235,10 @@ def _seen(
 ) -> Seen:
     """One lattice on the grid of the network, with all of its input channels."""
     mask = grid.there(inside, lattice) > 0.5
-    images: dict[str, np.ndarray] = {name: grid.there(image, lattice) * mask for name, image in given.items()}
+    images: dict[str, np.ndarray] = {
+        name: grid.there(image, lattice) * (mask if spec.masked else grid.there(image != 0, lattice) > 0.5)
+        for name, image in given.items()
+    }
     if mask.any():
         images |= _derived(spec, images, mask, grid.scan, vsharp)
     inputs = np.stack([images.get(name, np.zeros(mask.shape, np.float32)) for name in quantities(spec.inputs)])

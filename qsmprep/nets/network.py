@@ -99,8 +99,12 @@ def forward(
 
 
 def answer(spec: NetworkSpec, module: nn.Module, inputs_ppm: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """What a U-net says in ppm, before it returns to the data; arguments and result as those of `forward`."""
-    values = module(normalised(spec.inputs, inputs_ppm, mask)).float()
+    """What a U-net says in ppm, before it returns to the data; arguments and result as those of `forward`.
+
+    One that is given no mask sees its input wherever there is one, and 0 is what says that there is none.
+    """
+    shown = mask if spec.masked else (inputs_ppm != 0).to(inputs_ppm.dtype)
+    values = module(normalised(spec.inputs, inputs_ppm, shown)).float()
     if spec.expects_error:
         values = torch.cat((values[:, :-1], nn.functional.softplus(values[:, -1:])), dim=1)
     return physical(spec.outputs, values, mask)

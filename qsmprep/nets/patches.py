@@ -52,9 +52,14 @@ class Middle:
 
 
 def around_mask(spec: NetworkSpec, mask: np.ndarray) -> Middle:
-    """The mask's box with the zeros a network needs: multiples of its poolings, or fast and wide for the transforms."""
-    box = bounding_box(mask)
-    margin = FAR if spec.unrolled else MARGIN
+    """The mask's box with the zeros a network needs: multiples of its poolings, or fast and wide for the transforms.
+
+    A network that is given no mask sees what lies around it instead of zeros, as far as the volume goes.
+    """
+    if not spec.masked:
+        box, margin = bounding_box(mask, MARGIN), 0
+    else:
+        box, margin = bounding_box(mask), FAR if spec.unrolled else MARGIN
     sizes = tuple(s.stop - s.start + 2 * margin for s in box)
     if spec.unrolled:
         return Middle(mask.shape, box, fast_shape(sizes))

@@ -99,6 +99,7 @@ class NetworkSpec:
     architecture : of the U-net or of the unrolled family.
     inputs, outputs : channels in order.
     domain : of its training.
+    masked : whether it sees nothing beyond the mask; else it is shown the total field wherever there is signal.
     """
 
     name: str
@@ -107,6 +108,7 @@ class NetworkSpec:
     inputs: tuple[Channel, ...]
     outputs: tuple[Channel, ...]
     domain: Domain = Domain()
+    masked: bool = True
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
@@ -126,6 +128,8 @@ class NetworkSpec:
         if (channels_in, channels_out) != (len(entering), len(leaving)):
             raise ValueError(f"{self.name!r}: the architecture has {channels_in} channels in and {channels_out} out, "
                              f"the description {len(entering)} and {len(leaving)}.")  # fmt: skip
+        if not self.masked and (entering != ("total-field",) or self.unrolled):
+            raise ValueError(f"{self.name!r} is given no mask: it must be a U-net and take the total field alone.")
         if self.consistent and ("tissue-field" not in entering or leaving[0] != "chi"):
             raise ValueError(f"{self.name!r} returns to the data: it must take tissue-field and give chi.")
 

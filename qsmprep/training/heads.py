@@ -39,6 +39,9 @@ VOLUMES = (
     "background-v-sharp", "tkd", "tkd-v-sharp", "tkd-background", "noise", "tkd-noise", "r2star", "r2prime",
     "tissue-field-removal", "background-removal", "tkd-removal", "tkd-background-removal",
 )  # fmt: skip
+# The same beyond the brain, wherever there is signal, for networks that are given no mask; made only where asked for.
+SURROUNDINGS = {"total-field": "total-field-head", "tissue-field": "tissue-field-head", "noise": "noise-head"}
+SMALLEST_SIGNAL = 0.05  # of the brightest voxel's first echo
 
 
 def generator_of(number: int, anatomy: str) -> str:
@@ -68,6 +71,33 @@ def training_head(
         signal-to-noise ratio of 1. Rates are over 114/s/ppm.
     facts : B0 direction, generator, drawn method, whether anisotropic.
     """
+    volumes, b0, random = _rendered(number, seed, anatomy, textured=textured)
+    removal = REMOVALS[int(random.integers(len(REMOVALS)))]
+    _add_derived(volumes, Scan(VOXEL_SIZE_MM, b0), removal)
+    inside = volumes["mask"]
+    volumes = {name: volumes[name] if name == "mask" else volumes[name] * inside for name in VOLUMES}
+    facts = {
+        "b0_direction": list(b0), "generator": anatomy, "removal": removal,
+        "anisotropic": float(bool(volumes["off-diagonal-field"].any())),
+    }  # fmt: skip
+    return volumes, facts
+
+
+def surroundings(number: int, seed: int, *, anatomy: str, textured: bool = True) -> dict[str, np.ndarray]:
+    """Fields and noise of a `training_head` beyond the brain too, 0 only where there is no signal.
+
+    Returns
+    -------
+    By the values of SURROUNDINGS: (n0, n1, n2) in ppm, in the box of the head's other volumes.
+    """
+    volumes, _, _ = _rendered(number, seed, anatomy, textured=textured)
+    return {beyond: volumes[name] * volumes["signal"] for name, beyond in SURROUNDINGS.items()}
+
+
+def _rendered(
+    number: int, seed: int, anatomy: str, *, textured: bool
+) -> tuple[dict[str, np.ndarray], Triple, np.random.Generator]:
+    """Maps, fields and noise of a head in the box of its brain, not masked; direction of B0; what draws the rest."""
     random = np.random.default_rng([seed, number])
     options = random_options(anatomy, random, textured=textured)
     b0 = _direction(number, random)
@@ -86,17 +116,10 @@ def training_head(
         "mask": mask, "chi": chi * mask, "chi-para": maps["chi_para"], "chi-dia": maps["chi_dia"],
         "off-diagonal-field": extra, "tissue-field": tissue, "total-field": shim(tissue + background, mask),
         "noise": _unit_noise(maps, options, random), "r2prime": maps["r2prime"] / np.float32(RELAXOMETRIC_CONSTANT_3T),
+        "signal": _has_signal(maps, options),
         "r2star": (maps["r2"] + maps["r2prime"]) / np.float32(RELAXOMETRIC_CONSTANT_3T),
     }  # fmt: skip
-    volumes = {name: np.ascontiguousarray(image[box]) for name, image in volumes.items()}
-    removal = REMOVALS[int(random.integers(len(REMOVALS)))]
-    _add_derived(volumes, Scan(VOXEL_SIZE_MM, b0), removal)
-    inside = volumes["mask"]
-    volumes = {name: image if name == "mask" else image * inside for name, image in volumes.items()}
-    facts = {
-        "b0_direction": list(b0), "generator": anatomy, "removal": removal, "anisotropic": float(bool(extra.any())),
-    }  # fmt: skip
-    return volumes, facts
+    return {name: np.ascontiguousarray(image[box]) for name, image in volumes.items()}, b0, random
 
 
 def reconstructed_chi(volumes: dict[str, np.ndarray], method: str, snr: float, b0: Triple) -> np.ndarray:
@@ -146,14 +169,26 @@ def _person(options: SimulationOptions, b0: Triple, random: np.random.Generator)
 
 def _unit_noise(maps: dict[str, np.ndarray], options: SimulationOptions, random: np.random.Generator) -> np.ndarray:
     """Noise in ppm of a field map fitted to all echoes, for noise as strong as the brightest voxel's first echo."""
-    start = steady_state(maps["m0"], np.maximum(maps["r1"], 1e-3), options.repetition_time, options.flip_angle)
-    rate = maps["r2"] + maps["r2prime"]
+    start, rate = _start_and_rate(maps, options)
     times = options.echo_times_s()
     brightest = float((start * np.exp(-np.float32(times[0]) * rate)).max())
     information = sum((np.float32(t) * start * np.exp(-np.float32(t) * rate)) ** 2 for t in times)
     hz = brightest / (2 * np.pi * np.sqrt(np.maximum(information, (1e-3 * brightest * times[0]) ** 2)))
     ppm = hz / centre_frequency_mhz(options.field_strength)
     return (ppm * random.standard_normal(ppm.shape, np.float32)).astype(np.float32)
+
+
+def _has_signal(maps: dict[str, np.ndarray], options: SimulationOptions) -> np.ndarray:
+    """Where the first echo is bright enough for its phase to be known."""
+    start, rate = _start_and_rate(maps, options)
+    signal = start * np.exp(-np.float32(options.echo_times_s()[0]) * rate)
+    return np.asarray(signal > SMALLEST_SIGNAL * signal.max())
+
+
+def _start_and_rate(maps: dict[str, np.ndarray], options: SimulationOptions) -> tuple[np.ndarray, np.ndarray]:
+    """Magnitude at echo time 0, and R2*."""
+    start = steady_state(maps["m0"], np.maximum(maps["r1"], 1e-3), options.repetition_time, options.flip_angle)
+    return start, maps["r2"] + maps["r2prime"]
 
 
 def _add_derived(volumes: dict[str, np.ndarray], scan: Scan, removal: str) -> None:

@@ -16,6 +16,7 @@ from qsmprep.nets.spec import EXPECTED_ERROR, NetworkSpec, quantities
 from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import fast_shape, irfftn, rfftn
 from qsmprep.scan import Scan
+from qsmprep.training.heads import SURROUNDINGS
 from qsmprep.training.pool import Head
 from qsmprep.training.recipe import DataOptions
 from qsmprep.training.shapes import random_shapes
@@ -100,7 +101,7 @@ def _patch(spec: NetworkSpec, data: DataOptions, heads: Sequence[Head], random: 
         if "tkd" in quantities(spec.inputs):
             scan = Scan((1.0, 1.0, 1.0), head.b0_direction)
             images["tkd"] = tkd_channel(images["tissue-field"], mask > 0, scan=scan) if mask.any() else mask
-    inputs = np.stack([images[name] for name in quantities(spec.inputs)]) * mask
+    inputs = np.stack([images[name] for name in quantities(spec.inputs)]) * (mask if spec.masked else 1)
     labels = np.stack([images[f"{name}:label"] for name in quantities(spec.outputs)]) * mask
     return _turned(
         (inputs, labels, mask[None], clean[None] * mask), head.b0_direction, random, all_axes=spec.takes_any_direction
@@ -138,10 +139,12 @@ class _Reader:
             whole[tuple(slice(0, n) for n in found.shape)] = found
             found = whole
         # Fields, susceptibility and what is linear in them stay together when all are smoothed alike. Noise does not.
-        if self.blur is None or name == "mask" or name.endswith("noise"):
+        if self.blur is None or name == "mask" or "noise" in name:
             return found
-        inside = self._inside
-        return np.where(inside, gaussian_filter(found, self.blur, truncate=3.0) / self._share, 0).astype(np.float32)
+        beyond = name.endswith("-head")  # known wherever there is signal
+        inside = found != 0 if beyond else self._inside
+        share = self._share_of(inside) if beyond else self._share
+        return np.where(inside, gaussian_filter(found, self.blur, truncate=3.0) / share, 0).astype(np.float32)
 
     @cached_property
     def _inside(self) -> np.ndarray:
@@ -150,7 +153,10 @@ class _Reader:
     @cached_property
     def _share(self) -> np.ndarray:
         """Share of the brain in each voxel's surroundings."""
-        return np.maximum(gaussian_filter(self._inside.astype(np.float32), self.blur, truncate=3.0), 1e-3)
+        return self._share_of(self._inside)
+
+    def _share_of(self, inside: np.ndarray) -> np.ndarray:
+        return np.maximum(gaussian_filter(inside.astype(np.float32), self.blur, truncate=3.0), 1e-3)
 
 
 def _blur(data: DataOptions, random: np.random.Generator) -> tuple[float, ...] | None:
@@ -186,9 +192,9 @@ def _quantities(spec, read: _Reader, scale, background, snr, filtered, data, ran
         return scale * read(tissue) + background * read(rest) + read(noise) / snr
 
     if "total-field" in wanted:
-        tissue = read("tissue-field")
-        rest = background * (read("total-field") - tissue) + _shim(data.patch, random)
-        images["total-field"] = scale * tissue + rest + read("noise") / snr
+        total, tissue, noise = (read(name if spec.masked else SURROUNDINGS[name]) for name in SURROUNDINGS)
+        rest = background * (total - tissue) + _shim(data.patch, random)
+        images["total-field"] = (scale * tissue + rest + noise / snr) * (1 if spec.masked else total != 0)
     if "v-sharp" in wanted:
         found = removed("tissue-field-v-sharp", "background-v-sharp", "noise")
         images["v-sharp"] = found * (read("tissue-field-v-sharp") != 0)

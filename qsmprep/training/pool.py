@@ -14,10 +14,19 @@ import numpy as np
 from qsmprep.bids.outputs import write_json
 from qsmprep.numerics.progress import Progress
 from qsmprep.numerics.threads import available_cores, use_threads
-from qsmprep.training.heads import ALONG_THIRD_AXIS, HEADS_VERSION, generator_of, reconstructed_chi, training_head
+from qsmprep.training.heads import (
+    ALONG_THIRD_AXIS,
+    HEADS_VERSION,
+    SURROUNDINGS,
+    generator_of,
+    reconstructed_chi,
+    surroundings,
+    training_head,
+)
 
 # Single precision where halves would be too coarse: the total field reaches several ppm beside air.
-SINGLE = ("total-field",)
+SINGLE = ("total-field", "total-field-head")
+LARGEST_DIFFERENCE_PPM = 1e-3  # between the same field of one head simulated twice
 RECONSTRUCTIONS = ("fansi", "tv", "rts")
 FIRST_VALIDATION_HEAD = 1_200_000  # numbers from here on are never trained on; a multiple of 3
 
@@ -66,6 +75,7 @@ def head_pool(
     anatomy: str,
     textured: bool,
     reconstructions: bool = False,
+    beyond: bool = False,
     progress: Progress | None = None,
 ) -> tuple[Head, ...]:
     """Heads by number, those not yet in the folder being simulated on all cores.
@@ -78,17 +88,19 @@ def head_pool(
     anatomy : their generator; "all": half of each.
     textured : whether susceptibility may vary within tissues.
     reconstructions : whether maps made by inversions of the noisy field are wanted too (`chi-found`).
+    beyond : whether fields beyond the brain are wanted too (those of `heads.SURROUNDINGS`).
     progress : called as progress(done, total).
     """
     root = Path(folder) / f"heads-{HEADS_VERSION}-{seed}"
     root.mkdir(parents=True, exist_ok=True)
     kinds = {number: generator_of(number, anatomy) for number in numbers}
     paths = {number: root / f"{kind}{'' if textured else '-smooth'}-{number}" for number, kind in kinds.items()}
-    last = "chi-found.npy" if reconstructions else "head.json"  # what is written last of all that is wanted
+    wanted = ["head.json", *(["chi-found.npy"] if reconstructions else []),
+              *([f"{name}.npy" for name in SURROUNDINGS.values()] if beyond else [])]  # fmt: skip
     missing = [
-        _Job(path, number, seed, kinds[number], textured, reconstructions)
+        _Job(path, number, seed, kinds[number], textured, reconstructions, beyond)
         for number, path in paths.items()
-        if not (path / last).exists()
+        if not all((path / name).exists() for name in wanted)
     ]
     if missing:
         with get_context("spawn").Pool(min(available_cores(), len(missing))) as pool:
@@ -106,6 +118,7 @@ class _Job:
     anatomy: str
     textured: bool
     reconstruction: bool
+    beyond: bool
 
 
 def _make(job: _Job) -> None:
@@ -117,8 +130,7 @@ def _make(job: _Job) -> None:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
             for name, image in volumes.items():
-                kind = bool if name == "mask" else np.float32 if name in SINGLE else np.float16
-                np.save(temporary / f"{name}.npy", image.astype(kind))
+                np.save(temporary / f"{name}.npy", image.astype(_kind(name)))
             write_json(temporary / "head.json", {**facts, "shape": list(volumes["mask"].shape)})
             temporary.rename(path)
         if job.reconstruction and not (path / "chi-found.npy").exists():
@@ -131,6 +143,28 @@ def _make(job: _Job) -> None:
             temporary = path / ".chi-found.npy"
             np.save(temporary, found.astype(np.float16))
             temporary.rename(path / "chi-found.npy")
+        if job.beyond and not all((path / f"{name}.npy").exists() for name in SURROUNDINGS.values()):
+            _add_surroundings(job)
+
+
+def _add_surroundings(job: _Job) -> None:
+    """Fields beyond the brain beside the other volumes of a head that may have been made long before."""
+    head = _open(job.path)
+    found = surroundings(job.number, job.seed, anatomy=job.anatomy, textured=job.textured)
+    known, inside = head.volume("total-field"), np.asarray(head.volume("mask"))
+    again = found["total-field-head"]
+    inside = inside & (again != 0) if again.shape == inside.shape else inside
+    if again.shape != inside.shape or np.abs(again - known)[inside].max() > LARGEST_DIFFERENCE_PPM:
+        raise ValueError(f"{job.path}: this head comes out otherwise here, so that its surroundings cannot be added; "
+                         "give another folder of heads.")  # fmt: skip
+    for name, image in found.items():
+        temporary = job.path / f".{name}.npy"
+        np.save(temporary, image.astype(_kind(name)))
+        temporary.rename(job.path / f"{name}.npy")
+
+
+def _kind(name: str) -> type:
+    return bool if name == "mask" else np.float32 if name in SINGLE else np.float16
 
 
 def _open(path: Path) -> Head:

@@ -127,7 +127,9 @@ def parse_recipe(text: str) -> Recipe:
     document = tomllib.loads(text)
     _known(document, ("network", "data", "training"), "the file")
     network = dict(_section(document, "network"))
-    _known(network, ("name", "task", "inputs", "outputs", "architecture"), "[network]")
+    _known(network, ("name", "task", "inputs", "outputs", "architecture", "masked"), "[network]")
+    if type(network.get("masked", True)) is not bool:
+        raise ValueError("[network] masked must be true or false.")
     for key in ("name", "task", "inputs", "outputs", "architecture"):
         if key not in network:
             raise ValueError(f"[network] lacks {key}.")
@@ -151,6 +153,7 @@ def parse_recipe(text: str) -> Recipe:
         architecture=built,
         inputs=tuple(Channel(quantity) for quantity in network["inputs"]),
         outputs=tuple(Channel(quantity) for quantity in network["outputs"]),
+        masked=network.get("masked", True),
     )
     data, training = (_options(kind, document.get(name, {}), name)
                       for kind, name in ((DataOptions, "data"), (TrainingOptions, "training")))  # fmt: skip

@@ -1,14 +1,19 @@
 """The graph of a run: what the settings put into it, and what each node states it needs."""
 
 import pytest
+import torch
 
 from qsmprep import registry, settings
 from qsmprep.app.planning import plan_run, settings_here
 from qsmprep.bids.query import find_runs
 from qsmprep.cli.parser import parse
+from qsmprep.nets.network import Network, build_module
+from qsmprep.nets.spec import Channel, NetworkSpec
+from qsmprep.nets.unet import UnetSpec
 from qsmprep.phantom.dataset import simulate
 from qsmprep.phantom.options import SimulationOptions
 from qsmprep.presets import PRESETS
+from qsmprep.weights.store import save_network
 from qsmprep.workflows.gre import init_gre_wf
 from qsmprep.workflows.outputs import written_keys
 
@@ -70,6 +75,19 @@ def test_weights_that_do_not_fit_are_refused_in_the_plan(bids, tiny_weights, mon
             planned(bids, *words)
     with pytest.raises(ValueError, match="choose another --background"):
         planned(bids, "--background", "sharqnet", "--separation", "decompose")
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_the_field_is_mapped_in_the_whole_head_for_a_network_without_a_mask_alone(bids, tmp_path, monkeypatch, masked):
+    torch.manual_seed(0)
+    channels = (Channel("total-field"),), (Channel("tissue-field"),)
+    spec = NetworkSpec("mine", "background", UnetSpec(width=2, levels=1), *channels, masked=masked)
+    save_network(Network(spec, build_module(spec)), tmp_path / "mine", facts={"licence": "x", "statement": "y"})
+    monkeypatch.setenv("QSMPREP_WEIGHTS", str(tmp_path))
+    plan = planned(bids, "--background", "sharqnet", "--sharqnet-weights", "mine")
+    assert plan.maps_head is not masked
+    assert ("head" in nodes(plan)) is not masked
+    assert "head" not in nodes(planned(bids))
 
 
 def test_options_of_the_command_line_reach_the_node(bids):
