@@ -12,9 +12,12 @@ from qsmprep.cli.paths import file_path, folder_path
 from qsmprep.cli.program import Parser, add_command
 
 if TYPE_CHECKING:
+    from qsmprep.nets.network import Network
     from qsmprep.weights.store import Checked
 
-FILE_FORMATS = ("modl-qsm", "chi-sepnet", "safetensors", "onnx")
+PUBLISHED = ("modl-qsm", "chi-sepnet", "qsmnet", "qsmnet+", "xqsm", "lpcnn")  # networks that are known
+FILE_FORMATS = (*PUBLISHED, "safetensors", "onnx")
+FACTORS_NEEDED = ("qsmnet", "qsmnet+", "lpcnn")  # whose normalisation is in a file of its own
 NETWORKS = ("chi-sepnet", "chi-sepnet-r2star", "qsmnet-me", "r2primenet")  # what --kind chi-sepnet can hold
 IMPORTED = {
     "licence": "not known to qsmprep: that of whoever published the weights",
@@ -42,8 +45,8 @@ def add_weights(commands: argparse._SubParsersAction[Parser]) -> None:
     bring.add_argument("--network", choices=NETWORKS, default=NETWORKS[0],
                        help="network of the chi-sepnet family that FILE holds (default: chi-sepnet)")  # fmt: skip
     bring.add_argument("--factors", type=file_path, metavar="FILE",
-                       help="normalisation factors, .mat or JSON, for modl-qsm and chi-sepnet (default: the published "
-                       "ones)")  # fmt: skip
+                       help="normalisation factors, .mat or JSON: needed for qsmnet, qsmnet+ and lpcnn (for the last "
+                       "also a folder of .npy files); modl-qsm and chi-sepnet have published ones")  # fmt: skip
     bring.add_argument(
         "--spec", type=file_path, metavar="JSON", help="description of the network, for safetensors and onnx"
     )
@@ -124,6 +127,11 @@ def _check_options(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--kind {arguments.kind} takes no --spec: the network is known.")
     if described and arguments.factors is not None:
         raise ValueError(f"--kind {arguments.kind} takes no --factors: they are in --spec.")
+    if arguments.kind == "xqsm" and arguments.factors is not None:
+        raise ValueError("--kind xqsm takes no --factors: that network works in ppm.")
+    if arguments.kind in FACTORS_NEEDED and arguments.factors is None:
+        raise ValueError(f"--kind {arguments.kind} needs --factors: the file that its authors published beside the "
+                         "weights.")  # fmt: skip
     if arguments.kind != "chi-sepnet" and arguments.network != NETWORKS[0]:
         raise ValueError("--network goes with --kind chi-sepnet only.")
     if not arguments.file.is_file():
@@ -156,15 +164,8 @@ def _convert(arguments: argparse.Namespace, stem: Path) -> Path:
 
     file = arguments.file
     facts: dict[str, Any] = {**IMPORTED, "training": {"imported_from": file.name, "kind": arguments.kind}}
-    if arguments.kind == "modl-qsm":
-        from qsmprep.weights.keras import read_modl
-
-        return save_network(read_modl(file, arguments.factors, name=stem.name), stem, facts=facts)
-    if arguments.kind == "chi-sepnet":
-        from qsmprep.weights.chisepnet import read_chisepnet
-
-        network = read_chisepnet(file, arguments.factors, network=arguments.network, name=stem.name)
-        return save_network(network, stem, facts=facts)
+    if arguments.kind in PUBLISHED:
+        return save_network(_published(arguments, stem.name), stem, facts=facts)
     spec, content = renamed(read_spec(arguments.spec), stem.name), read_content(file)
     if arguments.kind == "onnx":
         from qsmprep.weights.onnx import OnnxModule
@@ -176,6 +177,26 @@ def _convert(arguments: argparse.Namespace, stem: Path) -> Path:
     module = build_module(spec)
     module.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=False)
     return save_network(Network(spec, module), stem, facts=facts)
+
+
+def _published(arguments: argparse.Namespace, name: str) -> Network:
+    """A network from the file of its authors."""
+    from qsmprep.weights.chisepnet import read_chisepnet
+    from qsmprep.weights.keras import read_modl
+    from qsmprep.weights.lpcnn import read_lpcnn
+    from qsmprep.weights.qsmnet import read_qsmnet
+    from qsmprep.weights.xqsm import read_xqsm
+
+    file, factors = arguments.file, arguments.factors
+    if arguments.kind == "modl-qsm":
+        return read_modl(file, factors, name=name)
+    if arguments.kind == "chi-sepnet":
+        return read_chisepnet(file, factors, network=arguments.network, name=name)
+    if arguments.kind == "xqsm":
+        return read_xqsm(file, name=name)
+    if arguments.kind == "lpcnn":
+        return read_lpcnn(file, factors, name=name)
+    return read_qsmnet(file, factors, network=arguments.kind, name=name)
 
 
 def _facts(path: Path) -> tuple[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import torch
@@ -81,14 +81,12 @@ class UnetSpec:
         return int(self.packing * 2 ** (self.levels + bool(self.octave)))
 
 
-_TENSORFLOW = UnetSpec(
-    kernel=5, activation="leaky-relu", concatenation="skip-first", norm_epsilon=1e-3, norm_momentum=0.01
-)
+_TENSORFLOW = UnetSpec(kernel=5, concatenation="skip-first", norm_epsilon=1e-3, norm_momentum=0.01)
 # The published networks of this family at their full width.
 PUBLISHED: Mapping[str, UnetSpec] = MappingProxyType(
     {
         "qsmnet": _TENSORFLOW,
-        "qsmnet+": _TENSORFLOW,
+        "qsmnet+": replace(_TENSORFLOW, activation="leaky-relu"),
         "qsmnet-me": UnetSpec(),
         "r2primenet": UnetSpec(),
         "chi-sepnet": UnetSpec(channels_in=3, channels_out=2),

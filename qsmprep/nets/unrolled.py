@@ -9,7 +9,7 @@ from torch import nn
 
 NORMS = ("batch", "none")
 STARTS = ("adjoint", "division")
-DATA_TERMS = ("gradient", "proximal")
+DATA_TERMS = ("gradient", "proximal", "unmasked-gradient")
 UNROLLED_KINDS = ("modl", "vandi", "lpcnn")
 SMALLEST_STEP = 0.003  # of a return to the data: noise is amplified by at most 9
 
@@ -38,9 +38,10 @@ class UnrolledSpec:
         k-space division, from which few iterations suffice.
     masked : whether MoDL's data term ends at the mask; as published it does not, and so takes the field for nought
         outside.
-    data_term : how a MoDL network returns to the data between its answers: a gradient step, as published, or the exact
-        minimum of |M (D chi + dB - f)|^2 + step |chi - its answer|^2 in k-space, once more after the last answer, with
-        a step of its own each time.
+    data_term : how a MoDL network returns to the data between its answers: a gradient step, as published, or
+        ("proximal") the exact minimum of |M (D chi + dB - f)|^2 + step |chi - its answer|^2 in k-space, once more after
+        the last answer, with a step of its own each time. For LPCNN a gradient step on the misfit inside the mask, as
+        its paper says, or ("unmasked-gradient") everywhere, as its released code has it.
     first_step : step length at the start of training; as published where it is 0 (VaNDI 1, else 4).
     """
 
@@ -65,6 +66,8 @@ class UnrolledSpec:
             raise ValueError("Iterations, width and blocks must be at least one.")
         if self.data_term not in DATA_TERMS:
             raise ValueError(f"Unknown data term {self.data_term!r}; choose one of {', '.join(DATA_TERMS)}.")
+        if self.data_term == "unmasked-gradient" and self.kind != "lpcnn":
+            raise ValueError("The data term unmasked-gradient is that of LPCNN.")
         if self.start not in STARTS:
             raise ValueError(f"Unknown start {self.start!r}; choose one of {', '.join(STARTS)}.")
         if self.norm not in NORMS:
@@ -205,8 +208,9 @@ class Unrolled(nn.Module):
 
     def _lpcnn(self, field: torch.Tensor, dipole: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         x = self._regularised(self.nets[0], self.step[0] * convolve(mask * field, dipole), mask)
+        inside = torch.ones_like(mask) if self.spec.data_term == "unmasked-gradient" else mask
         for _ in range(self.spec.iterations - 1):
-            miss = mask * (convolve(x, dipole) - field)
+            miss = inside * (convolve(x, dipole) - mask * field)
             x = self._regularised(self.nets[0], x - self.step[0] * convolve(miss, dipole), mask)
         return x
 

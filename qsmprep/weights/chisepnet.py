@@ -1,4 +1,4 @@
-"""The released weights of the chi-sepnet family: PyTorch checkpoints, read without running anything they contain."""
+"""The released weights of the chi-sepnet family, from PyTorch checkpoints."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from qsmprep.nets.network import Network
 from qsmprep.nets.spec import Channel, NetworkSpec
 from qsmprep.nets.unet import UnetSpec
 from qsmprep.weights.factors import channel, read_factors
-from qsmprep.weights.store import COUNTER, expected_shapes, module_with
+from qsmprep.weights.pytorch import read_tensors
+from qsmprep.weights.store import expected_shapes, module_with
 
 # Network -> (task, inputs, outputs) in the order of its channels.
 NETWORKS: Mapping[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = MappingProxyType(
@@ -45,7 +46,6 @@ FACTOR_NAMES: Mapping[str, str] = MappingProxyType(
         "chi-dia": "x_neg",
     }
 )
-NESTED = ("state_dict", "model_state_dict")  # where a checkpoint keeps its tensors
 PER_LEVEL, AROUND = 26, 14  # tensors of a level of the U-net, and of its lowest level with the last convolution
 
 
@@ -91,33 +91,6 @@ def _channels(names: tuple[str, ...], factors: Path | None) -> tuple[Channel, ..
     found = read_factors(factors)
     theirs = {name: FACTOR_NAMES[name] for name in names}
     return tuple(channel(name, found, f"{word}_mean", f"{word}_std", factors) for name, word in theirs.items())
-
-
-def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a PyTorch checkpoint in its order, without counters.
-
-    Raises
-    ------
-    ValueError : the file cannot be read, or holds anything that would have to be run to be read.
-    """
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror}). Give a file that exists.") from None
-    except Exception as error:  # torch raises many kinds for damaged files, pickle's own among them
-        raise ValueError(
-            f"{path} is damaged or holds more than tensors; such a file could run code when opened, so it was refused "
-            f"and nothing of it was run ({type(error).__name__}). Ask its authors for a plain state dict."
-        ) from None
-    for key in NESTED:
-        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
-            found = found[key]
-    if not isinstance(found, Mapping):
-        raise ValueError(f"{path} holds {type(found).__name__} instead of a state dict.")
-    wrong = [name for name, tensor in found.items() if not isinstance(tensor, torch.Tensor)]
-    if wrong:
-        raise ValueError(f"{path}: {wrong[0]!r} is not a tensor, so this is not a state dict.")
-    return {str(name): tensor for name, tensor in found.items() if not str(name).endswith(COUNTER)}
 
 
 def _architecture(tensors: Mapping[str, torch.Tensor], path: Path) -> UnetSpec:

@@ -18,6 +18,8 @@ HDF5 = b"\x89HDF"
 def read_factors(path: Path) -> dict[str, np.ndarray]:
     """The numeric variables of a .mat file (any version) or of a JSON object, each flattened to float64.
 
+    A folder stands for the NumPy files in it, each a variable of the file's name.
+
     Raises
     ------
     ValueError : the file cannot be read as either.
@@ -26,13 +28,16 @@ def read_factors(path: Path) -> dict[str, np.ndarray]:
         found = read_document(path, "file of normalisation factors")
         return {name: np.ravel(np.asarray(value, float)) for name, value in found.items() if _numeric(value)}
     try:
+        if path.is_dir():
+            return _from_numpy(path)
         with open(path, "rb") as stream:
             newer = HDF5 in (stream.read(4), stream.seek(512) and stream.read(4))
         return _from_hdf5(path) if newer else _from_matlab(path)
     except OSError as error:
         raise ValueError(f"{path}: the normalisation factors cannot be read ({error}).") from None
     except Exception as error:  # scipy raises whatever it stumbles over in a damaged file
-        raise ValueError(f"{path} is not a .mat file that can be read ({error}).") from None
+        what = "a folder of NumPy files" if path.is_dir() else "a .mat file"
+        raise ValueError(f"{path} is not {what} that can be read ({error}).") from None
 
 
 def channel(
@@ -62,6 +67,11 @@ def _from_matlab(path: Path) -> dict[str, np.ndarray]:
     from scipy.io import loadmat
 
     found = loadmat(path)
+    return {name: np.ravel(value).astype(float) for name, value in found.items() if _numeric(value)}
+
+
+def _from_numpy(path: Path) -> dict[str, np.ndarray]:
+    found = {file.stem: np.load(file, allow_pickle=False, mmap_mode="r") for file in sorted(path.glob("*.npy"))}
     return {name: np.ravel(value).astype(float) for name, value in found.items() if _numeric(value)}
 
 

@@ -36,7 +36,7 @@ MAGIC = (
     (b"\x80", "a pickle, as torch.save writes"),
     (b"\x89HDF", "an HDF5 file, as Keras writes"),
 )
-FOREIGN = (".pth", ".pt", ".pkl", ".tar", ".ckpt", ".bin", ".h5", ".hdf5")
+FOREIGN = (".pth", ".pt", ".pkl", ".tar", ".ckpt", ".index", ".bin", ".h5", ".hdf5")
 REMEDY = ("qsmprep reads weights as safetensors only, since other formats can run code when opened. Convert it: "
           "`qsmprep-tools weights import --kind KIND FILE`.")  # fmt: skip
 
