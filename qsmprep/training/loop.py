@@ -153,7 +153,8 @@ def _begin(recipe: Recipe, heads: Sequence[Head], device: str) -> TrainingState:
     module = channels_last(module)
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "rmsprop": torch.optim.RMSprop}
     optimizer = kinds[options.optimizer](module.parameters(), lr=options.learning_rate)
-    opponent = adversary(len(spec.outputs), options.learning_rate, device) if options.adversarial else None
+    judged_maps = len(spec.outputs) - spec.expects_error
+    opponent = adversary(judged_maps, options.learning_rate, device) if options.adversarial else None
     return TrainingState(spec, module, copy.deepcopy(module).eval(), optimizer, opponent)
 
 
