@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from nipype.interfaces.base import File, InputMultiPath, isdefined, traits
 
+from qsmprep.bids.outputs import TENSOR
 from qsmprep.engine import iterations
 from qsmprep.findings import Fact, Note, Warning
 from qsmprep.interfaces.images import Grid, read_grid, read_mask, read_volume, write_volume
@@ -139,7 +140,10 @@ class StiOutputSpec(StepOutputSpec):
 
     mean = File(exists=True)
     anisotropy = File(exists=True)
+    chi11 = File(exists=True)
+    chi22 = File(exists=True)
     chi33 = File(exists=True)
+    chi12 = File(exists=True)
     chi13 = File(exists=True)
     chi23 = File(exists=True)
     offdiagonal = File(exists=True)
@@ -220,11 +224,18 @@ class Sti(_Join):
             progress=iterations.callback(),
         )  # fmt: skip
         check_susceptibility_ppm(result.mean_ppm, result.mask)
-        for name in ("mean", "anisotropy", "chi33", "chi13", "chi23", "offdiagonal"):
+        for name in ("mean", "anisotropy", *TENSOR, "offdiagonal"):
             image = getattr(result, f"{name}_ppm")
             self._results[name] = write_volume(folder / f"{name}.nii", image, grid)
         self._results["mask"] = write_volume(folder / "mask.nii", result.mask, grid)
-        return self._record("sti", options, result)
+        record = self._record("sti", options, result)
+        record.state(
+            Fact(
+                "laboratory_axes", "x, y, z of the tensor in the voxel axes of the reference", "",
+                result.laboratory_axes.tolist(),
+            )
+        )  # fmt: skip
+        return record
 
 
 class ChisepCosmosInputSpec(JoinInputSpec):

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from nipype.interfaces.utility import IdentityInterface, Merge
 from nipype.pipeline.engine import Workflow
 
-from qsmprep.bids.outputs import figures_folder, output_path
+from qsmprep.bids.outputs import TENSOR, figures_folder, output_path
 from qsmprep.engine.node import Node
 from qsmprep.interfaces.orientation import ChisepCosmos, Cosmos, RegisterOrientation, Sti
 from qsmprep.interfaces.outputs import SaveOutput
@@ -25,7 +25,7 @@ NEEDED = {"local_field": ("background_wf", "local_field"), "mask": ("background_
           "noise": ("field_wf", "noise"), "magnitude": ("phase_wf", "magnitude_rss"),
           "brain_mask": ("brain_mask_wf", "mask")}  # fmt: skip
 R2PRIME = {"r2prime": ("r2prime_wf", "r2prime")}  # for the separation of sources
-STI_MAPS = ("anisotropy", "chi33", "chi13", "chi23", "offdiagonal")
+STI_MAPS = ("anisotropy", *TENSOR, "offdiagonal")
 PICTURES: Mapping[str, tuple[tuple[str, str, str, str], ...]] = {
     "cosmos": (("cosmos", "cosmos_reference", "chi", "Susceptibility by COSMOS"),),
     "sti": (("sti", "sti_reference", "chi", "Mean susceptibility of the tensor"),

@@ -76,13 +76,18 @@ OUTPUTS: Mapping[str, Output] = {
     "cosmos_mask": Output("anat", "cosmos", "mask", "Where every orientation is valid.", mask_type="ROI", parents=("qsm_mask",)),
     "sti": Output("anat", "sti", "Chimap", "Mean of the susceptibility tensor from several orientations of the head.", "ppm", ("local_field", "qsm_mask", "magnitude")),
     "anisotropy": Output("anat", "anisotropy", "Chimap", "Magnetic susceptibility anisotropy: largest eigenvalue of the tensor less the mean of the other two.", "ppm", ("local_field", "qsm_mask", "magnitude")),
+    "chi11": Output("anat", "chi11", "Chimap", "Component xx of the susceptibility tensor in the laboratory frame of the reference, z along B0.", "ppm", ("local_field", "qsm_mask", "magnitude")),
+    "chi22": Output("anat", "chi22", "Chimap", "Component yy of the susceptibility tensor in the laboratory frame of the reference, z along B0.", "ppm", ("local_field", "qsm_mask", "magnitude")),
     "chi33": Output("anat", "chi33", "Chimap", "Component of the susceptibility tensor along B0 of the reference, relative to the field of view.", "ppm", ("local_field", "qsm_mask", "magnitude")),
+    "chi12": Output("anat", "chi12", "Chimap", "Component xy of the susceptibility tensor in the laboratory frame of the reference, z along B0.", "ppm", ("local_field", "qsm_mask", "magnitude")),
     "chi13": Output("anat", "chi13", "Chimap", "Component xz of the susceptibility tensor in the laboratory frame of the reference, z along B0.", "ppm", ("local_field", "qsm_mask", "magnitude")),
     "chi23": Output("anat", "chi23", "Chimap", "Component yz of the susceptibility tensor in the laboratory frame of the reference, z along B0.", "ppm", ("local_field", "qsm_mask", "magnitude")),
     "offdiagonal": Output("anat", "offdiagonal", "Chimap", "Field, relative to B0, of the off-diagonal components xz and yz of the susceptibility tensor in the orientation of the scan or of the reference.", "ppm", ("local_field", "qsm_mask", "magnitude")),
     "sti_mask": Output("anat", "sti", "mask", "Where every orientation is valid.", mask_type="ROI", parents=("qsm_mask",)),
 }
 # fmt: on
+
+TENSOR = ("chi11", "chi22", "chi33", "chi12", "chi13", "chi23")  # components of the susceptibility tensor
 
 # Of a step's record: what differs from run to run, or is for the report alone.
 NOT_LASTING = ("seconds", "curve", "curve_name", "curve_iterations")
@@ -190,10 +195,12 @@ def _orientation_keys(steps: list[dict[str, Any]]) -> dict[str, Any]:
     facts = [fact_values(step["facts"]) for step in steps if step.get("stage") == "registration"]
     if not facts:
         return {}
+    axes = _facts_of(steps, "sti").get("laboratory_axes")
     return {
         "Orientations": [fact["run"] for fact in facts],
         "B0Directions": [fact["b0_direction"] for fact in facts],
         "RegistrationMatrices": [fact["matrix"] for fact in facts],
+        **({"TensorAxes": axes} if axes else {}),
     }
 
 

@@ -116,17 +116,21 @@ def sti(
             begin, solution.history, solution.converged, monitored="relative gradient of the least squares"
         )
     tensor = np.stack([frame.restore(to_numpy(part)) * inside for part in components])
-    chi33, chi13, chi23 = (rotated_component(tensor, axes[m], axes[n]) for m, n in ((2, 2), (0, 2), (1, 2)))
+    chi11, chi22, chi33, chi12, chi13, chi23 = (rotated_component(tensor, axes[m], axes[n]) for m, n in PAIRS)
     crops = [to_device(frame.crop(chi), device) for chi in (chi13, chi23)]
     offdiagonal = frame.restore(to_numpy(offdiagonal_field(crops, axes, k, shape))) * inside
     return TensorMaps(
         tensor_ppm=tensor,
         mean_ppm=(tensor[0] + tensor[1] + tensor[2]) / np.float32(3),
         anisotropy_ppm=anisotropy(tensor, inside),
+        chi11_ppm=chi11,
+        chi22_ppm=chi22,
         chi33_ppm=chi33,
+        chi12_ppm=chi12,
         chi13_ppm=chi13,
         chi23_ppm=chi23,
         offdiagonal_ppm=offdiagonal,
+        laboratory_axes=axes,
         mask=inside,
         condition=condition,
         convergence=convergence,

@@ -69,8 +69,9 @@ def test_laboratory_components_follow_the_given_axes(tensor):
     for part, (m, n) in zip(tensor, PAIRS, strict=True):
         full[..., m, n] = full[..., n, m] = part
     turned = axes @ full @ axes.T
-    for name, (m, n) in {"chi33_ppm": (2, 2), "chi13_ppm": (0, 2), "chi23_ppm": (1, 2)}.items():
-        assert np.abs(getattr(result, name) - turned[..., m, n]).max() < 5e-5
+    for m, n in PAIRS:
+        assert np.abs(getattr(result, f"chi{m + 1}{n + 1}_ppm") - turned[..., m, n]).max() < 5e-5
+    assert np.allclose(result.laboratory_axes, axes)
 
 
 def test_the_closed_form_is_the_dense_least_squares():
