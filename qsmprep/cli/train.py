@@ -1,8 +1,9 @@
-"""`qsmprep-tools train`: train a deep network on simulated heads, as a recipe says."""
+"""`qsmprep-tools train`: train a deep network on simulated heads or on labels of one's own, as a recipe says."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from qsmprep.cli.program import Parser, add_command
 from qsmprep.numerics.threads import available_cores, use_threads
 
 if TYPE_CHECKING:
+    from qsmprep.training.joint_pool import Labels
     from qsmprep.training.loop import TrainingState
     from qsmprep.training.pool import Head
     from qsmprep.training.recipe import Recipe
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 def add_train(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add the subcommand."""
-    text = "train a deep network on simulated heads"
+    text = "train a deep network on simulated heads, or on maps of several orientations"
     parser = add_command(commands, "train", text, epilog="See docs/training.md.")
     parser.add_argument("recipe", metavar="SPEC.toml", type=file_path, help="recipe: what to train, on what and how")
     parser.add_argument(
@@ -28,6 +30,22 @@ def add_train(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     parser.add_argument(
         "--heads-dir", type=folder_path, metavar="PATH", help="folder of simulated heads (default: OUT/heads)"
+    )
+    parser.add_argument(
+        "--labels",
+        type=folder_path,
+        nargs="+",
+        default=[],
+        metavar="DERIVATIVES",
+        help="derivatives of qsmprep --multi-orientation (cosmos, sti, chisep-cosmos), whose joint maps are the labels "
+        "of every orientation's tissue field; beside the recipe's simulated heads, if it has any (default: none)",
+    )
+    parser.add_argument(
+        "--validation-participants",
+        nargs="+",
+        default=[],
+        metavar="LABEL",
+        help="participants of the labels to validate on, not to train on (default: the last one, if there are several)",
     )
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in OUT")
     parser.add_argument(
@@ -52,7 +70,9 @@ def _train(arguments: argparse.Namespace) -> int:
     from qsmprep.app.planning import choose_device
     from qsmprep.training.recipe import read_recipe
 
-    recipe = read_recipe(arguments.recipe)
+    if arguments.validation_participants and not arguments.labels:
+        raise ValueError("--validation-participants holds out participants of --labels; give both.")
+    recipe = read_recipe(arguments.recipe, labelled=bool(arguments.labels))
     device, reason = choose_device(arguments.device)
     if not arguments.quiet:
         print(f"Training on {device} ({reason}).", flush=True)
@@ -69,7 +89,11 @@ def _train(arguments: argparse.Namespace) -> int:
     from qsmprep.training.result import write_result
 
     with use_threads(threads):
+        labels = _labels(recipe, arguments) if arguments.labels else None
         heads, checks = _heads(recipe, arguments)
+        if labels is not None:
+            heads, checks = (*labels.training, *heads), (*labels.validation, *checks)
+            recipe = dataclasses.replace(recipe, labels=labels.digest)
         state = _with_bar(
             recipe.training.steps, arguments.quiet,
             lambda tell: train(
@@ -80,10 +104,28 @@ def _train(arguments: argparse.Namespace) -> int:
     if state.step < recipe.training.steps:
         print(f"Stopped at step {state.step} of {recipe.training.steps}; go on with --resume.", file=sys.stderr)
         return 0
-    path = write_result(recipe, state, heads, arguments.out, half=arguments.half, machine=_machine(device, threads))
+    machine = _machine(device, threads)
+    path = write_result(recipe, state, heads, arguments.out, half=arguments.half, machine=machine, labels=labels)
     if not arguments.quiet:
         print(f"Weights: {path}\nLowest validation error: {state.best_score:.2f} % at step {state.best_step}")
     return 0
+
+
+def _labels(recipe: Recipe, arguments: argparse.Namespace) -> Labels:
+    """The heads with labels of one's own."""
+    from qsmprep.training.joint_pool import label_pool
+
+    def tell(done: int, total: int) -> None:
+        if not arguments.quiet and (sys.stdout.isatty() or done == total):
+            print(f"\rlabelled sessions: {done} of {total}", end="\n" if done == total else "", flush=True)
+
+    labels = label_pool(
+        arguments.heads_dir or arguments.out / "heads", arguments.labels, recipe.network,
+        validation=arguments.validation_participants, simulated=recipe.data.heads, progress=tell,
+    )  # fmt: skip
+    if not arguments.quiet:
+        print(f"Labels: {labels.words}.", flush=True)
+    return labels
 
 
 def _heads(recipe: Recipe, arguments: argparse.Namespace) -> tuple[tuple[Head, ...], tuple[Head, ...]]:

@@ -90,7 +90,7 @@ def train(
     Parameters
     ----------
     recipe : what to train.
-    heads, validation_heads : simulated heads; shapes alone when there are none.
+    heads, validation_heads : to draw patches from; shapes alone when there are none.
     folder : for the checkpoint.
     resume : go on from the folder's checkpoint.
     device : "cpu" or "cuda".
@@ -103,7 +103,7 @@ def train(
 
     Raises
     ------
-    ValueError : a checkpoint of another recipe, or a loss that is not finite.
+    ValueError : a checkpoint of another recipe or of other labels, or a loss that is not finite.
     """
     options, data = recipe.training, recipe.data
     torch.manual_seed(options.seed)
@@ -252,6 +252,7 @@ def _validate(state: TrainingState, checks: Sequence[Batch], device: str, option
 def _save(state: TrainingState, path: Path, recipe: Recipe) -> None:
     document: dict[str, Any] = {
         "recipe": recipe.text,
+        "labels": recipe.labels,
         "module": state.module.state_dict(),
         "average": state.average.state_dict(),
         "optimizer": state.optimizer.state_dict(),
@@ -277,6 +278,9 @@ def _load(state: TrainingState, path: Path, recipe: Recipe) -> None:
                          "--resume.") from None  # fmt: skip
     if document["recipe"] != recipe.text:
         raise ValueError(f"{path}: was made by another recipe; take that one, or another folder.")
+    if document.get("labels", "") != recipe.labels:
+        raise ValueError(f"{path}: was made with other --labels or --validation-participants; give those, or another "
+                         "folder.")  # fmt: skip
     state.module.load_state_dict(document["module"])
     state.average.load_state_dict(document["average"])
     state.optimizer.load_state_dict(document["optimizer"])

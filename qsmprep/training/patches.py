@@ -81,8 +81,10 @@ def _patch(spec: NetworkSpec, data: DataOptions, heads: Sequence[Head], random: 
     window = tuple(slice(c, c + data.patch) for c in corner)
     read = _Reader(head, window, data.patch, _blur(data, random))
     scale = float(np.exp(random.uniform(np.log(data.smallest_scale), np.log(data.largest_scale))))
-    filtered = spec.task == "inversion" and random.random() < data.filtered
+    filtered = spec.task == "inversion" and random.random() < data.filtered and not head.measured
     snr = float(np.exp(random.uniform(np.log(data.smallest_snr), np.log(data.largest_snr))))
+    if head.measured:
+        snr = 1.0
     mask = read("mask")
     if filtered:
         mask = mask * (read("tissue-field-removal") != 0)

@@ -40,11 +40,15 @@ class Head:
     folder : of its volumes.
     b0_direction : unit vector in voxel axes.
     shape : of the volumes.
+    voxel_size_mm : edge of the cubic voxels.
+    measured : whether its tissue field was measured: `noise` is then that of the scan, and as strong as it is.
     """
 
     folder: Path
     b0_direction: tuple[float, float, float]
     shape: tuple[int, int, int]
+    voxel_size_mm: float = 1.0
+    measured: bool = False
     _open: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
     _means: dict[str, float] = field(default_factory=dict, repr=False, compare=False)
 

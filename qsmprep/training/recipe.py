@@ -19,7 +19,7 @@ from qsmprep.training.adversary import SMALLEST_EDGE
 class DataOptions:
     """Where patches come from and how they vary."""
 
-    heads: int = option(48, "simulated heads to train on; 0: shapes alone", low=0, high=100_000)
+    heads: int = option(48, "simulated heads to train on; 0: shapes or labels alone", low=0, high=100_000)
     validation_heads: int = option(4, "further heads for validation", low=0, high=1000)
     seed: int = option(0, "seed of the heads", low=0)
     patch: int = option(64, "edge of a patch", unit="voxels", low=16, high=256)
@@ -45,8 +45,6 @@ class DataOptions:
     def __post_init__(self) -> None:
         if self.smallest_snr > self.largest_snr:
             raise ValueError("smallest_snr exceeds largest_snr.")
-        if not self.heads and self.shapes < 1:
-            raise ValueError("Without heads the share of shapes must be 1.")
         if self.heads and not self.validation_heads:
             raise ValueError("Heads to train on need heads to validate on.")
 
@@ -96,16 +94,18 @@ class Recipe:
     network : description, its channels not yet normalised.
     data, training : options.
     text : the TOML file itself, for the card.
+    labels : what tells the labels of one's own from all others; empty without.
     """
 
     network: NetworkSpec
     data: DataOptions
     training: TrainingOptions
     text: str = ""
+    labels: str = ""
 
 
-def read_recipe(path: Path) -> Recipe:
-    """The recipe of a TOML file.
+def read_recipe(path: Path, *, labelled: bool = False) -> Recipe:
+    """The recipe of a TOML file; `labelled` where there are heads with labels of one's own.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def read_recipe(path: Path) -> Recipe:
     """
     try:
         text = Path(path).read_text("utf-8")
-        return parse_recipe(text)
+        return parse_recipe(text, labelled=labelled)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -122,7 +122,7 @@ def read_recipe(path: Path) -> Recipe:
         raise ValueError(f"{path}: {error}") from None
 
 
-def parse_recipe(text: str) -> Recipe:
+def parse_recipe(text: str, *, labelled: bool = False) -> Recipe:
     """The recipe of the text of a TOML file. Raises ValueError, or tomllib.TOMLDecodeError."""
     document = tomllib.loads(text)
     _known(document, ("network", "data", "training"), "the file")
@@ -157,6 +157,8 @@ def parse_recipe(text: str) -> Recipe:
     )
     data, training = (_options(kind, document.get(name, {}), name)
                       for kind, name in ((DataOptions, "data"), (TrainingOptions, "training")))  # fmt: skip
+    if not (data.heads or labelled) and data.shapes < 1:
+        raise ValueError("Without heads the share of shapes must be 1.")
     if data.tilted and not spec.takes_any_direction:
         raise ValueError("[data] tilted: only a network that knows the kernel is told the direction of B0.")
     if spec.expects_error != bool(training.error):

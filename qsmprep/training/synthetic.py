@@ -47,7 +47,7 @@ def _pairs(spec: NetworkSpec, data: DataOptions, batch: int):
     heads = []
     for number in HEADS:
         volumes, facts = training_head(number, data.seed, anatomy="ellipsoids")  # which need no template
-        heads.append(Head(Path(), tuple(facts["b0_direction"]), volumes["mask"].shape, volumes))
+        heads.append(Head(Path(), tuple(facts["b0_direction"]), volumes["mask"].shape, _open=volumes))
     for step in count():
         made = make_batch(spec, data, heads, batch, (data.seed, ADAPTATION, step))
         yield made.inputs, made.labels, made.mask

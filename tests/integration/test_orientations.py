@@ -13,6 +13,32 @@ from qsmprep.phantom.dataset import simulate
 from qsmprep.phantom.options import SimulationOptions
 
 WORDS = ("--skip-bids-validation", "--inversion", "tkd", "--relaxometry", "none")
+OWN = """
+[network]
+name = "own"
+task = "inversion"
+inputs = ["tissue-field", "tkd"]
+outputs = ["chi"]
+[network.architecture]
+family = "unet"
+width = 4
+levels = 2
+norm = "none"
+shortcut = true
+[data]
+heads = 0
+shapes = 0.0
+patch = 32
+[training]
+steps = 30
+learning_rate = 5e-3
+warm_up = 5
+average = 0.8
+precision = "float32"
+relative = true
+validate_every = 10
+validation_patches = 2
+"""
 SOURCES = ("--skip-bids-validation", "--inversion", "tkd", "--background", "iharperella", "--separation", "closed-form")
 
 
@@ -119,3 +145,39 @@ def test_plan_and_methods_text_name_the_joint_map(joined, tmp_path, run_qsmprep)
     assert "sub-01_orientations:\n  registration: rigid" in planned.stdout and "  cosmos: COSMOS" in planned.stdout
     assert run_qsmprep(joined.bids, tmp_path / "out", *words, "--boilerplate-only").status == 0
     assert "COSMOS" in (tmp_path / "out" / "logs" / "CITATION.md").read_text("utf-8")
+
+
+def test_a_network_learns_from_the_joint_map_and_inverts_a_scan(joined, tmp_path, run_qsmprep):
+    from qsmprep.cli.tools import main
+
+    recipe = tmp_path / "own.toml"
+    recipe.write_text(OWN, "utf-8")
+    out = tmp_path / "trained"
+    words = ["train", str(recipe), "--out", str(out), "--labels", str(joined.out), "--device", "cpu", "--threads", "1"]
+    assert main([*words, "--quiet"]) == 0
+    card = json.loads((out / "own.json").read_text("utf-8"))
+    assert card["spec"]["domain"]["voxel_size_mm"] == 4.0
+    assert card["labels"]["participants"] == ["01"] and card["labels"]["orientations"] == {"01": 3}
+    assert len(card["labels"]["sha256"]) == 7 and "COSMOS" in card["statement"]
+    losses = [float(line.split("\t")[1]) for line in (out / "own.tsv").read_text("utf-8").splitlines()[1:]]
+    assert losses[-1] < 0.9 * losses[0]
+    flags = ("--inversion", "qsmnet", "--qsmnet-weights", str(out / "own.safetensors"))
+    words = ("--skip-bids-validation", "--relaxometry", "none", *flags)
+    # What both runs have in common is taken from the work folder.
+    done = run_qsmprep(joined.bids, tmp_path / "out", *words, work=joined.work)
+    assert done.status == 0, done.stderr
+    mask = (done.image("run-1_desc-qsm_mask") > 0) & (truth(joined, "desc-brain_mask") > 0)
+    found, true = done.image("run-1_Chimap")[mask], truth(joined, "Chimap")[mask]
+    assert np.corrcoef(found, true)[0, 1] > 0.5
+
+
+def test_labels_are_refused_where_there_are_none(joined, tmp_path, capsys):
+    from qsmprep.cli.tools import main
+
+    recipe = tmp_path / "own.toml"
+    recipe.write_text(OWN, "utf-8")
+    words = ["train", str(recipe), "--out", str(tmp_path / "out"), "--quiet", "--device", "cpu"]
+    assert main([*words, "--labels", str(joined.bids)]) == 2
+    assert "--multi-orientation cosmos" in capsys.readouterr().err
+    assert main([*words, "--validation-participants", "01"]) == 2
+    assert "--labels" in capsys.readouterr().err

@@ -1,5 +1,7 @@
 """A killed training resumes to the same bits; a tiny one learns; what it leaves can be loaded and used."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -50,6 +52,12 @@ def test_a_checkpoint_of_another_recipe_is_refused(tiny, tiny_text, tmp_path):
     train(tiny, (), (), tmp_path, until=2)
     with pytest.raises(ValueError, match="another recipe"):
         train(parse_recipe(tiny_text.replace("width = 2", "width = 3")), (), (), tmp_path, resume=True)
+
+
+def test_a_checkpoint_of_other_labels_is_refused(tiny, tmp_path):
+    train(dataclasses.replace(tiny, labels="one"), (), (), tmp_path, until=2)
+    with pytest.raises(ValueError, match="other --labels"):
+        train(dataclasses.replace(tiny, labels="other"), (), (), tmp_path, resume=True)
 
 
 def test_a_checkpoint_that_is_no_checkpoint_is_refused(tiny, tmp_path):
