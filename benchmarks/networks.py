@@ -60,7 +60,7 @@ HELD_OUT = {
     for n, (snr, tilt) in enumerate(SNR_AND_TILT)
 }
 CLASSICAL = ("tkd", "fansi")
-NETWORKS = ("qsmnet", "modl", "vandi")
+NETWORKS = ("qsmnet", "modl", "lpcnn")
 FINE_OF = ("qsmnet",)  # adaptation takes minutes, and of an unrolled network the better part of an hour
 FINE_ON = ("6",)  # a head with lesions and B0 along the axis
 FINE_IN = ("chi x 2", "tilt 20")

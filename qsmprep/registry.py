@@ -136,7 +136,6 @@ METHODS = (
     Method("inversion", "qsmnet", "qsmprep.inversion.qsmnet", "qsmnet", "QsmnetOptions", "a U-net (QSMnet)", ("yoon2018", "jung2020", "bollmann2019deepqsm")),
     Method("inversion", "modl", "qsmprep.inversion.modl", "modl", "ModlOptions", "an unrolled network (MoDL-QSM)", ("feng2021",)),
     Method("inversion", "lpcnn", "qsmprep.inversion.lpcnn", "lpcnn", "LpcnnOptions", "a learned proximal network (LPCNN)", ("lai2020",)),
-    Method("inversion", "vandi", "qsmprep.inversion.vandi", "vandi", "VandiOptions", "an unrolled network with a non-linear data term (VaNDI)", ("polak2020",)),
     Method("inversion", "autoqsm", "qsmprep.inversion.autoqsm", "autoqsm", "AutoqsmOptions", "a single-step U-net (AutoQSM)", ("wei2019",)),
     Method("relaxometry", "arlo", "qsmprep.relaxometry.arlo", "arlo", "ArloOptions", "ARLO", ("pei2015",)),
     Method("relaxometry", "numart", "qsmprep.relaxometry.numart", "numart", "NumartOptions", "NumART2*", ("hagberg2002",)),

@@ -45,7 +45,6 @@ TINY = {
     "qsmnet": ("inversion", {"tissue-field": 2.0}, ("chi",), "unet"),
     "modl-qsm": ("inversion", {"tissue-field": 1.0}, ("chi33", "off-diagonal-field"), "modl"),
     "lpcnn": ("inversion", {"tissue-field": 1.0}, ("chi",), "lpcnn"),
-    "vandi": ("inversion", {"tissue-field": 1.0}, ("chi",), "vandi"),
     "autoqsm": ("total-inversion", {"total-field": 0.5}, ("chi", "expected-error"), "unet"),
     "sharqnet": ("background", {"total-field": 0.25}, ("tissue-field",), "unet"),
     "r2primenet": ("r2prime", {"r2star": 0.4}, ("r2prime",), "unet"),

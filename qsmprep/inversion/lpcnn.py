@@ -23,7 +23,7 @@ class LpcnnOptions(InferenceOptions):
     """Options of the learned proximal network."""
 
     role: ClassVar[Role] = Role("inversion", "lpcnn")
-    weights: str = weights_option("lpcnn")
+    weights: str = weights_option("lpcnn", shipped=False)
 
 
 def lpcnn(

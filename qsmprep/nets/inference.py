@@ -189,12 +189,7 @@ class _Runner:
     def _data_term(self, seen: Seen, frame: Middle) -> dict[str, Any]:
         """What a network that knows the kernel needs besides its inputs."""
         dipole = kernel_of(self.network.spec, frame.shape, seen.scan)
-        term: dict[str, Any] = {"dipole": torch.as_tensor(dipole, device=self.device)}
-        if self.network.spec.has_phase_term and seen.term is not None:
-            term["radians"] = seen.term.radians
-            if seen.term.weights is not None:
-                term["weights"] = self._tensor(frame.crop(seen.term.weights)[None])
-        return term
+        return {"dipole": torch.as_tensor(dipole, device=self.device)}
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         batch = torch.as_tensor(np.ascontiguousarray(array), device=self.device)[None]

@@ -35,10 +35,9 @@ class InferenceOptions:
     )
 
 
-def weights_option(default: str) -> Any:
-    """The field `weights` of a method with the name of those it takes by default."""
-    return option(
-        default,
-        "weights of the network: a name that `qsmprep-tools weights list` shows, or a file",
-        metavar="NAME|FILE",
-    )
+def weights_option(default: str, *, shipped: bool = True) -> Any:
+    """The field `weights` of a method with the name of those it takes by default; whether such are shipped."""
+    text = "weights of the network: a name that `qsmprep-tools weights list` shows, or a file"
+    if not shipped:
+        text += "; none are shipped: train some with `qsmprep-tools train`, or bring a file"
+    return option(default, text, metavar="NAME|FILE")

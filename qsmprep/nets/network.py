@@ -71,7 +71,6 @@ def forward(
     inputs_ppm: torch.Tensor,
     mask: torch.Tensor,
     dipole: torch.Tensor | None = None,
-    **data_term: Any,
 ) -> torch.Tensor:
     """Outputs in ppm of inputs in ppm, inside the mask.
 
@@ -81,7 +80,6 @@ def forward(
     inputs_ppm : (n, channels, n0, n1, n2) float32 in the order of `spec.inputs`.
     mask : (n, 1, n0, n1, n2) float32, 1 inside.
     dipole : (n0, n1, n2 // 2 + 1) half spectrum of the kernel; networks that know the kernel need it.
-    data_term : `weights` and `radians` of an unrolled network with the non-linear data term.
 
     Returns
     -------
@@ -90,7 +88,7 @@ def forward(
     if spec.knows_kernel and dipole is None:
         raise ValueError(f"{spec.name} needs the dipole kernel.")
     if spec.unrolled:
-        found: torch.Tensor = module(inputs_ppm, dipole, mask, **data_term) * mask
+        found: torch.Tensor = module(inputs_ppm, dipole, mask) * mask
         return found
     outputs = answer(spec, module, inputs_ppm, mask)
     if dipole is None or not spec.consistent:

@@ -159,11 +159,6 @@ class NetworkSpec:
         return self.outputs[-1].quantity == EXPECTED_ERROR
 
     @property
-    def has_phase_term(self) -> bool:
-        """Whether it compares complex phases with the data, and so takes their weights and the phase of 1 ppm."""
-        return self.kind == "vandi"
-
-    @property
     def kind(self) -> str:
         """The family of a U-net ("unet"), the kind of an unrolled network."""
         return self.architecture.kind if isinstance(self.architecture, UnrolledSpec) else "unet"

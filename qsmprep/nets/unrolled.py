@@ -10,7 +10,8 @@ from torch import nn
 NORMS = ("batch", "none")
 STARTS = ("adjoint", "division")
 DATA_TERMS = ("gradient", "proximal", "unmasked-gradient")
-UNROLLED_KINDS = ("modl", "vandi", "lpcnn")
+PUBLISHED_STEP = 4.0
+UNROLLED_KINDS = ("modl", "lpcnn")
 SMALLEST_STEP = 0.003  # of a return to the data: noise is amplified by at most 9
 
 
@@ -21,9 +22,7 @@ class UnrolledSpec:
     Attributes
     ----------
     kind : "modl", two unknowns (chi33 and the field of the off-diagonal tensor elements), one network and one step
-        length shared by all iterations; "vandi", one unknown, the non-linear data term, a network and a step length of
-        its own in each iteration; "lpcnn", one unknown, the linear data term inside the mask, one network and one step
-        length shared by all iterations.
+        length shared by all iterations; "lpcnn", one unknown, the data term inside the mask, and likewise.
     iterations : unrolled.
     width : channels of the convolutions.
     blocks : residual blocks of the network.
@@ -34,15 +33,15 @@ class UnrolledSpec:
         blind to scale: it cannot tell what is small enough to be noise.
     residual : whether a learned mixture of the channels it is shown, at first susceptibility alone, is added to the
         network's answer; not so in the published networks.
-    start : what a MoDL network sees first: the adjoint of the field times the step, as published, or its truncated
+    start : what the network sees first: the adjoint of the field times the step, as published, or its truncated
         k-space division, from which few iterations suffice.
     masked : whether MoDL's data term ends at the mask; as published it does not, and so takes the field for nought
         outside.
-    data_term : how a MoDL network returns to the data between its answers: a gradient step, as published, or
-        ("proximal") the exact minimum of |M (D chi + dB - f)|^2 + step |chi - its answer|^2 in k-space, once more after
-        the last answer, with a step of its own each time. For LPCNN a gradient step on the misfit inside the mask, as
-        its paper says, or ("unmasked-gradient") everywhere, as its released code has it.
-    first_step : step length at the start of training; as published where it is 0 (VaNDI 1, else 4).
+    data_term : how a network returns to the data between its answers: a gradient step, as published, or ("proximal")
+        the exact minimum of |M (D chi + dB - f)|^2 + step |chi - its answer|^2 in k-space, once more after the last
+        answer, with a step of its own each time. For LPCNN a gradient step on the misfit inside the mask, as its paper
+        says, or ("unmasked-gradient") everywhere, as its released code has it.
+    first_step : step length at the start of training; as published (4) where it is 0.
     """
 
     kind: str = "modl"
@@ -101,7 +100,7 @@ class ResidualNet(nn.Module):
             with torch.no_grad():  # start as the data term alone
                 for numbers in (*self.out.parameters(), self.shortcut.weight):
                     numbers.zero_()
-                self.shortcut.weight[0, 0] = 0.0 if spec.kind == "vandi" else 1.0
+                self.shortcut.weight[0, 0] = 1.0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The same shape as the input."""
@@ -136,9 +135,9 @@ class Unrolled(nn.Module):
     References
     ----------
     Feng 2021 (MoDL-QSM): X = (chi33, dB), A X = F^-1 [D F chi33 + F dB], input_1 = t A'y, X = N(input),
-    input_k+1 = X - t A'A X + t A'y. Polak 2020 (VaNDI): chi <- chi - t_k grad |W (exp(i D chi) - exp(i f))|^2, and then
-    chi <- chi - N_k(chi). Lai 2020 (LPCNN): chi = 0, then chi <- N(chi - t D M (D chi - f)), so that the network first
-    sees t D f; the released code leaves the mask M out of the data term, and has no bias in its last convolution.
+    input_k+1 = X - t A'A X + t A'y. Lai 2020 (LPCNN): chi = 0, then chi <- N(chi - t D M (D chi - f)), so that the
+    network first sees t D f; the released code leaves the mask M out of the data term, and has no bias in its last
+    convolution.
     """
 
     mean: torch.Tensor
@@ -147,10 +146,9 @@ class Unrolled(nn.Module):
     def __init__(self, spec: UnrolledSpec):
         super().__init__()
         self.spec = spec
-        nets = spec.iterations if spec.kind == "vandi" else 1
-        self.nets = nn.ModuleList(ResidualNet(spec.unknowns, spec) for _ in range(nets))
-        steps = spec.iterations if spec.data_term == "proximal" else nets
-        self.step = nn.Parameter(torch.full((steps,), spec.first_step or (1.0 if spec.kind == "vandi" else 4.0)))
+        self.nets = nn.ModuleList([ResidualNet(spec.unknowns, spec)])
+        steps = spec.iterations if spec.data_term == "proximal" else 1
+        self.step = nn.Parameter(torch.full((steps,), spec.first_step or PUBLISHED_STEP))
         # Mean and s.d. of each unknown in ppm, set from the training data and kept with the weights.
         self.register_buffer("mean", torch.zeros(spec.unknowns), persistent=False)
         self.register_buffer("deviation", torch.ones(spec.unknowns), persistent=False)
@@ -160,14 +158,7 @@ class Unrolled(nn.Module):
         self.mean.copy_(mean)
         self.deviation.copy_(deviation)
 
-    def forward(
-        self,
-        field: torch.Tensor,
-        dipole: torch.Tensor,
-        mask: torch.Tensor,
-        weights: torch.Tensor | None = None,
-        radians: float = 1.0,
-    ) -> torch.Tensor:
+    def forward(self, field: torch.Tensor, dipole: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Unknowns (n, unknowns, n0, n1, n2) in ppm.
 
         Parameters
@@ -175,11 +166,7 @@ class Unrolled(nn.Module):
         field : (n, 1, n0, n1, n2) tissue field in ppm.
         dipole : (n0, n1, n2 // 2 + 1) half spectrum of the kernel.
         mask : (n, 1, n0, n1, n2), 1 inside.
-        weights : (n, 1, n0, n1, n2) of the non-linear data term; None: the mask. VaNDI only.
-        radians : phase of 1 ppm in the non-linear data term. VaNDI only.
         """
-        if self.spec.kind == "vandi":
-            return self._vandi(field, dipole, mask, mask if weights is None else weights, radians)
         if self.spec.kind == "lpcnn":
             return self._lpcnn(field, dipole, mask)
         adjoint = modl_adjoint(field, dipole)
@@ -196,22 +183,18 @@ class Unrolled(nn.Module):
                 x = x - self.step[0] * modl_adjoint(explained, dipole) + self.step[0] * adjoint
         return x
 
-    def _vandi(
-        self, field: torch.Tensor, dipole: torch.Tensor, mask: torch.Tensor, weights: torch.Tensor, radians: float
-    ) -> torch.Tensor:
-        x = torch.zeros_like(field)
-        for net, step in zip(self.nets, self.step, strict=True):
-            miss = torch.sin(radians * (convolve(x, dipole) - field)) * weights**2 / radians
-            x = x - step * convolve(miss, dipole)
-            x = (x - self._regularised(net, x, mask)) * mask
-        return x
-
     def _lpcnn(self, field: torch.Tensor, dipole: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        x = self._regularised(self.nets[0], self.step[0] * convolve(mask * field, dipole), mask)
+        if self.spec.start == "division":
+            x = truncated_division(mask * field, dipole)
+        else:
+            x = self.step[0] * convolve(mask * field, dipole)
         inside = torch.ones_like(mask) if self.spec.data_term == "unmasked-gradient" else mask
-        for _ in range(self.spec.iterations - 1):
-            miss = inside * (convolve(x, dipole) - mask * field)
-            x = self._regularised(self.nets[0], x - self.step[0] * convolve(miss, dipole), mask)
+        for iteration in range(self.spec.iterations):
+            x = self._regularised(self.nets[0], x, mask)
+            if self.spec.data_term == "proximal":
+                x = nearest_explaining(x, field, dipole, mask, self.step[iteration])
+            elif iteration + 1 < self.spec.iterations:
+                x = x - self.step[0] * convolve(inside * (convolve(x, dipole) - mask * field), dipole)
         return x
 
     def _regularised(self, net: nn.Module, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ from qsmprep.nets.network import forward, normalised
 from qsmprep.nets.patches import within
 from qsmprep.nets.spec import NetworkSpec, quantities
 from qsmprep.nets.unrolled import convolve
-from qsmprep.training.patches import PHASE_RADIANS_PER_PPM, Batch
+from qsmprep.training.patches import Batch
 from qsmprep.training.recipe import TrainingOptions
 
 SMALLEST_SQUARE = 1e-8  # keeps the root's slope finite where there is no error
@@ -85,10 +85,7 @@ def _mean_error(spec: NetworkSpec, a, b, mask, *, relative: bool, power: int) ->
 
 def apply(spec: NetworkSpec, module: nn.Module, batch: Batch) -> torch.Tensor:
     """Outputs in ppm for a batch."""
-    terms = {}
-    if spec.has_phase_term:
-        terms = {"radians": PHASE_RADIANS_PER_PPM}
-    return forward(spec, module, batch.inputs, batch.mask, batch.dipole, **terms)
+    return forward(spec, module, batch.inputs, batch.mask, batch.dipole)
 
 
 def _misfit(spec: NetworkSpec, found: torch.Tensor, batch: Batch, inner) -> torch.Tensor | None:

@@ -28,7 +28,6 @@ RATE_NOISE_PPM = 0.018  # highest s.d. of the noise of a relaxation rate over th
 CONSTANT_PPM = 0.01  # a susceptibility map is known up to a constant, which is found about as well as this
 # By which a patch's field is made, one drawn each time: no kernel is that of a scan, and none is to be relied upon.
 KERNELS = ("integrated", "discrete", "greens")
-PHASE_RADIANS_PER_PPM = 4.8  # phase of 1 ppm at 3 T over an echo spacing of 6 ms
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def test_without_weights_the_other_methods_are_left(no_weights, capsys):
 
 def test_with_weights_they_are_used_and_resampling_takes_more_memory(tiny_weights, monkeypatch):
     monkeypatch.setenv("QSMPREP_WEIGHTS", str(tiny_weights))
-    assert {"qsmnet", "modl", "vandi", "lpcnn", "autoqsm"} <= set(usable("inversion"))
+    assert {"qsmnet", "modl", "lpcnn", "autoqsm"} <= set(usable("inversion"))
     options = DEFAULTS.options_of("inversion", "qsmnet")
     fitting = find_network(options, "qsmnet", (60, 60, 60), (3.0, 3.0, 3.0))  # trained on 3 mm
     coarse = find_network(options, "qsmnet", (60, 60, 60), (6.0, 6.0, 6.0))

@@ -283,7 +283,7 @@ def test_memory_is_saved_without_changing_the_gradient(trained, case):
     assert "forward" not in vars(module.encoder[0])
 
 
-@pytest.mark.parametrize("kind", ["modl", "vandi", "lpcnn"])
+@pytest.mark.parametrize("kind", ["modl", "lpcnn"])
 @pytest.mark.parametrize("crop", [0, 20])
 def test_unrolled_networks_adapt(kind, crop, case):
     _, field, mask = case

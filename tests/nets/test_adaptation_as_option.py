@@ -78,6 +78,6 @@ def test_dann_without_simulated_pairs_is_refused(network, scan):
 
 
 def test_unrolled_networks_have_no_dann(linear_network):
-    unrolled = linear_network("inversion", {"tissue-field": 1.0}, ("chi",), kind="vandi")
+    unrolled = linear_network("inversion", {"tissue-field": 1.0}, ("chi",), kind="lpcnn")
     with pytest.raises(ValueError, match="take fine"):
         synthetic_pairs(unrolled.spec)

@@ -69,7 +69,7 @@ def test_a_field_in_hertz_is_refused():
 def test_a_role_refuses_other_networks_by_name_and_remedy(spec, unrolled):
     Role("inversion").check(spec, "qsmnet")
     Role("inversion", "modl").check(unrolled, "modl")
-    for role, other in ((Role("background"), spec), (Role("inversion"), unrolled), (Role("inversion", "vandi"), spec)):
+    for role, other in ((Role("background"), spec), (Role("inversion"), unrolled), (Role("inversion", "lpcnn"), spec)):
         with pytest.raises(ValueError, match="--sharqnet-weights"):
             role.check(other, "sharqnet", "file.safetensors")
     separation = NetworkSpec("s", "separation", UnetSpec(2, 2), (Channel("chi"), Channel("r2star")),

@@ -84,3 +84,17 @@ def test_it_is_described_and_built_like_the_others(dipole, mask):
     assert module.deviation.item() == pytest.approx(0.05)
     with torch.no_grad():
         assert forward(spec, module, torch.randn(1, 1, *SHAPE), mask, dipole).shape == (1, 1, *SHAPE)
+
+
+def test_with_an_exact_return_to_the_data_the_field_inside_the_mask_is_explained(dipole, mask):
+    field = convolve(torch.randn(1, 1, *SHAPE) * mask, dipole)
+    misfits = []
+    for data_term in ("gradient", "proximal"):
+        net = Unrolled(UnrolledSpec("lpcnn", 3, 4, 1, start="division", data_term=data_term, first_step=0.03)).eval()
+        net.nets[0] = nn.Identity()
+        with torch.no_grad():
+            found = net(field, dipole, mask)
+        assert not found[mask == 0].any()
+        misfits.append((mask * (convolve(found, dipole) - field)).norm() / (mask * field).norm())
+    assert misfits[1] < 0.5 * misfits[0]
+    assert len(net.step) == 3

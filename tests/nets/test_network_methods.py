@@ -70,7 +70,7 @@ def test_every_network_method_runs_and_refuses_another_network(method, loaded, s
         assert np.isfinite(image).all()
         assert not image[~inside].any()
     assert told(result)["network_grid"] == "as acquired"
-    other = loaded("inversion", "vandi" if method.name != "vandi" else "qsmnet")
+    other = loaded("inversion", "lpcnn" if method.name != "lpcnn" else "qsmnet")
     with pytest.raises(ValueError, match=f"--{method.name}-weights"):
         run(method.stage, method.name, other, scan)
     with pytest.raises(ValueError, match="needs network"):
@@ -121,19 +121,6 @@ def test_background_removal_takes_and_gives_hertz(loaded, scan):
     assert np.allclose(found.tissue_field[mask], expected, atol=1e-4)
     again = run("background", "sharqnet", loaded("background", "sharqnet"), scan, total_field=field + 200)
     assert np.allclose(again.tissue_field, found.tissue_field, atol=1e-3)
-
-
-def test_vandi_descends_on_the_phase_of_one_echo_spacing(loaded, scan):
-    """A field beyond half a turn an echo spacing wraps in its data term; the weights count."""
-    network = loaded("inversion", "vandi")
-    turn = 1 / (FREQUENCY * 0.006)  # ppm of a whole turn in the 6 ms between the echoes
-    once = run("inversion", "vandi", network, scan)
-    wrapped = run("inversion", "vandi", network, scan, field_ppm=scan["field"] + np.float32(turn))
-    assert np.allclose(once.chi_ppm, wrapped.chi_ppm, atol=1e-4)
-    weights = scan["mask"].astype(np.float32)
-    weights[10:14] = 0
-    weighted = run("inversion", "vandi", network, scan, weights=weights)
-    assert not np.allclose(once.chi_ppm, weighted.chi_ppm, atol=1e-4)
 
 
 @pytest.mark.parametrize("field_strength", [3.0, 7.0])

@@ -101,7 +101,7 @@ def test_damaged_files_are_refused(content):
 
 
 def test_an_unrolled_network_cannot_be_onnx():
-    spec = NetworkSpec("v", "inversion", UnrolledSpec(kind="vandi"), SPEC.inputs, SPEC.outputs)
+    spec = NetworkSpec("v", "inversion", UnrolledSpec(kind="lpcnn"), SPEC.inputs, SPEC.outputs)
     with pytest.raises(ValueError, match="one input"):
         OnnxModule(model(), spec)
 

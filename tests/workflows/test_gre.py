@@ -61,7 +61,7 @@ def test_weights_are_inputs_of_their_node_and_bounded_by_the_memory(bids, tiny_w
     assert node.inputs.memory_gb == 0
     assert graph["r2prime_wf.r2prime"].inputs.network == str(tiny_weights / "r2primenet.safetensors")
     before = node.inputs.get_hashval()[1]
-    node.inputs.card = str(tiny_weights / "vandi.json")
+    node.inputs.card = str(tiny_weights / "lpcnn.json")
     assert node.inputs.get_hashval()[1] != before
 
 
@@ -70,7 +70,7 @@ def test_weights_that_do_not_fit_are_refused_in_the_plan(bids, tiny_weights, mon
     for words in (("--inversion", "modl", "--modl-weights", "qsmnet"),
                   ("--background", "sharqnet", "--sharqnet-weights", "none-such"),
                   ("--separation", "chi-sepnet-r2s", "--chi-sepnet-r2s-weights", "chi-sepnet-r2p"),
-                  ("--r2", "none", "--r2prime-fallback", "network", "--r2prime-weights", "vandi")):  # fmt: skip
+                  ("--r2", "none", "--r2prime-fallback", "network", "--r2prime-weights", "lpcnn")):  # fmt: skip
         with pytest.raises(ValueError, match="-weights"):
             planned(bids, *words)
     with pytest.raises(ValueError, match="choose another --background"):

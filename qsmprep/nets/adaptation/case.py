@@ -52,17 +52,14 @@ class Case:
     def outputs(self, module: nn.Module, box: Box = ()) -> torch.Tensor:
         """The network's outputs in ppm but for an expected error, of a box of the volume; without one of all of it."""
         part = within(box)
-        given: dict[str, Any] = {}
-        if self.spec.has_phase_term:
-            given = {"weights": self.data.weights[part], "radians": self.data.radians_per_ppm}
-        return self.of(module, self.inputs_ppm[part], self.mask[part], **given)
+        return self.of(module, self.inputs_ppm[part], self.mask[part])
 
-    def of(self, module: nn.Module, inputs_ppm: torch.Tensor, mask: torch.Tensor, **given: Any) -> torch.Tensor:
+    def of(self, module: nn.Module, inputs_ppm: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """What `outputs` gives, of any inputs on the case's grid; the kernel, if known, is that of their shape."""
         dipole = _kernel(self.spec, tuple(mask.shape[-3:]), self.scan) if self.spec.knows_kernel else None
         dipole = None if dipole is None else dipole.to(mask.device)
         with torch.autocast(mask.device.type, dtype=torch.bfloat16, enabled=self.half_precision):
-            found = forward(self.spec, module, inputs_ppm, mask, dipole, **given).float()
+            found = forward(self.spec, module, inputs_ppm, mask, dipole).float()
         return found[:, :-1] if self.spec.expects_error else found
 
     def random_box(self, random: np.random.Generator, edge: int) -> tuple[Box, Box]:
