@@ -52,7 +52,7 @@ def modl(
     mask : (n0, n1, n2) where the field is valid.
     network : an unrolled network of the kind "modl".
     scan : voxel size and direction of B0; adaptation needs the centre frequency and the echo times too.
-    weights : (n0, n1, n2) data weights >= 0 of the adaptation; None: the mask.
+    weights : (n0, n1, n2) data weights >= 0 of the adaptation and of the return to the field; None: the mask.
     synthetic : simulated pairs (inputs, labels, mask) for the adaptation by DANN.
     options : weights, grid and precision.
     memory_gb : not used: the data term needs the whole volume.
@@ -72,7 +72,8 @@ def modl(
     Feng 2021.
     """
     adapt = adapter_for(options, synthetic=synthetic, device=device, progress=progress)
-    term = phase_term(scan, weights, mask) if adapt else None
+    weighted = options.returns and weights is not None
+    term = phase_term(scan, weights, mask) if adapt or weighted else None
     return invert_by_network(
         network, "modl", {"tissue-field": field_ppm}, mask, scan=scan, options=options, term=term, adapt=adapt,
         memory_gb=memory_gb, progress=progress, device=device,

@@ -25,12 +25,19 @@ DEFAULTS = AdaptOptions()
 
 @dataclass(frozen=True)
 class AdaptingOptions(InferenceOptions):
-    """Options of an inversion whose network may be adapted to the case."""
+    """Options of an inversion whose network may be adapted to the case, and its map returned to the field."""
 
+    returns: int = option(
+        0,
+        "times the network's map returns to the tissue field in k-space, for scans unlike the training; 3 suffice",
+        low=0,
+        high=20,
+    )
     adapt: str = option(
         "none",
-        "adapt the network's weights to each case, which takes minutes; fine: by the field of the case; dann: by "
-        "simulated heads and the case together, then by its field",
+        "adapt the network's weights to each case, which takes minutes; fine: by the field of the case, which helps "
+        "where a scan is unlike the training, and not where it is like it; dann: by simulated heads and the case "
+        "together, then by its field",
         choices=METHODS,
     )
     adapt_iterations: int = option(

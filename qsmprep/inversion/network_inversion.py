@@ -11,6 +11,7 @@ import numpy as np
 
 from qsmprep.findings import Fact, Warning, key_of
 from qsmprep.inversion import Inversion
+from qsmprep.inversion.data_return import returned_to_field
 from qsmprep.inversion.inputs import checked_field
 from qsmprep.inversion.network_adaptation import Adapter
 from qsmprep.nets.inference_options import InferenceOptions
@@ -78,8 +79,13 @@ def invert_by_network(
         network, checked, inside, scan=scan, options=options, term=term, adapt=adapt, vsharp=vsharp,
         memory_gb=memory_gb, progress=progress, device=device,
     )  # fmt: skip
-    chi, *others = found.maps.items()
-    sizes = tuple(_size(quantity, values[inside], quantity in NOT_NEGATIVE) for quantity, values in others)
+    (_, chi), *others = found.maps.items()
+    beside = dict(others)
+    if times := getattr(options, "returns", 0):
+        field = checked["tissue-field"] - beside.get("off-diagonal-field", np.float32(0))
+        weights = None if term is None else term.weights
+        chi = returned_to_field(chi, field, inside, scan=scan, times=times, weights=weights)
+    sizes = tuple(_size(quantity, values[inside], quantity in NOT_NEGATIVE) for quantity, values in beside.items())
     facts = found.facts + sizes
     warnings = found.warnings
     end = Convergence(1, True, (), "network", time.perf_counter() - begin)
@@ -94,7 +100,7 @@ def invert_by_network(
             Fact("network_adapted_by", "adapted to the case by", "", by),
             Fact("adaptation_seconds", "duration of the adaptation", "s", round(adapt.outcome.seconds, 1)),
         )
-    return Inversion(chi[1], inside, end, warnings, facts, dict(others))
+    return Inversion(chi, inside, end, warnings, facts, beside)
 
 
 def _size(quantity: str, values: np.ndarray, positive: bool) -> Fact:

@@ -53,7 +53,7 @@ def qsmnet(
     mask : (n0, n1, n2) where the field is valid.
     network : a U-net for inversion, from the tissue field, with or without truncated division as a second channel.
     scan : voxel size and direction of B0; adaptation needs the centre frequency and the echo times too.
-    weights : (n0, n1, n2) data weights >= 0 of the adaptation; None: the mask.
+    weights : (n0, n1, n2) data weights >= 0 of the adaptation and of the return to the field; None: the mask.
     synthetic : simulated pairs (inputs, labels, mask) for the adaptation by DANN.
     options : weights, grid, precision and patches.
     memory_gb : that may be taken, in GiB; 0: no limit.
@@ -73,7 +73,8 @@ def qsmnet(
     Yoon 2018 (QSMnet); Jung 2020 (QSMnet+).
     """
     adapt = adapter_for(options, synthetic=synthetic, device=device, progress=progress)
-    term = phase_term(scan, weights, mask) if adapt else None
+    weighted = options.returns and weights is not None
+    term = phase_term(scan, weights, mask) if adapt or weighted else None
     return invert_by_network(
         network, "qsmnet", {"tissue-field": field_ppm}, mask, scan=scan, options=options, term=term, adapt=adapt,
         memory_gb=memory_gb, progress=progress, device=device,

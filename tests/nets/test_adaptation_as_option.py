@@ -8,6 +8,7 @@ import torch
 from documents import told
 
 from qsmprep import registry, settings
+from qsmprep.inversion.data_return import returned_to_field
 from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import irfftn, rfftn
 from qsmprep.scan import Scan
@@ -81,3 +82,25 @@ def test_unrolled_networks_have_no_dann(linear_network):
     unrolled = linear_network("inversion", {"tissue-field": 1.0}, ("chi",), kind="lpcnn")
     with pytest.raises(ValueError, match="take fine"):
         synthetic_pairs(unrolled.spec)
+
+
+def test_a_map_that_returns_to_the_field_explains_it_and_the_default_does_not(network, scan):
+    chi, _, mask = scan
+    plain, returned = run(network, scan), run(network, scan, returns=3)
+    assert misfit(returned.chi_ppm, scan) < 0.3 * misfit(plain.chi_ppm, scan)
+    assert not returned.chi_ppm[~mask].any()
+    wrong = [np.linalg.norm((found.chi_ppm - chi)[mask]) for found in (plain, returned)]
+    assert wrong[1] < 0.8 * wrong[0]
+
+
+def test_voxels_without_weight_are_not_returned_to(network, scan):
+    _, field, mask = scan
+    weights = mask.astype(np.float32)
+    weights[10:13, 10:13, 10:13] = 0
+    spoiled = np.where(weights > 0, field, 1.0).astype(np.float32) * mask
+    clean, trusted, believed = (
+        returned_to_field(np.zeros_like(field), data, mask, scan=SCAN, times=3, weights=given)
+        for data, given in ((field, weights), (spoiled, weights), (spoiled, None))
+    )
+    assert np.array_equal(clean, trusted)
+    assert not np.allclose(clean, believed, atol=0.05)
