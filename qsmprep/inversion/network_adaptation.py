@@ -29,7 +29,7 @@ class AdaptingOptions(InferenceOptions):
 
     returns: int = option(
         0,
-        "times the network's map returns to the tissue field in k-space, for scans unlike the training; 3 suffice",
+        "times the network's map returns to the tissue field in k-space; 3 suffice, 1 where the scan is noisy",
         low=0,
         high=20,
     )
