@@ -16,7 +16,7 @@ def by_networks(small_head, tiny_weights, tmp_path_factory, run_qsmprep):
     try:
         return run_qsmprep(
             small_head, tmp_path_factory.mktemp("networks") / "out", "--skip-bids-validation", "--mask", "robust",
-            "--background", "sharqnet", "--inversion", "qsmnet", "autoqsm", "modl", "lpcnn", "--reference", "none",
+            "--background", "sharqnet", "--inversion", "qsmnet", "autoqsm", "modl", "--reference", "none",
             "--separation", "chi-sepnet-r2p", "--source-offset", "reference", "--r2prime-fallback", "network",
         )  # fmt: skip
     finally:
