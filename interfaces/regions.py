@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from functools import partial
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, SimpleInterface, TraitedSpec, isdefined, traits
 
+from qsmprep.analysis.brain_template import RESIDUAL_MM
+from qsmprep.analysis.placement import placement_errors
 from qsmprep.analysis.regions import (
     REFERENCE_NAMES,
     RegionalValue,
@@ -45,6 +50,7 @@ class MeasureRegionsInputSpec(StepInputSpec):
     labels = traits.List(traits.Str, desc="what the table calls each")
     region_names = traits.List(traits.Dict, desc="number (as text) to name of the regions of each")
     origins = traits.List(traits.Str, desc="which file each is, and how it came onto the grid")
+    registered = traits.Str(desc="label of the one for which the package's template was registered")
     options = traits.Dict()
     csf_r2star = traits.Float(5.0, usedefault=True, desc="R2* in 1/s below which a central voxel is fluid")
 
@@ -75,10 +81,17 @@ class MeasureRegions(Step):
         names = [{int(index): name for index, name in table.items()} for table in inputs.region_names or []]
         references, told = self._reference_regions(images, names, maps[0].mask)
         rows: list[tuple[str, RegionalValue]] = []
+        moved = partial(placement_errors, voxel_size_mm=read_grid(inputs.chi).voxel_size_mm, shift_mm=RESIDUAL_MM)
         for number, (name, region) in enumerate(references.items(), start=1):
             rows += [(REFERENCE, region_value(region, value_map, index=number, name=name)) for value_map in maps]
         for label, image, table in zip(labels, images, names, strict=True):
             own = [label_values(image, table, value_map) for value_map in maps]
+            if label == inputs.registered:
+                errors = [moved(image, value_map, means) for value_map, means in zip(maps, own, strict=True)]
+                own = [
+                    tuple(replace(value, placement_error=known[value.index]) for value in values)
+                    for values, known in zip(own, errors, strict=True)
+                ]
             rows += [(label, value) for values in zip(*own, strict=True) for value in values]
         origins = dict(zip(labels, inputs.origins or [], strict=True))
         self._tell(record, rows, told, origins, options)
@@ -107,8 +120,12 @@ class MeasureRegions(Step):
         """The reference regions, and where each comes from: the first segmentation that has it."""
         regions = {"whole_brain": read_mask(self.inputs.brain_mask)}
         told = {"whole_brain": "Reference region: the brain (consensus mask 1)."}
+        labels = list(self.inputs.labels or [])
+        given = [label != self.inputs.registered for label in labels]
         for name in REFERENCE_NAMES:
-            found = find_reference(name, zip(self.inputs.labels or [], images, names, strict=True))
+            # Fluid is found by its decay better than by a template.
+            usable = [True] * len(labels) if name != "csf" else given
+            found = find_reference(name, compress(zip(labels, images, names, strict=True), usable))
             if found is None:
                 regions[name], told[name] = self._without_segmentation(name, mask)
             else:
@@ -133,8 +150,8 @@ class MeasureRegions(Step):
             text += f" Only {count} voxels, fewer than the {MINIMUM_VOXELS} that a reference needs."
         return found, text
 
-    @staticmethod
     def _tell(
+        self,
         record: Record,
         rows: list[tuple[str, RegionalValue]],
         told: dict[str, str],
@@ -147,7 +164,9 @@ class MeasureRegions(Step):
             empty = [value.name for value in own if value.n == 0]
             record.state(Fact(f"regions_of_{key_of(label)}", f"regions of {label}", "", len(own)))
             record.note(Note("segmentation-origin", f"{label}: {origin}."))
-            if own and len(empty) == len(own):
+            if own and len(empty) == len(own) and label == self.inputs.registered:
+                record.note(Note("template-withheld", f"No values in {label}: it does not lie on this head."))
+            elif own and len(empty) == len(own):
                 record.warn(
                     Warning(
                         "regions-empty",

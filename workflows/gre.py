@@ -106,7 +106,7 @@ def init_gre_wf(*, plan: RunPlan) -> Workflow:
     if lays_segmentations(plan):
         stages["segmentation"] = _connect_segmentation(workflow, plan, stages)
     if measures_regions(plan):
-        _connect_regions(workflow, plan, stages)
+        stages["regions"] = _connect_regions(workflow, plan, stages)
     connect_quality(workflow, stages, plan)
     connect_figures(workflow, init_figures_wf(plan=plan), stages, plan)
     return workflow
@@ -141,7 +141,7 @@ def _connect_segmentation(workflow: Workflow, plan: RunPlan, stages: Mapping[str
     return segmentation
 
 
-def _connect_regions(workflow: Workflow, plan: RunPlan, stages: Mapping[str, Workflow]) -> None:
+def _connect_regions(workflow: Workflow, plan: RunPlan, stages: Mapping[str, Workflow]) -> Workflow:
     """Measure the maps there are in regions."""
     regions = init_regions_wf(plan=plan)
     inputs = {
@@ -158,6 +158,7 @@ def _connect_regions(workflow: Workflow, plan: RunPlan, stages: Mapping[str, Wor
         if stage in stages:
             connected = [(f"outputnode.{output}", f"inputnode.{target}") for output, target in images]
             workflow.connect([(stages[stage], regions, connected)])
+    return regions
 
 
 def _chi_maps(plan: RunPlan) -> list[tuple[str, str]]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from nipype.interfaces.utility import IdentityInterface, Merge
 from nipype.pipeline.engine import Workflow
 
-from qsmprep.bids.anatomy import Atlas, Segmentation
+from qsmprep.bids.anatomy import Atlas, OwnTemplate, Segmentation
 from qsmprep.engine.node import Node
 from qsmprep.interfaces.regions import MeasureRegions, SaveRegions
 from qsmprep.interfaces.segmentation import LayAtlas
+from qsmprep.interfaces.template import OUTLINES, LayTemplate
 from qsmprep.workflows.plan import RunPlan
 from qsmprep.workflows.segmentation import as_documents, connect_saving, names_as_text
 
 INPUTS = ["magnitude", "brain_mask", "mask", "chi", "r2star", "para", "dia", "sources_mask", "labels", "origins", "t1w"]
+OUTPUTS = [*OUTLINES, "frame"]
 
 
 def measures_regions(plan: RunPlan) -> bool:
@@ -30,9 +32,14 @@ def init_regions_wf(*, plan: RunPlan, name: str = "regions_wf") -> Workflow:
     chi : referenced susceptibility of the main inversion in ppm.
     r2star, para, dia, sources_mask : connected where there are such maps.
     labels, origins, t1w : of `init_segmentation_wf`, connected where there are such.
+
+    Outputs
+    -------
+    Where the package's template is registered: masks of the groups in `OUTLINES`, and `frame`, the box around nuclei.
     """
     workflow = Workflow(name=name)
-    inputnode = Node(IdentityInterface(INPUTS), name="inputnode")
+    inputnode, outputnode = (Node(IdentityInterface(fields), name=node)
+                             for node, fields in (("inputnode", INPUTS), ("outputnode", OUTPUTS)))  # fmt: skip
     anatomy = plan.anatomy
     measure = plan.node(
         MeasureRegions(options=plan.step_options("roi"), csf_r2star=plan.settings.steps["reference"].csf_r2star),
@@ -43,12 +50,16 @@ def init_regions_wf(*, plan: RunPlan, name: str = "regions_wf") -> Workflow:
     workflow.connect([(inputnode, measure, [(image, image) for image in there])])
     save = plan.node(SaveRegions(output_dir=str(plan.output_dir), prefix=plan.prefix), "save_table", volumes=0.1)
     workflow.connect([(measure, save, [("table", "table"), ("columns", "columns")])])
-    regions: list[Segmentation | Atlas] = [*anatomy.segmentations, *anatomy.atlases]
+    regions: list[Segmentation | Atlas | OwnTemplate] = [*anatomy.segmentations, *anatomy.atlases]
+    regions += [anatomy.template] if anatomy.template else []
     if not regions:
         return workflow
     measure.inputs.labels = [item.label for item in regions]
     measure.inputs.region_names = [names_as_text(item) for item in regions]
     atlases = _lay_atlases(workflow, inputnode, plan)
+    if anatomy.template:
+        measure.inputs.registered = anatomy.template.label
+        atlases.append(_lay_template(workflow, inputnode, outputnode, anatomy.template, plan))
     for given, output, target in (("labels", "labels", "segmentations"), ("origins", "origin", "origins")):
         sources = [(inputnode, given)] if anatomy.segmentations else []
         sources += [(node, output) for node in atlases]
@@ -78,3 +89,12 @@ def _lay_atlases(workflow: Workflow, inputnode: Node, plan: RunPlan) -> list[Nod
         connect_saving(workflow, node, atlas, plan)
         laid.append(node)
     return laid
+
+
+def _lay_template(workflow: Workflow, inputnode: Node, outputnode: Node, template: OwnTemplate, plan: RunPlan) -> Node:
+    """The node that lays the package's template on the grid, connected, with the node that writes its result."""
+    node = plan.node(LayTemplate(), "lay_template", volumes=30, threads=1)
+    images = [("magnitude", "magnitude"), ("chi", "chi"), ("brain_mask", "mask")]
+    workflow.connect([(inputnode, node, images), (node, outputnode, [(name, name) for name in OUTPUTS])])
+    connect_saving(workflow, node, template, plan)
+    return node

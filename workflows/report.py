@@ -11,6 +11,7 @@ from nipype.pipeline.engine import Workflow
 from qsmprep.bids.outputs import figures_folder
 from qsmprep.engine.node import Node
 from qsmprep.interfaces.report import ChooseWindow, DrawFigure
+from qsmprep.interfaces.template import OUTLINES
 from qsmprep.report.crash import FIGURES_GRAPH
 from qsmprep.report.pictures import PICTURES, SOURCES, SUSCEPTIBILITY, PictureKind, further_inversion
 from qsmprep.report.window import with_window
@@ -78,6 +79,8 @@ FIGURES = (
     Figure(PICTURES["weights"], ("inversion", "weights"), mask=QSM),
     Figure(PICTURES["chi"], ("inversion", "chi"), mask=QSM),
     Figure(PICTURES["expectederror"], ("inversion", "expected_error"), mask=QSM),
+    Figure(PICTURES["regions"], ("inversion", "chi"), mask=QSM, frame=("regions", "frame"),
+           outlines={name.replace("_", " "): ("regions", name) for name in OUTLINES}),
     Figure(PICTURES["spinecho"], ("r2prime", "spin_echo"), outlines={"brain of the gradient echoes": BRAIN}),
     Figure(PICTURES["r2"], ("r2prime", "r2"), mask=BRAIN),
     Figure(PICTURES["r2prime"], ("r2prime", "r2prime"), mask=BRAIN),
@@ -96,6 +99,7 @@ def figures_of(plan: RunPlan) -> tuple[Figure, ...]:
         "r2-registration": plan.spin_echo is not None,
         "r2prime": plan.spin_echo is not None or separates(plan),
         "separation": separates(plan),
+        "atlas": plan.anatomy.template is not None,
     }
     figures = [figure for figure in FIGURES if all(there.get(stage, True) for stage in figure.stages)]
     if "expected_error" not in maps_beside(plan):

@@ -8,7 +8,7 @@ from typing import Any
 from nipype.interfaces.utility import IdentityInterface, Merge
 from nipype.pipeline.engine import Workflow
 
-from qsmprep.bids.anatomy import Atlas, Segmentation
+from qsmprep.bids.anatomy import Atlas, OwnTemplate, Segmentation
 from qsmprep.engine.node import Node
 from qsmprep.findings import document
 from qsmprep.interfaces.regions import SaveSegmentation
@@ -65,7 +65,7 @@ def init_segmentation_wf(*, plan: RunPlan, name: str = "segmentation_wf") -> Wor
     return workflow
 
 
-def connect_saving(workflow: Workflow, laid: Node, item: Segmentation | Atlas, plan: RunPlan) -> None:
+def connect_saving(workflow: Workflow, laid: Node, item: Segmentation | Atlas | OwnTemplate, plan: RunPlan) -> None:
     """Write what a node laid on the grid, beside its table."""
     interface = SaveSegmentation(
         label=item.label, region_names=names_as_text(item), sources=_sources(item.path, plan.bids_dir),
@@ -76,7 +76,7 @@ def connect_saving(workflow: Workflow, laid: Node, item: Segmentation | Atlas, p
     workflow.connect([(laid, save, [("labels", "labels"), ("origin", "origin")])])
 
 
-def names_as_text(item: Segmentation | Atlas) -> dict[str, str]:
+def names_as_text(item: Segmentation | Atlas | OwnTemplate) -> dict[str, str]:
     """Names by number as a node's input takes them."""
     return {str(index): name for index, name in item.names.items()}
 
@@ -86,6 +86,6 @@ def as_documents(item: Segmentation | Atlas) -> list[dict[str, Any]]:
     return [document(note) for note in item.notes]
 
 
-def _sources(path: Path, bids_dir: Path) -> list[str]:
+def _sources(path: Path | None, bids_dir: Path) -> list[str]:
     """URI of a file of the dataset; nothing for one elsewhere, whose place on this machine tells nobody anything."""
-    return [f"bids:raw:{path.relative_to(bids_dir).as_posix()}"] if bids_dir in path.parents else []
+    return [f"bids:raw:{path.relative_to(bids_dir).as_posix()}"] if path and bids_dir in path.parents else []

@@ -46,6 +46,11 @@ class RegionOptions:
               "the affines alone",
         when=("values", True),
     )  # fmt: skip
+    template: str = option(
+        "auto", "whether the package's own template of regions is registered; auto: where there is neither a "
+                "segmentation nor an atlas",
+        choices=("auto", "always", "none"), when=("values", True),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ class RegionalValue:
     n : voxels used: in the region, where the map is valid and finite.
     n_region : voxels of the region.
     mean, sd, median, p5, p25, p75, p95 : in the map's unit, NaN where n is 0; sd divides by n.
+    placement_error : how far the mean moves when the region does, NaN where that was not asked.
     """
 
     index: int
@@ -91,6 +97,7 @@ class RegionalValue:
     p25: float
     p75: float
     p95: float
+    placement_error: float = float("nan")
 
     @property
     def excluded_share(self) -> float:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from qsmprep.analysis.brain_template import LARGEST_VOXEL_MM, NAMES
 from qsmprep.app.filters import read_filters
 from qsmprep.app.request import Request
-from qsmprep.bids.anatomy import Anatomy, Atlas, Candidate, Segmentation, find_segmentations, find_t1w
+from qsmprep.bids.anatomy import Anatomy, Atlas, Candidate, OwnTemplate, Segmentation, find_segmentations, find_t1w
 from qsmprep.bids.freesurfer import LABEL_NAMES
 from qsmprep.bids.grid import grid_difference
 from qsmprep.bids.images import Header, open_image, read_header
@@ -69,17 +70,33 @@ def plan_regions(run: GreRun, request: Request, settings: Settings) -> Anatomy:
         given = Candidate(f"file-{_stem(path)}", path, path.parent, gradient_echo=True)
         found.append(_segmentation(given, header, registered=False))
     atlases = tuple(_atlas(*paths) for paths in request.atlases)
-    measured: list[Segmentation | Atlas] = [*found, *atlases]
+    measured: list[Segmentation | Atlas | OwnTemplate] = [*found, *atlases]
+    template, unused = _own_template(options.template, header, any_other=bool(measured))
+    measured += [template] if template else []
     _check_names([item.label for item in measured])
-    notes = [_described(item) for item in measured]
-    anatomy = Anatomy(tuple(found), atlases, usable_t1w, tuple(notes), tuple(warnings))
+    notes = [*(_described(item) for item in measured), *unused]
+    anatomy = Anatomy(tuple(found), atlases, template, usable_t1w, tuple(notes), tuple(warnings))
     return replace(anatomy, notes=(note, *notes)) if anatomy.needs_t1w and note else anatomy
 
 
-def _described(item: Segmentation | Atlas) -> Note:
+def _own_template(choice: str, header: Header, *, any_other: bool) -> tuple[OwnTemplate | None, list[Note]]:
+    """The package's template where it is to be registered; else a note of what stands against it, if anything does."""
+    if choice == "none" or (choice == "auto" and any_other):
+        return None, []
+    edge = float(np.linalg.norm(header.place.affine[:3, :3], axis=0).max())
+    why = f"voxels of {edge:.3g} mm are too coarse for nuclei (limit: {LARGEST_VOXEL_MM:g} mm)"
+    if not header.oriented:
+        why = "the header does not say how the head lies"
+    elif edge <= LARGEST_VOXEL_MM:
+        return OwnTemplate(NAMES), []
+    text = f"The template of regions is not registered: {why}. Give a segmentation for regional values."
+    return None, [Note("template-unused", text)]
+
+
+def _described(item: Segmentation | Atlas | OwnTemplate) -> Note:
     """In what a run's maps are measured."""
     details = " ".join(note.text for note in item.notes)
-    return Note("regional-values", f"Regional values in {item.label}: {item.source}. {details}")
+    return Note("regional-values", f"Regional values in {item.label}: {item.source}. {details}".strip())
 
 
 def _segmentation(candidate: Candidate, header: Header, *, registered: bool) -> Segmentation:

@@ -89,11 +89,27 @@ class Atlas:
 
 
 @dataclass(frozen=True)
+class OwnTemplate:
+    """The package's own template, to be registered to magnitude and susceptibility."""
+
+    names: Mapping[int, str]
+    label: str = "template"
+    notes: tuple[Note, ...] = ()
+    path: Path | None = None
+
+    @property
+    def source(self) -> str:
+        """What it is."""
+        return "the package's own template, registered to magnitude and susceptibility"
+
+
+@dataclass(frozen=True)
 class Anatomy:
-    """What tells a run's regions: segmentations, atlases, the session's T1w image, and what was decided or is wrong."""
+    """What tells a run's regions: segmentations, atlases, own template, T1w image, and what was decided or is wrong."""
 
     segmentations: tuple[Segmentation, ...] = ()
     atlases: tuple[Atlas, ...] = ()
+    template: OwnTemplate | None = None
     t1w: Path | None = None
     notes: tuple[Note, ...] = ()
     warnings: tuple[Warning, ...] = ()

@@ -27,6 +27,8 @@ COLUMNS: Mapping[str, str] = {
     "p25": "25th percentile over the voxels used, interpolated linearly.",
     "p75": "75th percentile over the voxels used, interpolated linearly.",
     "p95": "95th percentile over the voxels used, interpolated linearly.",
+    "placement_error": "Of regions that the package's template was registered for: root mean square of the changes of "
+                       "the mean when the region is moved by 1 mm in six directions, grown and shrunk by that.",
 }  # fmt: skip
 MAPS: Mapping[str, tuple[str, str]] = {  # unit, and what it is
     "chi": ("ppm", "Magnetic susceptibility of the run's main inversion, referenced as its sidecar says."),
