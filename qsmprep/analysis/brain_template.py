@@ -14,7 +14,7 @@ import numpy as np
 from qsmprep.analysis.deformation import compose, register_deformable, warp
 from qsmprep.analysis.linear_start import register_affine
 from qsmprep.numerics.arrays import DoubleArray, FloatImage, Labels, Mask
-from qsmprep.numerics.progress import Progress
+from qsmprep.numerics.progress import Progress, continued
 
 PAIRED = ("caudate", "globus_pallidus", "putamen", "thalamus", "red_nucleus", "substantia_nigra", "dentate_nucleus",
           "internal_capsule")  # fmt: skip
@@ -223,7 +223,7 @@ def _deformed(head: _Images, own: _Images, matrix: np.ndarray, progress: Progres
             weights=(MAGNITUDE_WEIGHT, CHI_WEIGHT),
             iterations=steps,
             displacement=found,
-            progress=None if progress is None else lambda step, _, done=done: progress(done + step, total),
+            progress=continued(progress, done, total),
         )
     assert found is not None
     return found

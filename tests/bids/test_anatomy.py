@@ -319,3 +319,23 @@ def test_of_several_t1w_images_one_is_used_and_the_filter_chooses(dataset, tmp_p
     chosen.write_text('{"t1w": {"colour": "b"}}')
     with pytest.raises(ValueError, match="'colour' is not known"):
         plan(dataset, *words, "--bids-filter-file", str(chosen))
+
+
+def test_the_own_template_stands_in_for_a_segmentation_unless_told_otherwise(dataset, tmp_path, monkeypatch):
+    dataset.add_run()
+    monkeypatch.setattr("qsmprep.app.regions.LARGEST_VOXEL_MM", 100.0)
+    assert plan(dataset).template.label == "template"
+    assert any("own template" in note.text for note in plan(dataset).notes)
+    assert plan(dataset, "--roi-template", "none").template is None
+    folder = derivative(tmp_path)
+    write(folder / "sub-01/anat/sub-01_desc-mine_dseg.nii.gz")
+    assert plan(dataset, "--derivatives", f"seg={folder}").template is None
+    assert plan(dataset, "--derivatives", f"seg={folder}", "--roi-template", "always").template is not None
+
+
+def test_of_coarse_voxels_the_template_is_not_registered_and_it_is_told(dataset, monkeypatch):
+    dataset.add_run()
+    monkeypatch.setattr("qsmprep.app.regions.LARGEST_VOXEL_MM", 0.01)
+    found = plan(dataset)
+    assert found.template is None
+    assert [note.code for note in found.notes] == ["template-unused"]
