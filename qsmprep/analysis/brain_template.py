@@ -36,7 +36,7 @@ NEIGHBOURHOOD_MM = 6.0  # around a region, where its contrast to what surrounds 
 BRAIN_ML = (750.0, 2200.0)  # of an adult, with fluid as the mask holds it
 SMALLEST_EXTENT_MM = 90.0  # of a whole brain, along each axis of the patient
 RESIDUAL_MM = 1.0  # by how much a laid region may be beside its true place
-LARGEST_VOXEL_MM = 3.5  # beyond it nuclei are a few voxels
+LARGEST_VOXEL_MM3, LONGEST_EDGE_MM = 26.0, 4.0  # beyond them nuclei are a few voxels
 # Of susceptibility around all nuclei, and around one region: below it the template does not lie on the head. Heads of
 # the template's anatomy reach 0.9, a scan of a person with voxels of 2.8 mm 0.7, heads of another anatomy 0.
 SMALLEST_CORRELATION, SMALLEST_OF_REGION = 0.5, 0.3

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qsmprep.analysis.brain_template import LARGEST_VOXEL_MM, NAMES
+from qsmprep.analysis.brain_template import LARGEST_VOXEL_MM3, LONGEST_EDGE_MM, NAMES
 from qsmprep.app.filters import read_filters
 from qsmprep.app.request import Request
 from qsmprep.bids.anatomy import Anatomy, Atlas, Candidate, OwnTemplate, Segmentation, find_segmentations, find_t1w
@@ -83,11 +83,13 @@ def _own_template(choice: str, header: Header, *, any_other: bool) -> tuple[OwnT
     """The package's template where it is to be registered; else a note of what stands against it, if anything does."""
     if choice == "none" or (choice == "auto" and any_other):
         return None, []
-    edge = float(np.linalg.norm(header.place.affine[:3, :3], axis=0).max())
-    why = f"voxels of {edge:.3g} mm are too coarse for nuclei (limit: {LARGEST_VOXEL_MM:g} mm)"
+    edges = np.linalg.norm(header.place.affine[:3, :3], axis=0)
+    size = " x ".join(f"{edge:.3g}" for edge in edges)
+    limit = f"{LARGEST_VOXEL_MM3:g} mm3, {LONGEST_EDGE_MM:g} mm long"
+    why = f"voxels of {size} mm are too coarse for nuclei (limit: {limit})"
     if not header.oriented:
         why = "the header does not say how the head lies"
-    elif edge <= LARGEST_VOXEL_MM:
+    elif edges.prod() <= LARGEST_VOXEL_MM3 and edges.max() <= LONGEST_EDGE_MM:
         return OwnTemplate(NAMES), []
     text = f"The template of regions is not registered: {why}. Give a segmentation for regional values."
     return None, [Note("template-unused", text)]

@@ -323,7 +323,8 @@ def test_of_several_t1w_images_one_is_used_and_the_filter_chooses(dataset, tmp_p
 
 def test_the_own_template_stands_in_for_a_segmentation_unless_told_otherwise(dataset, tmp_path, monkeypatch):
     dataset.add_run()
-    monkeypatch.setattr("qsmprep.app.regions.LARGEST_VOXEL_MM", 100.0)
+    monkeypatch.setattr("qsmprep.app.regions.LARGEST_VOXEL_MM3", 1e6)
+    monkeypatch.setattr("qsmprep.app.regions.LONGEST_EDGE_MM", 100.0)
     assert plan(dataset).template.label == "template"
     assert any("own template" in note.text for note in plan(dataset).notes)
     assert plan(dataset, "--roi-template", "none").template is None
@@ -335,7 +336,7 @@ def test_the_own_template_stands_in_for_a_segmentation_unless_told_otherwise(dat
 
 def test_of_coarse_voxels_the_template_is_not_registered_and_it_is_told(dataset, monkeypatch):
     dataset.add_run()
-    monkeypatch.setattr("qsmprep.app.regions.LARGEST_VOXEL_MM", 0.01)
+    monkeypatch.setattr("qsmprep.app.regions.LARGEST_VOXEL_MM3", 1e-3)
     found = plan(dataset)
     assert found.template is None
     assert [note.code for note in found.notes] == ["template-unused"]
