@@ -18,6 +18,7 @@ from qsmprep.nets.spec import Domain, NetworkSpec, quantities
 from qsmprep.training.curve import draw_curve, write_table
 from qsmprep.training.heads import LARGEST_TILT_DEGREES
 from qsmprep.training.loop import TrainingState
+from qsmprep.training.mask_patches import COARSEST_MM, GRID_MM, THINNEST_SLAB_MM
 from qsmprep.training.pool import Head
 from qsmprep.training.recipe import DataOptions, Recipe
 from qsmprep.weights.store import save_network
@@ -77,6 +78,11 @@ def _facts(recipe: Recipe, state: TrainingState, machine: str) -> Mapping[str, A
 def domain_text(recipe: Recipe) -> str:
     """The training data in one sentence."""
     data = recipe.data
+    if recipe.network.task == "mask":
+        return (
+            f"synthetic images of {data.heads} whole heads {SOURCES[data.anatomy]}: contrast of any tissue, voxels up "
+            f"to {COARSEST_MM:g} mm, slabs from {THINNEST_SLAB_MM:g} mm, seen in voxels of {GRID_MM:g} mm"
+        )
     source = f"{data.heads} simulated heads {SOURCES[data.anatomy]}" if data.heads else "random shapes"
     tilt = f"B0 up to {LARGEST_TILT_DEGREES:g} degrees off the third axis" if data.tilted else "B0 along the third axis"
     return (
@@ -86,7 +92,9 @@ def domain_text(recipe: Recipe) -> str:
 
 
 def _domain(spec: NetworkSpec, data: DataOptions, heads: Sequence[Head]) -> Domain:
-    """Measured: s.d. of the input field of each head, times the scales of augmentation."""
+    """Measured: s.d. of the input field of each head, times the scales of augmentation; of a mask only the grid."""
+    if spec.task == "mask":
+        return Domain(voxel_size_mm=GRID_MM, largest_tilt_degrees=180.0)
     name = "total-field" if "total-field" in quantities(spec.inputs) else "tissue-field"
     tilt = (90.0 if spec.knows_kernel else 0.0) if data.heads else 0.0
     snr = (data.smallest_snr, data.largest_snr)
