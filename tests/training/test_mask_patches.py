@@ -33,7 +33,7 @@ def patches(head, count=12):
 def test_the_depth_is_that_of_the_brain_in_the_picture(ball):
     for image, depth, view in patches(ball):
         assert image.shape == depth.shape == view.shape == (1, EDGE, EDGE, EDGE)
-        assert np.isfinite(image).all() and 0 <= image.min() and image.max() <= 1.2
+        assert np.isfinite(image).all() and image.min() >= 0 and image.max() <= 1.2
         assert np.abs(depth).max() <= LARGEST_DEPTH_MM
         assert not image[view == 0].any() and not depth[view == 0].any()
         if view.all():

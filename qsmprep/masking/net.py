@@ -1,0 +1,185 @@
+"""Brain extraction by a network that gives the depth below the brain's surface, after SynthStrip."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from qsmprep.masking.morphology import fill_holes, largest_component
+from qsmprep.nets.channels.magnitude import magnitude_channel
+from qsmprep.nets.inference_options import PRECISIONS, weights_option
+from qsmprep.nets.role import Role
+from qsmprep.numerics.arrays import FloatImage
+from qsmprep.options import check_options, option
+from qsmprep.scan import Scan, Triple
+
+if TYPE_CHECKING:
+    from qsmprep.nets.network import Network
+
+SMALLEST_VIEW_MM = 90.0  # of the second longest edge of the field of view: that of a human head is longer
+MARGIN = 4  # voxels beyond the field of view that the network sees empty on each side
+
+
+@dataclass(frozen=True)
+class NetOptions:
+    """Options of `net`."""
+
+    role: ClassVar[Role] = Role("mask")
+    weights: str = weights_option("masknet")
+    precision: str = option(
+        "float32",
+        "number format inside the network; auto: bfloat16 where the processor calculates in it",
+        choices=PRECISIONS,
+    )
+    border: float = option(
+        0.0, "how far beyond the brain's surface the mask reaches; negative: how far below", unit="mm", low=-8, high=8
+    )
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How a volume comes to the network: axes left-right, back-front, bottom-top, then cubic voxels.
+
+    `order` and `flips` are of the volume's axes, `shape` is that of the volume in this order, `conformed` that on the
+    network's grid.
+    """
+
+    order: tuple[int, ...]
+    flips: tuple[int, ...]
+    shape: tuple[int, ...]
+    conformed: tuple[int, ...]
+
+    @classmethod
+    def of(
+        cls, shape: tuple[int, ...], voxel_mm: Triple, superior: Triple, anterior: Triple, edge_mm: float
+    ) -> _Layout:
+        up = int(np.argmax(np.abs(superior)))
+        front = max((axis for axis in range(3) if axis != up), key=lambda axis: abs(anterior[axis]))
+        order = (3 - up - front, front, up)
+        flips = tuple(axis for axis, way in ((1, anterior[front]), (2, superior[up])) if way < 0)
+        sizes = tuple(shape[axis] for axis in order)
+        conformed = tuple(max(1, round(n * voxel_mm[axis] / edge_mm)) for n, axis in zip(sizes, order, strict=True))
+        return cls(order, flips, sizes, conformed)
+
+    def there(self, image: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(np.flip(image.transpose(self.order), self.flips))
+
+    def back(self, volume: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(np.flip(volume, self.flips).transpose(np.argsort(self.order)))
+
+
+def net(
+    image: np.ndarray,
+    *,
+    network: Network,
+    scan: Scan,
+    superior_direction: Triple = (0.0, 0.0, 1.0),
+    anterior_direction: Triple = (0.0, 1.0, 0.0),
+    options: NetOptions = NetOptions(),
+    device: str = "cpu",
+) -> np.ndarray:
+    """Brain mask of a human head by a network that saw heads of any contrast, in voxels of any size.
+
+    The network sees the head upright in cubic voxels, and gives the depth below the brain's surface in mm. The depth is
+    brought back to the scan's voxels; the mask is where it exceeds nought, in one piece without holes.
+
+    Parameters
+    ----------
+    image : (n0, n1, n2) magnitude, any scale; voxels that are not finite count as dark.
+    network : a U-net from the magnitude to the depth below the brain's surface.
+    scan : its voxel size.
+    superior_direction, anterior_direction : towards the top of the head and the face, along the three voxel axes.
+    options : weights, precision and where the border lies.
+    device : "cpu", or a torch device.
+
+    Returns
+    -------
+    (n0, n1, n2) bool.
+
+    Raises
+    ------
+    ValueError : the image is not 3D, is empty, or too small for a human head; no brain is found; a network for another
+        task.
+
+    References
+    ----------
+    Hoopes 2022 (SynthStrip): a network that was trained on synthetic images alone gives the distance to the surface.
+    """
+    check_options(options)
+    options.role.check(network.spec, "net", options.weights)
+    if image.ndim != 3:
+        raise ValueError(f"The mask network needs one 3D image, but this one has shape {image.shape}.")
+    edges = [n * h for n, h in zip(image.shape, scan.voxel_size_mm, strict=True)]
+    if sorted(edges)[1] < SMALLEST_VIEW_MM:
+        raise ValueError(
+            f"The images show {' x '.join(f'{edge:.0f}' for edge in edges)} mm, less than a human head, and the mask "
+            "network knows human heads alone. Give a mask by --mask-file."
+        )
+    depth = brain_depth(
+        image, network=network, scan=scan, superior_direction=superior_direction,
+        anterior_direction=anterior_direction, precision=options.precision, device=device,
+    )  # fmt: skip
+    mask = fill_holes(largest_component(depth > -options.border))
+    if not mask.any():
+        raise ValueError(
+            "The mask network found no brain in the magnitude; it knows human heads alone. Give a mask by --mask-file, "
+            "or take --mask bet."
+        )
+    return mask
+
+
+def brain_depth(
+    image: np.ndarray,
+    *,
+    network: Network,
+    scan: Scan,
+    superior_direction: Triple,
+    anterior_direction: Triple,
+    precision: str = "float32",
+    device: str = "cpu",
+) -> FloatImage:
+    """Depth in mm below the brain's surface, negative outside, as the network tells it: (n0, n1, n2) float32.
+
+    Parameters
+    ----------
+    image, network, scan, superior_direction, anterior_direction, device : as in `net`.
+    precision : one of `inference_options.PRECISIONS`.
+    """
+    import torch
+    from torch.nn.functional import interpolate
+
+    from qsmprep.nets.network import answer, channels_last
+    from qsmprep.nets.precision import bfloat16_is_fast, bounded_threads, exact
+
+    spec, device = network.spec, device.removeprefix("torch:")
+    layout = _Layout.of(
+        image.shape, scan.voxel_size_mm, superior_direction, anterior_direction, spec.domain.voxel_size_mm
+    )
+    half = precision == "bfloat16" or (precision == "auto" and bfloat16_is_fast(device))
+    seen = torch.from_numpy(layout.there(np.nan_to_num(image, posinf=0, neginf=0).astype(np.float32)))[None, None]
+    with bounded_threads(), exact(half, device):
+        seen = _resized(seen, layout.conformed)
+        channel = magnitude_channel(seen[0, 0].numpy(), np.ones(layout.conformed, bool))
+        whole = np.zeros([-(-(n + 2 * MARGIN) // spec.multiple) * spec.multiple for n in channel.shape], np.float32)
+        inner = tuple(slice((a - n) // 2, (a - n) // 2 + n) for a, n in zip(whole.shape, channel.shape, strict=True))
+        view = whole.copy()
+        whole[inner], view[inner] = channel, 1
+        given, inside = (
+            torch.from_numpy(part)[None, None].to(device).contiguous(memory_format=torch.channels_last_3d)
+            for part in (whole, view)
+        )
+        module = channels_last(network.module.to(device)).eval()
+        found = answer(spec, module, given, inside)[(..., *inner)].float().cpu()
+        depth = interpolate(found, layout.shape, mode="trilinear", align_corners=False)[0, 0].numpy()
+    return layout.back(depth)
+
+
+def _resized(volume, shape: tuple[int, ...]):
+    """A (1, 1, ...) volume on a grid of the same edges: means where voxels grow, linear where they shrink."""
+    from torch.nn.functional import interpolate
+
+    smaller = [min(n, m) for n, m in zip(volume.shape[2:], shape, strict=True)]
+    volume = interpolate(volume, smaller, mode="area")
+    return interpolate(volume, shape, mode="trilinear", align_corners=False)
