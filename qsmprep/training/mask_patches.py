@@ -12,6 +12,7 @@ label.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from torch.nn.functional import grid_sample, interpolate
 
 from qsmprep.nets.channels.magnitude import LARGEST_DEPTH_MM, magnitude_channel
 from qsmprep.numerics.arrays import FloatImage, Labels, Mask
+from qsmprep.numerics.volume import bounding_box
 from qsmprep.phantom.scanner import steady_state
 from qsmprep.phantom.tissues import PROPERTIES, TISSUES, property_table
 from qsmprep.training.label_heads import STEP_MM
@@ -55,7 +57,7 @@ def mask_patch(
 
 def _placed(head: Head, edge: int, random: np.random.Generator) -> tuple[Labels, FloatImage]:
     """Labels and depth on the network's grid: mirrored, turned, scaled, bent, the brain's middle anywhere near."""
-    source = np.asarray(head.volume("labels"))
+    source, (near, corner) = head.volume("labels"), _near(head)
     scale = float(np.exp(random.uniform(-0.15, 0.12)))
     stretch = scale * np.exp(0.05 * np.clip(random.standard_normal(3), -2, 2))
     angles = np.deg2rad(random.uniform(-1, 1, 3) * LARGEST_TURN_DEGREES * random.random())
@@ -66,14 +68,17 @@ def _placed(head: Head, edge: int, random: np.random.Generator) -> tuple[Labels,
     where = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"))
     where = where - torch.from_numpy((LARGEST_SHIFT_MM * _within_ball(random)).astype(np.float32)).view(3, 1, 1, 1)
     where = torch.einsum("ij,jxyz->ixyz", torch.from_numpy(turn.astype(np.float32)), where) + bent[0]
-    middle = torch.tensor(_middle(head), dtype=torch.float32).view(3, 1, 1, 1)
+    middle = torch.tensor([c + n / 2 for c, n in zip(corner, near.shape, strict=True)]).view(3, 1, 1, 1)
     voxels = where / STEP_MM + middle
-    sizes = torch.tensor([(n - 1) / 2 for n in source.shape], dtype=torch.float32).view(3, 1, 1, 1)
-    grid = (voxels / sizes - 1).flip(0).permute(1, 2, 3, 0)[None]  # torch wants the last axis first
-    found = grid_sample(_tensor(source), grid, mode="nearest", padding_mode="zeros", align_corners=True)
-    deep = grid_sample(_tensor(head.volume("depth")) + LARGEST_DEPTH_MM, grid, padding_mode="zeros", align_corners=True)
-    depth = np.clip((deep[0, 0].numpy() - LARGEST_DEPTH_MM) * scale, -LARGEST_DEPTH_MM, LARGEST_DEPTH_MM)
-    return found[0, 0].numpy().astype(np.uint8), depth.astype(np.float32)
+    places = np.rint(voxels.numpy()).astype(np.int32)
+    limits = np.array(source.shape).reshape(3, 1, 1, 1)
+    held = ((places >= 0) & (places < limits)).all(axis=0)
+    labels = source[tuple(np.clip(places, 0, limits - 1))] * held
+    sizes = torch.tensor([(n - 1) / 2 for n in near.shape]).view(3, 1, 1, 1)
+    grid = ((voxels - torch.tensor(corner).view(3, 1, 1, 1)) / sizes - 1).flip(0).permute(1, 2, 3, 0)[None]
+    deep = grid_sample(_tensor(near), grid, padding_mode="zeros", align_corners=True)[0, 0].numpy()
+    depth = np.clip((deep - LARGEST_DEPTH_MM) * scale, -LARGEST_DEPTH_MM, LARGEST_DEPTH_MM)
+    return labels, depth.astype(np.float32)
 
 
 def _contrast(labels: Labels, depth: FloatImage, random: np.random.Generator) -> FloatImage:
@@ -183,14 +188,13 @@ def _field_of_view(edge: int, random: np.random.Generator) -> Mask:
     return view
 
 
-def _middle(head: Head) -> tuple[float, ...]:
-    """Centre of the brain in voxels, found once."""
-    if "middle" not in head._means:
-        inside = np.asarray(head.volume("depth"))[::4, ::4, ::4] > 0
-        for axis, places in enumerate(np.nonzero(inside)):
-            head._means[f"middle{axis}"] = 4 * float(places.mean())
-        head._means["middle"] = 1.0
-    return tuple(head._means[f"middle{axis}"] for axis in range(3))
+@lru_cache(maxsize=256)
+def _near(head: Head) -> tuple[FloatImage, tuple[int, int, int]]:
+    """Depth plus its largest value in a box around the brain, beyond which that is 0, and the corner of the box."""
+    from_below = np.asarray(head.volume("depth"), np.float32) + np.float32(LARGEST_DEPTH_MM)
+    box = bounding_box(from_below > 0)
+    first, second, third = (int(part.start) for part in box)
+    return np.ascontiguousarray(from_below[box]), (first, second, third)
 
 
 def _within_ball(random: np.random.Generator) -> np.ndarray:
