@@ -16,6 +16,8 @@ from qsmprep.options import check_options, option
 from qsmprep.scan import Scan, Triple
 
 if TYPE_CHECKING:
+    import torch
+
     from qsmprep.nets.network import Network
 
 SMALLEST_VIEW_MM = 90.0  # of the second longest edge of the field of view: that of a human head is longer
@@ -151,6 +153,7 @@ def brain_depth(
     from torch.nn.functional import interpolate
 
     from qsmprep.nets.network import answer, channels_last
+    from qsmprep.nets.patches import within
     from qsmprep.nets.precision import bfloat16_is_fast, bounded_threads, exact
 
     spec, device = network.spec, device.removeprefix("torch:")
@@ -171,12 +174,12 @@ def brain_depth(
             for part in (whole, view)
         )
         module = channels_last(network.module.to(device)).eval()
-        found = answer(spec, module, given, inside)[(..., *inner)].float().cpu()
+        found = answer(spec, module, given, inside).float().cpu()[within(inner)]
         depth = interpolate(found, layout.shape, mode="trilinear", align_corners=False)[0, 0].numpy()
     return layout.back(depth)
 
 
-def _resized(volume, shape: tuple[int, ...]):
+def _resized(volume: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
     """A (1, 1, ...) volume on a grid of the same edges: means where voxels grow, linear where they shrink."""
     from torch.nn.functional import interpolate
 

@@ -29,4 +29,4 @@ def magnitude_channel(magnitude: np.ndarray, inside: np.ndarray) -> np.ndarray:
     bright = float(np.percentile(seen, BRIGHT_PERCENT)) if seen.size else 0.0
     if not bright > 0:
         raise ValueError("The magnitude is 0 everywhere: there is no head to mask.")
-    return np.minimum(np.sqrt(usable / np.float32(bright)), np.float32(1.2))
+    return np.asarray(np.minimum(np.sqrt(usable / np.float32(bright)), np.float32(1.2)))
