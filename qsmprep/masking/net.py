@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from qsmprep.masking.head import estimate_head
 from qsmprep.masking.morphology import fill_holes, largest_component
-from qsmprep.nets.channels.magnitude import magnitude_channel
+from qsmprep.nets.channels.magnitude import LARGEST_DEPTH_MM, magnitude_channel
 from qsmprep.nets.inference_options import PRECISIONS, weights_option
 from qsmprep.nets.role import Role
-from qsmprep.numerics.arrays import FloatImage
+from qsmprep.numerics.arrays import DoubleArray, FloatImage
 from qsmprep.options import check_options, option
 from qsmprep.scan import Scan, Triple
 
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
     from qsmprep.nets.network import Network
 
 SMALLEST_VIEW_MM = 90.0  # of the second longest edge of the field of view: that of a human head is longer
-MARGIN = 4  # voxels beyond the field of view that the network sees empty on each side
+PATCH = 80  # edge of the patches of the training, in voxels of the network
+OFFSET = 7  # voxels by which the patches lie off the brain's centre along each axis, less than in the training
+RAMP = 12  # voxels over which the weight of a patch falls towards its rim
 
 
 @dataclass(frozen=True)
@@ -152,31 +156,72 @@ def brain_depth(
     import torch
     from torch.nn.functional import interpolate
 
-    from qsmprep.nets.network import answer, channels_last
-    from qsmprep.nets.patches import within
     from qsmprep.nets.precision import bfloat16_is_fast, bounded_threads, exact
 
-    spec, device = network.spec, device.removeprefix("torch:")
-    layout = _Layout.of(
-        image.shape, scan.voxel_size_mm, superior_direction, anterior_direction, spec.domain.voxel_size_mm
-    )
+    edge_mm, device = network.spec.domain.voxel_size_mm, device.removeprefix("torch:")
+    layout = _Layout.of(image.shape, scan.voxel_size_mm, superior_direction, anterior_direction, edge_mm)
     half = precision == "bfloat16" or (precision == "auto" and bfloat16_is_fast(device))
     seen = torch.from_numpy(layout.there(np.nan_to_num(image, posinf=0, neginf=0).astype(np.float32)))[None, None]
     with bounded_threads(), exact(half, device):
-        seen = _resized(seen, layout.conformed)
-        channel = magnitude_channel(seen[0, 0].numpy(), np.ones(layout.conformed, bool))
-        whole = np.zeros([-(-(n + 2 * MARGIN) // spec.multiple) * spec.multiple for n in channel.shape], np.float32)
-        inner = tuple(slice((a - n) // 2, (a - n) // 2 + n) for a, n in zip(whole.shape, channel.shape, strict=True))
-        view = whole.copy()
-        whole[inner], view[inner] = channel, 1
-        given, inside = (
-            torch.from_numpy(part)[None, None].to(device).contiguous(memory_format=torch.channels_last_3d)
-            for part in (whole, view)
-        )
-        module = channels_last(network.module.to(device)).eval()
-        found = answer(spec, module, given, inside).float().cpu()[within(inner)]
-        depth = interpolate(found, layout.shape, mode="trilinear", align_corners=False)[0, 0].numpy()
+        conformed = _resized(seen, layout.conformed)[0, 0].numpy()
+        found = torch.from_numpy(_depth_around(_head_centre(conformed, edge_mm), conformed, network, device))
+        depth = interpolate(found[None, None], layout.shape, mode="trilinear", align_corners=False)[0, 0].numpy()
     return layout.back(depth)
+
+
+def _head_centre(image: FloatImage, edge_mm: float) -> DoubleArray:
+    """Centre of the head without its neck, in voxels; the image's where it shows no contrast."""
+    try:
+        return estimate_head(image, np.full(3, edge_mm), np.array([0.0, 0.0, 1.0])).centre_mm / edge_mm
+    except ValueError:
+        return (np.array(image.shape) - 1) / 2
+
+
+def _depth_around(centre: DoubleArray, image: FloatImage, network: Network, device: str) -> FloatImage:
+    """Depth by patches around the centre of the brain, which a first patch around that of the head finds.
+
+    The network learned from patches of this size with the brain about their middle: it knows nothing of what lies
+    further away, which is no brain.
+    """
+    wide = np.pad(image, PATCH)
+    view = np.pad(np.ones(image.shape, np.float32), PATCH)
+
+    def box(middle: DoubleArray) -> tuple[slice, ...]:
+        starts = (round(float(c)) + PATCH - PATCH // 2 for c in np.clip(middle, 0, np.array(image.shape) - 1))
+        return tuple(slice(start, start + PATCH) for start in starts)
+
+    first = box(centre)
+    inside = _evaluated(wide[first], view[first], network, device) * view[first] > 0
+    if inside.any():
+        corner = np.array([part.start for part in first]) - PATCH
+        centre = corner + np.array([places.mean() for places in np.nonzero(inside)])
+    total, share = np.zeros_like(wide), np.zeros_like(wide)
+    ramp = np.minimum(np.arange(PATCH) + 1, PATCH - np.arange(PATCH)).clip(max=RAMP).astype(np.float32)
+    weight = ramp[:, None, None] * ramp[:, None] * ramp
+    for way in product((-OFFSET, OFFSET), repeat=3):
+        part = box(centre + np.array(way))
+        total[part] += weight * _evaluated(wide[part], view[part], network, device)
+        share[part] += weight
+    inner = (slice(PATCH, -PATCH),) * 3
+    depth = np.where(share > 0, total / np.maximum(share, 1), -LARGEST_DEPTH_MM)
+    return np.ascontiguousarray(depth[inner], np.float32)
+
+
+def _evaluated(image: FloatImage, view: FloatImage, network: Network, device: str) -> FloatImage:
+    """What the network says of one patch; nothing is brain where it has no signal at all."""
+    import torch
+
+    from qsmprep.nets.network import answer, channels_last
+
+    if not (image > 0).any():
+        return np.full(image.shape, -LARGEST_DEPTH_MM, np.float32)
+    given, inside = (
+        torch.from_numpy(np.ascontiguousarray(part))[None, None].to(device)
+        for part in (magnitude_channel(image, view > 0), view)
+    )
+    module = channels_last(network.module.to(device)).eval()
+    given = given.contiguous(memory_format=torch.channels_last_3d)
+    return np.asarray(answer(network.spec, module, given, inside)[0, 0].float().cpu())
 
 
 def _resized(volume: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
