@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from qsmprep.masking.net import NetOptions, brain_depth, net
+from qsmprep.masking.net import PATCH, NetOptions, brain_depth, net
 from qsmprep.nets.channels.magnitude import magnitude_channel
 from qsmprep.scan import Scan
 
@@ -49,7 +49,7 @@ def test_the_mask_comes_back_where_the_brain_lies(threshold, seen):
     image, depth = head()
     mask = net(image, network=threshold, scan=Scan(VOXEL))
     assert dice(mask, depth > 0) > 0.98
-    assert all(n % threshold.spec.multiple == 0 and n * 2 >= 160 for n in seen[0])
+    assert seen and PATCH % threshold.spec.multiple == 0
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1e4])
@@ -99,11 +99,21 @@ def test_what_is_no_human_head_is_refused_with_the_remedy(threshold, linear_netw
         threshold.module.shortcut.bias -= 1e6
     with pytest.raises(ValueError, match="--mask-file"):
         net(image, network=threshold, scan=Scan(VOXEL))
-    with pytest.raises(ValueError, match="0 everywhere"):
+    with pytest.raises(ValueError, match="no brain"):
         net(np.zeros_like(image), network=threshold, scan=Scan(VOXEL))
     other = linear_network("r2prime", {"r2star": 1.0}, ("r2prime",))
     with pytest.raises(ValueError, match="--net-weights"):
         net(image, network=other, scan=Scan(VOXEL))
+
+
+def test_what_lies_further_from_the_brain_than_any_patch_of_the_training_is_no_brain(threshold, seen):
+    """A wide field of view, all of it bright: the network is asked around the middle alone, in patches of one size."""
+    image = np.ones((100, 100, 60), np.float32)
+    depth = brain_depth(image, network=threshold, scan=Scan((4.0, 4.0, 4.0)), superior_direction=UP,
+                        anterior_direction=FRONT)  # fmt: skip
+    assert depth[50, 50, 30] > 0
+    assert depth[:20].max() < 0 and depth[:, -20:].max() < 0
+    assert set(seen) == {(PATCH,) * 3}
 
 
 def test_the_channel_is_the_same_for_every_scale_and_empty_outside_the_view():
