@@ -44,6 +44,12 @@ the mask is no brain, and what of the brain it lacks, are shares of mask and bra
 Dice of 0. `qsm-forward` has the anatomy of `icbm152` and the forward model of another group; the network never saw its
 images, nor these heads of the other generators, but other heads of both. No anatomy here is a person's.
 
+In vivo, two scans of 2.8 and 3 mm, looked at in three planes: both methods follow the brain. On the first, an EPI,
+`net` lies about 2 mm inside (Dice 0.91 with the mask of FSL that comes with it, 15 % lost; `bet` 0.97 and 5 %). On the
+second, `net` keeps frontal and temporal poles that `bet` cuts, and takes in the roofs of the orbits. `deepbet` 1.0.2,
+trained on T1w images, has a Dice of 0.94 to 0.97 on the tilted heads, with 6 to 12 % outside the brain, as its masks
+hold the fluid around it.
+
 * **strong noise**: peak signal of the brain 8 times the noise's standard deviation.
 * **slab**: the lowest 45 % of the brain, or 35 to 80 % of its height.
 * **bright scalp**: three times brighter.
