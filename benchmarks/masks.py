@@ -43,7 +43,7 @@ INTRODUCTION = """\
 the mask is no brain, and what of the brain it lacks, are shares of mask and brain. A method that refuses a head has a
 Dice of 0. `qsm-forward` has the anatomy of `icbm152` and the forward model of another group; the network never saw its
 images, nor these heads of the other generators, but other heads of both. No anatomy here is a person's. Times are of
-one core of a machine busy with other work, several times those of an idle one. `–`: not measured.
+one core of a machine busy with other work, and so too long. `–`: not measured.
 
 In vivo, two scans of 2.8 and 3 mm, looked at in three planes: both methods follow the brain. On the first, an EPI,
 `net` lies about 2 mm inside (Dice 0.91 with the mask of FSL that comes with it, 15 % lost; `bet` 0.97 and 5 %). On the
