@@ -97,6 +97,7 @@ class ExtractBrain(MethodStep):
             image=read_volume(self.inputs.image),
             scan=scan_of(grid, self.inputs),
             superior_direction=grid.superior_direction,
+            anterior_direction=world_direction(grid, 1),
             decay=decay,
         )
         add_volume(record, mask, grid, "brain")
@@ -259,7 +260,8 @@ def add_volume(record: Record, mask: np.ndarray, grid: Grid, name: str) -> None:
                 "Look at the outline of mask 1; set --bet-fractional-intensity, or give a mask by --mask-file.",
             )
         )
-    if name == "brain" and (found := doubts(mask, grid.voxel_size_mm, grid.superior_direction, right_direction(grid))):
+    right = world_direction(grid, 0)
+    if name == "brain" and (found := doubts(mask, grid.voxel_size_mm, grid.superior_direction, right)):
         record.warn(
             Warning(
                 "brain-shape",
@@ -270,7 +272,7 @@ def add_volume(record: Record, mask: np.ndarray, grid: Grid, name: str) -> None:
         )
 
 
-def right_direction(grid: Grid) -> tuple[float, float, float]:
-    """Unit vector towards the right of the head in voxel axes."""
-    first, second, third = (float(part) for part in grid.affine[0, :3] / np.array(grid.voxel_size_mm))
+def world_direction(grid: Grid, axis: int) -> tuple[float, float, float]:
+    """Unit vector towards the right (0) or the front (1) of the head in voxel axes."""
+    first, second, third = (float(part) for part in grid.affine[axis, :3] / np.array(grid.voxel_size_mm))
     return first, second, third

@@ -106,6 +106,7 @@ METHODS = (
     Method("echo-combination", "nonlinear-fit", "qsmprep.field.nonlinear", "nonlinear_field", "NonlinearFieldOptions", "non-linear complex fit", ("liu2013",), recommended=True),
     Method("mask", "bet", "qsmprep.masking.bet", "bet", "BetOptions", "BET", ("smith2002",), recommended=True),
     Method("mask", "robust", "qsmprep.masking.robust", "robust_mask", "RobustMaskOptions", "magnitude threshold mask", ("dymerska2021",), recommended=False),
+    Method("mask", "net", "qsmprep.masking.net", "net", "NetOptions", "a U-net (in the manner of SynthStrip)", ("hoopes2022",), recommended=True),
     Method("background", "v-sharp", "qsmprep.background.vsharp", "vsharp", "VsharpOptions", "V-SHARP", ("li2011", "wu2012"), recommended=True),
     Method("background", "pdf", "qsmprep.background.pdf", "pdf", "PdfOptions", "projection onto dipole fields (PDF)", ("liu2011",), recommended=True),
     Method("background", "sharp", "qsmprep.background.sharp", "sharp", "SharpOptions", "SHARP", ("schweser2011",), recommended=True),

@@ -50,6 +50,7 @@ TINY = {
     "r2primenet": ("r2prime", {"r2star": 0.4}, ("r2prime",), "unet"),
     "chi-sepnet-r2p": ("separation", {"chi": 0.5, "tissue-field": 0.0, "r2prime": 0.5}, SOURCES, "unet"),
     "chi-sepnet-r2s": ("separation", {"chi": 0.5, "tissue-field": 0.0, "r2star": 0.2}, SOURCES, "unet"),
+    "masknet": ("mask", {"magnitude": 1.0}, ("brain-depth",), "unet"),
 }  # fmt: skip
 
 

@@ -33,6 +33,7 @@ NEIGHBOURS = {
     ("inversion.network_adaptation", "nets"): BY_NETWORK,
     ("inversion.network_inversion", "nets"): BY_NETWORK,
     ("inversion.qsmnet", "nets"): BY_NETWORK,
+    ("masking.net", "nets"): BY_NETWORK,
     ("relaxometry.r2primenet", "nets"): BY_NETWORK,
     ("separation.chisepnet", "nets"): BY_NETWORK,
     ("inversion.medi0", "masking.ventricles"): "MEDI+0 holds the ventricles uniform, and finds them itself",

@@ -21,7 +21,7 @@ def init_brain_mask_wf(*, plan: RunPlan, name: str = "brain_mask_wf") -> Workflo
 
     Outputs
     -------
-    mask : the brain, from FSL BET, our own BET, a threshold, or a given file.
+    mask : the brain, from FSL BET, our own BET, a network, a threshold, or a given file.
     """
     workflow = Workflow(name=name)
     inputnode = Node(IdentityInterface(["magnitude"]), name="inputnode")

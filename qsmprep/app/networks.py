@@ -72,7 +72,8 @@ def find_network(
     if getattr(options, "adapt", "none") == "dann" and card.spec.knows_kernel:
         raise ValueError(f"--{method}-adapt dann: {card.spec.name} knows the dipole kernel, and there is no such "
                          f"adaptation for it. Take --{method}-adapt fine.")  # fmt: skip
-    wanted = card.spec.domain.voxel_size_mm if options.resampling == "auto" else None
+    resampled = getattr(options, "resampling", "auto") == "auto"  # a mask network always sees its own grid
+    wanted = card.spec.domain.voxel_size_mm if resampled else None
     seen = [max(n * h / (wanted or h), 1) for n, h in zip(shape, voxel_size_mm, strict=True)]
     needs_gb = memory_gb(card.spec, [math.ceil(n) for n in seen])
     return NetworkFile(path, card_path(path), needs_gb, quantities(card.spec.outputs), card.spec.masked)

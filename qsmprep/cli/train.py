@@ -134,11 +134,11 @@ def _heads(recipe: Recipe, arguments: argparse.Namespace) -> tuple[tuple[Head, .
 
     data = recipe.data
     folder = arguments.heads_dir or arguments.out / "heads"
-    step = 1 if data.tilted else 3
+    upright = not data.tilted and recipe.network.task != "mask"  # masks have no direction of B0
 
     def numbers(count: int, first: int) -> list[int]:
-        upright = [n for n in range(3 * count + 3) if data.tilted or n % step != 2]
-        return [first + n for n in upright[:count]]
+        taken = [n for n in range(3 * count + 3) if not upright or n % 3 != 2]
+        return [first + n for n in taken[:count]]
 
     def tell(done: int, total: int) -> None:
         if not arguments.quiet and (sys.stdout.isatty() or done == total):
@@ -147,7 +147,7 @@ def _heads(recipe: Recipe, arguments: argparse.Namespace) -> tuple[tuple[Head, .
     def pool(count: int, first: int) -> tuple[Head, ...]:
         return head_pool(
             folder, numbers(count, first), data.seed, anatomy=data.anatomy, textured=data.textured,
-            reconstructions=recipe.network.task == "separation",
+            reconstructions=recipe.network.task == "separation", labels=recipe.network.task == "mask",
             beyond=not recipe.network.masked, progress=tell,
         )  # fmt: skip
 

@@ -12,7 +12,8 @@ from typing import Any
 from qsmprep.nets.unet import UnetSpec
 from qsmprep.nets.unrolled import UnrolledSpec
 
-# What a channel can hold, and what it is. All are in ppm; relaxation rates are divided by the relaxometric constant.
+# What a channel can hold, and what it is. In ppm unless it is said; relaxation rates are divided by the relaxometric
+# constant.
 QUANTITIES: Mapping[str, str] = MappingProxyType(
     {
         "total-field": "total field",
@@ -27,6 +28,8 @@ QUANTITIES: Mapping[str, str] = MappingProxyType(
         "chi-para": "paramagnetic susceptibility, >= 0",
         "chi-dia": "magnitude of the diamagnetic susceptibility, >= 0",
         "expected-error": "absolute error that the network expects of its susceptibility, >= 0",
+        "magnitude": "root of the magnitude over its 99th percentile, without unit",
+        "brain-depth": "depth below the surface of the brain in mm, negative outside, cut at 10 mm",
     }
 )
 EXPECTED_ERROR = "expected-error"
@@ -40,6 +43,7 @@ TASKS: Mapping[str, tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]] = Mappi
         "background": (("total-field", "v-sharp"), (("tissue-field",),)),
         "r2prime": (("r2star",), (("r2prime",),)),
         "separation": (("chi", "tissue-field", "r2prime", "r2star"), (("chi-para", "chi-dia"),)),
+        "mask": (("magnitude",), (("brain-depth",),)),
     }
 )
 

@@ -16,7 +16,8 @@ from qsmprep.nets.spec import EXPECTED_ERROR, NetworkSpec, quantities
 from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import fast_shape, irfftn, rfftn
 from qsmprep.scan import Scan
-from qsmprep.training.heads import SURROUNDINGS
+from qsmprep.training.heads import ALONG_THIRD_AXIS, SURROUNDINGS
+from qsmprep.training.mask_patches import mask_patch
 from qsmprep.training.pool import Head
 from qsmprep.training.recipe import DataOptions
 from qsmprep.training.shapes import random_shapes
@@ -73,6 +74,9 @@ def make_batch(spec: NetworkSpec, data: DataOptions, heads: Sequence[Head], size
 
 def _patch(spec: NetworkSpec, data: DataOptions, heads: Sequence[Head], random: np.random.Generator):
     """Inputs, labels, mask, clean tissue field, and direction of B0 of one patch."""
+    if spec.task == "mask":
+        image, depth, view = mask_patch(heads, data.patch, random)
+        return image, depth, view, np.zeros_like(view), ALONG_THIRD_AXIS
     if random.random() < data.shapes:
         return _shape_patch(spec, data, random)
     head = heads[int(random.integers(len(heads)))]

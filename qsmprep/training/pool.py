@@ -23,9 +23,10 @@ from qsmprep.training.heads import (
     surroundings,
     training_head,
 )
+from qsmprep.training.label_heads import LABEL_HEADS_VERSION, label_head
 
-# Single precision where halves would be too coarse: the total field reaches several ppm beside air.
-SINGLE = ("total-field", "total-field-head")
+# Halves of a number are precise enough but for the total field, which reaches several ppm beside air.
+KINDS = {"mask": bool, "labels": np.uint8, "total-field": np.float32, "total-field-head": np.float32}
 LARGEST_DIFFERENCE_PPM = 1e-3  # between the same field of one head simulated twice
 RECONSTRUCTIONS = ("fansi", "tv", "rts")
 FIRST_VALIDATION_HEAD = 1_200_000  # numbers from here on are never trained on; a multiple of 3
@@ -80,6 +81,7 @@ def head_pool(
     textured: bool,
     reconstructions: bool = False,
     beyond: bool = False,
+    labels: bool = False,
     progress: Progress | None = None,
 ) -> tuple[Head, ...]:
     """Heads by number, those not yet in the folder being simulated on all cores.
@@ -93,16 +95,18 @@ def head_pool(
     textured : whether susceptibility may vary within tissues.
     reconstructions : whether maps made by inversions of the noisy field are wanted too (`chi-found`).
     beyond : whether fields beyond the brain are wanted too (those of `heads.SURROUNDINGS`).
+    labels : label maps of whole heads instead, for mask networks.
     progress : called as progress(done, total).
     """
-    root = Path(folder) / f"heads-{HEADS_VERSION}-{seed}"
+    name = f"labels-{LABEL_HEADS_VERSION}-{seed}" if labels else f"heads-{HEADS_VERSION}-{seed}"
+    root = Path(folder) / name
     root.mkdir(parents=True, exist_ok=True)
     kinds = {number: generator_of(number, anatomy) for number in numbers}
     paths = {number: root / f"{kind}{'' if textured else '-smooth'}-{number}" for number, kind in kinds.items()}
     wanted = ["head.json", *(["chi-found.npy"] if reconstructions else []),
               *([f"{name}.npy" for name in SURROUNDINGS.values()] if beyond else [])]  # fmt: skip
     missing = [
-        _Job(path, number, seed, kinds[number], textured, reconstructions, beyond)
+        _Job(path, number, seed, kinds[number], textured, reconstructions, beyond, labels)
         for number, path in paths.items()
         if not all((path / name).exists() for name in wanted)
     ]
@@ -123,19 +127,23 @@ class _Job:
     textured: bool
     reconstruction: bool
     beyond: bool
+    labels: bool
 
 
 def _make(job: _Job) -> None:
     path, number, seed = job.path, job.number, job.seed
     with use_threads(1):
         if not (path / "head.json").exists():
-            volumes, facts = training_head(number, seed, anatomy=job.anatomy, textured=job.textured)
+            if job.labels:
+                volumes, facts = label_head(number, seed, anatomy=job.anatomy)
+            else:
+                volumes, facts = training_head(number, seed, anatomy=job.anatomy, textured=job.textured)
             temporary = path.with_name(f".{path.name}")
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
             for name, image in volumes.items():
                 np.save(temporary / f"{name}.npy", image.astype(_kind(name)))
-            write_json(temporary / "head.json", {**facts, "shape": list(volumes["mask"].shape)})
+            write_json(temporary / "head.json", {**facts, "shape": list(next(iter(volumes.values())).shape)})
             temporary.rename(path)
         if job.reconstruction and not (path / "chi-found.npy").exists():
             head = _open(path)
@@ -168,9 +176,9 @@ def _add_surroundings(job: _Job) -> None:
 
 
 def _kind(name: str) -> type:
-    return bool if name == "mask" else np.float32 if name in SINGLE else np.float16
+    return KINDS.get(name, np.float16)
 
 
 def _open(path: Path) -> Head:
     facts = json.loads((path / "head.json").read_text("utf-8"))
-    return Head(path, tuple(facts["b0_direction"]), tuple(facts["shape"]))
+    return Head(path, tuple(facts.get("b0_direction", ALONG_THIRD_AXIS)), tuple(facts["shape"]))

@@ -19,6 +19,7 @@ from qsmprep.training.curve import draw_curve, write_table
 from qsmprep.training.heads import LARGEST_TILT_DEGREES
 from qsmprep.training.joint_pool import Labels
 from qsmprep.training.loop import TrainingState
+from qsmprep.training.mask_patches import COARSEST_MM, GRID_MM, THINNEST_SLAB_MM
 from qsmprep.training.pool import Head
 from qsmprep.training.recipe import DataOptions, Recipe
 from qsmprep.weights.store import save_network
@@ -93,6 +94,11 @@ def _facts(recipe: Recipe, state: TrainingState, machine: str, labels: Labels | 
 def domain_text(recipe: Recipe, labels: Labels | None = None) -> str:
     """The training data in one sentence."""
     data = recipe.data
+    if recipe.network.task == "mask":
+        return (
+            f"synthetic images of {data.heads} whole heads {SOURCES[data.anatomy]}: contrast of any tissue, voxels up "
+            f"to {COARSEST_MM:g} mm, slabs from {THINNEST_SLAB_MM:g} mm, seen in voxels of {GRID_MM:g} mm"
+        )
     if labels is not None and not data.heads:
         scale = f"susceptibility times {data.smallest_scale:g} to {data.largest_scale:g}"
         return f"measured tissue fields with {labels.words}; {scale}"
@@ -106,7 +112,9 @@ def domain_text(recipe: Recipe, labels: Labels | None = None) -> str:
 
 
 def _domain(spec: NetworkSpec, data: DataOptions, heads: Sequence[Head]) -> Domain:
-    """Measured: s.d. of the input field of each head, times the scales of augmentation."""
+    """Measured: s.d. of the input field of each head, times the scales of augmentation; of a mask only the grid."""
+    if spec.task == "mask":
+        return Domain(voxel_size_mm=GRID_MM, largest_tilt_degrees=180.0)
     name = "total-field" if "total-field" in quantities(spec.inputs) else "tissue-field"
     tilt = (90.0 if spec.knows_kernel or data.tilted else 0.0) if heads else 0.0
     # How noisy measured fields were is not known in these terms.

@@ -1,9 +1,15 @@
 """What the nodes of the masks say of a mask."""
 
+import json
+from pathlib import Path
+
 import numpy as np
+from documents import codes as codes_of
+from documents import values
 
 from qsmprep.bids.grid import Grid
-from qsmprep.interfaces.masking import add_volume
+from qsmprep.interfaces.images import read_mask, write_volume
+from qsmprep.interfaces.masking import ExtractBrain, add_volume
 from qsmprep.interfaces.step import Record
 
 GRID = Grid((60, 70, 80), np.diag([3.0, 3.0, 3.0, 1.0]))
@@ -21,3 +27,17 @@ def test_a_mask_that_holds_the_neck_is_warned_of():
     neck = (x**2 + y**2 < 12**2) & (z < 0) & (z > -40)
     assert not codes(brain)
     assert codes(brain | neck) == {"brain-shape"}
+
+
+def test_the_node_of_a_mask_network_tells_of_it_and_warns_of_no_values(tiny_weights, tmp_path, monkeypatch):
+    x, y, z = np.indices(GRID.shape) - np.array([30, 35, 40]).reshape(3, 1, 1, 1)
+    head = ((x / 22) ** 2 + (y / 27) ** 2 + (z / 21) ** 2 < 1).astype(np.float32)
+    image = write_volume(tmp_path / "image.nii", head, GRID)
+    monkeypatch.chdir(tmp_path)
+    node = ExtractBrain(method="net", image=image, network=str(tiny_weights / "masknet.safetensors"))
+    found = node.run().outputs
+    record = json.loads(Path(found.record).read_text("utf-8"))["record"]
+    assert read_mask(found.mask).any()
+    assert values(record)["network"] == "masknet"
+    assert "mask-network" in {note["code"] for note in record["notes"]}
+    assert "network" not in codes_of(record)

@@ -69,6 +69,7 @@ def test_weights_that_do_not_fit_are_refused_in_the_plan(bids, tiny_weights, mon
     monkeypatch.setenv("QSMPREP_WEIGHTS", str(tiny_weights))
     for words in (("--inversion", "modl", "--modl-weights", "qsmnet"),
                   ("--background", "sharqnet", "--sharqnet-weights", "none-such"),
+                  ("--mask", "net", "--net-weights", "qsmnet"),
                   ("--separation", "chi-sepnet-r2s", "--chi-sepnet-r2s-weights", "chi-sepnet-r2p"),
                   ("--r2", "none", "--r2prime-fallback", "network", "--r2prime-weights", "lpcnn")):  # fmt: skip
         with pytest.raises(ValueError, match="-weights"):
