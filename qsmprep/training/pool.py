@@ -72,6 +72,7 @@ class Head:
         return self._open[name]
 
 
+# More than 8 parameters: which heads, how they are made, and what is wanted of each.
 def head_pool(
     folder: Path,
     numbers: Sequence[int],
@@ -126,8 +127,8 @@ class _Job:
     anatomy: str
     textured: bool
     reconstruction: bool
-    beyond: bool
-    labels: bool
+    beyond: bool = False
+    labels: bool = False
 
 
 def _make(job: _Job) -> None:

@@ -23,7 +23,7 @@ def ball():
     layers = [radius < edge for edge in (40, 43, 48, 52)]
     labels = np.select(layers, [TISSUES[name].label for name in names[:4]], TISSUES[names[4]].label).astype(np.uint8)
     depth = np.clip(40 - radius, -LARGEST_DEPTH_MM, LARGEST_DEPTH_MM).astype(np.float32)
-    return Head(Path(), (0.0, 0.0, 1.0), labels.shape, {"labels": labels, "depth": depth})
+    return Head(Path(), (0.0, 0.0, 1.0), labels.shape, _open={"labels": labels, "depth": depth})
 
 
 def patches(head, count=12):
