@@ -11,12 +11,12 @@ import numpy as np
 
 from qsmprep.findings import Fact, Warning, key_of
 from qsmprep.inversion import Inversion
-from qsmprep.inversion.data_return import returned_to_field
 from qsmprep.inversion.inputs import checked_field
 from qsmprep.inversion.network_adaptation import Adapter
 from qsmprep.nets.inference_options import InferenceOptions
 from qsmprep.nets.seen import PhaseTerm
 from qsmprep.numerics.convergence import Convergence
+from qsmprep.numerics.data_return import returned_to_field
 from qsmprep.numerics.progress import Progress
 from qsmprep.scan import Scan
 

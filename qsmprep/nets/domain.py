@@ -18,7 +18,7 @@ from qsmprep.numerics.units import check_field_ppm
 from qsmprep.scan import Scan
 
 FIELDS = ("total-field", "tissue-field")
-DIRECTED = (*FIELDS, "tkd")  # inputs that look different when B0 has another direction
+DIRECTED = (*FIELDS, "tkd", "iterated")  # inputs that look different when B0 has another direction
 OTHER_METHOD = "The network saw other images in its training: compare with a method without a network."
 COARSE = 1.25  # voxels so many times larger than those of the training lack detail that the network expects
 

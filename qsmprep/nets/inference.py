@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from qsmprep.findings import Fact, Warning
+from qsmprep.nets.channels.iterated import iterated_channel
 from qsmprep.nets.channels.tkd import tkd_channel
 from qsmprep.nets.channels.total_field import total_field_channel
 from qsmprep.nets.compensation import compensate_lattices
@@ -68,7 +69,7 @@ def predict(
     Parameters
     ----------
     network : in evaluation mode or not; it is not changed but for the layout of its memory.
-    images : quantity (of `spec.QUANTITIES`) -> (n0, n1, n2) in ppm; "v-sharp" and "tkd" are made here.
+    images : quantity (of `spec.QUANTITIES`) -> (n0, n1, n2) in ppm; "v-sharp", "tkd" and "iterated" are made here.
     mask : (n0, n1, n2) where they are valid.
     scan : voxel size and direction of B0.
     options : grid, precision and patches.
@@ -201,7 +202,8 @@ def _checked(
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """The images the network needs as float32, 0 where not finite or outside what it sees; the mask as bool."""
     spec, inside = network.spec, np.asarray(mask) > 0
-    given = {"v-sharp": "total-field", "tkd": "tissue-field" if spec.task == "inversion" else "total-field"}
+    field = "tissue-field" if spec.task == "inversion" else "total-field"
+    given = {"v-sharp": "total-field", "tkd": field, "iterated": field}
     needed = dict.fromkeys(given.get(name, name) for name in quantities(spec.inputs))
     if missing := [name for name in needed if images.get(name) is None]:
         raise ValueError(f"The network {spec.name} needs {', '.join(missing)}, not available here.")
@@ -252,7 +254,7 @@ def _derived(
 ) -> dict[str, np.ndarray]:
     """The channels of a network that are computed of others."""
     made: dict[str, np.ndarray] = {}
-    wanted = {"v-sharp", "tkd"} & set(quantities(spec.inputs))
+    wanted = {"v-sharp", "tkd", "iterated"} & set(quantities(spec.inputs))
     if not wanted:
         return made
     if "tissue-field" in images:
@@ -264,6 +266,8 @@ def _derived(
         made["v-sharp"] = field
     if "tkd" in wanted:
         made["tkd"] = tkd_channel(field, valid, scan=scan)
+    if "iterated" in wanted:
+        made["iterated"] = iterated_channel(field, valid, scan=scan)
     return made
 
 

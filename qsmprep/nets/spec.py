@@ -20,6 +20,7 @@ QUANTITIES: Mapping[str, str] = MappingProxyType(
         "tissue-field": "tissue field",
         "v-sharp": "tissue field that V-SHARP makes of the total field",
         "tkd": "susceptibility by truncated k-space division at 0.07 of the tissue field, or of V-SHARP's",
+        "iterated": "susceptibility by six returns to the tissue field in k-space, from nought",
         "chi": "susceptibility",
         "chi33": "susceptibility along B0 of the susceptibility tensor",
         "off-diagonal-field": "field of the off-diagonal elements of the susceptibility tensor",
@@ -38,7 +39,10 @@ NOT_NEGATIVE = ("chi-para", "chi-dia", "r2prime", "r2star", EXPECTED_ERROR)
 # Task -> (quantities an input may hold, quantities the outputs may be).
 TASKS: Mapping[str, tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]] = MappingProxyType(
     {
-        "inversion": (("tissue-field", "tkd"), (("chi",), ("chi", EXPECTED_ERROR), ("chi33", "off-diagonal-field"))),
+        "inversion": (
+            ("tissue-field", "tkd", "iterated"),
+            (("chi",), ("chi", EXPECTED_ERROR), ("chi33", "off-diagonal-field")),
+        ),
         "total-inversion": (("total-field", "v-sharp", "tkd"), (("chi",), ("chi", EXPECTED_ERROR))),
         "background": (("total-field", "v-sharp"), (("tissue-field",),)),
         "r2prime": (("r2star",), (("r2prime",),)),
@@ -149,8 +153,8 @@ class NetworkSpec:
 
     @property
     def knows_kernel(self) -> bool:
-        """Whether it is given the dipole kernel, and so takes any direction of B0."""
-        return self.unrolled or self.consistent
+        """Whether it, or a channel that it is shown, is told the dipole kernel, and so takes any direction of B0."""
+        return self.unrolled or self.consistent or "iterated" in quantities(self.inputs)
 
     @property
     def takes_any_direction(self) -> bool:

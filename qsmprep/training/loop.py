@@ -164,7 +164,7 @@ def _optimizers(state: TrainingState) -> list[torch.optim.Optimizer]:
 
 # Output -> inputs whose sum, each times its factor, the shortcut starts as: the voxel-wise answer of physics.
 VOXELWISE_ANSWERS = {
-    "chi": {"tkd": 1.0},
+    "chi": {"tkd": 1.0, "iterated": 1.0},
     "tissue-field": {"v-sharp": 1.0},
     "r2prime": {"r2star": 0.3},
     "chi-para": {"r2prime": 0.5, "r2star": 0.15, "chi": 0.5},

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
+from qsmprep.nets.channels.iterated import iterated_channel
 from qsmprep.nets.channels.tkd import tkd_channel
 from qsmprep.nets.network import CONSISTENT_KERNEL, UNROLLED_KERNEL
 from qsmprep.nets.spec import EXPECTED_ERROR, NetworkSpec, quantities
@@ -103,9 +104,7 @@ def _patch(spec: NetworkSpec, data: DataOptions, heads: Sequence[Head], random: 
             extra = extra + clean - np.float32(scale) * read("tissue-field")
         clean = _closed(chi, extra, mask, head.b0_direction, KERNELS[int(random.integers(len(KERNELS)))])
         images["tissue-field"] = clean + read("noise") / np.float32(snr)
-        if "tkd" in quantities(spec.inputs):
-            scan = Scan((1.0, 1.0, 1.0), head.b0_direction)
-            images["tkd"] = tkd_channel(images["tissue-field"], mask > 0, scan=scan) if mask.any() else mask
+        images |= _inversions(spec, images["tissue-field"], mask > 0, Scan((1.0, 1.0, 1.0), head.b0_direction))
     inputs = np.stack([images[name] for name in quantities(spec.inputs)]) * (mask if spec.masked else 1)
     labels = np.stack([images[f"{name}:label"] for name in quantities(spec.outputs)]) * mask
     return _turned(
@@ -129,6 +128,13 @@ def _closed(chi: np.ndarray, extra, mask: np.ndarray, b0_direction, kind: str) -
 @lru_cache(maxsize=64)
 def _source_kernel(edge: int, b0_direction: tuple[float, float, float], kind: str) -> np.ndarray:
     return dipole_kernel((edge,) * 3, (1.0, 1.0, 1.0), b0_direction, kind=kind)
+
+
+def _inversions(spec: NetworkSpec, field: np.ndarray, mask: np.ndarray, scan: Scan) -> dict[str, np.ndarray]:
+    """The closed-form inversions of a patch's field that the network is shown."""
+    made = {"tkd": tkd_channel, "iterated": iterated_channel}
+    wanted = [name for name in quantities(spec.inputs) if name in made]
+    return {name: made[name](field, mask, scan=scan) if mask.any() else np.zeros_like(field) for name in wanted}
 
 
 class _Reader:
@@ -253,9 +259,7 @@ def _shape_patch(spec: NetworkSpec, data: DataOptions, random: np.random.Generat
     noisy = field + np.float32(0.002 * random.random()) * random.standard_normal(field.shape, np.float32)
     images = {"tissue-field": noisy, "chi": chi, "chi33": chi, "off-diagonal-field": np.zeros_like(chi),
               EXPECTED_ERROR: np.zeros_like(chi)}  # fmt: skip
-    if "tkd" in quantities(spec.inputs):
-        whole = np.ones(chi.shape, bool)
-        images["tkd"] = tkd_channel(noisy, whole, scan=Scan((1.0, 1.0, 1.0)))
+    images |= _inversions(spec, noisy, np.ones(chi.shape, bool), Scan((1.0, 1.0, 1.0)))
     inputs = np.stack([images[name] for name in quantities(spec.inputs)])
     if not spec.knows_kernel:
         images["chi"] = chi - chi.mean()

@@ -8,7 +8,7 @@ import torch
 from documents import told
 
 from qsmprep import registry, settings
-from qsmprep.inversion.data_return import returned_to_field
+from qsmprep.numerics.data_return import returned_to_field
 from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import irfftn, rfftn
 from qsmprep.scan import Scan

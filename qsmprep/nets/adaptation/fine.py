@@ -44,7 +44,7 @@ def fine(
     iterations (ellipsoids), 45.4 to 41.6 % in 20 (ICBM152). No rule stops it better: the misfit was still four times
     the noise then, and error and misfit fell together. On cubes of 48 voxels 30 iterations took 50.0 to 42.4 %
     (ellipsoids) and 63.6 to 55.5 % (qsm-forward); without the anchor 20 came to 38.7 and 56.1 %. What a return to the
-    field in k-space does at once (`inversion.data_return`), descent over the weights has not done by then.
+    field in k-space does at once (`numerics.data_return`), descent over the weights has not done by then.
 
     Parameters
     ----------
