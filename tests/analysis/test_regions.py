@@ -63,8 +63,8 @@ def test_a_region_outside_the_mask_and_one_that_is_not_there_give_no_number_inst
         assert all(np.isnan(getattr(row, number)) for number in NUMBERS)
     lines = [line.split("\t") for line in table_text([("seg", outside), ("seg", absent)]).splitlines()]
     assert lines[0] == list(COLUMNS)
-    assert lines[1] == ["seg", "7", "outside", "chi", "ppm", "0", "12", "1", *["n/a"] * 7]
-    assert lines[2] == ["seg", "8", "absent", "chi", "ppm", "0", "0", *["n/a"] * 8]
+    assert lines[1] == ["seg", "7", "outside", "chi", "ppm", "0", "12", "1", *["n/a"] * 8]
+    assert lines[2] == ["seg", "8", "absent", "chi", "ppm", "0", "0", *["n/a"] * 9]
 
 
 def test_values_that_are_not_finite_are_not_used():
