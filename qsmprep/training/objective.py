@@ -16,7 +16,8 @@ from qsmprep.training.patches import Batch
 from qsmprep.training.recipe import TrainingOptions
 
 SMALLEST_SQUARE = 1e-8  # keeps the root's slope finite where there is no error
-SMALLEST_EXPECTED = 0.02  # normalised units; keeps a wrong voxel of a sure network from ruling the gradient
+SMALLEST_EXPECTED = 0.02  # normalised units; keeps logarithms finite
+EULER = 0.5772
 SMALLEST_SIZE = 0.1  # normalised units; keeps the relative error of an empty label finite
 OFF_DIAGONAL_SHARE = 0.1  # of susceptibility's weight: that field hides in noise
 
@@ -41,7 +42,7 @@ def loss(
     unsure = torch.zeros((), device=found.device)
     if spec.expects_error:
         a, b, expected = a[:, :-1], b[:, :-1], a[:, -1:]
-        unsure = _log_likelihood((a[:, :1] - b[:, :1]).abs().detach(), expected, mask)
+        unsure = _misjudged((a[:, :1] - b[:, :1]).abs().detach(), expected, mask)
     total = options.error * unsure + options.l1 * _mean_error(spec, a, b, mask, relative=options.relative, power=1)
     if options.l2:
         total = total + options.l2 * _mean_error(spec, a, b, mask, relative=options.relative, power=2)
@@ -54,13 +55,14 @@ def loss(
     return total
 
 
-def _log_likelihood(wrong: torch.Tensor, expected: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Negative log-likelihood of absolute errors under Laplace distributions of the expected ones, a mean in the mask.
+def _misjudged(wrong: torch.Tensor, expected: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Squared difference of the logarithms of absolute errors and of those expected, a mean in the mask.
 
-    Its minimum is where each voxel's expected error is the mean of the errors of voxels that look like it.
+    Errors around an expected one are taken for exponentially distributed, so that their logarithm is lower than its by
+    Euler's constant on average. A likelihood would do without, but single large errors rule its gradient.
     """
-    expected = expected + SMALLEST_EXPECTED
-    return ((expected.log() + wrong / expected) * mask).sum() / mask.sum().clamp_min(1)
+    difference = (expected + SMALLEST_EXPECTED).log() - (wrong + SMALLEST_EXPECTED).log() - EULER
+    return (difference**2 * mask).sum() / mask.sum().clamp_min(1)
 
 
 def _mean_error(spec: NetworkSpec, a, b, mask, *, relative: bool, power: int) -> torch.Tensor:

@@ -73,7 +73,7 @@ class TrainingOptions:
     relative: bool = option(False, "take each patch's error over the size of its label, so that all count alike")
     gradient: float = option(0.1, "weight of the gradient loss", low=0)
     model: float = option(0.5, "weight of the misfit to the physical model", low=0)
-    error: float = option(0.0, "weight of the log-likelihood of the expected error (output expected-error)", low=0)
+    error: float = option(0.0, "weight of the misjudgement of the error (output expected-error)", low=0)
     adversarial: float = option(
         0.0, "weight of the judgement of a critic that learns to tell the network's maps from true ones; 0: no critic",
         low=0,
