@@ -7,8 +7,7 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,15 +21,16 @@ from qsmprep.nets.octave import OctaveUnet
 from qsmprep.nets.spec import Channel, NetworkSpec, quantities
 from qsmprep.nets.unet import Unet
 from qsmprep.training.adversary import Adversary, adversary, judged
+from qsmprep.training.muon import Muon
 from qsmprep.training.objective import apply, errors, loss
 from qsmprep.training.patches import Batch, make_batch
 from qsmprep.training.pool import Head
 from qsmprep.training.recipe import DataOptions, Recipe, TrainingOptions
+from qsmprep.training.stream import batches
 
 CHECKPOINT = "checkpoint.pt"
-TRAINING, VALIDATION, STATISTICS = 0, 1, 2  # first number of a batch's key
+VALIDATION, STATISTICS = 1, 2  # first number of a batch's key
 STATISTICS_PATCHES = 24
-AHEAD = 3  # batches made while the network works
 
 
 @dataclass
@@ -114,7 +114,7 @@ def train(
     checks = _validation_batches(spec, data, validation_heads or heads, options)
     last = min(options.steps, until or options.steps)
     clock = time.perf_counter() - state.seconds
-    for batch in _batches(spec, data, heads, options, range(state.step, last)):
+    for batch in batches(spec, data, heads, options, range(state.step, last)):
         for optimizer in _optimizers(state):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(options, state.step)
@@ -151,7 +151,8 @@ def _begin(recipe: Recipe, heads: Sequence[Head], device: str) -> TrainingState:
     if isinstance(module, Unet | OctaveUnet) and module.shortcut is not None:
         _start_as_identity(spec, module.shortcut, module.out)
     module = channels_last(module)
-    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "rmsprop": torch.optim.RMSprop}
+    kinds: dict[str, Any] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "rmsprop": torch.optim.RMSprop,
+             "muon": Muon}  # fmt: skip
     optimizer = kinds[options.optimizer](module.parameters(), lr=options.learning_rate)
     judged_maps = len(spec.outputs) - spec.expects_error
     opponent = adversary(judged_maps, options.learning_rate, device) if options.adversarial else None
@@ -185,21 +186,6 @@ def _start_as_identity(spec: NetworkSpec, shortcut: nn.Conv3d, out: nn.Conv3d) -
                 constant += factor * channel.mean
             if shortcut.bias is not None:
                 shortcut.bias[o] = constant / output.deviation
-
-
-def _batches(spec, data, heads, options, steps: range) -> Iterator[Batch]:
-    """Batches in order, a few being made ahead in another thread."""
-
-    def make(step: int) -> Batch:
-        return make_batch(spec, data, heads, options.batch, (options.seed, TRAINING, step))
-
-    with ThreadPoolExecutor(1) as pool:
-        waiting = [pool.submit(make, step) for step in steps[:AHEAD]]
-        for step in steps:
-            batch = waiting.pop(0).result()
-            if step + AHEAD < steps.stop:
-                waiting.append(pool.submit(make, step + AHEAD))
-            yield batch
 
 
 def _update(state: TrainingState, batch: Batch, options: TrainingOptions, device: str) -> float:

@@ -18,6 +18,7 @@ from qsmprep.training.recipe import TrainingOptions
 SMALLEST_SQUARE = 1e-8  # keeps the root's slope finite where there is no error
 SMALLEST_EXPECTED = 0.02  # normalised units; keeps logarithms finite
 EULER = 0.5772
+SMALLEST_ERROR = 0.03  # normalised units; keeps the logarithm of the error of a simple patch finite
 SMALLEST_SIZE = 0.1  # normalised units; keeps the relative error of an empty label finite
 OFF_DIAGONAL_SHARE = 0.1  # of susceptibility's weight: that field hides in noise
 
@@ -43,9 +44,9 @@ def loss(
     if spec.expects_error:
         a, b, expected = a[:, :-1], b[:, :-1], a[:, -1:]
         unsure = _misjudged((a[:, :1] - b[:, :1]).abs().detach(), expected, mask)
-    total = options.error * unsure + options.l1 * _mean_error(spec, a, b, mask, relative=options.relative, power=1)
+    total = options.error * unsure + options.l1 * _mean_error(spec, a, b, mask, options, power=1)
     if options.l2:
-        total = total + options.l2 * _mean_error(spec, a, b, mask, relative=options.relative, power=2)
+        total = total + options.l2 * _mean_error(spec, a, b, mask, options, power=2)
     if options.gradient:
         total = total + options.gradient * gradient_loss(a, b)
     if options.model and (misfit := _misfit(spec, found, batch, inner)) is not None:
@@ -65,10 +66,10 @@ def _misjudged(wrong: torch.Tensor, expected: torch.Tensor, mask: torch.Tensor) 
     return (difference**2 * mask).sum() / mask.sum().clamp_min(1)
 
 
-def _mean_error(spec: NetworkSpec, a, b, mask, *, relative: bool, power: int) -> torch.Tensor:
+def _mean_error(spec: NetworkSpec, a, b, mask, options: TrainingOptions, *, power: int) -> torch.Tensor:
     """Mean absolute (power 1) or root mean squared (2) error inside the mask, a mean over patches and channels.
 
-    Relative: over the size of each label, measured alike.
+    Relative: over the size of each label, measured alike. Logarithmic: the logarithm of either.
     """
     voxels = mask.sum((2, 3, 4)).clamp_min(1)
 
@@ -78,8 +79,10 @@ def _mean_error(spec: NetworkSpec, a, b, mask, *, relative: bool, power: int) ->
         return ((image**2).sum((2, 3, 4)) / voxels + SMALLEST_SQUARE).sqrt()
 
     wrong = size(a - b)
-    if relative:
+    if options.relative:
         wrong = wrong / (size(b) + SMALLEST_SIZE)
+    if options.logarithmic:
+        wrong = (wrong + SMALLEST_ERROR).log()
     judged = quantities(spec.outputs)[: wrong.shape[1]]
     shares = [OFF_DIAGONAL_SHARE if name == "off-diagonal-field" else 1.0 for name in judged]
     return (wrong * torch.tensor(shares, device=wrong.device)).mean()

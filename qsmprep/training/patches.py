@@ -26,10 +26,14 @@ from qsmprep.training.shapes import random_shapes
 LONGEST_SEARCH = 40  # corners tried for a patch with enough brain
 BACKGROUND_SCALES = (0.4, 1.4)
 SHIM_PPM = 0.05  # s.d. of each harmonic polynomial that another shim would leave
+LARGEST_LEFTOVER = 0.6  # of the background after its removal, over the tissue field, r.m.s.; LBV alone leaves more
 RATE_NOISE_PPM = 0.018  # highest s.d. of the noise of a relaxation rate over the relaxometric constant (2/s)
 CONSTANT_PPM = 0.01  # a susceptibility map is known up to a constant, which is found about as well as this
 # By which a patch's field is made, one drawn each time: no kernel is that of a scan, and none is to be relied upon.
 KERNELS = ("integrated", "discrete", "greens")
+
+
+Patch = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[float, float, float]]
 
 
 @dataclass(frozen=True)
@@ -66,15 +70,20 @@ def make_batch(spec: NetworkSpec, data: DataOptions, heads: Sequence[Head], size
     size : patches of the batch.
     key : numbers that tell this batch from all others.
     """
-    drawn = [_patch(spec, data, heads, np.random.default_rng([*key, i])) for i in range(size)]
-    inputs, labels, mask, field = (torch.from_numpy(np.stack([patch[i] for patch in drawn])) for i in range(4))
+    return joined(spec, [make_patch(spec, data, heads, np.random.default_rng([*key, i])) for i in range(size)])
+
+
+def joined(spec: NetworkSpec, patches: Sequence[Patch]) -> Batch:
+    """The batch of some patches."""
+    inputs, labels, mask, field = (torch.from_numpy(np.stack([patch[i] for patch in patches])) for i in range(4))
     kind = CONSISTENT_KERNEL if spec.consistent else UNROLLED_KERNEL
-    kernels = torch.stack([_kernel(data.patch, patch[4], kind) for patch in drawn])[:, None]
+    edge = mask.shape[-1]
+    kernels = torch.stack([_kernel(edge, patch[4], kind) for patch in patches])[:, None]
     return Batch(inputs, labels, mask, field, kernels)
 
 
-def _patch(spec: NetworkSpec, data: DataOptions, heads: Sequence[Head], random: np.random.Generator):
-    """Inputs, labels, mask, clean tissue field, and direction of B0 of one patch."""
+def make_patch(spec: NetworkSpec, data: DataOptions, heads: Sequence[Head], random: np.random.Generator) -> Patch:
+    """Inputs, labels, mask, clean tissue field, each (channels, p, p, p), and direction of B0 of one patch."""
     if spec.task == "mask":
         image, depth, view = mask_patch(heads, data.patch, random)
         return image, depth, view, np.zeros_like(view), ALONG_THIRD_AXIS
@@ -93,6 +102,8 @@ def _patch(spec: NetworkSpec, data: DataOptions, heads: Sequence[Head], random: 
     if filtered:
         mask = mask * (read("tissue-field-removal") != 0)
     background = np.float32(random.uniform(*BACKGROUND_SCALES))
+    if filtered:
+        background = min(background, _bearable(read, scale))
     images = _quantities(spec, read, scale, background, snr, filtered, data, random)
     clean = scale * read("tissue-field")
     if filtered:
@@ -107,9 +118,17 @@ def _patch(spec: NetworkSpec, data: DataOptions, heads: Sequence[Head], random: 
         images |= _inversions(spec, images["tissue-field"], mask > 0, Scan((1.0, 1.0, 1.0), head.b0_direction))
     inputs = np.stack([images[name] for name in quantities(spec.inputs)]) * (mask if spec.masked else 1)
     labels = np.stack([images[f"{name}:label"] for name in quantities(spec.outputs)]) * mask
-    return _turned(
-        (inputs, labels, mask[None], clean[None] * mask), head.b0_direction, random, all_axes=spec.takes_any_direction
-    )
+    patch = (inputs, labels, mask[None], clean[None] * mask, head.b0_direction)
+    return turned(patch, random, all_axes=spec.takes_any_direction)
+
+
+def _bearable(read: _Reader, scale: float) -> np.float32:
+    """The factor with which what is left of the background is as large as the tissue's own field, times a share.
+
+    Beyond it a patch tells nothing of its susceptibility, and its errors drown those of others.
+    """
+    left = float(np.linalg.norm(read("background-removal")))
+    return np.float32(LARGEST_LEFTOVER * scale * float(np.linalg.norm(read("tissue-field"))) / left if left else np.inf)
 
 
 def _closed(chi: np.ndarray, extra, mask: np.ndarray, b0_direction, kind: str) -> np.ndarray:
@@ -267,21 +286,21 @@ def _shape_patch(spec: NetworkSpec, data: DataOptions, random: np.random.Generat
     return inputs, labels, np.ones((1, *chi.shape), np.float32), field[None], (0.0, 0.0, 1.0)
 
 
-def _turned(images, b0_direction, random: np.random.Generator, *, all_axes: bool):
-    """Mirrored and turned by right angles as the physics allows, and the direction of B0 with them."""
+def turned(patch: Patch, random: np.random.Generator, *, all_axes: bool) -> Patch:
+    """A patch mirrored and turned by right angles as the physics allows, and the direction of B0 with them."""
     order = [0, 1, 2]
     if all_axes:
         order = [int(i) for i in random.permutation(3)]
     elif random.random() < 0.5:
         order = [1, 0, 2]
     flips = [axis for axis in range(3) if random.random() < 0.5]
-    b = np.array(b0_direction)
+    b = np.array(patch[4])
     b[flips] *= -1
-    turned = [
+    inputs, labels, mask, field = (
         np.ascontiguousarray(np.flip(image, tuple(axis + 1 for axis in flips)).transpose(0, *(i + 1 for i in order)))
-        for image in images
-    ]
-    return (*turned, tuple(float(b[i]) for i in order))
+        for image in patch[:4]
+    )
+    return inputs, labels, mask, field, (float(b[order[0]]), float(b[order[1]]), float(b[order[2]]))
 
 
 @lru_cache(maxsize=256)

@@ -40,6 +40,9 @@ class DataOptions:
     coarsest: float = option(
         1.0, "largest factor by which half of the patches lose resolution, drawn for each axis", low=1, high=4
     )
+    showings: int = option(
+        1, "times that each patch is shown, turned anew; more where patches take longer to make than to learn", low=1
+    )
     foreground: float = option(0.3, "least share of a patch inside the brain", low=0, high=1)
 
     def __post_init__(self) -> None:
@@ -55,7 +58,7 @@ class TrainingOptions:
 
     steps: int = option(4000, "updates of the weights", low=1)
     batch: int = option(2, "patches of an update", low=1, high=1024)
-    optimizer: str = option("adam", "rule of the updates", choices=("adam", "adamw", "rmsprop"))
+    optimizer: str = option("adam", "rule of the updates", choices=("adam", "adamw", "rmsprop", "muon"))
     learning_rate: float = option(1e-3, "highest learning rate", low=1e-8, high=1)
     schedule: str = option(
         "cosine", "course of the learning rate; cosine: falling to 0; step: falling by 2 % every 1000 steps",
@@ -71,6 +74,7 @@ class TrainingOptions:
     l1: float = option(1.0, "weight of the mean absolute error", low=0)
     l2: float = option(0.0, "weight of the root of the mean squared error of a patch", low=0)
     relative: bool = option(False, "take each patch's error over the size of its label, so that all count alike")
+    logarithmic: bool = option(False, "take the logarithm of each patch's error, so that easy ones count as hard ones")
     gradient: float = option(0.1, "weight of the gradient loss", low=0)
     model: float = option(0.5, "weight of the misfit to the physical model", low=0)
     error: float = option(0.0, "weight of the misjudgement of the error (output expected-error)", low=0)

@@ -21,7 +21,7 @@ from qsmprep.training import heads
 from qsmprep.training.deformation import deformed
 from qsmprep.training.fibres import fibre_tensor, off_diagonal_field
 from qsmprep.training.heads import VOLUMES, generator_of, training_head
-from qsmprep.training.patches import _blur, _Reader, _turned, make_batch
+from qsmprep.training.patches import _blur, _Reader, turned, make_batch
 from qsmprep.training.pool import Head
 from qsmprep.training.recipe import parse_recipe
 from qsmprep.training.shapes import random_shapes
@@ -113,7 +113,7 @@ def test_rates_follow_the_sources(made):
     assert (volumes["r2star"] >= volumes["r2prime"])[mask].all()
 
 
-def test_off_diagonal_elements_of_a_tensor_make_the_field_of_a_turned_dipole():
+def test_off_diagonal_elements_of_a_tensor_make_the_field_of_aturned_dipole():
     # Of a small ball with only chi13, from afar: 3 x z / (4 pi r^5) times its volume.
     axis = np.arange(48) - 24
     x, y, z = np.meshgrid(axis, axis, axis, indexing="ij")
@@ -259,7 +259,8 @@ def test_turning_a_patch_keeps_field_and_susceptibility_together():
 
     for seed in range(6):
         random = np.random.default_rng(seed)
-        turned_field, turned_chi, direction = _turned((field_of(chi, b)[None], chi[None]), b, random, all_axes=True)
+        patch = (field_of(chi, b)[None], chi[None], np.ones((1, *chi.shape), np.float32), chi[None], tuple(b))
+        turned_field, turned_chi, _, _, direction = turned(patch, random, all_axes=True)
         assert np.allclose(field_of(turned_chi[0], direction), turned_field[0], atol=2e-3)
 
 
