@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from nipype.interfaces.base import File, isdefined, traits
 
+from qsmprep import registry
 from qsmprep.bids.masks import edge_warning, read_given_mask
 from qsmprep.bids.problem import Problem
 from qsmprep.findings import Fact, Note, Warning
@@ -18,6 +20,8 @@ from qsmprep.interfaces.step import (
     Step,
     StepInputSpec,
     StepOutputSpec,
+    code_of,
+    loaded_network,
     parameters,
 )
 from qsmprep.masking.bet import BetOptions, brain_image
@@ -27,10 +31,12 @@ from qsmprep.masking.consensus import (
     background_mask,
     reliable_mask,
 )
+from qsmprep.masking.net import NetOptions
 from qsmprep.masking.plausibility import doubts
 from qsmprep.masking.robust import robust_mask
 from qsmprep.masking.tissue import decay_rate
 
+NETWORK = "net"  # the method that comes in where another's mask has not the shape of a brain
 IMAGE_TITLES = {
     "first-echo": "first-echo magnitude",
     "root-sum-of-squares": "root sum of squares of the magnitude over the echoes",
@@ -79,10 +85,12 @@ class ExtractBrainInputSpec(MethodInputSpec):
     image = File(exists=True, mandatory=True, desc="magnitude image of the head")
     magnitude = File(exists=True, desc="magnitude of all echoes, whose decay tells marrow and bone from brain")
     echo_times = traits.List(traits.Float, desc="in seconds")
+    second_network = File(exists=True, desc="weights of a mask network, for a mask that has no brain's shape")
+    second_card = File(exists=True, desc="their card")
 
 
 class ExtractBrain(MethodStep):
-    """Consensus mask 1: the brain."""
+    """Consensus mask 1: the brain; by a network where the chosen method's mask has not the shape of one."""
 
     input_spec = ExtractBrainInputSpec
     output_spec = MaskOutputSpec
@@ -93,16 +101,44 @@ class ExtractBrain(MethodStep):
         decay = None
         if isdefined(self.inputs.magnitude) and isdefined(self.inputs.echo_times):
             decay = decay_rate(read_volume(self.inputs.magnitude), self.inputs.echo_times)
-        mask, record = self._run_method(
-            image=read_volume(self.inputs.image),
-            scan=scan_of(grid, self.inputs),
-            superior_direction=grid.superior_direction,
-            anterior_direction=world_direction(grid, 1),
-            decay=decay,
-        )
+        available = {
+            "image": read_volume(self.inputs.image), "scan": scan_of(grid, self.inputs),
+            "superior_direction": grid.superior_direction, "anterior_direction": world_direction(grid, 1),
+        }  # fmt: skip
+        mask, record = self._run_method(**available, decay=decay)
+        if isdefined(self.inputs.second_network) and (found := _doubts(mask, grid)):
+            mask, record = self._second(available, grid, found) or (mask, record)
         add_volume(record, mask, grid, "brain")
         self._results["mask"] = write_volume(folder / "brain_mask.nii", mask, grid)
         return record
+
+    @classmethod
+    def code(cls, inputs: StepInputSpec) -> tuple[str, ...]:
+        """That of the chosen method, and of the network where it may come in."""
+        second = code_of(cls.stage, NETWORK) if isdefined(inputs.second_network) else ()
+        return (*super().code(inputs), *second)
+
+    def _second(self, available: dict[str, Any], grid: Grid, found: list[str]) -> tuple[np.ndarray, Record] | None:
+        """The mask of the network and its record; None where it refuses the images or has no brain's shape either."""
+        first, method = registry.find(self.stage, self.inputs.method), registry.find(self.stage, NETWORK)
+        options = NetOptions()
+        record = Record(self.stage, method.name, method.title, list(method.citations), parameters(options))
+        network = loaded_network(self.inputs.second_network, record, self.inputs.device)
+        try:
+            mask = method.run(options, network=network, device=self.inputs.device, **available)
+        except ValueError:
+            return None
+        if _doubts(mask, grid):
+            return None
+        record.warn(
+            Warning(
+                "mask-by-network",
+                f"The mask of {first.title} did not have the shape of a brain ({'; '.join(found)}): this one is a "
+                "network's.",
+                f"Look at the outline of mask 1; --mask {first.name} keeps the other, and --mask-file takes your own.",
+            )
+        )
+        return mask, record
 
 
 class ImportMaskInputSpec(StepInputSpec):
@@ -260,8 +296,7 @@ def add_volume(record: Record, mask: np.ndarray, grid: Grid, name: str) -> None:
                 "Look at the outline of mask 1; set --bet-fractional-intensity, or give a mask by --mask-file.",
             )
         )
-    right = world_direction(grid, 0)
-    if name == "brain" and (found := doubts(mask, grid.voxel_size_mm, grid.superior_direction, right)):
+    if name == "brain" and (found := _doubts(mask, grid)):
         record.warn(
             Warning(
                 "brain-shape",
@@ -270,6 +305,10 @@ def add_volume(record: Record, mask: np.ndarray, grid: Grid, name: str) -> None:
                 "or give a mask by --mask-file.",
             )
         )
+
+
+def _doubts(mask: np.ndarray, grid: Grid) -> list[str]:
+    return doubts(mask, grid.voxel_size_mm, grid.superior_direction, world_direction(grid, 0))
 
 
 def world_direction(grid: Grid, axis: int) -> tuple[float, float, float]:

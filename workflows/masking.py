@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from nipype.interfaces import fsl
 from nipype.interfaces.utility import IdentityInterface
 from nipype.pipeline.engine import Workflow
@@ -10,6 +12,8 @@ from qsmprep.engine.node import Node
 from qsmprep.interfaces.masking import BrainImage, ExtractBrain, FindReliable, ImportMask, JoinMasks
 from qsmprep.interfaces.step import parameters
 from qsmprep.workflows.plan import RunPlan
+
+BYTES_OF_FLOAT32 = 4
 
 
 def init_brain_mask_wf(*, plan: RunPlan, name: str = "brain_mask_wf") -> Workflow:
@@ -39,7 +43,10 @@ def init_brain_mask_wf(*, plan: RunPlan, name: str = "brain_mask_wf") -> Workflo
         last = _add_fsl_bet(workflow, image, plan)
     else:
         extract = ExtractBrain(echo_times=list(plan.echo_times_s))
-        volumes = 8 + plan.n_echoes
+        volumes = 8.0 + plan.n_echoes
+        if second := plan.second_mask:
+            extract.inputs.trait_set(second_network=str(second.path), second_card=str(second.card))
+            volumes += second.needs_gb * 2**30 / (BYTES_OF_FLOAT32 * math.prod(plan.shape))
         last = plan.method_node(extract, "extract", stage="mask", method=method, volumes=volumes, light=True)
         workflow.connect(
             [(image, last, [("out_file", "image")]), (inputnode, last, [("magnitude", "magnitude")])],

@@ -13,7 +13,7 @@ from nibabel.spatialimages import SpatialImage
 
 from qsmprep import registry
 from qsmprep.app.derivatives import check_derivatives
-from qsmprep.app.networks import networks_of
+from qsmprep.app.networks import find_network, networks_of
 from qsmprep.app.regions import plan_regions
 from qsmprep.app.request import Request
 from qsmprep.bids.checks import check_spin_echo
@@ -26,6 +26,7 @@ from qsmprep.bids.scans import GreRun, SpinEchoScan, spin_echo_of
 from qsmprep.bids.segmentation import Region, find_region
 from qsmprep.findings import Fact, Note, Warning
 from qsmprep.interfaces.step import Record, network_facts, parameters
+from qsmprep.masking.net import NetOptions
 from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T
 from qsmprep.options import unit_of
 from qsmprep.presets import PRESETS
@@ -67,7 +68,9 @@ def plan_run(
     readout = _readout(run, settings)
     check_derivatives(run, request)
     brain_mask = _given_mask(run, request)
+    unsure = brain_mask is None and settings.method("mask") == "auto"
     settings = _resolve_mask(settings, brain_mask, note)
+    unsure = unsure and settings.method("mask") == "bet"
     settings = _resolve_relaxometry(settings, times, note)
     scan, scan_notes = _spin_echo(run, settings, spin_echoes, note)
     settings = _resolve_r2(settings, scan)
@@ -103,6 +106,7 @@ def plan_run(
         reference_region=region,
         anatomy=anatomy,
         networks=networks,
+        second_mask=find_network(NetOptions(), "net", (n0, n1, n2), (h0, h1, h2)) if unsure else None,
         spin_echo=scan,
         spin_echo_notes=tuple(scan_notes),
         notes=tuple(notes),

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from documents import codes as codes_of
 from documents import values
 
@@ -27,6 +28,31 @@ def test_a_mask_that_holds_the_neck_is_warned_of():
     neck = (x**2 + y**2 < 12**2) & (z < 0) & (z > -40)
     assert not codes(brain)
     assert codes(brain | neck) == {"brain-shape"}
+
+
+@pytest.mark.parametrize(
+    ("answers", "method", "warned"),
+    [
+        ([["it leaks"], [], []], "net", {"mask-by-network"}),
+        ([["it leaks"], ["it leaks too"], ["it leaks"]], "robust", {"brain-shape"}),
+        ([[], []], "robust", set()),
+    ],
+)
+def test_a_network_comes_in_where_a_mask_has_not_the_shape_of_a_brain(
+    tiny_weights, tmp_path, monkeypatch, answers, method, warned
+):
+    x, y, z = np.indices(GRID.shape) - np.array([30, 35, 40]).reshape(3, 1, 1, 1)
+    head = ((x / 22) ** 2 + (y / 27) ** 2 + (z / 21) ** 2 < 1).astype(np.float32)
+    image = write_volume(tmp_path / "image.nii", head, GRID)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("qsmprep.interfaces.masking.doubts", lambda *facts: answers.pop(0))
+    node = ExtractBrain(method="robust", image=image, second_network=str(tiny_weights / "masknet.safetensors"))
+    found = node.run().outputs
+    record = json.loads(Path(found.record).read_text("utf-8"))["record"]
+    assert record["method"] == method
+    assert set(codes_of(record)) & {"mask-by-network", "brain-shape"} == warned
+    assert read_mask(found.mask).any()
+    assert not answers
 
 
 def test_the_node_of_a_mask_network_tells_of_it_and_warns_of_no_values(tiny_weights, tmp_path, monkeypatch):

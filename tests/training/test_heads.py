@@ -21,7 +21,7 @@ from qsmprep.training import heads
 from qsmprep.training.deformation import deformed
 from qsmprep.training.fibres import fibre_tensor, off_diagonal_field
 from qsmprep.training.heads import VOLUMES, generator_of, training_head
-from qsmprep.training.patches import _blur, _Reader, turned, make_batch
+from qsmprep.training.patches import _blur, _Reader, make_batch, turned
 from qsmprep.training.pool import Head
 from qsmprep.training.recipe import parse_recipe
 from qsmprep.training.shapes import random_shapes
