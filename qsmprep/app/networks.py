@@ -69,8 +69,8 @@ def find_network(
     except ValueError as error:
         raise ValueError(f"{method} works by a network: {error} Give others by --{method}-weights.") from None
     options.role.check(card.spec, method, options.weights)
-    if getattr(options, "adapt", "none") == "dann" and card.spec.knows_kernel:
-        raise ValueError(f"--{method}-adapt dann: {card.spec.name} knows the dipole kernel, and there is no such "
+    if getattr(options, "adapt", "none") == "dann" and card.spec.works_with_kernel:
+        raise ValueError(f"--{method}-adapt dann: {card.spec.name} works with the dipole kernel, and there is no such "
                          f"adaptation for it. Take --{method}-adapt fine.")  # fmt: skip
     resampled = getattr(options, "resampling", "auto") == "auto"  # a mask network always sees its own grid
     wanted = card.spec.domain.voxel_size_mm if resampled else None

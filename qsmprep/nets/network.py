@@ -85,7 +85,7 @@ def forward(
     -------
     (n, channels, n0, n1, n2) float32 in the order of `spec.outputs`, 0 outside the mask; not clipped.
     """
-    if spec.knows_kernel and dipole is None:
+    if spec.works_with_kernel and dipole is None:
         raise ValueError(f"{spec.name} needs the dipole kernel.")
     if spec.unrolled:
         found: torch.Tensor = module(inputs_ppm, dipole, mask) * mask

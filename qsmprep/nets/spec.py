@@ -152,9 +152,14 @@ class NetworkSpec:
         return isinstance(self.architecture, UnetSpec) and self.architecture.consistency > 0
 
     @property
+    def works_with_kernel(self) -> bool:
+        """Whether it computes with the dipole kernel of the volume itself."""
+        return self.unrolled or self.consistent
+
+    @property
     def knows_kernel(self) -> bool:
         """Whether it, or a channel that it is shown, is told the dipole kernel, and so takes any direction of B0."""
-        return self.unrolled or self.consistent or "iterated" in quantities(self.inputs)
+        return self.works_with_kernel or "iterated" in quantities(self.inputs)
 
     @property
     def takes_any_direction(self) -> bool:

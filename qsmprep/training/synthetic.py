@@ -36,10 +36,10 @@ def synthetic_pairs(
 
     Raises
     ------
-    ValueError : a network that knows the kernel, whose pairs would need the case's direction of B0.
+    ValueError : a network that works with the kernel, whose pairs would need the case's direction of B0.
     """
-    if spec.knows_kernel:
-        raise ValueError(f"{spec.name} knows the dipole kernel: there is no adaptation by dann for it; take fine.")
+    if spec.works_with_kernel:
+        raise ValueError(f"{spec.name} works with the dipole kernel: there is no adaptation by dann for it; take fine.")
     return _pairs(spec, DataOptions(heads=len(HEADS), patch=patch, seed=seed, shapes=0.1, filtered=0.5), batch)
 
 

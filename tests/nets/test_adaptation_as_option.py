@@ -84,6 +84,12 @@ def test_unrolled_networks_have_no_dann(linear_network):
         synthetic_pairs(unrolled.spec)
 
 
+def test_a_network_that_is_only_shown_an_iterated_inversion_has_pairs(linear_network):
+    shown = linear_network("inversion", {"tissue-field": 0.0, "iterated": 1.0}, ("chi",))
+    assert shown.spec.knows_kernel
+    synthetic_pairs(shown.spec)
+
+
 def test_a_map_that_returns_to_the_field_explains_it_and_the_default_does_not(network, scan):
     chi, _, mask = scan
     plain, returned = run(network, scan), run(network, scan, returns=3)
