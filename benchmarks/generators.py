@@ -1,6 +1,7 @@
 """Accuracy of pipelines and methods on heads of every generator: what is tuned on one is judged on the others.
 
-    python benchmarks/generators.py [--heads NAME ...] [--voxel-size MM] [--work FOLDER] [--tables-only]
+    python benchmarks/generators.py [--heads NAME ...] [--voxel-size MM] [--work FOLDER] [--jobs NAME ...]
+                                    [--tables-only]
 
 writes benchmarks/generators.csv (a row a method and head, appended as they come, so that a stopped benchmark continues)
 and benchmarks/generators.md. The scan goes through the command line as a user runs it; the truth is used for scoring,
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import pickle
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +48,12 @@ BOUNDS = {
     "true field, qsmnet": ("qsmnet", {}),
     "true field, modl": ("modl", {}),
 }
+# Inversions of the tissue field that a run has left, as the command line would do it: the run, and the inversion.
+AFTER = {
+    f"{preset}, inversion {name}": (preset, name)
+    for preset in ("consensus-fansi", "accurate")
+    for name in ("qsmnet", "modl")
+}
 
 
 @dataclass(frozen=True)
@@ -69,10 +77,7 @@ JOBS = {
         ("--pipeline", "accurate", "--no-fansi-weak-harmonic"), {"accurate, no weak harmonic field": ""}
     ),
     "sharqnet": Job(("--background", "sharqnet"), {"background sharqnet": ""}),
-    "networks": Job(
-        ("--inversion", "qsmnet", "modl", "autoqsm", "--separation", "none"),
-        {"inversion qsmnet": "", "inversion modl": "desc-modl_", "inversion autoqsm": "desc-autoqsm_"},
-    ),
+    "autoqsm": Job(("--inversion", "autoqsm", "--separation", "none"), {"inversion autoqsm": ""}),
     "sharqnet-qsmnet": Job(
         ("--background", "sharqnet", "--inversion", "qsmnet", "--separation", "none"),
         {"background sharqnet, inversion qsmnet": ""},
@@ -90,6 +95,7 @@ def main() -> int:
     edge = "shortest edge of the voxels of every head, for a quick trial (default: each its own)"
     parser.add_argument("--voxel-size", type=float, metavar="MM", help=edge)
     parser.add_argument("--work", type=Path, help="folder for simulated data and results (default: a temporary one)")
+    parser.add_argument("--jobs", nargs="*", default=list(JOBS), choices=list(JOBS), help="runs (default: all)")
     parser.add_argument("--tables-only", action="store_true", help="only write the tables anew from the CSV")
     arguments = parser.parse_args()
     table = Results(HERE / "generators.csv", COLUMNS)
@@ -98,7 +104,8 @@ def main() -> int:
             forward_model()
         with tempfile.TemporaryDirectory() as temporary:
             for name in arguments.heads:
-                run_head(name, arguments.voxel_size, (arguments.work or Path(temporary)).resolve(), table)
+                folder = (arguments.work or Path(temporary)).resolve()
+                run_head(name, arguments.voxel_size, folder, table, arguments.jobs)
                 write_document(table, arguments.voxel_size)
     write_document(table, arguments.voxel_size)
     return 1 if any(row["status"] == FAILED for row in table.rows()) else 0
@@ -108,15 +115,16 @@ def write_document(table: Results, edge_mm: float | None) -> None:
     (HERE / "generators.md").write_text(document(table.rows(), NAMES, edge_mm, RIM_MM), "utf-8")
 
 
-def run_head(name: str, edge_mm: float | None, folder: Path, table: Results) -> None:
-    """Every job that the table lacks."""
+def run_head(name: str, edge_mm: float | None, folder: Path, table: Results, jobs: Sequence[str]) -> None:
+    """Every one of the jobs that the table lacks, and what is done with the true field and with those of runs."""
     size = voxel_size(name, edge_mm)
     key = {"generator": GENERATOR[name], "head": name, "voxel_size": size}
     missing = {
-        label: job for label, job in JOBS.items() if not all(table.has(**key, method=method) for method in job.maps)
+        label: JOBS[label] for label in jobs if not all(table.has(**key, method=method) for method in JOBS[label].maps)
     }
     bounds = [method for method in BOUNDS if not table.has(**key, method=method)]
-    if not missing and not bounds:
+    after = [method for method in AFTER if not table.has(**key, method=method)]
+    if not missing and not bounds and not after:
         return
     folder = folder / f"{name}-{size}".replace(" ", "_").replace(",", "")
     head = prepared(name, with_voxels_of(EVERY_HEAD[name], edge_mm), folder)
@@ -128,6 +136,11 @@ def run_head(name: str, edge_mm: float | None, folder: Path, table: Results) -> 
         for method, scores in scored(label, job, head, depth_mm, folder).items():
             if not table.has(**key, method=method):
                 table.add(**key, method=method, **scores)
+    for method in after:
+        preset, inversion = AFTER[method]
+        if (anat := folder / f"out-{preset}" / "sub-01" / "anat").exists():
+            chi = from_field_of(anat, head, inversion)
+            table.add(**key, method=method, status="ok", **scores_of_map(chi, head, depth_mm))
 
 
 def scored(label: str, job: Job, head: SimulatedHead, depth_mm: np.ndarray, folder: Path) -> dict[str, dict]:
@@ -156,6 +169,16 @@ def from_true_field(head: SimulatedHead, name: str, options: dict[str, object]) 
     wanted = {name: value for name, value in inputs.items() if name in method.inputs()}
     chosen = build({"inversion": {name: options}}).options_of("inversion", name)
     return method.run(chosen, **wanted, **network_inputs(method, chosen)).chi_ppm
+
+
+def from_field_of(anat: Path, head: SimulatedHead, name: str) -> np.ndarray:
+    """Susceptibility from the tissue field that a run has left, in the mask of its map."""
+    method = registry.find("inversion", name)
+    field_hz = load(anat.parent / "fmap" / "sub-01_desc-local_fieldmap.nii.gz")
+    mask = load(anat / "sub-01_desc-qsm_mask.nii.gz") > 0
+    inputs = {"scan": head.scan, "field_ppm": field_hz / head.centre_frequency_mhz, "mask": mask}
+    chosen = build({}).options_of("inversion", name)
+    return method.run(chosen, **inputs, **network_inputs(method, chosen)).chi_ppm
 
 
 def prepared(name: str, options: SimulationOptions, folder: Path) -> SimulatedHead:

@@ -51,10 +51,10 @@ second, `net` keeps frontal and temporal poles that `bet` cuts, and takes in the
 trained on T1w images, has a Dice of 0.94 to 0.97 on the tilted heads, with 6 to 12 % outside the brain, as its masks
 hold the fluid around it.
 
-`auto` is `bet`, and `net` where the mask of `bet` has not the shape of a brain and its own has. Of 24 masks of `bet` (as it
-is, strong noise, low slab, bright rim) five were doubted, all of them wrong (Dice 0.53 to 0.86), in four of which `net`
-stood in (0.92 to 0.96); no good one was. Three wrong ones (0.82 to 0.86) were not. The worst Dice in strong noise goes so
-from 0.53 to 0.83.
+`auto` is `bet`, and `net` where the mask of `bet` has not the shape of a brain and its own has. Of 24 masks of `bet`
+(as it is, strong noise, low slab, bright rim) five were doubted, all of them wrong (Dice 0.53 to 0.86), in four of
+which `net` stood in (0.92 to 0.96); no good one was. Three wrong ones (0.82 to 0.86) were not. The worst Dice in strong
+noise goes so from 0.53 to 0.83.
 
 * **strong noise**: peak signal of the brain 8 times the noise's standard deviation.
 * **slab**: the lowest 45 % of the brain, or 35 to 80 % of its height.
