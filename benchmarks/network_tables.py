@@ -15,9 +15,7 @@ def write_tables(rows: list[Row], folder: Path, about: str) -> None:
     parts = [
         "# Deep networks\n",
         f"`python benchmarks/networks.py` makes these tables. {told}\n",
-        "Every network here was trained by `qsmprep-tools train` on simulated heads, and none is validated in vivo. The "
-        "tables are of the weights before `qsmnet` was trained anew on heads of two generators: how the present ones "
-        "do, on heads of three generators, stands in [generators](generators.md).\n",
+        "Every network here was trained by `qsmprep-tools train` on simulated heads, and none is validated in vivo.\n",
         "## Inversion of the true tissue field: NRMSE (%)\n\nAim: at most 0.8 times TKD; with FINE at most 1.05 times "
         "FANSI, slopes of lesions within 0.85 to 1.15.\n",
         by_head(rows, "inversion"),
