@@ -50,7 +50,9 @@ BOUNDS = {
 }
 # Inversions of the tissue field that a run has left, as the command line would do it: the run, and the inversion.
 AFTER = {
-    f"{preset}, inversion {name}": (preset, name) for preset in ("consensus-fansi", "accurate") for name in ("qsmnet",)
+    f"{preset}, inversion {name}": (preset, name)
+    for preset in ("consensus-fansi", "accurate")
+    for name in ("qsmnet", "modl")
 }
 
 

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from qsmprep import registry
+from qsmprep.masking.net import NetOptions
 from qsmprep.nets.inference_options import InferenceOptions
 from qsmprep.relaxometry.r2primenet import R2primenetOptions
 from qsmprep.settings import Settings
@@ -47,7 +48,7 @@ def networks_of(
 
 
 def find_network(
-    options: InferenceOptions,
+    options: InferenceOptions | NetOptions,
     method: str,
     shape: tuple[int, int, int] = (1, 1, 1),
     voxel_size_mm: tuple[float, float, float] = (1.0, 1.0, 1.0),

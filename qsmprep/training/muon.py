@@ -27,7 +27,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": lr})
 
     @torch.no_grad()
-    def step(self, closure=None):  # type: ignore[no-untyped-def, override]
+    def step(self, closure=None):
         """Update all weights by their gradients."""
         for group in self.param_groups:
             for weight in group["params"]:
