@@ -77,7 +77,8 @@ def find_network(
     wanted = card.spec.domain.voxel_size_mm if resampled else None
     seen = [max(n * h / (wanted or h), 1) for n, h in zip(shape, voxel_size_mm, strict=True)]
     needs_gb = memory_gb(card.spec, [math.ceil(n) for n in seen])
-    return NetworkFile(path, card_path(path), needs_gb, quantities(card.spec.outputs), card.spec.masked)
+    gives = tuple(quantity for quantity in quantities(card.spec.outputs) if quantity not in card.silent)
+    return NetworkFile(path, card_path(path), needs_gb, gives, card.spec.masked)
 
 
 def missing_network(method: registry.Method, options: Any) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qsmprep.nets.spec import NetworkSpec, from_document, to_document
+from qsmprep.nets.spec import NetworkSpec, from_document, quantities, to_document
 
 FORMAT = 1
 SUFFIXES = (".safetensors", ".onnx")  # what a card can describe
@@ -31,12 +31,14 @@ class Card:
     file : name of the file of weights, in the folder of the card.
     sha256 : of that file, 64 hexadecimal digits.
     document : everything the card says, as JSON values.
+    silent : outputs that training left at nought, of which no map is made.
     """
 
     spec: NetworkSpec
     file: str
     sha256: str
     document: Mapping[str, Any]
+    silent: tuple[str, ...] = ()
 
 
 def check_name(name: str) -> str:
@@ -103,7 +105,17 @@ def read_card(path: Path) -> Card:
     file = document.get("file", path.name.removesuffix(".json") + ".safetensors")
     if not (isinstance(file, str) and NAME.fullmatch(file) and file.endswith(SUFFIXES)):
         raise ValueError(f"{path}: {file!r} cannot be a file of weights beside the card. {ADVICE}")
-    return Card(read_spec(path, document), file, document["sha256"], document)
+    spec = read_spec(path, document)
+    return Card(spec, file, document["sha256"], document, _silent(path, spec, document))
+
+
+def _silent(path: Path, spec: NetworkSpec, document: Mapping[str, Any]) -> tuple[str, ...]:
+    """What `silent` names; none of it may be the network's first output."""
+    named = document.get("silent", [])
+    further = quantities(spec.outputs[1:])
+    if not isinstance(named, list) or not all(quantity in further for quantity in named):
+        raise ValueError(f"{path}: silent is {named!r}; it can name {', '.join(further) or 'nothing here'}. {ADVICE}")
+    return tuple(named)
 
 
 def read_spec(path: Path, document: Mapping[str, Any] | None = None) -> NetworkSpec:

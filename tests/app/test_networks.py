@@ -1,5 +1,6 @@
 """Weights found before anything runs, and what is done without them."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -68,6 +69,18 @@ def test_one_flipped_byte_is_seen_before_anything_runs(tiny_weights, tmp_path, m
     with pytest.raises(ValueError, match=r"changed or damaged.*--qsmnet-weights") as caught:
         find_network(options, "qsmnet")
     assert str(path) in str(caught.value)
+
+
+def test_what_a_network_did_not_learn_is_no_map(tiny_weights, tmp_path, monkeypatch):
+    options = DEFAULTS.options_of("inversion", "modl")
+    assert find_network(options, "modl").gives == ("chi33",)  # as shipped
+    folder = shutil.copytree(tiny_weights, tmp_path / "weights")
+    monkeypatch.setenv("QSMPREP_WEIGHTS", str(folder))
+    assert find_network(options, "modl").gives == ("chi33", "off-diagonal-field")
+    card = folder / "modl-qsm.json"
+    card.write_text(json.dumps(json.loads(card.read_text("utf-8")) | {"silent": ["chi33"]}), "utf-8")
+    with pytest.raises(ValueError, match=r"silent is \['chi33'\]; it can name off-diagonal-field"):
+        find_network(options, "modl")
 
 
 def test_an_adaptation_that_the_network_does_not_have_is_refused_before_anything_runs(tiny_weights, monkeypatch):
