@@ -31,7 +31,6 @@ from qsmprep.masking.consensus import (
     background_mask,
     reliable_mask,
 )
-from qsmprep.masking.net import NetOptions
 from qsmprep.masking.plausibility import doubts
 from qsmprep.masking.robust import robust_mask
 from qsmprep.masking.tissue import decay_rate
@@ -121,7 +120,8 @@ class ExtractBrain(MethodStep):
     def _second(self, available: dict[str, Any], grid: Grid, found: list[str]) -> tuple[np.ndarray, Record] | None:
         """The mask of the network and its record; None where it refuses the images or has no brain's shape either."""
         first, method = registry.find(self.stage, self.inputs.method), registry.find(self.stage, NETWORK)
-        options = NetOptions()
+        options_type = method.options_type()
+        options = options_type() if options_type else None
         record = Record(self.stage, method.name, method.title, list(method.citations), parameters(options))
         network = loaded_network(self.inputs.second_network, record, self.inputs.device)
         try:
