@@ -106,7 +106,11 @@ class ExtractBrain(MethodStep):
         }  # fmt: skip
         mask, record = self._run_method(**available, decay=decay)
         if isdefined(self.inputs.second_network) and (found := _doubts(mask, grid)):
-            mask, record = self._second(available, grid, found) or (mask, record)
+            second = self._second(available, grid, found)
+            if isinstance(second, Note):
+                record.note(second)
+            else:
+                mask, record = second
         add_volume(record, mask, grid, "brain")
         self._results["mask"] = write_volume(folder / "brain_mask.nii", mask, grid)
         return record
@@ -117,8 +121,8 @@ class ExtractBrain(MethodStep):
         second = code_of(cls.stage, NETWORK) if isdefined(inputs.second_network) else ()
         return (*super().code(inputs), *second)
 
-    def _second(self, available: dict[str, Any], grid: Grid, found: list[str]) -> tuple[np.ndarray, Record] | None:
-        """The mask of the network and its record; None where it refuses the images or has no brain's shape either."""
+    def _second(self, available: dict[str, Any], grid: Grid, found: list[str]) -> tuple[np.ndarray, Record] | Note:
+        """The mask of the network and its record; why not, where it refuses or has no brain's shape either."""
         first, method = registry.find(self.stage, self.inputs.method), registry.find(self.stage, NETWORK)
         options_type = method.options_type()
         options = options_type() if options_type else None
@@ -126,10 +130,10 @@ class ExtractBrain(MethodStep):
         network = loaded_network(self.inputs.second_network, record, self.inputs.device)
         try:
             mask = method.run(options, network=network, device=self.inputs.device, **available)
-        except ValueError:
-            return None
-        if _doubts(mask, grid):
-            return None
+        except ValueError as error:
+            return Note("mask-network-refused", f"The mask network was asked too: {error}")
+        if own := _doubts(mask, grid):
+            return Note("mask-network-doubted", f"Nor has the network's mask the shape of a brain: {'; '.join(own)}.")
         record.warn(
             Warning(
                 "mask-by-network",

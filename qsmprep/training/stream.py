@@ -13,7 +13,8 @@ from qsmprep.training.patches import Batch, Patch, joined, make_batch, make_patc
 from qsmprep.training.pool import Head
 from qsmprep.training.recipe import DataOptions, TrainingOptions
 
-TRAINING, SHOWN, DRAWN = 0, 3, 4  # first number of a key: a batch's, a patch's that is shown again, a draw's
+# First number of a key: a batch's, a patch's that is shown again, a draw's; 1 to 3 are taken by loop and synthetic.
+TRAINING, SHOWN, DRAWN = 0, 4, 5
 AHEAD = 3  # batches made while the network works
 WINDOW = 512  # patches of which those shown again are drawn
 

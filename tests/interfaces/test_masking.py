@@ -51,6 +51,8 @@ def test_a_network_comes_in_where_a_mask_has_not_the_shape_of_a_brain(
     record = json.loads(Path(found.record).read_text("utf-8"))["record"]
     assert record["method"] == method
     assert set(codes_of(record)) & {"mask-by-network", "brain-shape"} == warned
+    noted = {note["code"] for note in record["notes"]}
+    assert ("mask-network-doubted" in noted) == ("brain-shape" in warned)
     assert read_mask(found.mask).any()
     assert not answers
 

@@ -113,7 +113,7 @@ def test_rates_follow_the_sources(made):
     assert (volumes["r2star"] >= volumes["r2prime"])[mask].all()
 
 
-def test_off_diagonal_elements_of_a_tensor_make_the_field_of_aturned_dipole():
+def test_off_diagonal_elements_of_a_tensor_make_the_field_of_a_turned_dipole():
     # Of a small ball with only chi13, from afar: 3 x z / (4 pi r^5) times its volume.
     axis = np.arange(48) - 24
     x, y, z = np.meshgrid(axis, axis, axis, indexing="ij")
