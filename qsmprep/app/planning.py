@@ -38,7 +38,7 @@ from qsmprep.settings import Settings
 from qsmprep.workflows.plan import BrainMaskSource, NetworkFile, RunPlan
 
 DEFAULT_SEPARATION = "chisep-medi"  # the best one with R2 and without, see benchmarks/separation.md
-BUILT_IN_BET = "the built-in BET, as FSL is not installed"
+BUILT_IN_BET = "the built-in BET, as FSL is not installed, or by a network where that mask has not a brain's shape"
 
 
 def plan_run(
