@@ -26,6 +26,8 @@ SMALLEST_VIEW_MM = 90.0  # of the second longest edge of the field of view: that
 PATCH = 80  # edge of the patches of the training, in voxels of the network
 OFFSET = 7  # voxels by which the patches lie off the brain's centre along each axis, less than in the training
 RAMP = 12  # voxels over which the weight of a patch falls towards its rim
+STEP = 12  # voxels by which further patches lie off these, where the brain goes on beyond them: 222 mm are seen then
+CROSSING = 25  # voxels of brain (a square centimetre) in the outermost layer of a view with which the brain goes on
 
 
 @dataclass(frozen=True)
@@ -180,8 +182,8 @@ def _head_centre(image: FloatImage, edge_mm: float) -> DoubleArray:
 def _depth_around(centre: DoubleArray, image: FloatImage, network: Network, device: str) -> FloatImage:
     """Depth by patches around the centre of the brain, which a first patch around that of the head finds.
 
-    The network learned from patches of this size with the brain about their middle: it knows nothing of what lies
-    further away, which is no brain.
+    The network learned from patches of this size with the brain about their middle. Where the brain that it finds is
+    cut by them, further ones are laid beyond; it knows nothing of what lies further away, which is no brain.
     """
     wide = np.pad(image, PATCH)
     view = np.pad(np.ones(image.shape, np.float32), PATCH)
@@ -198,13 +200,30 @@ def _depth_around(centre: DoubleArray, image: FloatImage, network: Network, devi
     total, share = np.zeros_like(wide), np.zeros_like(wide)
     ramp = np.minimum(np.arange(PATCH) + 1, PATCH - np.arange(PATCH)).clip(max=RAMP).astype(np.float32)
     weight = ramp[:, None, None] * ramp[:, None] * ramp
-    for way in product((-OFFSET, OFFSET), repeat=3):
-        part = box(centre + np.array(way))
-        total[part] += weight * _evaluated(wide[part], view[part], network, device)
-        share[part] += weight
+    offsets = [[-OFFSET, OFFSET] for _ in range(3)]
     inner = (slice(PATCH, -PATCH),) * 3
-    depth = np.where(share > 0, total / np.maximum(share, 1), -LARGEST_DEPTH_MM)
-    return np.ascontiguousarray(depth[inner], np.float32)
+    seen: set[tuple[int, ...]] = set()
+    while new := [way for way in product(*offsets) if way not in seen]:
+        for way in new:
+            part = box(centre + np.array(way))
+            total[part] += weight * _evaluated(wide[part], view[part], network, device)
+            share[part] += weight
+        seen.update(new)
+        depth = np.where(share[inner] > 0, total[inner] / np.maximum(share[inner], 1), -LARGEST_DEPTH_MM)
+        for axis, way in product(range(3), (-1, 1)):
+            beyond = way * (OFFSET + STEP)
+            if beyond not in offsets[axis] and _goes_on(depth > 0, share[inner] > 0, axis, way):
+                offsets[axis].append(beyond)
+    return np.ascontiguousarray(depth, np.float32)
+
+
+def _goes_on(brain: np.ndarray, seen: np.ndarray, axis: int, way: int) -> bool:
+    """Whether the brain reaches the last layer that was seen along an axis, and the image goes on beyond it."""
+    layers = np.nonzero(seen.any(axis=tuple({0, 1, 2} - {axis})))[0]
+    last = layers[-1 if way > 0 else 0]
+    if last in (0, seen.shape[axis] - 1):
+        return False
+    return bool(np.count_nonzero(brain.take(last, axis)) > CROSSING)
 
 
 def _evaluated(image: FloatImage, view: FloatImage, network: Network, device: str) -> FloatImage:

@@ -108,11 +108,11 @@ def test_what_is_no_human_head_is_refused_with_the_remedy(threshold, linear_netw
 
 def test_what_lies_further_from_the_brain_than_any_patch_of_the_training_is_no_brain(threshold, seen):
     """A wide field of view, all of it bright: the network is asked around the middle alone, in patches of one size."""
-    image = np.ones((100, 100, 60), np.float32)
+    image = np.ones((100, 100, 24), np.float32)
     depth = brain_depth(image, network=threshold, scan=Scan((4.0, 4.0, 4.0)), superior_direction=UP,
                         anterior_direction=FRONT)  # fmt: skip
-    assert depth[50, 50, 30] > 0
-    assert depth[:20].max() < 0 and depth[:, -20:].max() < 0
+    assert depth[50, 50, 12] > 0
+    assert depth[:20].max() < 0 and depth[:, -20:].max() < 0  # 120 mm and more from the middle
     assert set(seen) == {(PATCH,) * 3}
 
 
@@ -124,3 +124,12 @@ def test_the_channel_is_the_same_for_every_scale_and_empty_outside_the_view():
     found = magnitude_channel(image, view)
     np.testing.assert_allclose(magnitude_channel(500 * image, view), found, rtol=1e-5)
     assert not found[:5].any() and found.max() <= 1.2
+
+
+def test_a_brain_longer_than_the_first_views_is_followed_to_its_end(threshold):
+    """210 mm from front to back, 100 along the others: it is not cut where the views around its middle end."""
+    halves = (50.0, 105.0, 50.0)
+    place = np.indices((40, 70, 40)) * 4.0 - np.reshape((78.0, 138.0, 78.0), (3, 1, 1, 1))
+    depth = 1 - np.sqrt(sum((x / half) ** 2 for x, half in zip(place, halves, strict=True)))
+    mask = net((depth > 0).astype(np.float32), network=threshold, scan=Scan((4.0, 4.0, 4.0)))
+    assert dice(mask, depth > 0) > 0.98
