@@ -7,11 +7,13 @@ from nipype.pipeline.engine import Workflow
 
 from qsmprep.engine.node import Node
 from qsmprep.interfaces.background import RemoveBackground
+from qsmprep.interfaces.reuse import ReuseTissueField
 from qsmprep.workflows.plan import RunPlan
+from qsmprep.workflows.reuse import taken_over
 
 
 def init_background_wf(*, plan: RunPlan, name: str = "background_wf") -> Workflow:
-    """Total field to tissue field.
+    """Total field to tissue field, or one made elsewhere.
 
     Inputs
     ------
@@ -26,6 +28,9 @@ def init_background_wf(*, plan: RunPlan, name: str = "background_wf") -> Workflo
     workflow = Workflow(name=name)
     inputnode = Node(IdentityInterface(["total_field", "noise", "mask"]), name="inputnode")
     outputnode = Node(IdentityInterface(["local_field", "mask"]), name="outputnode")
+    if taken := taken_over(workflow, inputnode, plan, "tissue-field", ReuseTissueField, volumes=6):
+        workflow.connect([(taken, outputnode, [("local_field", "local_field"), ("mask", "mask")])])
+        return workflow
     remove = plan.method_node(
         RemoveBackground(
             b0_direction=plan.b0,

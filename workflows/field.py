@@ -7,12 +7,17 @@ from nipype.pipeline.engine import Workflow
 
 from qsmprep.engine.node import Node
 from qsmprep.interfaces.field import CombineEchoes, FieldOfFit, FitField
+from qsmprep.interfaces.reuse import ReuseTotalField, ReuseUnwrapped
 from qsmprep.interfaces.unwrap import Unwrap
 from qsmprep.workflows.plan import RunPlan
+from qsmprep.workflows.reuse import taken_over
 
 
 def init_field_wf(*, plan: RunPlan, name: str = "field_wf") -> Workflow:
     """Total field in Hz.
+
+    Where a total field made elsewhere is taken over, what the scan gives of it tells its noise alone; where unwrapped
+    phase is, the unwrapping tells its quality map alone.
 
     Inputs
     ------
@@ -35,18 +40,31 @@ def init_field_wf(*, plan: RunPlan, name: str = "field_wf") -> Workflow:
         method=plan.settings.method("unwrapping"),
         volumes=5 * plan.n_echoes + 15,
     )
+    unwrapped = unwrap
+    if taken := taken_over(workflow, inputnode, plan, "unwrapped", ReuseUnwrapped, volumes=6 * plan.n_echoes):
+        unwrapped = taken
     workflow.connect(
         [
             (inputnode, unwrap, [("magnitude", "magnitude"), ("mask", "mask")]),
-            (unwrap, outputnode, [("unwrapped", "unwrapped"), ("quality", "quality")]),
+            (unwrap, outputnode, [("quality", "quality")]),
+            (unwrapped, outputnode, [("unwrapped", "unwrapped")]),
         ]
     )
-    combine = _fit_then_unwrap if plan.settings.method("echo-combination") == "nonlinear-fit" else _unwrap_then_combine
-    combine(workflow, inputnode, unwrap, outputnode, plan)
+    if plan.settings.method("echo-combination") == "nonlinear-fit":
+        last = _fit_then_unwrap(workflow, inputnode, unwrap, plan)
+    else:
+        last = _unwrap_then_combine(workflow, inputnode, unwrap, unwrapped, plan)
+    total_field = taken_over(workflow, inputnode, plan, "total-field", ReuseTotalField, volumes=2 * plan.n_echoes + 12)
+    workflow.connect(
+        [
+            (total_field or last, outputnode, [("field", "total_field")]),
+            (last, outputnode, [("noise", "noise")]),
+        ]
+    )
     return workflow
 
 
-def _unwrap_then_combine(workflow: Workflow, inputnode: Node, unwrap: Node, outputnode: Node, plan: RunPlan) -> None:
+def _unwrap_then_combine(workflow: Workflow, inputnode: Node, unwrap: Node, unwrapped: Node, plan: RunPlan) -> Node:
     unwrap.inputs.echo_times = list(plan.echo_times_s)
     combine = plan.method_node(
         CombineEchoes(echo_times=list(plan.echo_times_s)),
@@ -60,13 +78,13 @@ def _unwrap_then_combine(workflow: Workflow, inputnode: Node, unwrap: Node, outp
         [
             (inputnode, unwrap, [("phase", "phase")]),
             (inputnode, combine, [("magnitude", "magnitude"), ("mask", "mask")]),
-            (unwrap, combine, [("unwrapped", "phase")]),
-            (combine, outputnode, [("field", "total_field"), ("noise", "noise")]),
+            (unwrapped, combine, [("unwrapped", "phase")]),
         ]
     )
+    return combine
 
 
-def _fit_then_unwrap(workflow: Workflow, inputnode: Node, unwrap: Node, outputnode: Node, plan: RunPlan) -> None:
+def _fit_then_unwrap(workflow: Workflow, inputnode: Node, unwrap: Node, plan: RunPlan) -> Node:
     times = plan.echo_times_s
     spacing = times[1] - times[0] if len(times) > 1 else times[0]
     unwrap.inputs.echo_times = [spacing]
@@ -81,6 +99,6 @@ def _fit_then_unwrap(workflow: Workflow, inputnode: Node, unwrap: Node, outputno
             (fit, unwrap, [("phase_per_spacing", "phase")]),
             (unwrap, scale, [("unwrapped", "phase")]),
             (fit, scale, [("noise", "noise"), ("spacing_s", "echo_spacing")]),
-            (scale, outputnode, [("field", "total_field"), ("noise", "noise")]),
         ]
     )
+    return scale

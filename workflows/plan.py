@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from qsmprep.bids.anatomy import Anatomy
+from qsmprep.bids.reuse import Reused
 from qsmprep.bids.scans import GreRun, SpinEchoScan
 from qsmprep.bids.segmentation import Region
 from qsmprep.engine.node import Node
@@ -55,6 +56,7 @@ class RunPlan:
     threads : that one step may use.
     device : "cpu" or "cuda".
     brain_mask : given from elsewhere, or None.
+    reused : kind -> result of another program that stands for that of a step.
     reference_region : of a given segmentation, or None.
     anatomy : segmentations and atlases whose regions are measured.
     networks : (stage, method) -> weights, for the methods that work by a network.
@@ -82,6 +84,7 @@ class RunPlan:
     acquisition: Mapping[str, Any] = field(default_factory=dict)
     b0_direction: tuple[float, float, float] | None = None
     brain_mask: BrainMaskSource | None = None
+    reused: Mapping[str, Reused] = field(default_factory=dict)
     reference_region: Region | None = None
     anatomy: Anatomy = field(default_factory=Anatomy)
     networks: Mapping[tuple[str, str], NetworkFile] = field(default_factory=dict)

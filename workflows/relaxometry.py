@@ -8,7 +8,9 @@ from nipype.pipeline.engine import Workflow
 from qsmprep.engine.node import Node
 from qsmprep.findings import document
 from qsmprep.interfaces.relaxometry import FitRelaxation, FitSpinEcho, MapR2prime, RegisterSpinEcho
+from qsmprep.interfaces.reuse import ReuseR2star
 from qsmprep.workflows.plan import RunPlan
+from qsmprep.workflows.reuse import taken_over
 
 
 def corrects_gradient(plan: RunPlan) -> bool:
@@ -17,7 +19,7 @@ def corrects_gradient(plan: RunPlan) -> bool:
 
 
 def init_relaxometry_wf(*, plan: RunPlan, name: str = "relaxometry_wf") -> Workflow:
-    """Relaxation maps of one run.
+    """Relaxation maps of one run; where R2* made elsewhere is taken over, S0 and misfit are still those of the fit.
 
     Inputs
     ------
@@ -44,7 +46,9 @@ def init_relaxometry_wf(*, plan: RunPlan, name: str = "relaxometry_wf") -> Workf
     workflow.connect([(inputnode, fit, [("magnitude", "magnitude"), ("mask", "mask")])])
     if corrects_gradient(plan):
         workflow.connect([(inputnode, fit, [("total_field", "total_field")])])
-    workflow.connect([(fit, outputnode, [(output, output) for output in ("r2star", "t2star", "s0", "misfit")])])
+    rates = taken_over(workflow, inputnode, plan, "r2star", ReuseR2star, volumes=6) or fit
+    workflow.connect([(rates, outputnode, [(output, output) for output in ("r2star", "t2star")])])
+    workflow.connect([(fit, outputnode, [(output, output) for output in ("s0", "misfit")])])
     return workflow
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from qsmprep.app.request import Request
@@ -11,17 +12,20 @@ from qsmprep.bids.names import file_entities, listed
 from qsmprep.bids.scans import GreRun
 
 
-def check_derivatives(run: GreRun, request: Request) -> None:
+def check_derivatives(run: GreRun, request: Request, reused: Iterable[Path] = ()) -> None:
     """Refuse a derivative of which nothing fits the run, or whose brain masks are those of other runs.
 
-    A derivative may hold masks alone or segmentations alone. One named after a program for segmentations (freesurfer)
-    never gives a mask: the regions it leaves without values are a warning, not this error.
+    A derivative may hold masks alone, segmentations alone, or results that are taken over (`reused`). One named after a
+    program for segmentations (freesurfer) never gives a mask: the regions it leaves without values are a warning, not
+    this error.
 
     Raises
     ------
     ValueError : names what was looked for, what lies there, and the remedy.
     """
     for name, folder in request.derivatives:
+        if any(path.is_relative_to(folder) for path in reused):
+            continue
         if name.lower() in SEGMENTERS or find_derivative(folder, run, suffix="mask", desc="brain") is not None:
             continue
         segmentations, _ = find_segmentations([(name, folder)], run, request.bids_dir)

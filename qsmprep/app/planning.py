@@ -16,6 +16,7 @@ from qsmprep.app.derivatives import check_derivatives
 from qsmprep.app.networks import find_network, networks_of
 from qsmprep.app.regions import plan_regions
 from qsmprep.app.request import Request
+from qsmprep.app.reuse import check_reuse, results_of_others, reused_record
 from qsmprep.bids.checks import check_spin_echo
 from qsmprep.bids.derivatives import find_derivative
 from qsmprep.bids.grid import b0_notes, grid_of
@@ -66,7 +67,8 @@ def plan_run(
     image = open_image(run.files[0])
     frequency, source = centre_frequency(run, settings)
     readout = _readout(run, settings)
-    check_derivatives(run, request)
+    reused = results_of_others(run, request)
+    check_derivatives(run, request, [image.path for image in reused.values()])
     brain_mask = _given_mask(run, request)
     unsure = brain_mask is None and settings.method("mask") == "auto"
     settings = _resolve_mask(settings, brain_mask, note)
@@ -74,6 +76,7 @@ def plan_run(
     settings = _resolve_relaxometry(settings, times, note)
     scan, scan_notes = _spin_echo(run, settings, spin_echoes, note)
     settings = _resolve_r2(settings, scan)
+    check_reuse(reused, settings, run)
     settings = _resolve_separation(settings, scan, times, note)
     region = _given_region(run, request, settings)
     anatomy = plan_regions(run, request, settings)
@@ -103,6 +106,7 @@ def plan_run(
         ),
         b0_direction=settings.steps["input"].b0_vector(),
         brain_mask=brain_mask,
+        reused=reused,
         reference_region=region,
         anatomy=anatomy,
         networks=networks,
@@ -349,6 +353,7 @@ def _resolve_separation(
 def planned_record(plan: RunPlan) -> list[dict[str, Any]]:
     """Steps as they are planned, before anything ran: for the methods text of --boilerplate-only and --dry-run."""
     records = [Record("input", "prepare", "conversion to radians", notes=list(plan.notes))]
+    taken = {record.stage: record for record in map(reused_record, plan.reused.values())}
     for stage in registry.stages():
         for name in plan.settings.methods[stage]:
             if name == "none" or (stage == "phase-offset" and plan.n_echoes == 1):
@@ -356,6 +361,8 @@ def planned_record(plan: RunPlan) -> list[dict[str, Any]]:
             options = plan.settings.options_of(stage, name)
             if stage == "mask" and plan.brain_mask is not None:
                 records.append(Record(stage, "imported", "given mask", notes=[_origin(plan.brain_mask)]))
+            elif stage in taken:
+                records.append(taken[stage])
             elif name == "fsl-bet":
                 records.append(Record(stage, name, "FSL BET", ["smith2002"], parameters(options)))
             else:

@@ -17,6 +17,7 @@ class Request:
     session_labels: tuple[str, ...] = ()
     filter_file: Path | None = None
     derivatives: tuple[tuple[str, Path], ...] = ()
+    reuse: tuple[str, ...] = ()
     mask_file: Path | None = None
     segmentation_file: Path | None = None
     atlases: tuple[tuple[Path, Path, Path], ...] = ()

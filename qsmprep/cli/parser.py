@@ -9,6 +9,7 @@ from typing import Any
 
 from qsmprep import __version__, registry, settings
 from qsmprep.app.request import Request
+from qsmprep.bids.reuse import KINDS
 from qsmprep.cli.arguments import add_options, given_options
 from qsmprep.cli.help import EPILOG, HelpAction, TopicParser
 from qsmprep.cli.paths import file_path, folder_path
@@ -41,6 +42,7 @@ def parse(argv: Sequence[str]) -> tuple[Request, settings.Settings]:
             session_labels=tuple(given.session_label or ()),
             filter_file=given.bids_filter_file,
             derivatives=tuple(_named_path(word) for word in given.derivatives or ()),
+            reuse=tuple(dict.fromkeys(given.reuse or ())),
             mask_file=given.mask_file,
             segmentation_file=given.segmentation_file,
             atlases=tuple(tuple(paths) for paths in given.atlas or ()),
@@ -98,6 +100,10 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         "--derivatives", nargs="+", metavar="NAME=PATH",
         help="derivative datasets whose brain masks (desc-brain_mask) and segmentations are used: dseg images, or "
         "folders of FreeSurfer, FastSurfer or SynthSeg",
+    )  # fmt: skip
+    group.add_argument(
+        "--reuse", nargs="+", choices=tuple(KINDS),
+        help="results in --derivatives that are taken over instead of computed, by the names of qsmprep, SEPIA and QSMxT",
     )  # fmt: skip
     group.add_argument(
         "--mask-file", type=file_path, metavar="NIFTI", help="brain mask used for every run, on the grid of the images"

@@ -210,9 +210,9 @@ def _depth_around(centre: DoubleArray, image: FloatImage, network: Network, devi
             share[part] += weight
         seen.update(new)
         depth = np.where(share[inner] > 0, total[inner] / np.maximum(share[inner], 1), -LARGEST_DEPTH_MM)
-        for axis, way in product(range(3), (-1, 1)):
-            beyond = way * (OFFSET + STEP)
-            if beyond not in offsets[axis] and _goes_on(depth > 0, share[inner] > 0, axis, way):
+        for axis, side in product(range(3), (-1, 1)):
+            beyond = side * (OFFSET + STEP)
+            if beyond not in offsets[axis] and _goes_on(depth > 0, share[inner] > 0, axis, side):
                 offsets[axis].append(beyond)
     return np.ascontiguousarray(depth, np.float32)
 
