@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 STEPS = ("phase", "unwrap", "field", "masking", "background", "inversion", "orientation", "relaxometry",
          "separation", "nets", "analysis", "quality")  # fmt: skip
 NUMERICS = ("numerics", "options", "scan", "findings", "rooms")
-AROUND = ("bids", "engine", "files", "report", "phantom", "training", "registry", "settings", "presets", "stages",
+AROUND = ("bids", "dicom", "engine", "files", "report", "phantom", "training", "registry", "settings", "presets", "stages",
           "pipeline",
           "results", "data", "weights")  # fmt: skip
 # A step imports no other step, but for these: (module, what it imports) -> why.

@@ -22,7 +22,7 @@ DIFFERENCE = {"PHASE_DIFFERENCE", "PHASEDIFF", "PHASE DIFFERENCE", "PHDIFF"}
 FLOW = {"PCA", "PCM", "VELOCITY", "VELOCITY MAP"}
 UNIFORM = {"UNI", "UNIFORM"}
 NO_SWI = "its phase is high-pass filtered (SWI), which takes away what QSM needs; acquire without the SWI option"
-ONE_PHASE = "a phase difference alone: QSM needs the phase of each echo; export the phase of every echo"
+ONE_PHASE = "a phase difference alone: QSM needs the phase of every echo; export that, or acquire it"
 
 
 @dataclass(frozen=True)

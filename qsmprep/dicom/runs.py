@@ -125,7 +125,18 @@ def scans_of(instances: Iterable[Instance]) -> tuple[Scan, ...]:
         groups[text_of(instance.facts, "SeriesInstanceUID"), instance.enhanced].append(instance)
     # Siemens XA writes a file an echo or a part, each with a series of its own or not; frames tell which is which.
     series = [_series(uid, group) for (uid, _), group in groups.items()]
-    return assembled(sorted(series, key=lambda one: (one.number, one.time_s or 0.0, one.uid)))
+    return _once(assembled(sorted(series, key=lambda one: (one.number, one.time_s or 0.0, one.uid))))
+
+
+def _once(scans: Sequence[Scan]) -> tuple[Scan, ...]:
+    """Scans without those that are another's series in the other form of DICOM: the classic form is taken."""
+    classic = {one.uid: number for number, scan in enumerate(scans) for one in scan.series if not one.enhanced}
+    kept = {number: scan for number, scan in enumerate(scans)}
+    for number, scan in enumerate(scans):
+        if scan.series[0].enhanced and all(one.uid in classic for one in scan.series):
+            first = classic[scan.series[0].uid]
+            kept[first] = replace(kept[first], again=(*kept[first].again, *kept.pop(number).series))
+    return tuple(kept.values())
 
 
 def _series(uid: str, instances: Sequence[Instance]) -> Series:

@@ -1,0 +1,146 @@
+"""DICOM to BIDS: every planned scan through dcm2niix, looked at, and written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+
+from qsmprep.bids.names import listed
+from qsmprep.bids.problem import Problem
+from qsmprep.dicom.headers import part_of
+from qsmprep.dicom.plan import Plan, Target
+from qsmprep.dicom.sidecars import sidecar
+from qsmprep.dicom.write import Written, write_converted, write_dataset_files
+from qsmprep.interfaces.dicom import convert_files
+
+SAME_ECHO_MS = 0.005
+RECONVERT = "Look at these files with dcm2niix, or export the scan again."
+
+
+@dataclass
+class Outcome:
+    """How many images were written and were there already, and what went wrong."""
+
+    written: int = 0
+    same: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Converted:
+    """An image as dcm2niix wrote it: file, sidecar."""
+
+    path: Path
+    told: dict[str, Any]
+
+
+def convert_planned(plan: Plan, bids_dir: Path, tell: Callable[[str], None], *, identified: bool = False) -> Outcome:
+    """Convert and write every image of a plan; a scan of which one image fails is not written at all.
+
+    Parameters
+    ----------
+    plan : what becomes what.
+    bids_dir : the dataset, made if missing.
+    tell : called with a line for each scan.
+    identified : keep what names persons, dates and places.
+
+    Raises
+    ------
+    OSError : dcm2niix is missing, or the dataset cannot be written.
+    """
+    outcome, version = Outcome(), "unknown"
+    scans: dict[int, list[Target]] = defaultdict(list)
+    for target in plan.targets:
+        scans[id(target.scan)].append(target)
+    done: dict[str, None] = {}
+    for targets in scans.values():
+        first = targets[0]
+        name = f"{first.study.prefix}: {first.scan.name}"
+        with tempfile.TemporaryDirectory(prefix="qsmprep-convert-") as temporary:
+            found = _converted(targets, Path(temporary), identified)
+            if isinstance(found, Problem):
+                outcome.problems.append(found)
+                tell(f"{name}: failed")
+                continue
+            version = next((str(one.told.get("ConversionSoftwareVersion", version)) for one in found), version)
+            states = _write(targets, found, bids_dir, outcome, identified)
+        done[first.study.participant] = None
+        tell(f"{name}: {' and '.join(states) or 'not written'}")
+    if done:
+        write_dataset_files(bids_dir, list(done), converter=version)
+    return outcome
+
+
+def _write(
+    targets: Sequence[Target], found: Sequence[Converted], bids_dir: Path, outcome: Outcome, identified: bool
+) -> list[str]:
+    """Write the images of a scan; how many became what, in words."""
+    count = {state: 0 for state in Written}
+    for target, image in zip(targets, found, strict=True):
+        coil = target.image.coil if len(target.scan.coils) > 1 else ""
+        facts = next(one.facts for one in target.scan.series if target.image in one.images)
+        document = sidecar(image.told, facts, use=target.use, coil=coil, identified=identified)
+        state = write_converted(bids_dir / target.stem, image.path.read_bytes(), document, identified=identified)
+        if isinstance(state, Problem):
+            outcome.problems.append(state)
+        else:
+            count[state] += 1
+    outcome.written += count[Written.NEW]
+    outcome.same += count[Written.SAME]
+    return [f"{number} images {state.value}" for state, number in count.items() if number]
+
+
+def _converted(targets: Sequence[Target], folder: Path, identified: bool) -> list[Converted] | Problem:
+    """The images of a scan, in the order of `targets`; files that hold several images are converted once."""
+    batches: dict[tuple[Path, ...], list[Converted]] = {}
+    said = ""
+    found = []
+    for target in targets:
+        files = target.image.files
+        if files not in batches:
+            images, said = convert_files(files, folder / str(len(batches)), identified=identified)
+            batches[files] = [_read(image) for image in images]
+        fitting = _fitting(target, batches[files])
+        if len(fitting) != 1:
+            cause = listed(re.findall(r"(?:Error|Warning): *([^\n]+)", said), 2)
+            what = f"dcm2niix made {len(fitting) or 'no'} images of {target.stem.name}"
+            return Problem("error", "dicom-not-converted", target.scan.name, what + (f" ({cause})" if cause else ""),
+                           "one image", RECONVERT)  # fmt: skip
+        found.append(fitting[0])
+        shape, needed = nib.load(fitting[0].path).shape, _shape(target)
+        if shape != needed:
+            what = f"dcm2niix made an image of {shape} voxels of {target.stem.name}"
+            return Problem("error", "dicom-converted-otherwise", target.scan.name, what, f"{needed} by the header",
+                           RECONVERT)  # fmt: skip
+    return found
+
+
+def _read(image: Path) -> Converted:
+    path = image.with_suffix(".json")
+    return Converted(image, json.loads(path.read_text("utf-8", "replace")) if path.is_file() else {})
+
+
+def _shape(target: Target) -> tuple[int, ...]:
+    rows, columns = target.image.frames[0].shape
+    return columns, rows, len(target.image.frames)
+
+
+def _fitting(target: Target, images: Sequence[Converted]) -> list[Converted]:
+    """The one that a file of one image gave; of several those of the target's echo and part."""
+    if len(images) == 1:
+        return list(images)
+    echo = target.image.echo_time_ms
+    return [
+        one
+        for one in images
+        if part_of({}, [str(word).upper() for word in one.told.get("ImageType", ())]) == target.image.part
+        and (echo is None or abs(1000 * float(one.told.get("EchoTime", -1)) - echo) < SAME_ECHO_MS)
+    ]
