@@ -25,7 +25,8 @@ def dcm2niix_program() -> Path:
     OSError : there is none.
     """
     package = importlib.util.find_spec("dcm2niix")
-    places = [Path(place, "dcm2niix") for place in (package.submodule_search_locations or ()) if package] if package else []
+    folders = (package.submodule_search_locations or ()) if package else ()
+    places = [Path(folder, "dcm2niix") for folder in folders]
     places.append(Path(sys.executable).with_name("dcm2niix"))
     places += [Path(found)] if (found := shutil.which("dcm2niix")) else []
     for place in places:

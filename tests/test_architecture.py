@@ -57,6 +57,7 @@ HEAVY = {
     "SimpleITK": "0.1 s, and only registration needs it",
     "h5py": "only foreign weights need it",
     "rich": "0.06 s, and only a terminal needs it",
+    "pydicom": "0.2 s, and only what reads DICOM needs it",
     "ants": "optional",
     "onnx": "optional",
     "onnxruntime": "optional",

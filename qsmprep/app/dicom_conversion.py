@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
-
+from qsmprep.bids.images import open_image
 from qsmprep.bids.names import listed
 from qsmprep.bids.problem import Problem
 from qsmprep.dicom.headers import part_of
@@ -115,7 +114,7 @@ def _converted(targets: Sequence[Target], folder: Path, identified: bool) -> lis
             return Problem("error", "dicom-not-converted", target.scan.name, what + (f" ({cause})" if cause else ""),
                            "one image", RECONVERT)  # fmt: skip
         found.append(fitting[0])
-        shape, needed = nib.load(fitting[0].path).shape, _shape(target)
+        shape, needed = open_image(fitting[0].path).shape, _shape(target)
         if shape != needed:
             what = f"dcm2niix made an image of {shape} voxels of {target.stem.name}"
             return Problem("error", "dicom-converted-otherwise", target.scan.name, what, f"{needed} by the header",

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from qsmprep.bids.problem import errors
 from qsmprep.cli.paths import file_path, folder_path
 from qsmprep.cli.program import Parser, add_command
 
@@ -27,14 +28,13 @@ def add_convert(commands: argparse._SubParsersAction[Parser]) -> None:
              "(default: number)")  # fmt: skip
     add("--rules", metavar="FILE", type=file_path, help="TOML with the rules of a study: labels, and what a series is")
     add("--keep-identifiers", action="store_true",
-        help="leave names, dates, serial numbers and places in sidecars and images (default: they are left out)")  # fmt: skip
+        help="keep names, dates, serial numbers and places in sidecars (default: they are left out)")  # fmt: skip
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Read, show the table, ask, convert; 1 where something that was to be converted was not."""
     from qsmprep.app.dicom_conversion import convert_planned
-    from qsmprep.bids.problem import errors
     from qsmprep.dicom.headers import read_folder
     from qsmprep.dicom.people import studies_of
     from qsmprep.dicom.plan import plan, show

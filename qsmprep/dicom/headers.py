@@ -14,6 +14,7 @@ import pydicom
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
+from pydicom.multival import MultiValue
 from pydicom.uid import UID
 
 from qsmprep.bids.foreign import is_dicom
@@ -50,14 +51,14 @@ KEYWORDS = (
     "SeriesInstanceUID", "SeriesNumber", "SliceThickness", "SoftwareVersions", "SpacingBetweenSlices", "Spoiling",
     "StudyDate", "StudyInstanceUID", "StudyTime", "TemporalPositionIdentifier", "TemporalPositionIndex",
     "TransmitCoilName", "TransmitterFrequency",
-)
+)  # fmt: skip
 WANTED = {tag_for_keyword(keyword) for keyword in KEYWORDS}
 # Of the header of a frame among many, what may differ from that of another.
 OF_A_FRAME = {tag_for_keyword(keyword) for keyword in (
     "ComplexImageComponent", "EffectiveEchoTime", "FrameAcquisitionDateTime", "FrameType", "ImageOrientationPatient",
     "ImagePositionPatient", "ReceiveCoilName", "TemporalPositionIndex",
-)}
-READ = [*sorted(tag for tag in WANTED if tag is not None), *map(tag_for_keyword, GROUPS)]
+)}  # fmt: skip
+READ = sorted(tag for tag in (*WANTED, *map(tag_for_keyword, GROUPS)) if tag is not None)
 READ += [group << 16 | element for group, _, slot in PRIVATE.values() for element in (0x10, 0x11, 0x1000 + slot)]
 GE_PARTS = {0: "mag", 1: "phase", 2: "real", 3: "imag"}
 COMPONENTS = {"MAGNITUDE": "mag", "PHASE": "phase", "REAL": "real", "IMAGINARY": "imag"}
@@ -209,7 +210,7 @@ def _instance(path: Path, dataset: Dataset) -> Instance:
 def _flat(dataset: Dataset, wanted: Container[int | None] = WANTED) -> dict[str, Any]:
     """The wanted elements by keyword; empty ones and sequences are left out."""
     found = {}
-    for tag in dataset.keys():
+    for tag in dataset.keys():  # noqa: SIM118  (a Dataset iterates over elements)
         if tag in wanted:
             element = dataset[tag]
             if element.VR != "SQ" and element.value not in (None, "", b""):
@@ -220,7 +221,7 @@ def _flat(dataset: Dataset, wanted: Container[int | None] = WANTED) -> dict[str,
 def _flat_groups(group: Dataset, wanted: Container[int | None] = WANTED) -> dict[str, Any]:
     """The wanted elements of functional groups, one level down; of coils those used."""
     flat: dict[str, Any] = {}
-    for tag in group.keys():
+    for tag in group.keys():  # noqa: SIM118
         if tag.is_private:
             continue
         element = group[tag]
@@ -235,7 +236,7 @@ def _flat_groups(group: Dataset, wanted: Container[int | None] = WANTED) -> dict
 
 def _value(value: Any) -> Any:
     """A value of pydicom as a plain number, text or tuple of these."""
-    if isinstance(value, (list, tuple, pydicom.multival.MultiValue)):
+    if isinstance(value, list | tuple | MultiValue):
         return tuple(_value(one) for one in value)
     if isinstance(value, bool | int) or type(value) is float:
         return int(value) if isinstance(value, int) else value
@@ -320,5 +321,3 @@ def _seconds(facts: Mapping[str, Any]) -> float | None:
         if len(digits) >= 6 and digits[:6].isdecimal():
             return 3600.0 * int(digits[:2]) + 60.0 * int(digits[2:4]) + float(digits[4:].split("+")[0].split("-")[0])
     return None
-
-

@@ -18,6 +18,7 @@ from qsmprep.dicom.rules import Rules
 from qsmprep.dicom.runs import Image, Scan, scans_of
 from qsmprep.dicom.sidecars import names_person
 
+AGAIN = "the same images once more: the less processed are used"
 GRADIENT_ECHOES = ("MEGRE", "T2starw")
 
 
@@ -95,14 +96,14 @@ def _plan_study(made: Plan, study: Study, rules: Rules) -> None:
         else:
             made.rows.append(Row(study, scan, "", "", kind.reason, kind.refused))
         for again in scan.again:
-            made.rows.append(Row(study, Scan((again,)), "", "", "the same images once more: the less processed are used"))
+            made.rows.append(Row(study, Scan((again,)), "", "", AGAIN))
     for scan, use, entities in _named(used, rules):
         targets = _targets(study, scan, use, entities)
         made.targets += targets
         made.rows.append(Row(study, scan, use, _pattern(targets), ""))
-    if used and not any(use in GRADIENT_ECHOES for _, use in used) or not used:
-        found = "no gradient echo scan with phase that QSM can be made of"
-        made.problems.append(Problem("error", "participant-without-gradient-echoes", study.prefix, found, "",
+    if not any(use in GRADIENT_ECHOES for _, use in used):
+        lacking = "no gradient echo scan with phase that QSM can be made of"
+        made.problems.append(Problem("error", "participant-without-gradient-echoes", study.prefix, lacking, "",
                                      "Look in the table why each series is left out."))  # fmt: skip
     made.rows.sort(key=lambda row: (row.study.prefix, row.scan.series[0].number))
 

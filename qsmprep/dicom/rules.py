@@ -1,15 +1,15 @@
 """The rules of a study, in TOML: who is called what, and what a series is where the metadata do not tell.
 
-    [participants]                       # PatientID = label
-    "MR-0815" = "01"
+[participants]                       # PatientID = label
+"MR-0815" = "01"
 
-    [sessions]                           # StudyDate (YYYYMMDD) or StudyInstanceUID = label
-    "20260317" = "baseline"
+[sessions]                           # StudyDate (YYYYMMDD) or StudyInstanceUID = label
+"20260317" = "baseline"
 
-    [[series]]                           # the first rule that fits counts
-    where = { ProtocolName = "qsm*", SeriesNumber = [5, 6] }
-    use = "MEGRE"                        # or T2starw, MESE, T1w, "nothing"; left out: as the metadata tell
-    acq = "highres"                      # also rec, run
+[[series]]                           # the first rule that fits counts
+where = { ProtocolName = "qsm*", SeriesNumber = [5, 6] }
+use = "MEGRE"                        # or T2starw, MESE, T1w, "nothing"; left out: as the metadata tell
+acq = "highres"                      # also rec, run
 """
 
 from __future__ import annotations
@@ -116,7 +116,8 @@ def _series_rule(where: str, rule: Mapping[str, Any]) -> SeriesRule:
     entities = {name: str(rule[name]) for name in ENTITIES if name in rule}
     for name, label in entities.items():
         if not is_label(label) or (name == "run" and not label.isdecimal()):
-            raise ValueError(f"{where}: {name} is {label!r}; use {'a number' if name == 'run' else 'letters and digits'}.")
+            needed = "a number" if name == "run" else "letters and digits"
+            raise ValueError(f"{where}: {name} is {label!r}; use {needed}.")
     listed = {key: value if isinstance(value, list) else [value] for key, value in patterns.items()}
     return SeriesRule({key: tuple(map(str, values)) for key, values in listed.items()}, use, entities)
 

@@ -16,8 +16,9 @@ OF_A_PLACE = frozenset({"DeviceSerialNumber", "InstitutionName", "StationName"})
 TECHNICAL = frozenset({
     "BodyPart", "EchoNumber", "EchoTrainLength", "ImageOrientationPatientDICOM", "InPlanePhaseEncodingDirectionDICOM",
     "InversionTime", "Modality", "NonlinearGradientCorrection", "NumberOfAverages", "PatientPosition",
-    "PercentPhaseFOV", "PercentSampling", "PhaseEncodingAxis", "PhaseEncodingSteps", "PhaseEncodingStepsNoPartialFourier",
-    "PhaseEncodingStepsOutOfPlane", "PhaseResolution", "PhilipsRWVIntercept", "PhilipsRWVSlope",
+    "PercentPhaseFOV", "PercentSampling", "PhaseEncodingAxis", "PhaseEncodingSteps",
+    "PhaseEncodingStepsNoPartialFourier",
+       "PhaseEncodingStepsOutOfPlane", "PhaseResolution", "PhilipsRWVIntercept", "PhilipsRWVSlope",
     "PhilipsRescaleIntercept", "PhilipsRescaleSlope", "PhilipsScaleSlope", "RawImage", "SliceThickness",
     "SpacingBetweenSlices", "SpoilingType", "UsePhilipsFloatNotDisplayScaling", "DwellTime",
 })  # fmt: skip

@@ -14,14 +14,14 @@ from qsmprep.bids.problem import Problem
 from qsmprep.bids.reading import read_text_file
 from qsmprep.files.whole_file import whole_file
 
-# Texts of a NIfTI-1 header, as (first byte, length): data_type, db_name, descrip, aux_file, intent_name. dcm2niix writes
-# the time of day and comments into some of them.
+# Texts of a NIfTI-1 header, as (first byte, length): data_type, db_name, descrip, aux_file, intent_name. dcm2niix
+# writes the time of day and comments into some of them.
 TEXTS = ((4, 10), (14, 18), (148, 80), (228, 24), (328, 16))
 BIDS_VERSION = "1.11.0"
 README = """# {name}
 
-Converted from DICOM by `qsmprep-tools convert` {version} with dcm2niix. Name the dataset in `dataset_description.json` and
-say here what was studied, and how.
+Converted from DICOM by `qsmprep-tools convert` {version} with dcm2niix. Name the dataset in
+`dataset_description.json` and say here what was studied, and how.
 """
 COMPRESSION = 5
 _CHUNK = 2**22
@@ -49,7 +49,9 @@ def bare_nifti(content: bytes) -> bytes:
     return bytes(bare)
 
 
-def write_converted(stem: Path, content: bytes, sidecar: dict[str, Any], *, identified: bool = False) -> Written | Problem:
+def write_converted(
+    stem: Path, content: bytes, sidecar: dict[str, Any], *, identified: bool = False
+) -> Written | Problem:
     """Write an image and its sidecar, if they are not there; an image of other content is left as it is, and told.
 
     Parameters
