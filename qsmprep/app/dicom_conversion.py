@@ -21,6 +21,7 @@ from qsmprep.dicom.write import Written, write_converted, write_dataset_files
 from qsmprep.interfaces.dicom import convert_files
 
 SAME_ECHO_MS = 0.005
+AS_CLASSIC = "Export the scan as classic DICOM, one file a slice, as the consensus advises."
 RECONVERT = "Look at these files with dcm2niix, or export the scan again."
 
 
@@ -86,7 +87,8 @@ def _write(
     for target, image in zip(targets, found, strict=True):
         coil = target.image.coil if len(target.scan.coils) > 1 else ""
         facts = next(one.facts for one in target.scan.series if target.image in one.images)
-        document = sidecar(image.told, facts, use=target.use, coil=coil, identified=identified)
+        named = {"use": target.use, "part": target.image.part, "coil": coil}
+        document = sidecar(image.told, facts, **named, identified=identified)
         state = write_converted(bids_dir / target.stem, image.path.read_bytes(), document, identified=identified)
         if isinstance(state, Problem):
             outcome.problems.append(state)
@@ -112,13 +114,14 @@ def _converted(targets: Sequence[Target], folder: Path, identified: bool) -> lis
             cause = listed(re.findall(r"(?:Error|Warning): *([^\n]+)", said), 2)
             what = f"dcm2niix made {len(fitting) or 'no'} images of {target.stem.name}"
             return Problem("error", "dicom-not-converted", target.scan.name, what + (f" ({cause})" if cause else ""),
-                           "one image", RECONVERT)  # fmt: skip
+                           "one image", AS_CLASSIC if target.scan.series[0].enhanced else RECONVERT)  # fmt: skip
         found.append(fitting[0])
         shape, needed = open_image(fitting[0].path).shape, _shape(target)
         if shape != needed:
             what = f"dcm2niix made an image of {shape} voxels of {target.stem.name}"
+            remedy = AS_CLASSIC if target.scan.series[0].enhanced else RECONVERT
             return Problem("error", "dicom-converted-otherwise", target.scan.name, what, f"{needed} by the header",
-                           RECONVERT)  # fmt: skip
+                           remedy)  # fmt: skip
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -43,7 +44,13 @@ SAME = {
 
 
 def sidecar(
-    told: Mapping[str, Any], facts: Mapping[str, Any], *, use: str, coil: str = "", identified: bool = False
+    told: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    *,
+    use: str,
+    part: str,
+    coil: str = "",
+    identified: bool = False,
 ) -> dict[str, Any]:
     """The sidecar of one image.
 
@@ -51,7 +58,7 @@ def sidecar(
     ----------
     told : what dcm2niix wrote.
     facts : the DICOM header, by keyword.
-    use : suffix of the image.
+    use, part : suffix of the image, and which part it is.
     coil : that it is of, where coils are not combined.
     identified : keep everything that dcm2niix tells, persons and places included.
     """
@@ -63,7 +70,7 @@ def sidecar(
         document["SoftwareVersions"] = "\\".join(map(str, document["SoftwareVersions"]))
     if use in ("MEGRE", "T2starw", "MESE") and "RepetitionTime" in document:
         document.setdefault("RepetitionTimeExcitation", document["RepetitionTime"])
-    document["Units"] = "arbitrary"  # what scanners store is no radian; qsmprep finds and tells the rule
+    document["Units"] = "rad" if part == "phase" and _is_in_radians(told) else "arbitrary"
     if coil:
         document["CoilString"] = coil
     document["ConvertedBy"] = f"qsmprep-tools convert {__version__}"
@@ -73,6 +80,19 @@ def sidecar(
                 del document[key]
         document.pop("ImageComments", None)
     return dict(sorted(document.items()))
+
+
+def _is_in_radians(told: Mapping[str, Any]) -> bool:
+    """Whether a phase image is in radians: Philips', whose precise scaling divides by 1000 what shows milliradians.
+
+    Others store integers, of which qsmprep finds the scaling and tells it.
+    """
+    slope, scale, intercept = (
+        told.get(key) for key in ("PhilipsRescaleSlope", "PhilipsScaleSlope", "PhilipsRescaleIntercept")
+    )
+    if not told.get("UsePhilipsFloatNotDisplayScaling") or not slope or not scale or not intercept:
+        return False
+    return abs(slope * scale - 1000) < 10 and abs(abs(intercept) - 1000 * math.pi) < 10
 
 
 def _of_the_tables(facts: Mapping[str, Any]) -> dict[str, Any]:
