@@ -13,6 +13,8 @@ from typing import Any
 
 from nipype.interfaces.dcm2nii import Dcm2niix
 
+import qsmprep.engine  # noqa: F401  (it keeps nipype from asking the network for its latest version)
+
 NAME = "image"
 MISSING = "dcm2niix is not installed; install qsmprep with its dependencies, or put dcm2niix on the PATH"
 

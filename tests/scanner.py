@@ -41,6 +41,35 @@ class Volume:
     coil: str = ""
 
 
+SHAPE = (10, 8, 12)
+
+
+def tilted_affine() -> np.ndarray:
+    """Of an oblique slab with voxels of three sizes, axes to the right, front and head."""
+    a, b = np.radians([12, -7])
+    about_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+    about_y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
+    affine = np.diag([2.0, 2.5, 3.0, 1.0])
+    affine[:3, :3] = about_x @ about_y @ affine[:3, :3]
+    affine[:3, 3] = -15, 20, -33
+    return affine
+
+
+def random_scan(parts=("mag", "phase"), echoes=2, coils=("",), shape=SHAPE, seed=0):
+    """Random voxels in Siemens' numbers: phase 0..4095 with slope 2 and intercept -4096."""
+    random = np.random.default_rng(seed)
+    scaling = {"phase": (2.0, -4096.0)}
+    images = []
+    for part in parts:
+        low, high = (-2000, 2000) if part in ("real", "imag") else (0, 4096)
+        for echo in range(1, echoes + 1):
+            for coil in coils:
+                stored = random.integers(low, high, shape).astype(np.int16)
+                images.append(Volume(stored, tilted_affine(), part, echo, 0.005 * echo,
+                                             *scaling.get(part, (1.0, 0.0)), coil))  # fmt: skip
+    return images
+
+
 def volumes(anat: Path) -> list[Volume]:
     """The gradient echoes of a folder `anat`, with the numbers as they are stored there."""
     found = []

@@ -173,7 +173,9 @@ def _read(path: Path) -> Instance | Problem | None:
         with os.fdopen(open_regular(path), "rb") as stream:
             dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=READ)
             left = os.fstat(stream.fileno()).st_size - stream.tell()
-        if str(dataset.get("SOPClassUID", "")) not in MR_IMAGES:
+        if "SOPClassUID" not in dataset:
+            raise EOFError("it ends before its first elements")
+        if str(dataset.SOPClassUID) not in MR_IMAGES:
             return None
         instance = _instance(path, dataset)
     except UnreadableFileError as error:
