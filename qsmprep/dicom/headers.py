@@ -200,7 +200,7 @@ def _instance(path: Path, dataset: Dataset) -> Instance:
         if value is not None:
             facts[name] = value
     shared = dataset.get(GROUPS[0]) or ()
-    per_frame = dataset.get(GROUPS[1]) or ()
+    per_frame: Sequence[Dataset] = dataset.get(GROUPS[1]) or ()
     for group in shared:
         facts |= _flat_groups(group)
     frames = [facts | _flat_groups(group, OF_A_FRAME) for group in per_frame]

@@ -92,7 +92,7 @@ def _is_in_radians(told: Mapping[str, Any]) -> bool:
     )
     if not told.get("UsePhilipsFloatNotDisplayScaling") or not slope or not scale or not intercept:
         return False
-    return abs(slope * scale - 1000) < 10 and abs(abs(intercept) - 1000 * math.pi) < 10
+    return bool(abs(slope * scale - 1000) < 10 and abs(abs(intercept) - 1000 * math.pi) < 10)
 
 
 def _of_the_tables(facts: Mapping[str, Any]) -> dict[str, Any]:
