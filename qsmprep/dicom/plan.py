@@ -123,7 +123,7 @@ def _named(used: Sequence[tuple[Scan, str]], rules: Rules) -> list[tuple[Scan, s
     for scans in alike.values():
         scans.sort(key=lambda scan: (scan.time_s if scan.time_s is not None else 0.0, scan.series[0].number))
         for number, scan in enumerate(scans, 1):
-            if len(scans) > 1:
+            if len(scans) > 1 and "run" not in given[id(scan)]:
                 given[id(scan)]["run"] = str(number)
     return [(scan, use, given[id(scan)]) for scan, use in used]
 
