@@ -58,8 +58,10 @@ OF_A_FRAME = {tag_for_keyword(keyword) for keyword in (
     "ComplexImageComponent", "EffectiveEchoTime", "FrameAcquisitionDateTime", "FrameType", "ImageOrientationPatient",
     "ImagePositionPatient", "ReceiveCoilName", "TemporalPositionIndex",
 )}  # fmt: skip
-READ = sorted(tag for tag in (*WANTED, *map(tag_for_keyword, GROUPS)) if tag is not None)
-READ += [group << 16 | element for group, _, slot in PRIVATE.values() for element in (0x10, 0x11, 0x1000 + slot)]
+READ = [
+    *sorted(tag for tag in (*WANTED, *map(tag_for_keyword, GROUPS)) if tag is not None),
+    *(group << 16 | element for group, _, slot in PRIVATE.values() for element in (0x10, 0x11, 0x1000 + slot)),
+]
 GE_PARTS = {0: "mag", 1: "phase", 2: "real", 3: "imag"}
 COMPONENTS = {"MAGNITUDE": "mag", "PHASE": "phase", "REAL": "real", "IMAGINARY": "imag"}
 # Words of ImageType that tell the part, the rarer ones first: Philips' phase is also of a "phase map".
