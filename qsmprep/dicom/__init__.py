@@ -1,1 +1,1 @@
-"""DICOM of the scanners: what a folder of it holds, and under which BIDS names it is to be read."""
+"""DICOM: what scanners send, and what archives (PACS) take."""

@@ -52,7 +52,7 @@ def _excluded(scan: Scan) -> Kind | None:
         return Kind("", "a field map made by the scanner")
     if words & FLOW or text_of(facts, "PhaseContrast") == "YES":
         return Kind("", "a phase-contrast (flow) scan")
-    if words & FILTERED or _sequence(scan).startswith("swi"):
+    if words & FILTERED or re.search(r"(?<![a-z])swi", _sequence(scan)):
         with_phase = set(scan.parts) != {"mag"}
         return Kind("", NO_SWI if with_phase else "a processed susceptibility-weighted image (SWI)", with_phase)
     if words & PROCESSED or "DERIVED" in words:

@@ -69,6 +69,12 @@ def plan(studies: Iterable[Study], rules: Rules) -> Plan:
     made = Plan()
     for study in studies:
         _plan_study(made, study, rules)
+    used = {target.study.participant for target in made.targets if target.use in GRADIENT_ECHOES}
+    for participant in dict.fromkeys(row.study.participant for row in made.rows):
+        if participant not in used:
+            lacking = "no gradient echo scan with phase that QSM can be made of"
+            made.problems.append(Problem("error", "participant-without-gradient-echoes", f"sub-{participant}", lacking,
+                                         "", "Look in the table why each series is left out."))  # fmt: skip
     names: dict[Path, Target] = {}
     for target in made.targets:
         rival = names.setdefault(target.stem, target)
@@ -101,10 +107,6 @@ def _plan_study(made: Plan, study: Study, rules: Rules) -> None:
         targets = _targets(study, scan, use, entities)
         made.targets += targets
         made.rows.append(Row(study, scan, use, _pattern(targets), ""))
-    if not any(use in GRADIENT_ECHOES for _, use in used):
-        lacking = "no gradient echo scan with phase that QSM can be made of"
-        made.problems.append(Problem("error", "participant-without-gradient-echoes", study.prefix, lacking, "",
-                                     "Look in the table why each series is left out."))  # fmt: skip
     made.rows.sort(key=lambda row: (row.study.prefix, row.scan.series[0].number))
 
 

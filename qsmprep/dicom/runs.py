@@ -12,7 +12,8 @@ from typing import Any
 from qsmprep.dicom.headers import Frame, Instance, numbers, text_of
 
 PARTS = ("mag", "phase", "real", "imag")
-SAME_TIME_S = 30.0  # magnitude and phase of one scan carry one time; Philips' two headers of it differ by 15 s
+SAME_TIME_S = 30.0  # magnitude and phase of one scan carry one time; vendors' headers of it differ by some seconds
+SAME_IMAGES_S = 1.0  # two reconstructions of one scan carry the very same time
 # A coil by these words is a combination of several: "HEA;HEP", "H1-32".
 _COMBINED = re.compile(r"[;,+\-]")
 
@@ -211,7 +212,7 @@ def assembled(series: Sequence[Series]) -> tuple[Scan, ...]:
             best = min(free, key=lambda number: (_apart(scans[number], one), -number))
             scans[best] = replace(scans[best], series=(*scans[best].series, one))
             continue
-        same = [number for number in alike if _apart(scans[number], one) < SAME_TIME_S]
+        same = [number for number in alike if _apart(scans[number], one) < SAME_IMAGES_S]
         if same:
             scans[same[0]] = _with_rival(scans[same[0]], one)
         else:
