@@ -113,15 +113,17 @@ def _plan_study(made: Plan, study: Study, rules: Rules) -> None:
 def _named(used: Sequence[tuple[Scan, str]], rules: Rules) -> list[tuple[Scan, str, dict[str, str]]]:
     """Entities that tell scans of one use apart: `acq` for protocols that differ, `run` for repetitions in time."""
     given = {id(scan): dict(rule.entities) if (rule := rules.of(scan)) else {} for scan, _ in used}
-    for use in dict.fromkeys(use for _, use in used):
-        free = [scan for scan, own in used if own == use and not given[id(scan)]]
+    # MEGRE and T2starw too: outputs of the pipeline are named after runs, whatever the suffix of their images
+    kinds = {use: "gradient echo" if use in GRADIENT_ECHOES else use for _, use in used}
+    for kind in dict.fromkeys(kinds.values()):
+        free = [scan for scan, use in used if kinds[use] == kind and not given[id(scan)]]
         protocols = list(dict.fromkeys(map(_protocol, free)))
         if len(protocols) > 1 and all(protocols):
             for scan in free:
                 given[id(scan)]["acq"] = _protocol(scan)
     alike: dict[tuple[str, ...], list[Scan]] = defaultdict(list)
     for scan, use in used:
-        alike[(use, *(given[id(scan)].get(name, "") for name in ("acq", "rec", "run")))].append(scan)
+        alike[(kinds[use], *(given[id(scan)].get(name, "") for name in ("acq", "rec", "run")))].append(scan)
     for scans in alike.values():
         scans.sort(key=lambda scan: (scan.time_s if scan.time_s is not None else 0.0, scan.series[0].number))
         for number, scan in enumerate(scans, 1):

@@ -272,6 +272,15 @@ def test_protocols_that_differ_are_told_apart_by_their_names(dicom, convert):
     assert {name.split("_")[1] for name in names} == {"acq-QSMhigh", "acq-qsmlow"}
 
 
+def test_one_echo_beside_several_has_a_name_of_its_own_in_the_outputs(dicom, convert, tmp_path):
+    scanner.write(dicom, random_scan(), "siemens")
+    scanner.write(dicom, random_scan(echoes=1), "siemens", begin=11, first=20)
+    assert convert()[0] == 0
+    query = find_runs(tmp_path / "bids")
+    assert [(run.name, run.suffix) for run in query.runs] == [("sub-01_run-1", "MEGRE"), ("sub-01_run-2", "T2starw")]
+    assert not query.problems
+
+
 def test_nothing_is_written_before_the_table_is_agreed_to(dicom, convert, capsys):
     scanner.write(dicom, random_scan(), "siemens")
     assert convert(confirm=("--dry-run",)) == (0, [])
