@@ -44,18 +44,26 @@ class Volume:
 SHAPE = (10, 8, 12)
 
 
-def tilted_affine() -> np.ndarray:
-    """Of an oblique slab with voxels of three sizes, axes to the right, front and head."""
+# Directions of columns, rows and slices as scanners lay them, to the right, front and head.
+PLANES = {
+    "axial": [(-1, 0, 0), (0, -1, 0), (0, 0, 1)],
+    "sagittal": [(0, -1, 0), (0, 0, -1), (1, 0, 0)],
+    "coronal": [(-1, 0, 0), (0, 0, -1), (0, 1, 0)],
+}
+
+
+def tilted_affine(plane: str = "axial") -> np.ndarray:
+    """Of an oblique slab with voxels of three sizes."""
     a, b = np.radians([12, -7])
     about_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
     about_y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
-    affine = np.diag([2.0, 2.5, 3.0, 1.0])
-    affine[:3, :3] = about_x @ about_y @ affine[:3, :3]
-    affine[:3, 3] = -15, 20, -33
+    affine = np.eye(4)
+    affine[:3, :3] = about_x @ about_y @ np.transpose(PLANES[plane]) @ np.diag([2.0, 2.5, 3.0])
+    affine[:3, 3] = 15, 20, -33
     return affine
 
 
-def random_scan(parts=("mag", "phase"), echoes=2, coils=("",), shape=SHAPE, seed=0):
+def random_scan(parts=("mag", "phase"), echoes=2, coils=("",), shape=SHAPE, seed=0, plane="axial"):
     """Random voxels in Siemens' numbers: phase 0..4095 with slope 2 and intercept -4096."""
     random = np.random.default_rng(seed)
     scaling = {"phase": (2.0, -4096.0)}
@@ -65,7 +73,7 @@ def random_scan(parts=("mag", "phase"), echoes=2, coils=("",), shape=SHAPE, seed
         for echo in range(1, echoes + 1):
             for coil in coils:
                 stored = random.integers(low, high, shape).astype(np.int16)
-                images.append(Volume(stored, tilted_affine(), part, echo, 0.005 * echo,
+                images.append(Volume(stored, tilted_affine(plane), part, echo, 0.005 * echo,
                                              *scaling.get(part, (1.0, 0.0)), coil))  # fmt: skip
     return images
 
@@ -162,10 +170,10 @@ def _describe(ds: Dataset, image: Volume, habit: str) -> None:
         ds.ReceiveCoilName, ds.AcquisitionDuration = image.coil or "MULTI COIL", 333.0
         ds.private_block(0x2001, "Philips Imaging DD 001", create=True)
         block = ds.private_block(0x2005, "Philips MR Imaging DD 001", create=True)
-        block.add_new(0x0E, "FL", PHILIPS_SCALE[image.part] / _slope(image))
+        block.add_new(0x0E, "FL", PHILIPS_SCALE[image.part] / philips_slope(image))
 
 
-def _slope(image: Volume) -> float:
+def philips_slope(image: Volume) -> float:
     return image.slope if image.slope != 1 else 1.29
 
 
@@ -194,7 +202,7 @@ def _classic(ds: Dataset, image: Volume, habit: str, k: int) -> None:
     ds.SliceThickness = ds.SpacingBetweenSlices = f"{sizes[2]:.8g}"
     _pixels(ds, image)
     if habit != "ge":
-        slope = _slope(image) if habit.startswith("philips") else image.slope
+        slope = philips_slope(image) if habit.startswith("philips") else image.slope
         ds.RescaleSlope, ds.RescaleIntercept = f"{slope:.12g}"[:16], f"{image.intercept:g}"
     ds.PixelData = np.ascontiguousarray(image.stored[:, :, k].T).astype("<i2").tobytes()
 
@@ -273,7 +281,7 @@ def _enhanced_frame(image: Volume, habit: str, k: int, place: tuple[int, int], c
     frame.MREchoSequence = _item(EffectiveEchoTime=round(1000 * image.echo_time_s, 6))
     kind = ["ORIGINAL", "PRIMARY", "T1", LETTERS[image.part]]
     frame.MRImageFrameTypeSequence = _item(FrameType=kind, ComplexImageComponent=PARTS[image.part])
-    slope = _slope(image) if habit.startswith("philips") else image.slope
+    slope = philips_slope(image) if habit.startswith("philips") else image.slope
     values = {"RescaleIntercept": f"{image.intercept:g}", "RescaleSlope": f"{slope:.12g}"[:16], "RescaleType": "US"}
     frame.PixelValueTransformationSequence = _item(**values)
     if habit.startswith("philips"):

@@ -145,12 +145,13 @@ def _read(image: Path) -> Converted:
 
 
 def _shape(target: Target) -> tuple[int, ...]:
+    """Numbers of voxels in ascending order: dcm2niix lays the axes of 3D scans as near to the patient's as can be."""
     rows, columns = target.image.frames[0].shape
-    return columns, rows, len(target.image.frames)
+    return tuple(sorted((columns, rows, len(target.image.frames))))
 
 
 def _shape_of(image: Converted) -> tuple[int, ...]:
-    return tuple(open_image(image.path).shape)
+    return tuple(sorted(open_image(image.path).shape))
 
 
 def _fitting(target: Target, images: Sequence[Converted]) -> list[Converted]:
