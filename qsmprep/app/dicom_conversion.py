@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tempfile
 from collections import defaultdict
@@ -14,6 +13,7 @@ from typing import Any
 from qsmprep.bids.images import open_image
 from qsmprep.bids.names import listed
 from qsmprep.bids.problem import Problem
+from qsmprep.bids.reading import UnreadableFileError, read_json_object
 from qsmprep.dicom.headers import part_of
 from qsmprep.dicom.plan import Plan, Target
 from qsmprep.dicom.sidecars import sidecar
@@ -89,6 +89,8 @@ def _write(
         facts = next(one.facts for one in target.scan.series if target.image in one.images)
         named = {"use": target.use, "part": target.image.part, "coil": coil}
         document = sidecar(image.told, facts, **named, identified=identified)
+        if target.image.echo_time_ms is not None:
+            document["EchoTime"] = round(target.image.echo_time_ms / 1000, 9)
         state = write_converted(bids_dir / target.stem, image.path.read_bytes(), document, identified=identified)
         if isinstance(state, Problem):
             outcome.problems.append(state)
@@ -140,8 +142,11 @@ def _one_by_one(targets: Sequence[Target], folder: Path, identified: bool) -> li
 
 
 def _read(image: Path) -> Converted:
-    path = image.with_suffix(".json")
-    return Converted(image, json.loads(path.read_text("utf-8", "replace")) if path.is_file() else {})
+    """An image with its sidecar, if that can be read: headers with odd characters made some that cannot."""
+    try:
+        return Converted(image, read_json_object(image.with_suffix(".json")))
+    except UnreadableFileError:
+        return Converted(image, {})
 
 
 def _shape(target: Target) -> tuple[int, ...]:
