@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 STEPS = ("phase", "unwrap", "field", "masking", "background", "inversion", "orientation", "relaxometry",
          "separation", "nets", "analysis", "quality")  # fmt: skip
 NUMERICS = ("numerics", "options", "scan", "findings", "rooms")
-AROUND = ("bids", "engine", "files", "report", "phantom", "training", "registry", "settings", "presets", "stages",
+AROUND = ("bids", "dicom", "engine", "files", "report", "phantom", "training", "registry", "settings", "presets", "stages",
           "pipeline",
           "results", "data", "weights")  # fmt: skip
 # A step imports no other step, but for these: (module, what it imports) -> why.
@@ -57,6 +57,7 @@ HEAVY = {
     "SimpleITK": "0.1 s, and only registration needs it",
     "h5py": "only foreign weights need it",
     "rich": "0.06 s, and only a terminal needs it",
+    "pydicom": "0.2 s, and only what reads DICOM needs it",
     "ants": "optional",
     "onnx": "optional",
     "onnxruntime": "optional",

@@ -50,7 +50,7 @@ SUCCESS, FAILURE, USAGE = 0, 1, 2
 # Slow to import, and needed by every figure.
 DRAWING = ("matplotlib.figure", "matplotlib.backends.backend_agg", "PIL.PngImagePlugin")
 # Problems of what was asked for rather than of the data.
-MISUSE = ("label-malformed", "label-unknown", "dataset-empty", "participant-without-images")
+MISUSE = ("label-malformed", "label-unknown", "dataset-empty", "dataset-is-dicom", "participant-without-images")
 logger = logging.getLogger("qsmprep")
 
 

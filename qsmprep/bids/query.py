@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from qsmprep.bids.entities import FILTER_NAMES, Filter, read_filter
+from qsmprep.bids.foreign import dicom_instead
 from qsmprep.bids.metadata import OF_SPIN_ECHOES, OF_THE_FIELD, Sidecars, agreed, number
 from qsmprep.bids.names import (
     PARTS,
@@ -82,6 +83,8 @@ def find_runs(
         problems += [_odd_folder(bids_dir / f"sub-{label}") for label in labels if not is_label(label)]
     if not labels:
         problems.append(_empty(bids_dir, "no folder sub-* in it"))
+    if not labels and (dicom := dicom_instead(bids_dir)):
+        return Query((), (), (dicom,))
     problems += _check_description(bids_dir / "dataset_description.json")
     sessions: set[str] = set()
     if session_labels:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from qsmprep import __version__
 from qsmprep.cli.arguments import add_options, given_options
 from qsmprep.cli.calibrate import add_calibrate
+from qsmprep.cli.convert import add_convert
 from qsmprep.cli.paths import folder_path
 from qsmprep.cli.program import Parser, add_command
 from qsmprep.cli.score import add_score
@@ -46,6 +47,7 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"qsmprep-tools {__version__}", help="show the version")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="Commands")
     _add_simulate(commands)
+    add_convert(commands)
     add_score(commands)
     add_tune(commands)
     add_calibrate(commands)
