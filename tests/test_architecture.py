@@ -17,7 +17,7 @@ STEPS = ("phase", "unwrap", "field", "masking", "background", "inversion", "orie
 NUMERICS = ("numerics", "options", "scan", "findings", "rooms")
 AROUND = ("bids", "engine", "files", "report", "phantom", "training", "registry", "settings", "presets", "stages",
           "pipeline",
-          "results", "data", "weights")  # fmt: skip
+          "results", "data", "weights", "dicom")  # fmt: skip
 # A step imports no other step, but for these: (module, what it imports) -> why.
 BY_NETWORK = "works by a network: how networks are described and applied stands in nets"
 NEIGHBOURS = {

@@ -1,0 +1,1 @@
+"""DICOM: what scanners send, and what archives (PACS) take."""
