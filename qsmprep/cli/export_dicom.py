@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+from qsmprep.bids.reading import read_text_file
 from qsmprep.cli.paths import file_path, folder_path
 from qsmprep.cli.program import Parser, add_command
 from qsmprep.dicom.export_values import KINDS, UNITS, Kind, store
@@ -76,8 +77,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def read_sidecar(path: Path) -> dict[str, object]:
     """The JSON file beside a map; empty where there is none. Raises ValueError for one that is damaged."""
-    from qsmprep.bids.reading import read_text_file
-
     sidecar = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
     if not sidecar.exists():
         return {}

@@ -52,7 +52,7 @@ def copied(reference: Reference) -> Dataset:
     """Patient, study, trial and frame of reference, as they are; private attributes are left out."""
     found = _elements(reference.first, COPIED)
     for element in reference.first:
-        if element.tag.group == TRIAL_GROUP and not element.is_empty:
+        if element.tag.group == TRIAL_GROUP:  # empty ones too: they must be there
             found[element.tag] = deepcopy(element)
     for keyword in EMPTY:
         if keyword not in found:
