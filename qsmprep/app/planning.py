@@ -18,7 +18,7 @@ from qsmprep.app.regions import plan_regions
 from qsmprep.app.request import Request
 from qsmprep.bids.checks import check_spin_echo
 from qsmprep.bids.derivatives import find_derivative
-from qsmprep.bids.grid import b0_notes, grid_of
+from qsmprep.bids.grid import b0_notes, grid_of, slice_axis
 from qsmprep.bids.images import open_image
 from qsmprep.bids.outputs import KEPT_ENTITIES, run_prefix
 from qsmprep.bids.provenance import software_versions
@@ -107,6 +107,8 @@ def plan_run(
         anatomy=anatomy,
         networks=networks,
         second_mask=find_network(NetOptions(), "net", (n0, n1, n2), (h0, h1, h2)) if unsure else None,
+        slice_axis=slice_axis(image)[0],
+        slice_axis_source=slice_axis(image)[1],
         spin_echo=scan,
         spin_echo_notes=tuple(scan_notes),
         notes=tuple(notes),
