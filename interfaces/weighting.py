@@ -20,7 +20,8 @@ class WeightByFieldInputSpec(MethodInputSpec):
 
     magnitude = File(exists=True, mandatory=True, desc="of the echoes")
     phase = File(exists=True, mandatory=True, desc="of the echoes in rad, growing with the field")
-    total_field = File(exists=True, mandatory=True, desc="in Hz")
+    field = File(exists=True, mandatory=True, desc="in Hz: that which the options of the method ask for")
+    field_mask = File(exists=True, mandatory=True, desc="where it is known")
     mask = File(exists=True, mandatory=True, desc="of the brain")
     echo_times = traits.List(traits.Float, mandatory=True, desc="in seconds")
     centre_frequency = traits.Float(mandatory=True, desc="in MHz")
@@ -50,7 +51,8 @@ class WeightByField(MethodStep):
             magnitude=as_echoes(read_volume(inputs.magnitude)),
             phase=as_echoes(read_volume(inputs.phase)),
             mask=mask,
-            total_field_hz=read_volume(inputs.total_field),
+            field_hz=read_volume(inputs.field),
+            field_mask=read_mask(inputs.field_mask),
             echo_times_s=list(inputs.echo_times),
             centre_frequency_mhz=inputs.centre_frequency,
             voxel_size_mm=grid.voxel_size_mm,

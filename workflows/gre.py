@@ -112,6 +112,8 @@ def init_gre_wf(*, plan: RunPlan) -> Workflow:
                                     for key in ("magnitude", "phase", "magnitude_rss")]),
                 (brain, weighting, [("outputnode.mask", "inputnode.mask")]),
                 (field, weighting, [("outputnode.total_field", "inputnode.total_field")]),
+                (background, weighting, [("outputnode.local_field", "inputnode.local_field"),
+                                         ("outputnode.mask", "inputnode.local_mask")]),
                 (inversion, weighting, [("outputnode.chi", "inputnode.chi"),
                                         ("outputnode.mask", "inputnode.chi_mask")]),
                 (weighting, outputs, [(f"outputnode.{key}", f"inputnode.{key}") for key in IMAGES]),

@@ -17,7 +17,7 @@ def add_export_dicom(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add the subcommand."""
     text = "write a map as a derived DICOM series beside the images it was made from, for an archive (PACS)"
     parser = add_command(commands, "export-dicom", text)
-    parser.add_argument("map", metavar="MAP", type=file_path, help="NIfTI map of the pipeline, as *_Chimap.nii.gz")
+    parser.add_argument("map", metavar="MAP", type=file_path, help="map of the pipeline, as *_Chimap.nii.gz")
     parser.add_argument(
         "reference",
         metavar="REFERENCE_DICOM",

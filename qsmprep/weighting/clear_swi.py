@@ -18,8 +18,13 @@ BRIGHT_QUANTILE = 80  # percent: tissue that the softplus leaves as it is
 
 @dataclass(frozen=True)
 class ClearSwiOptions:
-    """Options of CLEAR-SWI; the defaults are those of the paper's program."""
+    """Options of CLEAR-SWI; the defaults are those of the paper's program, but for the field."""
 
+    field: str = option(
+        "tissue",
+        "tissue: the field without background, whose steep parts near air would be dark; total: as the paper's program",
+        choices=("tissue", "total"),
+    )
     high_pass: float = option(
         4.0, "standard deviation of the Gaussian high-pass filter of the field, within slices", unit="voxels",
         low=0.5, high=50,
@@ -37,8 +42,9 @@ class ClearSwiOptions:
 def clear_swi(
     magnitude: RealArray,
     mask: Mask,
-    total_field_hz: RealArray,
+    field_hz: RealArray,
     *,
+    field_mask: Mask | None = None,
     voxel_size_mm: tuple[float, float, float],
     slice_axis: int = 2,
     options: ClearSwiOptions | None = None,
@@ -52,8 +58,9 @@ def clear_swi(
     Parameters
     ----------
     magnitude : (n_echo, n0, n1, n2).
-    mask : (n0, n1, n2) where the field is known; outside, the weight is that of no field.
-    total_field_hz : (n0, n1, n2), unwrapped and combined over echoes, positive where sources are paramagnetic.
+    mask : (n0, n1, n2) of the brain.
+    field_hz : (n0, n1, n2), unwrapped and combined over echoes, positive where sources are paramagnetic.
+    field_mask : where the field is known, the mask if not given; outside, the weight is that of no field.
     slice_axis : across the slices.
 
     References
@@ -62,6 +69,7 @@ def clear_swi(
     """
     options = options or ClearSwiOptions()
     inside = np.asarray(mask) > 0
+    known = inside if field_mask is None else np.asarray(field_mask) > 0
     combined = np.sqrt(np.einsum("exyz,exyz->xyz", magnitude, magnitude, dtype=np.float32))
     image, spread = combined, 0.0
     if options.sensitivity > 0:
@@ -71,7 +79,7 @@ def clear_swi(
         spread = float(high / low)
     if options.softplus > 0:
         image = softplus(image, inside, knee=options.softplus)
-    weights, scale = phase_weights(total_field_hz, inside, slice_axis=slice_axis, options=options)
+    weights, scale = phase_weights(field_hz, known, slice_axis=slice_axis, options=options)
     facts = [
         Fact("field_scale", "field that halves the weight", "Hz", scale),
         Fact("mean_weight", "mean weight in the mask", "",
