@@ -169,7 +169,7 @@ def sidecar(
     """
     output = OUTPUTS[key]
     made_from = list(sources)
-    parents = _chi_parents(steps) if key == "chi" else output.parents
+    parents = {"chi": _chi_parents, "swi": _swi_parents}.get(key, lambda steps: output.parents)(steps)
     for parent in () if sources else parents:
         if parent == RAW:
             made_from += [f"bids:raw:{path}" for path in raw_sources]
@@ -214,6 +214,13 @@ def _chi_parents(steps: list[dict[str, Any]]) -> tuple[str, ...]:
     if "field_ppm" in inputs:
         return OUTPUTS["chi"].parents
     return ("total_field" if "total_field_ppm" in inputs else RAW, "background_mask", "magnitude")
+
+
+def _swi_parents(steps: list[dict[str, Any]]) -> tuple[str, ...]:
+    """What a susceptibility-weighted image was made of: phase alone, or the field that its method was given."""
+    step = next((step for step in reversed(steps) if step["stage"] == "swi"), {})
+    field = next((item["value"] for item in step.get("parameters", ()) if item["name"] == "field"), None)
+    return (RAW, *{"tissue": ("local_field", "brain_mask"), "total": ("total_field", "brain_mask")}.get(field, ()))
 
 
 def _source_keys(steps: list[dict[str, Any]]) -> dict[str, Any]:
