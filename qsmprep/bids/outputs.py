@@ -169,7 +169,7 @@ def sidecar(
     """
     output = OUTPUTS[key]
     made_from = list(sources)
-    parents = {"chi": _chi_parents, "swi": _swi_parents}.get(key, lambda steps: output.parents)(steps)
+    parents = _chi_parents(steps) if key == "chi" else _swi_parents(steps) if key == "swi" else output.parents
     for parent in () if sources else parents:
         if parent == RAW:
             made_from += [f"bids:raw:{path}" for path in raw_sources]
@@ -218,9 +218,9 @@ def _chi_parents(steps: list[dict[str, Any]]) -> tuple[str, ...]:
 
 def _swi_parents(steps: list[dict[str, Any]]) -> tuple[str, ...]:
     """What a susceptibility-weighted image was made of: phase alone, or the field that its method was given."""
-    step = next((step for step in reversed(steps) if step["stage"] == "swi"), {})
-    field = next((item["value"] for item in step.get("parameters", ()) if item["name"] == "field"), None)
-    return (RAW, *{"tissue": ("local_field", "brain_mask"), "total": ("total_field", "brain_mask")}.get(field, ()))
+    options = [item for step in steps if step["stage"] == "swi" for item in step.get("parameters", ())]
+    field = next((str(item["value"]) for item in options if item["name"] == "field"), "")
+    return (RAW, "local_field" if field == "tissue" else "total_field", "brain_mask") if field else (RAW,)
 
 
 def _source_keys(steps: list[dict[str, Any]]) -> dict[str, Any]:

@@ -202,11 +202,14 @@ def _image(
     path: Path, source: SourceImage, groups: Sequence[Dataset], size: tuple[int, int], echo_time: object
 ) -> _Image:
     place, turn, measures = groups
-    numbers = [np.array(values, float) for values in
-               (place.ImagePositionPatient, turn.ImageOrientationPatient, measures.PixelSpacing)]  # fmt: skip
-    if [len(values) for values in numbers] != [3, 6, 2] or not all(np.isfinite(values).all() for values in numbers):
+    position, cosines = np.array(place.ImagePositionPatient, float), np.array(turn.ImageOrientationPatient, float)
+    spacing = np.array(measures.PixelSpacing, float)
+    numbers = np.concatenate([position, cosines, spacing])
+    if (len(position), len(cosines), len(spacing)) != (3, 6, 2) or not np.isfinite(numbers).all():
         raise ValueError("not 3, 6 and 2 numbers")
-    return _Image(path, source, *numbers, size, None if echo_time in (None, "") else float(str(echo_time)))
+    return _Image(
+        path, source, position, cosines, spacing, size, None if echo_time in (None, "") else float(str(echo_time))
+    )
 
 
 def _stack(images: Sequence[_Image], path: Path) -> tuple[Slice, ...]:
@@ -237,7 +240,9 @@ def _stack(images: Sequence[_Image], path: Path) -> tuple[Slice, ...]:
         told = f"they lie {apart.min():.4g} to {apart.max():.4g} mm apart"
         raise ValueError(f"{path}: the slices are no even stack ({told}). Is the series complete?")
     return tuple(
-        Slice(tuple(map(float, place)), tuple(images[index].source for index in sorted(group)))
+        Slice(
+            (float(place[0]), float(place[1]), float(place[2])), tuple(images[index].source for index in sorted(group))
+        )
         for place, group in zip(places, groups, strict=True)
     )
 

@@ -128,4 +128,4 @@ def softplus(image: RealArray, mask: Mask, *, knee: float) -> FloatImage:
     if bright <= 0:
         return np.asarray(image, np.float32)
     half = knee * bright / 2
-    return (half * (np.logaddexp(0, image / half - 2) - np.logaddexp(0, -2))).astype(np.float32)
+    return np.asarray(half * (np.logaddexp(0, image / half - 2) - np.logaddexp(0, -2)), np.float32)

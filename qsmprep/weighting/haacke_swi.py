@@ -79,4 +79,4 @@ def homodyne_phase(magnitude: RealArray, phase: RealArray, *, slice_axis: int, s
         distance = np.abs(np.fft.fftfreq(n)) / (share / 2)  # 1 at the edge of the window
         window = np.where(distance < 1, 0.5 + 0.5 * np.cos(np.pi * np.minimum(distance, 1)), 0)
         spectrum = spectrum * np.expand_dims(window, [other for other in range(3) if other != axis])
-    return np.angle(signal * np.conj(ifft2(spectrum, axes=axes))).astype(np.float32)
+    return np.asarray(np.angle(signal * np.conj(ifft2(spectrum, axes=axes))), np.float32)

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qsmprep.numerics.arrays import FloatImage, RealArray
+from qsmprep.numerics.arrays import FloatImage, Mask, RealArray
 
 LEAST_WEIGHT = 1e-4  # of the smoothed weights, below which a place is too far from all of them
 
 
-def smooth_inside(image: RealArray, weights: RealArray, sigma: Sequence[float]) -> FloatImage:
+def smooth_inside(image: RealArray, weights: RealArray | Mask, sigma: Sequence[float]) -> FloatImage:
     """Normalised convolution with a Gaussian: mean of the image around each voxel by the weights given.
 
     Parameters
