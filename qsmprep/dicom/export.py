@@ -7,8 +7,8 @@ patient, the study and the frame of reference of the series whose grid the map h
 from __future__ import annotations
 
 import hashlib
+import secrets
 import shutil
-import tempfile
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from qsmprep.numerics.arrays import FloatImage
 
 NOT_FOR_DIAGNOSIS = "NOT FOR DIAGNOSIS. For research use only: computed by software that is no medical device."
 SERIES_STEP = 9000  # from the number of the reference to that of the new series, unless another is given
+LONGEST_DESCRIPTION = 64  # characters that DICOM allows
 
 
 @dataclass(frozen=True)
@@ -71,16 +72,18 @@ def export_dicom(stored: Stored, reference: Reference, label: Label, out: Path) 
     ValueError : the folder holds something, or the numbers have another shape than the reference.
     """
     check_free(out)
+    if len(label.description) > LONGEST_DESCRIPTION or "\\" in label.description:
+        raise ValueError(f"The description of a series has up to {LONGEST_DESCRIPTION} characters, and no backslash.")
     if stored.numbers.shape != reference.shape:
         raise ValueError(f"The map has shape {stored.numbers.shape}; the reference has {reference.shape}.")
     common = _series(stored, reference, label)
     out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name[:50]}.", dir=out.parent))
+    folder = out.parent / f".{out.name[:50]}.{secrets.token_hex(8)}"
+    folder.mkdir()
     try:
         for number, place in enumerate(reference.slices, start=1):
             image = _image(common, stored, reference, place, number)
             image.save_as(folder / f"{number:04d}.dcm", enforce_file_format=True)
-        folder.chmod(0o755)
         folder.rename(out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -103,7 +106,7 @@ def _series(stored: Stored, reference: Reference, label: Label) -> Dataset:
     series.SOPClassUID = CLASSIC[0]
     series.ImageType = ["DERIVED", "SECONDARY", kind.image_type, "QSM"]
     description = label.description or f"{kind.title} [{stored.unit}] qsmprep, not for diagnosis"
-    series.SeriesDescription = description[:64]
+    series.SeriesDescription = description[:LONGEST_DESCRIPTION]
     number = int(str(reference.value("SeriesNumber") or 0)) + SERIES_STEP if label.number is None else label.number
     series.SeriesNumber = number
     series.SpacingBetweenSlices = _decimal(float(np.linalg.norm(reference.grid.affine[:3, 2])))

@@ -66,6 +66,8 @@ def acquisition(reference: Reference) -> Dataset:
     found = _elements(reference.frames, ACQUIRED)
     found.update(_elements(reference.first, ACQUIRED))
     found.update(_elements(reference.first, LOSSY))
+    if "BodyPartExamined" not in found and "Laterality" not in found:
+        found.Laterality = None  # of a part of the body that is not known, it must be there
     if len(reference.echo_times) == 1:  # a map of several echoes has no echo time
         found.EchoTime = f"{reference.echo_times[0]:.10g}"
     for name, enhanced in ENHANCED_NAMES.items():

@@ -59,7 +59,7 @@ def place_in(dataset, number):
     dataset.PixelSpacing, dataset.SliceThickness = list(SPACING), STEP
 
 
-def classic(folder: Path, *, leave_out=(), **changes):
+def classic(folder: Path, *, leave_out=(), without=(), **changes):
     """One file a slice and echo; from the top down, so that the file names tell no order."""
     folder.mkdir(parents=True, exist_ok=True)
     for echo in (1, 2):
@@ -70,6 +70,8 @@ def classic(folder: Path, *, leave_out=(), **changes):
             image.ScanningSequence, image.SequenceVariant = "GR", "SP"
             for keyword, value in changes.items():
                 setattr(image, keyword, value)
+            for keyword in without:
+                del image[keyword]
             image.PixelData = bytes(2 * ROWS * COLUMNS)
             image["PixelData"].VR = "OW"
             image.save_as(folder / f"{echo}-{SLICES - number}.dcm", enforce_file_format=True)

@@ -208,6 +208,23 @@ def test_the_standard_is_kept(tmp_path, kind, words):
     assert "Error" not in done.stderr, done.stderr
 
 
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (Debian package dicom3tools) is not installed")
+def test_the_standard_is_kept_where_the_reference_tells_little(tmp_path):
+    path = save(tmp_path / "sub-1_Chimap.nii.gz", chi(), files.affine())
+    without = ["BodyPartExamined", "PatientPosition", "PositionReferenceIndicator", "ReferringPhysicianName", "StudyID",
+               "Manufacturer", "ScanningSequence", "SequenceVariant", "PatientBirthDate"]  # fmt: skip
+    export(path, files.classic(tmp_path / "in", without=without), tmp_path / "out")
+    done = subprocess.run(["dciodvfy", tmp_path / "out" / "0001.dcm"], capture_output=True, text=True, check=False)
+    assert "MRImage" in done.stderr
+    assert "Error" not in done.stderr, done.stderr
+
+
+def test_a_description_that_dicom_cannot_hold_is_refused(tmp_path, capsys):
+    path = save(tmp_path / "sub-1_Chimap.nii.gz", chi(), files.affine())
+    assert export(path, files.classic(tmp_path / "in"), tmp_path / "out", "--description", "x" * 65) == 2
+    assert "64 characters" in capsys.readouterr().err
+
+
 def dcm2niix(folder, out):
     program = pytest.importorskip("dcm2niix").bin
     out.mkdir()
