@@ -34,7 +34,7 @@ def option(
     unit : unit of the value as text ("mm", "ppm"); empty for a pure number.
     low, high : allowed range, both ends included.
     choices : allowed words.
-    none : what a default of None or "" means, in words ("every core available").
+    none : what a default of None or "" means, in words ("all available").
     metavar : what stands for the value in the help ("X,Y,Z"); a word for its type when left out.
     when : (other option, value or tuple of values): this one acts only where the other has it; None: always.
     unit_from : the option that says the unit, in place of `unit`, which then says so to the reader of the help.

@@ -16,6 +16,7 @@ _CONSENSUS: dict[str, Any] = {
     "relaxometry": {"method": ["auto"]},
     "r2": {"method": ["auto"]},
     "separation": {"method": ["auto"]},
+    "swi": {"method": ["none"]},
 }
 PRESETS: Mapping[str, dict[str, Any]] = MappingProxyType(
     {

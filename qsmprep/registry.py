@@ -151,6 +151,8 @@ METHODS = (
     Method("separation", "decompose", "qsmprep.separation.decompose", "decompose", "DecomposeOptions", "DECOMPOSE-QSM", ("chen2021",)),
     Method("separation", "chi-sepnet-r2p", "qsmprep.separation.chisepnet", "chisepnet_r2p", "ChisepnetR2pOptions", "a U-net with R2' (chi-sepnet)", ("kim2025",)),
     Method("separation", "chi-sepnet-r2s", "qsmprep.separation.chisepnet", "chisepnet_r2s", "ChisepnetR2sOptions", "a U-net with R2* (chi-sepnet)", ("kim2025",)),
+    Method("swi", "clear-swi", "qsmprep.weighting.clear_swi", "clear_swi", "ClearSwiOptions", "the method of CLEAR-SWI", ("eckstein2021",)),
+    Method("swi", "haacke-swi", "qsmprep.weighting.haacke_swi", "haacke_swi", "HaackeSwiOptions", "the classical phase mask (SWI)", ("haacke2004", "reichenbach1997")),
 )
 # fmt: on
 

@@ -168,7 +168,7 @@ class OrientationOptions:
     methods: str = option(
         "",
         "methods that join the runs of a session: cosmos, sti, chisep-cosmos",
-        metavar="METHOD",
+        metavar="M",
     )
     reference: str | None = option(
         None, "run on whose grid the orientations are joined, as run-2 or acq-flat", none="the first", metavar="RUN"
@@ -194,7 +194,7 @@ class OrientationOptions:
 class ExecutionOptions:
     """How the graph is executed; nothing here changes a map."""
 
-    nprocs: int | None = option(None, "processor cores in all", low=1, none="every core available")
+    nprocs: int | None = option(None, "processor cores in all", low=1, none="all available")
     omp_nthreads: int | None = option(None, "threads of one step", low=1, none="as many as nprocs")
     mem_mb: int | None = option(None, "memory in all", unit="MB", low=500, none="90 % of what is available")
     device: str = option("auto", "where solvers run; auto: a GPU if there is one", choices=("auto", "cpu", "cuda"))

@@ -48,6 +48,7 @@ class Stage:
     several : whether several methods may be chosen, one map each.
     needed : whether there is no susceptibility map without it.
     at_a_glance : whether its method is among the few that characterise a run.
+    bare : the method that its flag means where no word follows; empty: a word must follow.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Stage:
     several: bool = False
     needed: bool = False
     at_a_glance: bool = False
+    bare: str = ""
 
 
 # fmt: off
@@ -128,6 +130,13 @@ STAGES = (
           sections=(Section("relaxometric", "qsmprep.separation.constants", "RelaxometricOptions"),
                     Section("source", "qsmprep.settings", "SourceOptions")),
           words={"auto": "chisep-medi where there is R2*", "none": "no source separation"}),
+    Stage("swi", "Susceptibility-weighted images", "Further processing",
+          "Susceptibility-weighted images (SWI) were made by {}.",
+          sections=(Section("minip", "qsmprep.weighting.minip", "MinipOptions"),),
+          words={"none": "no susceptibility-weighted images"}, bare="clear-swi"),
+    Stage("smwi", "Images weighted by susceptibility", "Further processing",
+          "Images weighted by susceptibility (SMWI) were made by {}.",
+          sections=(Section("smwi", "qsmprep.weighting.smwi", "SmwiOptions"),)),
     Stage("display", "Display of susceptibility", "Further processing",
           "For display, linear grey was used in {}.",
           sections=(Section("display", "qsmprep.settings", "DisplayOptions", prefix=""),)),

@@ -13,7 +13,7 @@ from qsmprep.engine.staleness import take_apart
 
 ROOT = Path(__file__).parents[1]
 STEPS = ("phase", "unwrap", "field", "masking", "background", "inversion", "orientation", "relaxometry",
-         "separation", "nets", "analysis", "quality")  # fmt: skip
+         "separation", "weighting", "nets", "analysis", "quality")  # fmt: skip
 NUMERICS = ("numerics", "options", "scan", "findings", "rooms")
 AROUND = ("bids", "dicom", "engine", "files", "report", "phantom", "training", "registry", "settings", "presets", "stages",
           "pipeline",

@@ -20,6 +20,7 @@ from qsmprep.workflows.relaxometry import corrects_gradient, init_r2prime_wf, in
 from qsmprep.workflows.report import connect_figures, init_figures_wf
 from qsmprep.workflows.segmentation import init_segmentation_wf, lays_segmentations
 from qsmprep.workflows.separation import init_separation_wf, separates
+from qsmprep.workflows.weighting import IMAGES, init_weighting_wf, weights_images
 
 
 def init_gre_wf(*, plan: RunPlan) -> Workflow:
@@ -101,6 +102,21 @@ def init_gre_wf(*, plan: RunPlan) -> Workflow:
                 (relaxometry, separation, [("outputnode.r2star", "inputnode.r2star")]),
                 (r2prime, separation, [("outputnode.r2prime", "inputnode.r2prime")]),
                 (separation, outputs, [(f"outputnode.{key}", f"inputnode.{key}") for key in SOURCES]),
+            ]
+        )  # fmt: skip
+    if weights_images(plan):
+        stages["weighting"] = weighting = init_weighting_wf(plan=plan)
+        workflow.connect(
+            [
+                (phase, weighting, [(f"outputnode.{key}", f"inputnode.{key}")
+                                    for key in ("magnitude", "phase", "magnitude_rss")]),
+                (brain, weighting, [("outputnode.mask", "inputnode.mask")]),
+                (field, weighting, [("outputnode.total_field", "inputnode.total_field")]),
+                (background, weighting, [("outputnode.local_field", "inputnode.local_field"),
+                                         ("outputnode.mask", "inputnode.local_mask")]),
+                (inversion, weighting, [("outputnode.chi", "inputnode.chi"),
+                                        ("outputnode.mask", "inputnode.chi_mask")]),
+                (weighting, outputs, [(f"outputnode.{key}", f"inputnode.{key}") for key in IMAGES]),
             ]
         )  # fmt: skip
     if lays_segmentations(plan):

@@ -11,6 +11,7 @@ from qsmprep.interfaces.outputs import SaveOutput, SaveTransform
 from qsmprep.workflows.inversion import chi_name, maps_beside
 from qsmprep.workflows.plan import RunPlan
 from qsmprep.workflows.separation import separates
+from qsmprep.workflows.weighting import IMAGES, weights_images
 
 ALWAYS = ("total_field", "local_field", "magnitude", "brain_mask", "reliable_mask", "background_mask", "qsm_mask")
 RELAXATION = ("r2star", "t2star", "s0", "misfit")
@@ -27,6 +28,8 @@ def written_keys(plan: RunPlan) -> dict[str, tuple[str, str | None]]:
         keys |= {key: (key, None) for key in SPIN_ECHO}
     if separates(plan):
         keys |= {key: (key, None) for key in SOURCES}
+    if weights_images(plan):
+        keys |= {key: (key, None) for key in IMAGES}
     for i, method in enumerate(plan.settings.methods["inversion"]):
         keys[chi_name(i)] = ("chi", None if i == 0 else method)
     for name, (i, output) in maps_beside(plan).items():

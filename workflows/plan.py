@@ -61,6 +61,7 @@ class RunPlan:
     anatomy : segmentations and atlases whose regions are measured.
     networks : (stage, method) -> weights, for the methods that work by a network.
     second_mask : weights of the network that makes the brain mask where the chosen method's has not the shape of one.
+    slice_axis, slice_axis_source : voxel axis across the slices, and how it is known.
     spin_echo, spin_echo_notes : the scan that tells R2, or None, and what was decided about it.
     notes : what was decided or assumed before the graph was built.
     warnings : what the reader should worry about before it runs.
@@ -89,6 +90,8 @@ class RunPlan:
     anatomy: Anatomy = field(default_factory=Anatomy)
     networks: Mapping[tuple[str, str], NetworkFile] = field(default_factory=dict)
     second_mask: NetworkFile | None = None
+    slice_axis: int = 2
+    slice_axis_source: str = ""
     spin_echo: SpinEchoScan | None = None
     spin_echo_notes: tuple[Note, ...] = ()
     notes: tuple[Note, ...] = ()

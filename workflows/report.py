@@ -18,6 +18,7 @@ from qsmprep.report.window import with_window
 from qsmprep.workflows.inversion import chi_name, maps_beside
 from qsmprep.workflows.plan import RunPlan
 from qsmprep.workflows.separation import separates
+from qsmprep.workflows.weighting import weights_images
 
 BRAIN = ("brain", "mask")
 QSM = ("inversion", "mask")
@@ -86,6 +87,9 @@ FIGURES = (
     Figure(PICTURES["r2prime"], ("r2prime", "r2prime"), mask=BRAIN),
     Figure(PICTURES["paramagnetic"], ("separation", "para"), mask=("separation", "mask")),
     Figure(PICTURES["diamagnetic"], ("separation", "dia"), mask=("separation", "mask")),
+    Figure(PICTURES["swi"], ("weighting", "swi")),
+    Figure(PICTURES["minip"], ("weighting", "minip")),
+    Figure(PICTURES["smwi"], ("weighting", "smwi")),
     Figure(PICTURES["r2star"], ("relaxometry", "r2star"), mask=BRAIN),
 )
 # fmt: on
@@ -99,6 +103,8 @@ def figures_of(plan: RunPlan) -> tuple[Figure, ...]:
         "r2-registration": plan.spin_echo is not None,
         "r2prime": plan.spin_echo is not None or separates(plan),
         "separation": separates(plan),
+        "swi": weights_images(plan),
+        "smwi": weights_images(plan),
         "atlas": plan.anatomy.template is not None,
     }
     figures = [figure for figure in FIGURES if all(there.get(stage, True) for stage in figure.stages)]

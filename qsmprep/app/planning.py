@@ -19,7 +19,7 @@ from qsmprep.app.request import Request
 from qsmprep.app.reuse import check_reuse, results_of_others, reused_record
 from qsmprep.bids.checks import check_spin_echo
 from qsmprep.bids.derivatives import find_derivative
-from qsmprep.bids.grid import b0_notes, grid_of
+from qsmprep.bids.grid import b0_notes, grid_of, slice_axis
 from qsmprep.bids.images import open_image
 from qsmprep.bids.outputs import KEPT_ENTITIES, run_prefix
 from qsmprep.bids.provenance import software_versions
@@ -111,6 +111,8 @@ def plan_run(
         anatomy=anatomy,
         networks=networks,
         second_mask=find_network(NetOptions(), "net", (n0, n1, n2), (h0, h1, h2)) if unsure else None,
+        slice_axis=slice_axis(image)[0],
+        slice_axis_source=slice_axis(image)[1],
         spin_echo=scan,
         spin_echo_notes=tuple(scan_notes),
         notes=tuple(notes),

@@ -132,6 +132,17 @@ def assumption_of(image: SpatialImage) -> Assumption:
     return Assumption(angle, told, text)
 
 
+def slice_axis(image: SpatialImage) -> tuple[int, str]:
+    """The voxel axis across the slices, and how it is known: by the header, else it is that nearest to head-foot."""
+    header = image.header
+    told = header.get_dim_info()[2] if isinstance(header, Nifti1Header) else None
+    if told is not None:
+        return int(told), "as the header says"
+    affine = grid_of(image).to_scanner
+    cosines = np.abs(affine[2, :3]) / np.linalg.norm(affine[:3, :3], axis=0)
+    return int(cosines.argmax()), "the one nearest to head-foot, as the header does not say"
+
+
 def b0_notes(image: SpatialImage, name: str) -> tuple[Note, ...]:
     """What was assumed about B0 where no transform of an image says that it means the scanner, and none contradicts."""
     found = assumption_of(image)

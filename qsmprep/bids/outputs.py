@@ -68,6 +68,9 @@ OUTPUTS: Mapping[str, Output] = {
     "r2prime": Output("anat", "reversible", "R2map", "Reversible transverse relaxation rate R2' = max(R2* - R2, 0).", "1/s", ("r2star", "r2")),
     "para": Output("anat", "paramagnetic", "Chimap", "Paramagnetic part of the magnetic susceptibility (SI), >= 0; the total is the paramagnetic less the diamagnetic part.", "ppm", ("chi", "local_field", "qsm_mask", "r2star", "r2prime")),
     "dia": Output("anat", "diamagnetic", "Chimap", "Size (>= 0) of the diamagnetic part of the magnetic susceptibility (SI); the total is the paramagnetic less the diamagnetic part.", "ppm", ("chi", "local_field", "qsm_mask", "r2star", "r2prime")),
+    "swi": Output("anat", "", "swi", "Susceptibility-weighted image: magnitude darkened where the field is that of paramagnetic sources.", "arbitrary", (RAW, "brain_mask"), skull_stripped=False),
+    "minip": Output("anat", "", "minIP", "Minimum-intensity projection of the susceptibility-weighted image over a slab around each slice.", "arbitrary", ("swi", "brain_mask")),
+    "smwi": Output("anat", "", "smwi", "Susceptibility map-weighted image: magnitude darkened by paramagnetic susceptibility.", "arbitrary", ("magnitude", "chi", "qsm_mask"), skull_stripped=False),
     "brain_mask": Output("anat", "brain", "mask", "Consensus mask 1: the brain.", mask_type="Brain"),
     "reliable_mask": Output("anat", "reliable", "mask", "Consensus mask 2: voxels of reliable phase.", mask_type="ROI", parents=(RAW, "brain_mask")),
     "background_mask": Output("anat", "bfr", "mask", "Consensus mask 3: mask 1 and mask 2, holes filled; for background field removal.", mask_type="ROI", parents=("brain_mask", "reliable_mask")),
@@ -92,7 +95,7 @@ TENSOR = ("chi11", "chi22", "chi33", "chi12", "chi13", "chi23")  # components of
 # Of a step's record: what differs from run to run, or is for the report alone.
 NOT_LASTING = ("seconds", "curve", "curve_name", "curve_iterations")
 BIDSIGNORE = ("figures", "group_*", "*.html", "logs/", "prov", "*_stats.tsv", "*_stats.json", "*_xfm.txt", "*_xfm.json",
-              "*_qc.json")  # fmt: skip
+              "*_qc.json", "*_swi.*", "*_minIP.*", "*_smwi.*")  # fmt: skip
 KEPT_ENTITIES = ("acq", "run")
 
 
@@ -166,7 +169,7 @@ def sidecar(
     """
     output = OUTPUTS[key]
     made_from = list(sources)
-    parents = _chi_parents(steps) if key == "chi" else output.parents
+    parents = _chi_parents(steps) if key == "chi" else _swi_parents(steps) if key == "swi" else output.parents
     for parent in () if sources else parents:
         if parent == RAW:
             made_from += [f"bids:raw:{path}" for path in raw_sources]
@@ -211,6 +214,13 @@ def _chi_parents(steps: list[dict[str, Any]]) -> tuple[str, ...]:
     if "field_ppm" in inputs:
         return OUTPUTS["chi"].parents
     return ("total_field" if "total_field_ppm" in inputs else RAW, "background_mask", "magnitude")
+
+
+def _swi_parents(steps: list[dict[str, Any]]) -> tuple[str, ...]:
+    """What a susceptibility-weighted image was made of: phase alone, or the field that its method was given."""
+    options = [item for step in steps if step["stage"] == "swi" for item in step.get("parameters", ())]
+    field = next((str(item["value"]) for item in options if item["name"] == "field"), "")
+    return (RAW, "local_field" if field == "tissue" else "total_field", "brain_mask") if field else (RAW,)
 
 
 def _source_keys(steps: list[dict[str, Any]]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from qsmprep import __version__
 from qsmprep.cli.arguments import add_options, given_options
 from qsmprep.cli.calibrate import add_calibrate
 from qsmprep.cli.convert import add_convert
+from qsmprep.cli.export_dicom import add_export_dicom
 from qsmprep.cli.paths import folder_path
 from qsmprep.cli.program import Parser, add_command
 from qsmprep.cli.score import add_score
@@ -55,6 +56,7 @@ def build_parser() -> Parser:
     add_train(commands)
     add_template(commands)
     add_view(commands)
+    add_export_dicom(commands)
     text = "compile every loop once by running all methods on a tiny simulated head"
     add_command(commands, "warm-up", text).set_defaults(run=_warm_up)
     return parser

@@ -156,11 +156,12 @@ def _add_pipeline(parser: TopicParser) -> None:
         methods = {method.name: method for method in registry.METHODS if method.stage == stage}
         words = {word: methods[word].title if word in methods else stage_of(stage).words[word]
                  for word in settings.methods_of(stage)}  # fmt: skip
-        several = stage_of(stage).several
+        several, bare = stage_of(stage).several, stage_of(stage).bare
         text = ", ".join(words) + ("; several give one map each, the first is the main one" if several else "")
+        text += f"; alone: {bare}" if bare else ""
         parser.add_topic(stage, f"Stage {stage}", words).add_argument(
-            f"--{stage}", dest=stage, choices=tuple(words), nargs="+" if several else None, metavar="METHOD",
-            default=argparse.SUPPRESS, help=f"{text} (default: {_of_preset(DEFAULT_PIPELINE, stage)})",
+            f"--{stage}", dest=stage, choices=tuple(words), nargs="+" if several else "?" if bare else None, metavar="METHOD",
+            const=bare or None, default=argparse.SUPPRESS, help=f"{text} (default: {_of_preset(DEFAULT_PIPELINE, stage)})",
         )  # fmt: skip
         for method in methods.values():
             options_type = method.options_type()

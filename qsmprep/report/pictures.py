@@ -80,6 +80,9 @@ PICTURES: Mapping[str, PictureKind] = {kind.name: kind for kind in (
     _kind("r2prime", "R2map", "r2prime", "rate", "R2'", "Reversible transverse relaxation rate, or what stands in for it.", display={"window": (0.0, 25.0)}),
     _kind("paramagnetic", "Chimap", "separation", "source", "Paramagnetic susceptibility", "Paramagnetic susceptibility (iron).", histogram=True),
     _kind("diamagnetic", "Chimap", "separation", "source", "Diamagnetic susceptibility", "Size of the diamagnetic susceptibility (myelin, calcium).", histogram=True),
+    _kind("swi", "swi", "swi", "magnitude", "Susceptibility-weighted image", "Susceptibility-weighted image: veins and iron are dark."),
+    _kind("minip", "minIP", "swi", "magnitude", "Minimum-intensity projection", "Minimum of the susceptibility-weighted image over a slab around each slice, within the brain: veins join up."),
+    _kind("smwi", "smwi", "smwi", "magnitude", "Image weighted by susceptibility", "Magnitude darkened by the susceptibility map: dark where the iron is, not around it."),
     _kind("r2star", "R2starmap", "relaxometry", "r2star", "R2*", "Effective transverse relaxation rate.", histogram=True),
 )}
 

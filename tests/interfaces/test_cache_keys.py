@@ -11,7 +11,7 @@ from qsmprep.engine import staleness
 from qsmprep.interfaces.step import MethodStep, Step
 
 ROOMS = ("background", "field", "inversion", "masking", "orientation", "phase", "quality", "reference", "regions",
-         "relaxometry", "report", "segmentation", "separation", "unwrap")  # fmt: skip
+         "relaxometry", "report", "segmentation", "separation", "unwrap", "weighting")  # fmt: skip
 KINDS = [
     kind
     for room in ROOMS
