@@ -60,6 +60,7 @@ class RunPlan:
     networks : (stage, method) -> weights, for the methods that work by a network.
     second_mask : weights of the network that makes the brain mask where the chosen method's has not the shape of one.
     spin_echo, spin_echo_notes : the scan that tells R2, or None, and what was decided about it.
+    coil_notes : what was decided about images of single coils.
     notes : what was decided or assumed before the graph was built.
     warnings : what the reader should worry about before it runs.
     software : name -> version, for the sidecars.
@@ -88,6 +89,7 @@ class RunPlan:
     second_mask: NetworkFile | None = None
     spin_echo: SpinEchoScan | None = None
     spin_echo_notes: tuple[Note, ...] = ()
+    coil_notes: tuple[Note, ...] = ()
     notes: tuple[Note, ...] = ()
     warnings: tuple[Warning, ...] = ()
 

@@ -124,22 +124,20 @@ def combine(
                 signal[echo] += np.sum((first * later[0])[mask], dtype=np.float64)
             power += np.square(first.reshape(-1))
         progress(coils.n_coils + coil + 1, 2 * coils.n_coils)
-    magnitude, angle = np.empty((n_echoes, size), np.float32), np.empty((n_echoes, size), np.float32)
-    coherence = np.empty(size, np.float32)
     for echo in range(n_echoes):
-        _finish(*sums[echo], power, magnitude[echo], angle[echo])
-    np.divide(magnitude[0], np.sqrt(power), out=coherence, where=power > 0)
-    coherence[power <= 0] = 0
-    inside = np.sqrt(power) * mask.reshape(-1)
-    shares = [float(np.dot(m.astype(np.float64), inside) / s) if s > 0 else 0.0 for m, s in zip(magnitude, signal, strict=True)]
+        _finish(*sums[echo], power)
+    weight = np.sqrt(power)
+    coherence = np.divide(sums[0, 0], weight, out=np.zeros(size, np.float32), where=power > 0)
+    weight[~mask.reshape(-1)] = 0
+    left = [float(np.sum(magnitude * weight, dtype=np.float64)) for magnitude in sums[:, 0]]
+    shares = [part / whole if whole > 0 else 0.0 for part, whole in zip(left, signal, strict=True)]
+    told = [round(100 * share, 2) for share in shares]
     facts = (
         Fact("coils", "coils combined", "", coils.n_coils),
-        Fact("coil_coherence", "signal left in the sum of the coils, each echo", "%", [round(100 * s, 2) for s in shares]),
+        Fact("coil_coherence", "signal left in the sum of the coils, each echo", "%", told),
     )
-    return CombinedCoils(
-        magnitude.reshape(n_echoes, *coils.shape), angle.reshape(n_echoes, *coils.shape),
-        coherence.reshape(coils.shape), facts, _incoherent(shares),
-    )  # fmt: skip
+    magnitude, angle = (sums[:, part].reshape(n_echoes, *coils.shape) for part in (0, 1))
+    return CombinedCoils(magnitude, angle, coherence.reshape(coils.shape), facts, _incoherent(shares))
 
 
 def _incoherent(shares: list[float]) -> tuple[Warning, ...]:
@@ -191,9 +189,9 @@ def _add_coil(
 
 
 @jit(parallel=True)
-def _finish(real: RealArray, imaginary: RealArray, power: RealArray, magnitude: RealArray, phase: RealArray) -> None:
-    """Magnitude over the root of the weights' power, and phase, of sums."""
+def _finish(real: RealArray, imaginary: RealArray, power: RealArray) -> None:
+    """In place of sums their magnitude over the root of the weights' power, and their phase."""
     for voxel in prange(real.size):
         length = np.sqrt(real[voxel] * real[voxel] + imaginary[voxel] * imaginary[voxel])
-        magnitude[voxel] = length / np.sqrt(power[voxel]) if power[voxel] > 0 else 0
-        phase[voxel] = np.arctan2(imaginary[voxel], real[voxel])
+        imaginary[voxel] = np.arctan2(imaginary[voxel], real[voxel])
+        real[voxel] = length / np.sqrt(power[voxel]) if power[voxel] > 0 else 0

@@ -60,7 +60,7 @@ class CoilArrays:
     @property
     def n_echoes(self) -> int:
         """Number of echoes."""
-        return self.magnitude.shape[1]
+        return int(self.magnitude.shape[1])
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from qsmprep.findings import Warning
-from qsmprep.masking.morphology import ellipsoid, largest_component
+from qsmprep.masking.morphology import largest_component
 from qsmprep.masking.robust import box_mean, signal_threshold
-from qsmprep.numerics.arrays import FloatImage, Labels, Mask, RealArray
+from qsmprep.numerics.arrays import Labels, Mask, RealArray
 from qsmprep.numerics.volume import bounding_box
 from qsmprep.numerics.winding import turning_squares
 
@@ -21,7 +21,11 @@ SHORTEST_MM = 20.0  # around veins and small bleeds the phase may turn too, but 
 MOSTLY = 0.5  # of a line that must be in echo 2 too, and not in what evolves between the echoes
 CROWDED = 0.35  # share of voxels with a turn nearby that only noise has
 
-PAIRS = (slice(None, -1), slice(1, None), slice(1, -1))  # of cubes along an axis: the first, the second, squares between
+PAIRS = (
+    slice(None, -1),
+    slice(1, None),
+    slice(1, -1),
+)  # of cubes along an axis: the first, the second, squares between
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ def fringe_warnings(found: OpenFringes, manufacturer: str, *, combined_here: boo
     lines = "1 open-ended fringe line" if found.lines == 1 else f"{found.lines} open-ended fringe lines"
     cause = "images of the coils do not belong together" if combined_here else "the scanner combined the coils wrongly"
     text = (
-        f"The phase has {lines} ({found.length_cm:.0f} cm) where there is signal: {cause}, and the field around them is "
+        f"The phase has {lines} ({found.length_cm:.0f} cm) where there is signal: {cause}, and the field around is "
         "wrong."
     )
     maker = manufacturer.strip().casefold()

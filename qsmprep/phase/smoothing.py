@@ -130,7 +130,7 @@ def _sum_blocks(
     centre: tuple[float, ...],
     blocks: RealArray,
 ) -> None:
-    """Sum of cosines and of sines of the phase without trend, and number (or weight) of the mask's voxels in each block."""
+    """Sum of cosines and of sines of the phase without trend, and number or weight of voxels, in each block."""
     n0, n1, n2 = phase.shape
     f0, f1, f2 = factors
     c0, c1, c2 = centre
