@@ -17,6 +17,7 @@ from qsmprep.scan import Scan
 
 # Measured on simulated coils with steep offsets (docs/coils.md): 3 to 5 mm follow them, 7 mm and more do not.
 SIGMA_MM = 4.0
+LEAST_VOXELS = 2.0  # of the smoothing: with less the noise of the two echoes stays in the offset, and goes into all echoes
 PASSES = 3  # each after the first adds what was smoothed away: at the rim of the head the Gaussian is one-sided
 # Of signal 1 that is lost where coils cancel each other: order of coils that differs, magnitude of another scan.
 LEAST_COHERENCE = 0.7
@@ -33,7 +34,11 @@ class CoilOptions:
         choices=("auto", "last-axis"),
     )
     coil_sigma: float = option(
-        SIGMA_MM, "standard deviation of the smoothing of each coil's phase offset", unit="mm", low=0.5, high=30
+        SIGMA_MM,
+        "standard deviation of the smoothing of each coil's phase offset; two voxels where that is more",
+        unit="mm",
+        low=0.5,
+        high=30,
     )
 
 
@@ -102,8 +107,9 @@ def combine(
     mask : (n0, n1, n2) bool, where it is known. Beyond four standard deviations of the smoothing around it nothing is
         turned back.
     scan : its voxel size.
-    sigma_mm : standard deviation of the smoothing, weighted by the squared magnitude.
+    sigma_mm : standard deviation of the smoothing, weighted by the squared magnitude; two voxels where that is more.
     """
+    sigma_mm = max(sigma_mm, LEAST_VOXELS * float(np.prod(scan.voxel_size_mm)) ** (1 / 3))
     n_echoes, size = coils.n_echoes, int(np.prod(coils.shape))
     sums, power = np.zeros((n_echoes, 2, size), np.float32), np.zeros(size, np.float32)
     signal = np.zeros(n_echoes)
@@ -131,7 +137,7 @@ def combine(
     weight[~mask.reshape(-1)] = 0
     left = [float(np.sum(magnitude * weight, dtype=np.float64)) for magnitude in sums[:, 0]]
     shares = [part / whole if whole > 0 else 0.0 for part, whole in zip(left, signal, strict=True)]
-    told = [round(100 * share, 2) for share in shares]
+    told = [round(float(100 * share), 2) for share in shares]
     facts = (
         Fact("coils", "coils combined", "", coils.n_coils),
         Fact("coil_coherence", "signal left in the sum of the coils, each echo", "%", told),
