@@ -17,7 +17,9 @@ from qsmprep.scan import Scan
 
 # Measured on simulated coils with steep offsets (docs/coils.md): 3 to 5 mm follow them, 7 mm and more do not.
 SIGMA_MM = 4.0
-LEAST_VOXELS = 2.0  # of the smoothing: with less the noise of the two echoes stays in the offset, and goes into all echoes
+LEAST_VOXELS = (
+    2.0  # of the smoothing: with less the noise of the two echoes stays in the offset, and goes into all echoes
+)
 PASSES = 3  # each after the first adds what was smoothed away: at the rim of the head the Gaussian is one-sided
 # Of signal 1 that is lost where coils cancel each other: order of coils that differs, magnitude of another scan.
 LEAST_COHERENCE = 0.7
@@ -48,8 +50,8 @@ class CombinedCoils:
 
     Attributes
     ----------
-    magnitude, phase : (n_echo, n0, n1, n2) float32; the phase in rad, wrapped. The magnitude of the first echo is the
-        root of the coils' sum of squares where they agree.
+    magnitude, phase : (n_echo, n0, n1, n2) float32; the phase in rad, wrapped. The magnitude is near the root of
+        the coils' sum of squares, without its floor of noise.
     coherence : (n0, n1, n2) float32 from 0 to 1, what is left of the first echo's signal in the sum: 1 where all coils
         are in phase.
     facts, warnings : for the record.
@@ -87,7 +89,8 @@ def echo_difference(coils: CoilImages, progress: Progress) -> tuple[FloatImage, 
     real, imaginary = np.zeros(coils.shape, np.float32), np.zeros(coils.shape, np.float32)
     for coil in range(coils.n_coils):
         first, second = coils.read(coil, 0), coils.read(coil, 1)
-        _add_product(*(image.reshape(-1) for image in (*first, *second, real, imaginary)))
+        one, two = (tuple(image.reshape(-1) for image in images) for images in (first, second))
+        _add_product(one[0], one[1], two[0], two[1], real.reshape(-1), imaginary.reshape(-1))
         progress(coil + 1, 2 * coils.n_coils)
     return np.arctan2(imaginary, real), np.sqrt(np.hypot(real, imaginary))
 
@@ -95,10 +98,10 @@ def echo_difference(coils: CoilImages, progress: Progress) -> tuple[FloatImage, 
 def combine(
     coils: CoilImages, evolution: FloatImage, mask: Mask, *, scan: Scan, sigma_mm: float, progress: Progress
 ) -> CombinedCoils:
-    """Sum of the coils, each turned back by its own smoothed phase offset and weighted by its first magnitude.
+    """Sum of the coils, each turned back by its own smoothed phase offset and weighted by where it sees.
 
-    C_j = sum over coils of M_1 M_j exp(i (phi_j - phi_0)), with phi_0 the smoothed phi_1 - evolution. The weights are
-    those of the first echo in all echoes, so that noise of a coil without signal does not weigh itself up in late ones.
+    C_j = sum over coils of w M_j exp(i (phi_j - phi_0)) / sqrt(sum of w^2), with phi_0 the smoothed phi_1 - evolution
+    and w the smoothed M_1: weights with noise of their own would lift the echo they come from above the others.
 
     Parameters
     ----------
@@ -111,29 +114,31 @@ def combine(
     """
     sigma_mm = max(sigma_mm, LEAST_VOXELS * float(np.prod(scan.voxel_size_mm)) ** (1 / 3))
     n_echoes, size = coils.n_echoes, int(np.prod(coils.shape))
-    sums, power = np.zeros((n_echoes, 2, size), np.float32), np.zeros(size, np.float32)
+    sums, power, envelope = np.zeros((n_echoes, 2, size), np.float32), *np.zeros((2, size), np.float32)
     signal = np.zeros(n_echoes)
     everywhere = np.ones(coils.shape, bool)
     for coil in range(coils.n_coils):
         first, phase = coils.read(coil, 0)
-        weights = np.where(mask, first, 0)
-        largest = float(weights.max())
+        share = np.where(mask, first, 0)
+        largest = float(share.max())
         if largest > 0:  # a coil that is dead has no say
-            weights *= np.float32(1 / largest)
+            share *= np.float32(1 / largest)
             offset = smooth_phase(
                 phase - evolution, everywhere, sigma_mm=sigma_mm, voxel_size_mm=scan.voxel_size_mm, passes=PASSES,
-                trend=True, weights=weights * weights,
+                trend=True, weights=share * share,
             ).reshape(-1)  # fmt: skip
+            weight = _seen(first, sigma_mm, scan)
             for echo in range(n_echoes):
-                later = (first, phase) if echo == 0 else coils.read(coil, echo)
-                _add_coil(first.reshape(-1), *(image.reshape(-1) for image in later), offset, *sums[echo])
-                signal[echo] += np.sum((first * later[0])[mask], dtype=np.float64)
-            power += np.square(first.reshape(-1))
+                magnitude, angle = (first, phase) if echo == 0 else coils.read(coil, echo)
+                _add_coil(weight, magnitude.reshape(-1), angle.reshape(-1), offset, sums[echo, 0], sums[echo, 1])
+                signal[echo] += np.dot(weight.astype(np.float64), (magnitude * mask).reshape(-1))
+            power += np.square(weight)
+            envelope += weight * first.reshape(-1)
         progress(coils.n_coils + coil + 1, 2 * coils.n_coils)
     for echo in range(n_echoes):
-        _finish(*sums[echo], power)
+        _finish(sums[echo, 0], sums[echo, 1], power)
     weight = np.sqrt(power)
-    coherence = np.divide(sums[0, 0], weight, out=np.zeros(size, np.float32), where=power > 0)
+    coherence = np.divide(sums[0, 0] * weight, envelope, out=np.zeros(size, np.float32), where=envelope > 0)
     weight[~mask.reshape(-1)] = 0
     left = [float(np.sum(magnitude * weight, dtype=np.float64)) for magnitude in sums[:, 0]]
     shares = [part / whole if whole > 0 else 0.0 for part, whole in zip(left, signal, strict=True)]
@@ -144,6 +149,15 @@ def combine(
     )
     magnitude, angle = (sums[:, part].reshape(n_echoes, *coils.shape) for part in (0, 1))
     return CombinedCoils(magnitude, angle, coherence.reshape(coils.shape), facts, _incoherent(shares))
+
+
+def _seen(magnitude: FloatImage, sigma_mm: float, scan: Scan) -> FloatImage:
+    """Mean magnitude around each voxel, flat: where a coil sees, without the noise of single voxels."""
+    from scipy.ndimage import uniform_filter
+
+    size = tuple(2 * max(1, round(sigma_mm / h)) + 1 for h in scan.voxel_size_mm)
+    mean: FloatImage = uniform_filter(magnitude, size, mode="nearest")
+    return mean.reshape(-1)
 
 
 def _incoherent(shares: list[float]) -> tuple[Warning, ...]:
@@ -180,7 +194,7 @@ def _add_product(
 
 @jit(parallel=True)
 def _add_coil(
-    first_magnitude: RealArray,
+    weights: RealArray,
     magnitude: RealArray,
     phase: RealArray,
     offset: RealArray,
@@ -188,7 +202,7 @@ def _add_coil(
     imaginary: RealArray,
 ) -> None:
     for voxel in prange(real.size):
-        weight = first_magnitude[voxel] * magnitude[voxel]
+        weight = weights[voxel] * magnitude[voxel]
         angle = phase[voxel] - offset[voxel]
         real[voxel] += weight * np.cos(angle)
         imaginary[voxel] += weight * np.sin(angle)

@@ -10,7 +10,7 @@ import numpy as np
 from qsmprep.findings import Warning
 from qsmprep.masking.morphology import largest_component
 from qsmprep.masking.robust import box_mean, signal_threshold
-from qsmprep.numerics.arrays import Labels, Mask, RealArray
+from qsmprep.numerics.arrays import DoubleArray, Labels, Mask, RealArray
 from qsmprep.numerics.volume import bounding_box
 from qsmprep.numerics.winding import turning_squares
 
@@ -155,7 +155,7 @@ def _near(cubes: Mask, *, corners: bool) -> Mask:
 
 def _lines(
     squares: tuple[Mask, Mask, Mask], kept: Mask, wanted: Mask, voxel_size_mm: Sequence[float]
-) -> tuple[RealArray, RealArray]:
+) -> tuple[DoubleArray, DoubleArray]:
     """Length in mm of each line, of squares that join kept cubes, and the share of it between wanted cubes."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
@@ -175,5 +175,5 @@ def _lines(
     graph = coo_matrix((np.ones(first.size), (one, other)), shape=(names.size, names.size))
     _, line = connected_components(graph, directed=False)
     between = (wanted.reshape(-1)[first] | wanted.reshape(-1)[second]) * length
-    whole = np.bincount(line[one], length)
-    return whole, np.bincount(line[one], between) / np.maximum(whole, 1e-9)
+    whole = np.bincount(line[one], length).astype(np.float64)
+    return whole, np.asarray(np.bincount(line[one], between) / np.maximum(whole, 1e-9))
