@@ -15,10 +15,11 @@ from qsmprep.findings import Fact, Note, read_notes
 from qsmprep.interfaces.images import Stored, read_grid, scan_of, write_volume
 from qsmprep.interfaces.step import MethodInputSpec, MethodStep, Record, StepOutputSpec, parameters
 from qsmprep.numerics.arrays import FloatImage
+from qsmprep.numerics.units import TWO_PI
 from qsmprep.phase.scaling import PhaseScaling, find_scaling, real_imag_to_polar
 from qsmprep.phase.sign import remove_slice_alternation, slice_alternation
 
-BEYOND = 1.05  # of the largest phase of the coil that the scaling was found on
+BEYOND = 1.05  # of the period, or of what the coil holds that the scaling was found on
 
 
 class CoilFiles:
@@ -50,12 +51,10 @@ class CoilFiles:
         n0, n1, n2 = self._open[first[0]].shape[:3]
         self.shape: tuple[int, int, int] = (n0, n1, n2)
         self._scaling: PhaseScaling | None = None
-        self._largest = np.inf
+        self._allowed = (-np.inf, np.inf)
         self._alternating: int | None = None
         if not is_complex:
-            self._scaling, coil = self._find_scaling(units, manufacturer)
-            phases = (self._scaled(self._stored(1, coil, echo)) for echo in range(n_echoes))
-            self._largest = BEYOND * max(np.pi, *(float(np.abs(phase).max()) for phase in phases))
+            self._find_scaling(units, manufacturer)
         self._alternating = self._find_alternation()
 
     @property
@@ -84,10 +83,11 @@ class CoilFiles:
             magnitude, phase = real_imag_to_polar(one, other)
         else:
             magnitude = np.nan_to_num(first.values().astype(np.float32), copy=False, posinf=0, neginf=0)
-            phase = self._scaled(second)
-            if float(np.abs(phase).max()) > self._largest:
+            numbers = second.numbers if self._scaling.from_raw else second.values()
+            if not self._allowed[0] <= np.nanmin(numbers) <= np.nanmax(numbers) <= self._allowed[1]:
                 raise ValueError(f"{self._path(1, coil, echo)}: the phase of coil {coil + 1} is of another unit than "
                                  "that of the others. Convert the images of all coils together.")  # fmt: skip
+            phase = self._scaling.apply(second.values(), second.numbers)
         if self._alternating is not None:
             phase = remove_slice_alternation(phase, self._alternating)
         return np.ascontiguousarray(magnitude), np.ascontiguousarray(phase)
@@ -104,24 +104,25 @@ class CoilFiles:
         header = stored_voxels(open_image(path))
         return Stored(numbers, float(header.slope), float(header.inter))
 
-    def _scaled(self, stored: Stored) -> FloatImage:
-        if self._scaling is None:
-            raise ValueError("Real and imaginary parts have no phase to scale.")
-        return self._scaling.apply(stored.values(), stored.numbers)
-
-    def _find_scaling(self, units: str, manufacturer: str) -> tuple[PhaseScaling, int]:
-        """The rule of the first coil that has a phase, of all echoes together, and that coil."""
+    def _find_scaling(self, units: str, manufacturer: str) -> None:
+        """Take the rule of the first coil that has a phase, of all echoes together, and the numbers that it allows."""
         failed: ValueError | None = None
         for coil in range(self.n_coils):
             images = [self._stored(1, coil, echo) for echo in range(self.n_echoes)]
             raw = [image.numbers for image in images] if images[0].is_scaled else None
+            values = [image.values() for image in images]
             try:
-                return find_scaling(
-                    [image.values() for image in images], raw=raw, units=units or None, manufacturer=manufacturer,
-                    slope=images[0].slope,
-                ), coil  # fmt: skip
+                self._scaling = find_scaling(
+                    values, raw=raw, units=units or None, manufacturer=manufacturer, slope=images[0].slope
+                )
             except ValueError as error:
                 failed = failed or error
+                continue
+            used = raw if raw is not None and self._scaling.from_raw else values
+            low, high = min(np.nanmin(image) for image in used), max(np.nanmax(image) for image in used)
+            width = BEYOND * max(float(high) - float(low), TWO_PI / self._scaling.factor)
+            self._allowed = (float(high) - width, float(low) + width)
+            return
         raise ValueError(f"{self._path(1, 0, 0)}: {failed}") from None
 
     def _find_alternation(self) -> int | None:

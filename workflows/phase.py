@@ -71,7 +71,7 @@ def _combine_coils(plan: RunPlan) -> Node:
         notes=[document(note) for note in plan.coil_notes],
     )  # fmt: skip
     return plan.method_node(
-        combine, "combine_coils", stage="coil-combination", method=method, volumes=2 * plan.n_echoes + 16
+        combine, "combine_coils", stage="coil-combination", method=method, volumes=2 * plan.n_echoes + 30
     )
 
 

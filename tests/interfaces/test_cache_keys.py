@@ -10,7 +10,7 @@ from qsmprep import registry
 from qsmprep.engine import staleness
 from qsmprep.interfaces.step import MethodStep, Step
 
-ROOMS = ("background", "field", "inversion", "masking", "orientation", "phase", "quality", "reference", "regions",
+ROOMS = ("background", "coils", "field", "inversion", "masking", "orientation", "phase", "quality", "reference", "regions",
          "relaxometry", "report", "segmentation", "separation", "unwrap")  # fmt: skip
 KINDS = [
     kind
