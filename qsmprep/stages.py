@@ -67,7 +67,7 @@ STAGES = (
     Stage("coil-combination", "Combination of the coils", "Phase reconstruction",
           "The images of the single coils were combined by {}.",
           sections=(Section("coils", "qsmprep.coils.combination", "CoilOptions", prefix=""),),
-          words={"auto": "aspire where TE2 = 2 TE1, else mcpc-3d-s, of images of single coils"}),
+          words={"auto": "aspire where TE2 = 2 TE1, else mcpc-3d-s-coils, of images of single coils"}),
     Stage("input", "Input and phase preparation", "Phase reconstruction", "The phase images were prepared by {}.",
           sections=(Section("input", "qsmprep.settings", "InputOptions", prefix=""),), needed=True),
     Stage("phase-offset", "Phase offset removal", "Phase reconstruction",

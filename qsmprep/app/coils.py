@@ -21,13 +21,13 @@ def plan_coils(run: GreRun, settings: Settings) -> tuple[Settings, tuple[Note, .
     fits = aspire_applies(times)
     if wanted == "aspire" and not fits:
         raise ValueError(f"{run.name}: --coil-combination aspire needs a second echo twice as late as the first; they "
-                         f"are {1000 * times[0]:g} and {1000 * times[1]:g} ms. Take mcpc-3d-s.")  # fmt: skip
+                         f"are {1000 * times[0]:g} and {1000 * times[1]:g} ms. Take mcpc-3d-s-coils.")  # fmt: skip
     named = f": {', '.join(run.coils.labels)}" if run.coils.labels else ""
     notes = [Note("coils-found", f"Images of {run.coils.count} single coils, told by {run.coils.told_by}{named}.")]
     if wanted == "auto":
         why = "ASPIRE, as TE2 is 2 TE1" if fits else "MCPC-3D-S, as TE2 is not 2 TE1"
         notes.append(Note("coil-method", f"The coils are combined by {why}."))
-        settings = settings.with_method("coil-combination", "aspire" if fits else "mcpc-3d-s")
+        settings = settings.with_method("coil-combination", "aspire" if fits else "mcpc-3d-s-coils")
     if "bipolar" in str(run.metadata.get("ReadoutPolarity", "")).lower():
         text = (
             "The readout is bipolar: what its odd and even echoes differ by goes alike into the offset of every coil, "

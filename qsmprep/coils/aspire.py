@@ -53,7 +53,7 @@ def aspire(
     if not aspire_applies(times):
         raise ValueError(
             f"ASPIRE needs a second echo twice as late as the first; they are {1000 * times[0]:g} and "
-            f"{1000 * times[1]:g} ms. Take mcpc-3d-s."
+            f"{1000 * times[1]:g} ms. Take mcpc-3d-s-coils."
         )
     report = progress or (lambda done, total: None)
     evolution, strength = echo_difference(coils, report)

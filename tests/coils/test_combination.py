@@ -140,7 +140,7 @@ def test_a_dead_coil_changes_nothing():
 def test_aspire_needs_an_echo_twice_as_late():
     assert aspire_applies((0.00492, 0.00985)) and not aspire_applies((0.005, 0.0104))
     signal = arrays(images(TIMES["mcpc-3d-s"]))
-    with pytest.raises(ValueError, match="Take mcpc-3d-s"):
+    with pytest.raises(ValueError, match="Take mcpc-3d-s-coils"):
         aspire(signal, scan=Scan(VOXEL, echo_times_s=TIMES["mcpc-3d-s"]))
 
 

@@ -107,7 +107,7 @@ def test_what_computes_no_map_changes_no_key(changed, module):
         ("inversion.rts", {"Invert rts", "EchoSusceptibility"}),
         ("masking.bet", {"BrainImage", "ExtractBrain bet", "FindHead"}),
         ("masking.ventricles", {"Invert medi0", "MeasureRegions", "Reference"}),
-        ("phase.sign", {"PreparePhase", "Reference"}),
+        ("phase.sign", {"CombineCoils aspire", "CombineCoils mcpc-3d-s-coils", "PreparePhase", "Reference"}),
         ("analysis.atlas", {"LayAtlas"}),
         ("relaxometry.r2primenet", {"MapR2prime network"}),
         ("training.synthetic", {"Invert qsmnet adapted by dann"}),
