@@ -31,7 +31,7 @@ def sensitivities(shape, voxel_mm):
 
 
 def seen_by(source, target, store):
-    """A dataset of the same head; `store` writes what the coils saw of an echo, given (stem, sidecar, images, affine)."""
+    """A dataset of the same head, with what the coils saw of each echo as `store` writes it."""
     shutil.copytree(source, target)
     for phase_file in sorted((target / "sub-01" / "anat").glob("*_part-phase_MEGRE.nii.gz")):
         magnitude_file = phase_file.with_name(phase_file.name.replace("part-phase", "part-mag"))

@@ -10,8 +10,8 @@ from qsmprep import registry
 from qsmprep.engine import staleness
 from qsmprep.interfaces.step import MethodStep, Step
 
-ROOMS = ("background", "coils", "field", "inversion", "masking", "orientation", "phase", "quality", "reference", "regions",
-         "relaxometry", "report", "segmentation", "separation", "unwrap")  # fmt: skip
+ROOMS = ("background", "coils", "field", "inversion", "masking", "orientation", "phase", "quality", "reference",
+         "regions", "relaxometry", "report", "segmentation", "separation", "unwrap")  # fmt: skip
 KINDS = [
     kind
     for room in ROOMS
