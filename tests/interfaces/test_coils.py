@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from qsmprep.interfaces.coils import CombineCoils
+from qsmprep.interfaces.phase import PreparePhase
 from qsmprep.phase.sign import remove_slice_alternation
 
 SHAPE, COILS, TIMES = (26, 28, 24), 3, [0.005, 0.010]
@@ -109,3 +110,28 @@ def test_a_coil_whose_phase_is_in_another_unit_is_named(signal, tmp_path, monkey
     save(tmp_path / "phase02.nii.gz", (1000 * np.angle(signal[2, 0])).astype(np.int16) * 8)
     with pytest.raises(ValueError, match=r"phase02.nii.gz: the phase of coil 3 is of another unit"):
         combined(tmp_path, monkeypatch, signal, form="file a coil", parts=(), **inputs)
+
+
+def test_fringes_of_a_bad_combination_are_warned_of_before_anything_else(tmp_path, monkeypatch):
+    """What a scanner makes that adds the phases of two coils as they are: the record tells of lines, and what to set."""
+    monkeypatch.chdir(tmp_path)
+    x, y, z = np.meshgrid(*[3.0 * (np.arange(n) - n // 2) for n in (52, 62, 46)], indexing="ij")
+    head = (x / 70) ** 2 + (y / 85) ** 2 + (z / 62) ** 2 < 1
+    random = np.random.default_rng(0)
+    seen = [
+        (1 + ((x - a) ** 2 + y**2) / 90**2) ** -1.5 * np.exp(1j * a / 110 * (0.08 * x + 0.06 * z)) for a in (-110, 110)
+    ]
+    inputs = {"magnitude_files": [], "phase_files": []}
+    for echo, time in enumerate(TIMES):
+        noise = (random.normal(size=head.shape) + 1j * random.normal(size=head.shape)) / 100
+        coils = [head * one * np.exp(2j * np.pi * time * (0.2 * y + 5)) + noise for one in seen]
+        for name, image in (("magnitude", np.hypot(*map(np.abs, coils))), ("phase", np.angle(sum(coils)))):
+            path = tmp_path / f"{name}{echo}.nii"
+            nib.save(nib.Nifti1Image(image.astype(np.float32), np.diag([3.0, 3, 3, 1])), path)
+            inputs[f"{name}_files"].append(str(path))
+    PreparePhase(**inputs, units="rad", echo_times=TIMES, manufacturer="Siemens", centre_frequency=123.0).run()
+    record = json.loads((tmp_path / "step.json").read_text("utf-8"))["record"]
+    facts = {fact["key"]: fact["value"] for fact in record["facts"]}
+    (warning,) = [warning for warning in record["warnings"] if warning["code"] == "open-ended-fringes"]
+    assert facts["open_fringe_lines"] >= 1 and facts["open_fringe_length"] > 3
+    assert "Adaptive Combine" in warning["remedy"]
