@@ -113,7 +113,7 @@ def test_a_coil_whose_phase_is_in_another_unit_is_named(signal, tmp_path, monkey
 
 
 def test_fringes_of_a_bad_combination_are_warned_of_before_anything_else(tmp_path, monkeypatch):
-    """What a scanner makes that adds the phases of two coils as they are: the record tells of lines, and what to set."""
+    """A scanner that adds the phases of two coils as they are: the record tells of lines, and what to set."""
     monkeypatch.chdir(tmp_path)
     x, y, z = np.meshgrid(*[3.0 * (np.arange(n) - n // 2) for n in (52, 62, 46)], indexing="ij")
     head = (x / 70) ** 2 + (y / 85) ** 2 + (z / 62) ** 2 < 1
