@@ -13,7 +13,9 @@ from qsmprep.interfaces.step import MethodInputSpec, MethodStep, Record, Step, S
 from qsmprep.masking.robust import signal_threshold
 from qsmprep.phase.bipolar import CHOICES as BIPOLAR_CHOICES
 from qsmprep.phase.bipolar import find_bipolar, readout_warnings, remove_bipolar, takes_plane
-from qsmprep.phase.scaling import looks_filtered, real_imag_to_polar, to_radians
+from qsmprep.phase.filtered import looks_filtered
+from qsmprep.phase.fringes import fringe_warnings, open_fringes
+from qsmprep.phase.scaling import real_imag_to_polar, to_radians
 from qsmprep.phase.sign import decide_sign, remove_slice_alternation, slice_alternation
 from qsmprep.scan import Scan
 
@@ -67,6 +69,7 @@ class PreparePhase(Step):
         self._fix_sign(magnitude, phase, record)
         rss = np.sqrt(np.einsum("exyz,exyz->xyz", magnitude, magnitude))
         self._correct_readout(magnitude, phase, rss, scan_of(grid, inputs), record)
+        self._count_fringes(magnitude, phase, grid, record)
         lively = magnitude[0] > 0.1 * np.percentile(magnitude[0], 98)
         if looks_filtered(phase, magnitude, lively, inputs.echo_times):
             record.warn(
@@ -151,6 +154,18 @@ class PreparePhase(Step):
             record.title += ", and subtraction of the phase plane between odd and even echoes (bipolar readout)"
             record.cite("li2015bipolar")
         record.warn(*readout_warnings(found, choice))
+
+    def _count_fringes(self, magnitude: np.ndarray, phase: np.ndarray, grid: Grid, record: Record) -> None:
+        """Count the open-ended fringes of the phase as it came; two echoes tell them from other things."""
+        if len(phase) < 2:
+            return
+        found = open_fringes(phase, magnitude, grid.voxel_size_mm)
+        record.state(
+            Fact("open_fringe_lines", "open-ended fringe lines of the phase as it came", "", found.lines),
+            Fact("open_fringe_length", "their length", "cm", round(found.length_cm, 1)),
+        )
+        own = any(step["stage"] == "coil-combination" for step in self._records_before())
+        record.warn(*fringe_warnings(found, self.inputs.manufacturer, combined_here=own))
 
     def _save(self, folder: Path, grid: Grid, **volumes: np.ndarray) -> None:
         for name, volume in volumes.items():

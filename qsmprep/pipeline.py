@@ -32,6 +32,7 @@ from qsmprep.numerics.arrays import FloatImage, Mask, RealArray
 from qsmprep.numerics.progress import Progress
 from qsmprep.numerics.units import TWO_PI, check_susceptibility_ppm, hz_to_ppm
 from qsmprep.phase.bipolar import find_bipolar, readout_warnings, remove_bipolar, takes_plane
+from qsmprep.phase.fringes import fringe_warnings, open_fringes
 from qsmprep.presets import DEFAULT_PIPELINE
 from qsmprep.relaxometry import usual_method
 from qsmprep.relaxometry.macroscopic import undo_gradient_loss
@@ -152,6 +153,8 @@ def prepare(
         )
     combined = np.sqrt(np.einsum("exyz,exyz->xyz", magnitude, magnitude))
     phase, records = _corrected_readout(magnitude, phase, combined, scan, chosen)
+    if len(phase) > 1 and (told := fringe_warnings(open_fringes(phase, magnitude, scan.voxel_size_mm), "")):
+        records += (StepRecord("input", "fringes", "open-ended fringes", {}, None, told),)
     if chosen.method("phase-offset") != "none" and len(phase) > 1:
         bipolar = chosen.steps["input"].bipolar == "mcpc-3d-s" or None
         found, record = _run(

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 _CONSENSUS: dict[str, Any] = {
+    "coil-combination": {"method": ["auto"]},
     "phase-offset": {"method": ["mcpc-3d-s"]},
     "mask": {"method": ["auto"]},
     "unwrapping": {"method": ["romeo"]},

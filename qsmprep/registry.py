@@ -98,6 +98,8 @@ class Method:
 
 # fmt: off
 METHODS = (
+    Method("coil-combination", "aspire", "qsmprep.coils.aspire", "aspire", "", "ASPIRE", ("eckstein2018", "robinson2017")),
+    Method("coil-combination", "mcpc-3d-s-coils", "qsmprep.coils.mcpc3ds", "mcpc3ds", "", "MCPC-3D-S", ("eckstein2018", "robinson2017")),
     Method("phase-offset", "mcpc-3d-s", "qsmprep.phase.mcpc3ds", "mcpc3ds", "Mcpc3dsOptions", "MCPC-3D-S", ("eckstein2018",)),
     Method("unwrapping", "romeo", "qsmprep.unwrap.romeo", "romeo", "RomeoOptions", "ROMEO", ("dymerska2021",), recommended=True),
     Method("unwrapping", "laplacian", "qsmprep.unwrap.laplacian", "laplacian", "LaplacianOptions", "Laplacian unwrapping", ("schofield2003",), recommended=False),

@@ -66,6 +66,10 @@ class Stage:
 # fmt: off
 # In the order in which the report tells them, that of the consensus paper.
 STAGES = (
+    Stage("coil-combination", "Combination of the coils", "Phase reconstruction",
+          "The images of the single coils were combined by {}.",
+          sections=(Section("coils", "qsmprep.coils.combination", "CoilOptions", prefix=""),),
+          words={"auto": "aspire where TE2 = 2 TE1, else mcpc-3d-s-coils, of images of single coils"}),
     Stage("input", "Input and phase preparation", "Phase reconstruction", "The phase images were prepared by {}.",
           sections=(Section("input", "qsmprep.settings", "InputOptions", prefix=""),), needed=True),
     Stage("phase-offset", "Phase offset removal", "Phase reconstruction",

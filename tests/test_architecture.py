@@ -12,12 +12,11 @@ from qsmprep import registry
 from qsmprep.engine.staleness import take_apart
 
 ROOT = Path(__file__).parents[1]
-STEPS = ("phase", "unwrap", "field", "masking", "background", "inversion", "orientation", "relaxometry",
+STEPS = ("coils", "phase", "unwrap", "field", "masking", "background", "inversion", "orientation", "relaxometry",
          "separation", "weighting", "nets", "analysis", "quality")  # fmt: skip
 NUMERICS = ("numerics", "options", "scan", "findings", "rooms")
-AROUND = ("bids", "dicom", "engine", "files", "report", "phantom", "training", "registry", "settings", "presets", "stages",
-          "pipeline",
-          "results", "data", "weights")  # fmt: skip
+AROUND = ("bids", "dicom", "engine", "files", "report", "phantom", "training", "registry", "settings", "presets",
+          "stages", "pipeline", "results", "data", "weights")  # fmt: skip
 # A step imports no other step, but for these: (module, what it imports) -> why.
 BY_NETWORK = "works by a network: how networks are described and applied stands in nets"
 NEIGHBOURS = {
@@ -27,6 +26,11 @@ NEIGHBOURS = {
         "background.refinement",
         "inversion",
     ): "a first susceptibility map tells what of the field is the tissue's own",
+    ("coils.aspire", "masking.robust"): "the offsets of the coils are told where there is signal",
+    ("coils.combination", "phase.smoothing"): "the offsets of the coils are smoothed as any phase offset",
+    ("coils.mcpc3ds", "masking.robust"): "the offsets of the coils are told where there is signal",
+    ("coils.mcpc3ds", "phase.mcpc3ds"): "MCPC-3D-S of coils trusts the voxels that MCPC-3D-S of one image trusts",
+    ("coils.mcpc3ds", "unwrap.romeo"): "MCPC-3D-S unwraps the phase between two echoes",
     ("inversion.autoqsm", "nets"): BY_NETWORK,
     ("inversion.lpcnn", "nets"): BY_NETWORK,
     ("inversion.modl", "nets"): BY_NETWORK,
@@ -40,6 +44,8 @@ NEIGHBOURS = {
     ("inversion.autoqsm", "background.vsharp_channel"): "the network is shown the V-SHARP field, as in its training",
     ("orientation.chisep_cosmos", "separation"): "chi-separation COSMOS is a separation, of several orientations",
     ("phase.bipolar", "unwrap.romeo"): "of unevenly spaced echoes the field between echoes 1 and 3 must be known",
+    ("phase.fringes", "masking.morphology"): "fringes are counted inside the head",
+    ("phase.fringes", "masking.robust"): "fringes are counted inside the head",
     ("phase.mcpc3ds", "masking.morphology"): "MCPC-3D-S smooths the offset inside a mask of its own",
     ("phase.mcpc3ds", "masking.robust"): "MCPC-3D-S smooths the offset inside a mask of its own",
     ("phase.mcpc3ds", "unwrap.romeo"): "MCPC-3D-S unwraps the phase between two echoes",

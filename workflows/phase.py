@@ -7,6 +7,7 @@ from nipype.pipeline.engine import Workflow
 
 from qsmprep.engine.node import Node
 from qsmprep.findings import Note, document
+from qsmprep.interfaces.coils import CombineCoils
 from qsmprep.interfaces.phase import PreparePhase, RemovePhaseOffset, SelectEchoes
 from qsmprep.workflows.plan import RunPlan
 
@@ -18,10 +19,17 @@ def init_phase_wf(*, plan: RunPlan, name: str = "phase_wf") -> Workflow:
     -------
     magnitude, phase : all echoes used; phase in rad, offset removed.
     magnitude_rss : root sum of squares over echoes.
+    coherence : of the coils, where their images come uncombined.
     """
     workflow = Workflow(name=name)
-    outputnode = Node(IdentityInterface(["magnitude", "phase", "magnitude_rss"]), name="outputnode")
-    prepare = plan.node(PreparePhase(**_files(plan)), "prepare", volumes=5 * plan.n_echoes, threads=plan.threads)
+    outputnode = Node(IdentityInterface(["magnitude", "phase", "magnitude_rss", "coherence"]), name="outputnode")
+    of_coils = plan.run.coils is not None
+    files = {"units": "rad"} if of_coils else _files(plan)
+    prepare = plan.node(PreparePhase(**files), "prepare", volumes=5 * plan.n_echoes, threads=plan.threads)
+    if of_coils:
+        combine = _combine_coils(plan)
+        joined = [(name, name) for name in ("magnitude_files", "phase_files")]
+        workflow.connect([(combine, prepare, joined), (combine, outputnode, [("coherence", "coherence")])])
     prepare.inputs.phase_sign = plan.settings.steps["input"].phase_sign
     prepare.inputs.bipolar = plan.settings.steps["input"].bipolar
     prepare.inputs.manufacturer = plan.run.manufacturer
@@ -54,15 +62,27 @@ def init_phase_wf(*, plan: RunPlan, name: str = "phase_wf") -> Workflow:
     return workflow
 
 
+def _combine_coils(plan: RunPlan) -> Node:
+    """The node that combines the coils, which come in single files or along the last axis of those of the echoes."""
+    coils, method = plan.run.coils, plan.settings.method("coil-combination")
+    combine = CombineCoils(
+        **_files(plan), n_coils=0 if coils is None else coils.count, manufacturer=plan.run.manufacturer,
+        echo_times=[echo.echo_time_s for echo in plan.run.echoes], coil_options=plan.step_options("coils"),
+        notes=[document(note) for note in plan.coil_notes],
+    )  # fmt: skip
+    return plan.method_node(
+        combine, "combine_coils", stage="coil-combination", method=method, volumes=2 * plan.n_echoes + 30
+    )
+
+
 def _files(plan: RunPlan) -> dict[str, str | list[str]]:
+    """Files of each part, echo by echo, and of an echo coil by coil; the unit of the phase."""
     echoes = plan.run.echoes
-    if not plan.run.is_complex:
-        return {
-            "magnitude_files": [str(echo.magnitude) for echo in echoes],
-            "phase_files": [str(echo.phase) for echo in echoes],
-            "units": str(echoes[0].metadata.get("phase", {}).get("Units", "")),
-        }
-    return {
-        "real_files": [str(echo.real) for echo in echoes],
-        "imaginary_files": [str(echo.imaginary) for echo in echoes],
+    parts = ("real", "imaginary") if plan.run.is_complex else ("magnitude", "phase")
+    files: dict[str, str | list[str]] = {
+        f"{part}_files": [str(path) for echo in echoes for path in echo.coils.get(part, (echo.files[part],))]
+        for part in parts
     }
+    if not plan.run.is_complex:
+        files["units"] = str(echoes[0].metadata.get("phase", {}).get("Units", ""))
+    return files

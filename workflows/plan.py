@@ -63,6 +63,7 @@ class RunPlan:
     second_mask : weights of the network that makes the brain mask where the chosen method's has not the shape of one.
     slice_axis, slice_axis_source : voxel axis across the slices, and how it is known.
     spin_echo, spin_echo_notes : the scan that tells R2, or None, and what was decided about it.
+    coil_notes : what was decided about images of single coils.
     notes : what was decided or assumed before the graph was built.
     warnings : what the reader should worry about before it runs.
     software : name -> version, for the sidecars.
@@ -94,6 +95,7 @@ class RunPlan:
     slice_axis_source: str = ""
     spin_echo: SpinEchoScan | None = None
     spin_echo_notes: tuple[Note, ...] = ()
+    coil_notes: tuple[Note, ...] = ()
     notes: tuple[Note, ...] = ()
     warnings: tuple[Warning, ...] = ()
 

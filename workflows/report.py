@@ -68,6 +68,7 @@ class Figure:
 
 # fmt: off
 FIGURES = (
+    Figure(PICTURES["coherence"], ("phase", "coherence"), frame=None),
     Figure(PICTURES["firstecho"], ("phase", "phase"), frame=None),
     Figure(PICTURES["magnitude"], ("phase", "magnitude_rss")),
     Figure(PICTURES["masks"], ("phase", "magnitude_rss"),
@@ -98,6 +99,7 @@ FIGURES = (
 def figures_of(plan: RunPlan) -> tuple[Figure, ...]:
     """The pictures of a run."""
     there = {
+        "coil-combination": plan.run.coils is not None,
         "relaxometry": plan.settings.method("relaxometry") != "none",
         "r2": plan.spin_echo is not None,
         "r2-registration": plan.spin_echo is not None,

@@ -27,6 +27,7 @@ from qsmprep.app.request import Request
 from qsmprep.app.validation import start_validation, validation_findings
 from qsmprep.app.work_folder import check_work_dir, prepare_work_dir
 from qsmprep.bids.checks import check_mask, check_output_dir, check_run
+from qsmprep.bids.coils import with_last_axis
 from qsmprep.bids.outputs import BIDSIGNORE, dataset_description, write_json, write_text
 from qsmprep.bids.problem import Problem, errors, warnings
 from qsmprep.bids.provenance import software_versions
@@ -193,6 +194,7 @@ def _plan_or_refuse(
 ) -> list[Problem]:
     """Add the plan of a run to the work, or return what stands against it."""
     options = settings.steps["input"]
+    run = with_last_axis(run, settings.steps["coils"].coils)
     problems = check_run(run, field_strength_t=options.field_strength, b0_direction=options.b0_vector())
     work.warnings[run.name] = warnings(problems)
     if found := errors(problems):

@@ -12,6 +12,7 @@ import numpy as np
 from nibabel.spatialimages import SpatialImage
 
 from qsmprep import registry
+from qsmprep.app.coils import plan_coils
 from qsmprep.app.derivatives import check_derivatives
 from qsmprep.app.networks import find_network, networks_of
 from qsmprep.app.regions import plan_regions
@@ -73,6 +74,7 @@ def plan_run(
     unsure = brain_mask is None and settings.method("mask") == "auto"
     settings = _resolve_mask(settings, brain_mask, note)
     unsure = unsure and settings.method("mask") == "bet"
+    settings, coil_notes = plan_coils(run, settings)
     settings = _resolve_relaxometry(settings, times, note)
     scan, scan_notes = _spin_echo(run, settings, spin_echoes, note)
     settings = _resolve_r2(settings, scan)
@@ -115,6 +117,7 @@ def plan_run(
         slice_axis_source=slice_axis(image)[1],
         spin_echo=scan,
         spin_echo_notes=tuple(scan_notes),
+        coil_notes=coil_notes,
         notes=tuple(notes),
         warnings=readout,
     )

@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from qsmprep.bids.advice import consensus_warnings
+from qsmprep.bids.coils import check_coils
 from qsmprep.bids.images import (
     Header,
     VoxelSurvey,
+    as_stored,
     check_b0,
     check_grids,
     open_image,
@@ -62,7 +65,8 @@ def check_run(
     headers = [read_header(path) for path in run.files]
     problems += [header for header in headers if isinstance(header, Problem)]
     readable = [header for header in headers if isinstance(header, Header)]
-    grid_problems = check_grids(readable, b0_direction=b0_direction)
+    coil_problems, spatial = check_coils(run, readable)
+    grid_problems = coil_problems or check_grids(spatial, b0_direction=b0_direction)
     problems += grid_problems + check_b0(readable, b0_direction=b0_direction)
     named = {problem.path for problem in grid_problems}
     surveys = survey_all([header for header in readable if header.path not in named], threads=threads)
@@ -75,7 +79,7 @@ def check_run(
         problems += check_swapped(run, found, {header.path: header for header in readable})
     if not errors(problems):
         problems += _check_scaling(run, found)
-        problems += _consensus_warnings(run)
+        problems += consensus_warnings(run)
     return joined(problems)
 
 
@@ -253,7 +257,7 @@ def _check_echo_order(echoes: Sequence[Echo]) -> list[Problem]:
         earlier, later = known_times((one, other))
         if later - earlier <= 1e-6:
             found = f"echoes {one.number} and {other.number} have the same EchoTime, {earlier:g} s"
-            remedy = "Uncombined coils? Combine them first. Otherwise correct the sidecars."
+            remedy = "Uncombined coils? Give them in one of the forms of docs/coils.md. Otherwise correct the sidecars."
             return [Problem("error", "echo-time-twice", path, found, "echo times that differ", remedy)]
         if one.number and other.number and one.number > other.number:
             found = f"echo {other.number} is later than echo {one.number}: ordered by EchoTime, not by number"
@@ -346,10 +350,11 @@ def _check_scaling(run: GreRun, surveys: Mapping[Path, VoxelSurvey]) -> list[Pro
         return []
 
     images = [open_image(path) for path in paths]
+    coil = (..., slice(0, 1)) if run.coils is not None and run.coils.last_axis else (...,)  # the first of them
     try:
         to_radians(
-            [np.asanyarray(image.dataobj).reshape(image.shape[:3]) for image in images],
-            raw=[stored_voxels(image).get_unscaled().reshape(image.shape[:3]) for image in images],
+            [np.asanyarray(image.dataobj[coil]).reshape(image.shape[:3]) for image in images],
+            raw=[as_stored(image)[coil].reshape(image.shape[:3]) for image in images],
             units=run.echoes[0].metadata["phase"].get("Units"),
             manufacturer=run.manufacturer,
             slope=float(stored_voxels(images[0]).slope),
@@ -364,48 +369,3 @@ def _is_common_range(survey: VoxelSurvey) -> bool:
     span = survey.maximum - survey.minimum
     periods = ((2 * np.pi, 0.1), (4095, 1), (8190, 2))
     return any(abs(span - period) <= tolerance for period, tolerance in periods)
-
-
-def _consensus_warnings(run: GreRun) -> list[Problem]:
-    """What the consensus paper advises against, told by the metadata."""
-    facts, found = run.metadata, []
-
-    def advise(code: str, text: str, remedy: str) -> None:
-        found.append(Problem("warning", code, run.name, text, "", remedy))
-
-    if len(run.echoes) == 1:
-        advise("single-echo",
-               "a single echo: phase offsets cannot be removed and there is no R2*; several echoes are advised",
-               "Acquire several echoes next time; take care with values near the mask's edge.")  # fmt: skip
-    if str(facts.get("MRAcquisitionType", "")).upper() == "2D":
-        advise("two-dimensional", "a 2D acquisition: slices may differ in phase; 3D is advised",
-               "Look at the phase for jumps from slice to slice; acquire in 3D next time.")  # fmt: skip
-    fraction = number(facts.get("PartialFourier"))
-    if fraction is not None and 0 < fraction < 1:
-        advise("partial-fourier", f"partial Fourier {fraction:g}: phase is blurred; full sampling is advised",
-               "Expect blur along that direction; scan with full sampling next time.")  # fmt: skip
-    sequence = " ".join(_texts(facts, "ScanningSequence", "PulseSequenceType", "SequenceName")).upper()
-    if {"EP", "EPI"} & set(sequence.replace("\\", " ").split()) or "ECHO PLANAR" in sequence:
-        advise("echo-planar", "echo planar imaging: geometric distortion, which is not corrected here",
-               "Correct the geometric distortion before regions are compared with other images.")  # fmt: skip
-    images = {word.upper() for word in _texts(_merged(run), "ImageType", "ImageTypeText")}
-    filtered = images & {"SWI", "MNIP", "HOMODYNE", "FILTERED", "HP", "HIGHPASS"}
-    if filtered:
-        advise("image-type-filtered", f"ImageType holds {min(filtered)}: phase filtered for SWI cannot be used",
-               "Export the unfiltered phase from the scanner and run again; do not use this map.")  # fmt: skip
-    return found
-
-
-def _merged(run: GreRun) -> dict[str, Any]:
-    """ImageType of all images together, since magnitude and phase differ in it."""
-    merged: dict[str, list[str]] = {}
-    for echo in run.echoes:
-        for facts in echo.metadata.values():
-            for key in ("ImageType", "ImageTypeText"):
-                merged.setdefault(key, []).extend(_texts(facts, key))
-    return merged
-
-
-def _texts(facts: Mapping[str, Any], *keys: str) -> list[str]:
-    values = [facts.get(key) for key in keys]
-    return [str(item) for value in values if value for item in (value if isinstance(value, list) else [value])]

@@ -142,6 +142,16 @@ def stored_voxels(image: SpatialImage) -> ArrayProxy:
     return image.dataobj
 
 
+def as_stored(image: SpatialImage, *, keep_file_open: bool | None = None) -> ArrayProxy:
+    """The voxels of an image file without the header's scaling; what is not asked for is not read.
+
+    With `keep_file_open` a compressed file is read on from where the last part ended, not from its beginning.
+    """
+    proxy = stored_voxels(image)
+    form = (proxy.shape, proxy.dtype, proxy.offset, 1.0, 0.0)
+    return ArrayProxy(proxy.file_like, form, keep_file_open=keep_file_open)
+
+
 def read_header(path: Path) -> Header | Problem:
     """The header of an image file, or why it cannot be read."""
     try:
@@ -330,7 +340,10 @@ def _check_grid(header: Header) -> list[Problem]:
         return [Problem("error", "numbers-not-real", path, f"{header.dtype} numbers", "real numbers", remedy)]
     if len(grid) > 3:
         found = f"{len(grid)} dimensions ({by(grid)})"
-        remedy = "Uncombined coils? Combine them first. Several echoes or volumes in one file? Split them."
+        remedy = (
+            "Uncombined coils along the last axis? Say --coils last-axis, or their number in the sidecar "
+            "(docs/coils.md). Several echoes or volumes in one file? Split them."
+        )
         return [Problem("error", "too-many-dimensions", path, found, "one three-dimensional volume a file", remedy)]
     if len(grid) < 3 or min(grid, default=0) < 2:
         found = f"an image of {by(grid)} voxels"

@@ -12,6 +12,8 @@ from qsmprep.bids.problem import Problem
 
 # Entities BIDS allows for gradient echo images, in the order of file names; `echo` and `part` do not name a run.
 RUN_ENTITIES = ("task", "acq", "ce", "rec", "run", "chunk")
+# Entities of a coil that BIDS does not have: as BEP004 proposed it, as heudiconv writes it, and in full.
+COIL_ENTITIES = ("coil", "ch", "channel")
 PARTS = {"mag": "magnitude", "phase": "phase", "real": "real", "imag": "imaginary"}
 # Entities whose labels are numbers, which compare as such: run-1 is run-01.
 NUMBERED = frozenset({"run", "echo", "flip", "inv", "chunk"})
@@ -89,8 +91,13 @@ def listed(items: Sequence[Any], most: int = 20) -> str:
     return ", ".join(words) + (f" and {len(items) - most} more" if len(items) > most else "")
 
 
-def name_problems(path: Path, own: Mapping[str, str], part: str, suffix: str) -> list[Problem]:
-    """What is wrong with the name of an image whose entities are `own` and whose part is `part` (empty: unknown)."""
+def name_problems(
+    path: Path, own: Mapping[str, str], part: str, suffix: str, *, of_coil: bool = False
+) -> list[Problem]:
+    """What is wrong with the name of an image whose entities are `own` and whose part is `part` (empty: unknown).
+
+    One of several coils may have an entity that names it.
+    """
     found = []
     if suffix in ("MEGRE", "MESE") and not is_number(own.get("echo", "")):
         found.append(Problem("error", "echo-not-in-name", path, "no echo-<number> in the name",
@@ -98,11 +105,11 @@ def name_problems(path: Path, own: Mapping[str, str], part: str, suffix: str) ->
     if not part:
         needed = "part-mag, part-phase, part-real or part-imag"
         found.append(Problem("error", "part-unknown", path, f"part-{own['part']} in the name", needed, RENAME))
-    strange = sorted(set(own) - {"sub", "ses", "echo", "part", *RUN_ENTITIES})
+    strange = sorted(set(own) - {"sub", "ses", "echo", "part", *RUN_ENTITIES, *(COIL_ENTITIES if of_coil else ())})
     if strange:
         remedy = RENAME
-        if {"coil", "ch", "channel"} & set(strange):
-            remedy = "Uncombined coils? Combine them first, and give one image an echo."
+        if set(COIL_ENTITIES) & set(strange):
+            remedy = "Uncombined coils? Give the images of all of them (docs/coils.md), or one image an echo."
         needed = "a name BIDS allows for this suffix"
         found.append(
             Problem("error", "entity-not-allowed", path, f"{strange[0]}-{own[strange[0]]} in the name", needed, remedy)

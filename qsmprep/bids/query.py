@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from qsmprep.bids.coils import OF_A_COIL, by_echo_time, coil_labels, echo_of, named_coils, without_coil
 from qsmprep.bids.entities import FILTER_NAMES, Filter, read_filter
 from qsmprep.bids.foreign import dicom_instead
 from qsmprep.bids.metadata import OF_SPIN_ECHOES, OF_THE_FIELD, Sidecars, agreed, number
@@ -267,36 +268,39 @@ def _spin_echo_scan(group: GreRun) -> SpinEchoScan:
 
 def _group(images: Sequence[Path], suffix: str, sidecars: Sidecars) -> list[GreRun]:
     """Images that differ only in echo and part make one run."""
-    groups: dict[tuple[tuple[str, str], ...], list[Path]] = {}
+    coils = coil_labels(images) if suffix in GRE_SUFFIXES else {}
+    groups: dict[tuple[bool, tuple[tuple[str, str], ...]], list[Path]] = {}
     for image in images:
-        groups.setdefault(tuple(_key(image).items()), []).append(image)
-    return [_run(dict(key), suffix, group, sidecars) for key, group in groups.items()]
+        key = without_coil(_key(image))[1] if image in coils else _key(image)
+        groups.setdefault((image in coils, tuple(key.items())), []).append(image)
+    return [_run(dict(key), suffix, group, sidecars, coils) for (_, key), group in groups.items()]
 
 
-def _run(entities: dict[str, str], suffix: str, images: Sequence[Path], sidecars: Sidecars) -> GreRun:
+def _run(
+    entities: dict[str, str], suffix: str, images: Sequence[Path], sidecars: Sidecars, coils: Mapping[Path, str]
+) -> GreRun:
     problems: list[Problem] = []
-    files: dict[int | None, dict[str, Path]] = {}
-    metadata: dict[int | None, dict[str, dict[str, Any]]] = {}
-    told: list[tuple[Path, dict[str, Any]]] = []
+    files: dict[int | None, dict[str, dict[str, Path]]] = {}
+    told: dict[Path, dict[str, Any]] = {}
     for path in images:
         own = file_entities(path)
         echo = int(own["echo"]) if is_number(own.get("echo", "")) else None
         part = PARTS.get(own.get("part", "mag"), "")
-        facts, unreadable = sidecars.of(path)
-        problems += [*unreadable, *name_problems(path, own, part, suffix)]
-        rival = files.setdefault(echo, {}).setdefault(part, path)
+        told[path], unreadable = sidecars.of(path)
+        problems += [*unreadable, *name_problems(path, own, part, suffix, of_coil=path in coils)]
+        rival = files.setdefault(echo, {}).setdefault(part, {}).setdefault(coils.get(path, ""), path)
         if rival != path:
             found = f"the same image as {rival.name} by its name"
             problems.append(
                 Problem("error", "image-twice", path, found, "one file an echo and part", "Remove one of the two.")
             )
-        metadata.setdefault(echo, {}).setdefault(part, facts)
-        told.append((path, facts))
-    echoes = [
-        Echo(echo, _echo_time(metadata[echo]), **{p: f for p, f in parts.items() if p}, metadata=metadata[echo])
-        for echo, parts in files.items()
-    ]
-    common, contradictions = agreed(told, OF_SPIN_ECHOES if suffix == SPIN_ECHO_SUFFIX else OF_THE_FIELD)
+    built = [echo_of(echo, parts, told) for echo, parts in files.items()]
+    problems += [problem for _, found in built for problem in found]
+    echoes, of_coils = [echo for echo, _ in built], named_coils(coils[path] for path in images if path in coils)
+    if suffix in GRE_SUFFIXES and of_coils is None:
+        echoes, of_coils = by_echo_time(echoes)
+    kept = [(path, _facts_of_run(facts) if of_coils else facts) for path, facts in told.items()]
+    common, contradictions = agreed(kept, OF_SPIN_ECHOES if suffix == SPIN_ECHO_SUFFIX else OF_THE_FIELD)
     frequency, maker = number(common.get("ImagingFrequency")), common.get("Manufacturer")
     extra = sorted(set(entities) - {"sub", "ses", *RUN_ENTITIES})
     ordered = [entity for entity in (*RUN_ENTITIES, *extra) if entity in entities]
@@ -311,7 +315,13 @@ def _run(entities: dict[str, str], suffix: str, images: Sequence[Path], sidecars
         manufacturer=maker if isinstance(maker, str) else "",
         suffix=suffix,
         problems=tuple(dict.fromkeys([*problems, *contradictions])),
+        coils=of_coils,
     )
+
+
+def _facts_of_run(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata of an image without what is that of its coil."""
+    return {key: value for key, value in facts.items() if key not in OF_A_COIL}
 
 
 def _field_strength(metadata: Mapping[str, Any]) -> float | None:
@@ -326,11 +336,6 @@ def _echo_order(echoes: Sequence[Echo]) -> Callable[[Echo], tuple[float, int]]:
     """Order by echo time where every one is known, else by number."""
     timed = all(echo.echo_time_s is not None for echo in echoes)
     return lambda echo: (echo.echo_time_s or 0.0 if timed else 0.0, echo.number or 0)
-
-
-def _echo_time(metadata: Mapping[str, Mapping[str, Any]]) -> float | None:
-    times = (number(facts.get("EchoTime")) for facts in metadata.values())
-    return next((time for time in times if time is not None), None)
 
 
 def _drop_rivals(runs: Sequence[GreRun]) -> tuple[list[GreRun], list[Problem]]:

@@ -13,6 +13,24 @@ from qsmprep.findings import Note
 
 
 @dataclass(frozen=True)
+class Coils:
+    """That the images of a run are those of single coils.
+
+    Attributes
+    ----------
+    count : how many.
+    labels : of the coils in their order; empty where nothing names them.
+    told_by : what tells it, in words.
+    last_axis : whether the last axis of each file holds them; else each has a file of its own.
+    """
+
+    count: int
+    labels: tuple[str, ...]
+    told_by: str
+    last_axis: bool = False
+
+
+@dataclass(frozen=True)
 class Echo:
     """The images of one echo.
 
@@ -20,8 +38,9 @@ class Echo:
     ----------
     number : of the `echo` entity; None where the name has none.
     echo_time_s : EchoTime in seconds; None if missing or not a number.
-    magnitude, phase, real, imaginary : image files; None where there is none.
+    magnitude, phase, real, imaginary : image files; None where there is none, the first coil's of several.
     metadata : for each image that exists ("magnitude", ...) its metadata, inherited ones included.
+    coils : for each part the files of all coils in their order, where each coil has one.
     """
 
     number: int | None
@@ -31,6 +50,7 @@ class Echo:
     real: Path | None = None
     imaginary: Path | None = None
     metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    coils: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
 
     @property
     def files(self) -> dict[str, Path]:
@@ -62,6 +82,7 @@ class GreRun:
     manufacturer : empty if not known.
     suffix : of the file names.
     problems : found while the run was put together; `check_run` hands them on.
+    coils : where the images are those of single coils; else None.
     """
 
     subject: str
@@ -74,6 +95,7 @@ class GreRun:
     manufacturer: str
     suffix: str = "MEGRE"
     problems: tuple[Problem, ...] = ()
+    coils: Coils | None = None
 
     @property
     def name(self) -> str:
@@ -84,7 +106,8 @@ class GreRun:
     @property
     def files(self) -> tuple[Path, ...]:
         """Every image, echo by echo."""
-        return tuple(path for echo in self.echoes for path in echo.files.values())
+        parts = ((echo, part, path) for echo in self.echoes for part, path in echo.files.items())
+        return tuple(path for echo, part, first in parts for path in echo.coils.get(part, (first,)))
 
     @property
     def echo_times_s(self) -> tuple[float, ...]:

@@ -26,8 +26,8 @@ OFTEN_USED = (
     "--roi",
 )
 ALL = "all"
-EPILOG = "Every flag may be written with - or _. Exit status: 0 every run succeeded, 1 something failed, 2 wrong usage."
-SWITCHES = "--[no-]x stands for two flags, --x and --no-x."
+EPILOG = "Flags take - or _. Exit status: 0 every run succeeded, 1 something failed, 2 wrong usage."
+SWITCHES = "--[no-]x: --x or --no-x."
 
 
 @dataclass(frozen=True)

@@ -93,9 +93,7 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         metavar="JSON",
         help='entities to select, as {"megre": {"acquisition": "x"}}',
     )
-    group.add_argument(
-        "--skip-bids-validation", action="store_true", help="do not run bids-validator-deno even where it is installed"
-    )
+    group.add_argument("--skip-bids-validation", action="store_true", help="do not run bids-validator-deno")
     group.add_argument(
         "--derivatives", nargs="+", metavar="NAME=PATH",
         help="derivative datasets whose brain masks (desc-brain_mask) and segmentations are used: dseg images, or "
@@ -126,7 +124,7 @@ def _add_execution(group: argparse._ArgumentGroup) -> None:
     group.add_argument("-v", "--verbose", action="count", default=0, help="log more; -vv: everything")
     group.add_argument(
         "-w", "--work-dir", type=folder_path, default="work", metavar="PATH",
-        help="folder for intermediate files, kept so that a killed run continues (default: ./work)",
+        help="intermediate files, so that a killed run continues (default: ./work)",
     )  # fmt: skip
     group.add_argument("--clean-workdir", action="store_true", help="empty the work folder of earlier results first")
     group.add_argument(
@@ -135,9 +133,7 @@ def _add_execution(group: argparse._ArgumentGroup) -> None:
         metavar="TOML",
         help="settings file, such as qsmprep.toml in an earlier run's logs",
     )
-    group.add_argument(
-        "--dry-run", action="store_true", help="check everything, show what would be done, write nothing"
-    )
+    group.add_argument("--dry-run", action="store_true", help="check everything, show the plan, write nothing")
     group.add_argument("--boilerplate-only", action="store_true", help="write only the methods text and bibliography")
     group.add_argument(
         "--reports-only", action="store_true", help="write only the reports, from an earlier run's outputs"

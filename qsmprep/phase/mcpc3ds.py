@@ -122,7 +122,7 @@ def mcpc3ds(
     usable = np.empty(mask.shape, bool)
     estimate = difference  # its memory serves again
     _offset(*_flat(phase[0], evolution.phase, evolution.quality, times[0] / spacing, estimate, usable))
-    core = _reliable_core(evolution.quality, usable)
+    core = reliable_core(evolution.quality, usable)
     left_out = int(np.count_nonzero(mask) - np.count_nonzero(core))
     smooth = partial(
         smooth_phase,
@@ -214,7 +214,7 @@ def _checked_times(phase: RealArray, magnitude: RealArray, scan: Scan, bipolar: 
     return times
 
 
-def _reliable_core(quality: FloatImage, usable: Mask) -> Mask:
+def reliable_core(quality: FloatImage, usable: Mask) -> Mask:
     """The largest piece of the voxels whose quality is not far below the usual one."""
     if not usable.any():
         raise ValueError("MCPC-3D-S finds no two neighbouring voxels of the mask with a phase to compare.")

@@ -71,8 +71,15 @@ class _Survey:
 
 
 @dataclass(frozen=True)
-class _Rule:
-    """phase = wrap(factor * x + offset), x taken from the stored numbers if `from_raw`, which are rad if `is_rad`."""
+class PhaseScaling:
+    """A rule: phase = wrap(factor * x + offset), x taken from the stored numbers if `from_raw`.
+
+    Attributes
+    ----------
+    words : the rule, for sidecar and report.
+    warnings : what the user should check.
+    is_rad : whether x is in rad.
+    """
 
     factor: float
     offset: float
@@ -80,6 +87,13 @@ class _Rule:
     warnings: tuple[Warning, ...] = ()
     from_raw: bool = False
     is_rad: bool = False
+
+    def apply(self, values: NDArray[Any], raw: NDArray[Any]) -> FloatImage:
+        """Phase in [-pi, pi] of one image as the header scales it and as it is stored; 0 where it is not finite."""
+        image = raw if self.from_raw else values
+        phase = np.empty(np.shape(image), np.float32)
+        _scale_and_wrap(_flat(image), self.factor, self.offset, phase.reshape(-1))
+        return phase
 
 
 def to_radians(
@@ -131,6 +145,22 @@ def to_radians(
     return ScaledPhase(phase.reshape(shape), rule.words, warnings, non_finite)
 
 
+def find_scaling(
+    values: Sequence[np.ndarray],
+    *,
+    raw: Sequence[np.ndarray] | None,
+    units: str | None = None,
+    manufacturer: str = "",
+    slope: float | None = None,
+) -> PhaseScaling:
+    """The rule by which `to_radians` scales these images, for images like them that are read one by one.
+
+    Parameters and errors as of `to_radians`.
+    """
+    raw_survey = None if raw is None else _survey(raw)
+    return _choose_rule(values, raw, _survey(values), raw_survey, units, manufacturer.strip(), slope)
+
+
 def _choose_rule(
     values: Sequence[NDArray[Any]] | NDArray[Any],
     raw: Sequence[NDArray[Any]] | NDArray[Any] | None,
@@ -139,7 +169,7 @@ def _choose_rule(
     units: str | None,
     manufacturer: str,
     slope: float | None,
-) -> _Rule:
+) -> PhaseScaling:
     declared = (units or "").strip().lower() in ("rad", "radian", "radians")
     for echo, (low, high) in enumerate(zip(survey.lows, survey.highs, strict=True)):
         if low >= high:
@@ -175,14 +205,14 @@ def _choose_rule(
     return rule
 
 
-def _radians(survey: _Survey, raw_survey: _Survey | None, declared: bool) -> _Rule | None:
+def _radians(survey: _Survey, raw_survey: _Survey | None, declared: bool) -> PhaseScaling | None:
     """Numbers of which at least one echo spans 2 pi: as scaled, or as stored if only those do."""
     if survey.is_radians():
         if survey.span <= TWO_PI + TOLERANCE:
-            return _Rule(1, 0, "radians already: one period of 2 pi, kept", is_rad=True)
+            return PhaseScaling(1, 0, "radians already: one period of 2 pi, kept", is_rad=True)
         text = f"Some phase lies outside one period ({survey.low:.4g} to {survey.high:.4g} rad) and was wrapped."
         wide = Warning("phase-beyond-period", text, CHECK_SCALING)
-        return _Rule(1, 0, "radians already: an echo spans 2 pi, the rest was wrapped", (wide,), is_rad=True)
+        return PhaseScaling(1, 0, "radians already: an echo spans 2 pi, the rest was wrapped", (wide,), is_rad=True)
     if raw_survey is not None and raw_survey.is_radians() and not (declared and 1 < survey.span < LARGEST_UNWRAPPED):
         text = (
             f"The header's slope turns the phase into {survey.low:.4g} to {survey.high:.4g}, which is not radians; the "
@@ -190,27 +220,27 @@ def _radians(survey: _Survey, raw_survey: _Survey | None, declared: bool) -> _Ru
         )
         ignored = Warning("header-slope-ignored", text, CHECK_SCALING)
         words = "radians as stored: one period of 2 pi, header slope ignored"
-        return _Rule(1, 0, words, (ignored,), from_raw=True, is_rad=True)
+        return PhaseScaling(1, 0, words, (ignored,), from_raw=True, is_rad=True)
     return None
 
 
-def _declared_radians(survey: _Survey, declared: bool) -> _Rule | None:
+def _declared_radians(survey: _Survey, declared: bool) -> PhaseScaling | None:
     """What `Units: rad` promises, where the range allows it: never stretched, only wrapped."""
     almost = 0.9 * TWO_PI <= survey.span <= TWO_PI + TOLERANCE and max(-survey.low, survey.high) <= np.pi + TOLERANCE
     if declared and survey.span <= LARGEST_UNWRAPPED and max(-survey.low, survey.high) <= LARGEST_UNWRAPPED:
         if survey.span > TWO_PI + TOLERANCE:
-            return _Rule(1, 0, "radians as declared: unwrapped phase, wrapped again", is_rad=True)
+            return PhaseScaling(1, 0, "radians as declared: unwrapped phase, wrapped again", is_rad=True)
         text = f"Phase spans only {survey.span:.3g} rad: it never wraps, so that its scaling rests on Units alone."
         warnings = () if almost else (Warning("phase-never-wraps", text, CHECK_SCALING),)
-        return _Rule(1, 0, "radians as declared: less than one period, kept", warnings, is_rad=True)
+        return PhaseScaling(1, 0, "radians as declared: less than one period, kept", warnings, is_rad=True)
     if almost and not survey.whole:
         text = f"Units is not rad, but the range of {survey.span:.3g} is nearly 2 pi: taken as radians."
         taken = Warning("taken-as-radians", text, CHECK_SCALING)
-        return _Rule(1, 0, "radians by their range: nearly one period of 2 pi, kept", (taken,), is_rad=True)
+        return PhaseScaling(1, 0, "radians by their range: nearly one period of 2 pi, kept", (taken,), is_rad=True)
     return None
 
 
-def _header_slope(survey: _Survey, raw_survey: _Survey | None, slope: float | None) -> _Rule | None:
+def _header_slope(survey: _Survey, raw_survey: _Survey | None, slope: float | None) -> PhaseScaling | None:
     """A slope that maps 12 bits of stored integers to 2 pi, or to 2000 pi, tells the unit whatever the range."""
     if not slope or raw_survey is None or not raw_survey.whole or raw_survey.span > 4096:
         return None
@@ -218,19 +248,19 @@ def _header_slope(survey: _Survey, raw_survey: _Survey | None, slope: float | No
     for unit, factor in (("radians", 1.0), ("milliradians", 1e-3)):
         if abs(period * factor - TWO_PI) <= 0.02 and abs(survey.low + survey.high) * factor / 2 < TWO_PI:
             words = f"{unit} by the header: its slope maps 12-bit integers to one period"
-            return _Rule(factor, 0, words, is_rad=factor == 1)
+            return PhaseScaling(factor, 0, words, is_rad=factor == 1)
     return None
 
 
-def _known_period(survey: _Survey, manufacturer: str, from_raw: bool = False) -> _Rule | None:
+def _known_period(survey: _Survey, manufacturer: str, from_raw: bool = False) -> PhaseScaling | None:
     """Integers that fill a period known from the vendors, or a power of two."""
     low, high, span = survey.low, survey.high, survey.span
     if max(-low, high) <= 3200 and abs(span - 1000 * TWO_PI) <= 1000 * TOLERANCE:
-        return _Rule(1e-3, 0, "milliradians: phase = value / 1000", from_raw=from_raw)
+        return PhaseScaling(1e-3, 0, "milliradians: phase = value / 1000", from_raw=from_raw)
     if not survey.whole:
         return None
     if abs(span - 360) <= 2 and (max(-low, high) <= 181 or (low >= 0 and high <= 361)):
-        return _Rule(np.pi / 180, 0, "degrees: phase = pi value / 180", from_raw=from_raw)
+        return PhaseScaling(np.pi / 180, 0, "degrees: phase = pi value / 180", from_raw=from_raw)
     if low >= 0 and "philips" in manufacturer.lower() and span >= COVERED * 4094 and high <= 4095:
         return _philips(from_raw)
     # Programs that save floats as integers with a slope fill 8 or 16 bits, whatever the period: no evidence then.
@@ -243,17 +273,17 @@ def _known_period(survey: _Survey, manufacturer: str, from_raw: bool = False) ->
     return None
 
 
-def _integers(period: int, from_raw: bool, centred: bool = False, warnings: tuple[Warning, ...] = ()) -> _Rule:
+def _integers(period: int, from_raw: bool, centred: bool = False, warnings: tuple[Warning, ...] = ()) -> PhaseScaling:
     if centred:
         words = f"integers centred on 0: phase = pi value / {period // 2}"
-        return _Rule(TWO_PI / period, 0, words, warnings, from_raw)
+        return PhaseScaling(TWO_PI / period, 0, words, warnings, from_raw)
     words = f"integers from 0: phase = 2 pi value / {period} - pi"
-    return _Rule(TWO_PI / period, -np.pi, words, warnings, from_raw)
+    return PhaseScaling(TWO_PI / period, -np.pi, words, warnings, from_raw)
 
 
-def _philips(from_raw: bool, warnings: tuple[Warning, ...] = ()) -> _Rule:
+def _philips(from_raw: bool, warnings: tuple[Warning, ...] = ()) -> PhaseScaling:
     words = "Philips integers from 0: phase = 2 pi value / 4094 - pi"
-    return _Rule(TWO_PI / 4094, -np.pi, words, warnings, from_raw)
+    return PhaseScaling(TWO_PI / 4094, -np.pi, words, warnings, from_raw)
 
 
 def _partial_vendor_range(
@@ -261,7 +291,7 @@ def _partial_vendor_range(
     raw_survey: _Survey | None,
     manufacturer: str,
     slope: float | None,
-) -> _Rule | None:
+) -> PhaseScaling | None:
     """Siemens or Philips integers that do not fill their period, as in a crop that never wraps."""
     vendor = manufacturer.lower()
     for found, from_raw in ((survey, False), (raw_survey, True)):
@@ -286,7 +316,7 @@ def _seen_to_wrap(
     images: Sequence[NDArray[Any]] | NDArray[Any],
     survey: _Survey,
     from_raw: bool = False,
-) -> _Rule | None:
+) -> PhaseScaling | None:
     """A range of unknown period, if the image jumps from one end of it to the other and fills both ends."""
     if not survey.whole and survey.span <= 7:
         return None
@@ -300,7 +330,7 @@ def _seen_to_wrap(
     # n whole numbers stand for a period of n steps, a continuous range for its own length.
     period = survey.span + (1 if survey.whole else 0)
     words = f"unknown unit: {survey.low:.6g} to {survey.high:.6g} taken as one period"
-    return _Rule(TWO_PI / period, -np.pi - TWO_PI / period * survey.low, words, (taken,), from_raw)
+    return PhaseScaling(TWO_PI / period, -np.pi - TWO_PI / period * survey.low, words, (taken,), from_raw)
 
 
 def wraps_at_ends(images: np.ndarray | Sequence[np.ndarray], low: float, high: float) -> bool:
@@ -341,38 +371,6 @@ def real_imag_to_polar(real: np.ndarray, imag: np.ndarray) -> tuple[np.ndarray, 
     finite = np.isfinite(real) & np.isfinite(imag)
     real, imag = np.where(finite, real, 0), np.where(finite, imag, 0)
     return np.hypot(real, imag), np.arctan2(imag, real)
-
-
-def looks_filtered(
-    phase: np.ndarray, magnitude: np.ndarray | None, mask: np.ndarray, echo_times_s: Sequence[float]
-) -> bool:
-    """Whether phase lacks its low spatial frequencies, as high-pass (homodyne, SWI) filtered phase does.
-
-    At echo times of 15 ms and more the field of a head turns the phase by several radians from one region to another;
-    filtered phase is zero on average in every region and seldom wraps. Such phase is unfit for QSM. Never True when
-    all echoes are earlier than that.
-
-    Parameters
-    ----------
-    phase : (n_echo, n0, n1, n2) in rad.
-    magnitude : same shape, or None.
-    mask : (n0, n1, n2), the head or brain.
-    echo_times_s : echo times in s.
-    """
-    late = [echo for echo, time in enumerate(echo_times_s) if time >= 0.015]
-    if not late or not np.any(mask):
-        return False
-    echo = late[-1]
-    weight = np.asarray(mask, np.float32) * (1 if magnitude is None else np.nan_to_num(magnitude[echo]))
-    signal = weight * np.exp(1j * phase[echo].astype(np.float32))
-    # Regions of a twelfth of the field of view are larger than what the usual filters leave.
-    for axis, size in enumerate(mask.shape):
-        starts = np.arange(0, size, max(4, size // 12))
-        signal, weight = np.add.reduceat(signal, starts, axis), np.add.reduceat(weight, starts, axis)
-    inside = weight > 0.25 * weight.max()
-    regions = signal[inside]
-    regions = regions / np.maximum(np.abs(regions), 1e-20)
-    return bool(regions.size >= 8 and regions.mean().real > 0.97)
 
 
 def _flat(image: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ def smooth_phase(
     voxel_size_mm: tuple[float, float, float],
     passes: int = 1,
     trend: bool = False,
+    weights: np.ndarray | None = None,
 ) -> np.ndarray:
     """Masked Gaussian smoothing of phase as a unit phasor, so that wraps do not matter.
 
@@ -38,6 +39,7 @@ def smooth_phase(
     sigma_mm : standard deviation of the Gaussian.
     passes : 1 or more.
     trend : whether to take out and put back the second-order trend.
+    weights : (n0, n1, n2) float32 in [0, 1], how much a voxel of the mask counts; None: all alike.
 
     Returns
     -------
@@ -50,7 +52,7 @@ def smooth_phase(
     sigma = [sigma_mm / h for h in voxel_size_mm]
     box = bounding_box(mask, tuple(int(np.ceil(2 * s)) for s in sigma))
     factors = tuple(max(1, int(s / 1.5)) for s in sigma)
-    inside = np.ascontiguousarray(mask[box])
+    inside = np.ascontiguousarray(mask[box] if weights is None else np.where(mask[box], weights[box], 0))
     cropped = np.ascontiguousarray(phase[box])
     shape = tuple(-(-n // f) for n, f in zip(inside.shape, factors, strict=True))
     centre = tuple((n * f - 1) / 2 for n, f in zip(shape, factors, strict=True))
@@ -122,13 +124,13 @@ def _polynomial(c: DoubleArray, x: Scalar, y: Scalar, z: Scalar) -> Scalar:
 @jit(parallel=True)
 def _sum_blocks(
     phase: RealArray,
-    inside: Mask,
+    inside: Mask | RealArray,
     factors: tuple[int, ...],
     coefficients: DoubleArray,
     centre: tuple[float, ...],
     blocks: RealArray,
 ) -> None:
-    """Sum of cosines and of sines of the phase without trend, and number of the mask's voxels in each block."""
+    """Sum of cosines and of sines of the phase without trend, and number or weight of voxels, in each block."""
     n0, n1, n2 = phase.shape
     f0, f1, f2 = factors
     c0, c1, c2 = centre
@@ -137,11 +139,12 @@ def _sum_blocks(
         for i in range(a * f0, min((a + 1) * f0, n0)):
             for j in range(n1):
                 for k in range(n2):
-                    if inside[i, j, k]:
+                    weight = inside[i, j, k]
+                    if weight:
                         angle = phase[i, j, k] - _polynomial(coefficients, i - c0, j - c1, k - c2)
-                        blocks[0, a, j // f1, k // f2] += np.cos(angle)
-                        blocks[1, a, j // f1, k // f2] += np.sin(angle)
-                        blocks[2, a, j // f1, k // f2] += 1
+                        blocks[0, a, j // f1, k // f2] += weight * np.cos(angle)
+                        blocks[1, a, j // f1, k // f2] += weight * np.sin(angle)
+                        blocks[2, a, j // f1, k // f2] += weight
 
 
 def _interpolate_angle(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qsmprep.numerics.winding import neighbours, turning_squares
 from qsmprep.quality.regions import bright, dilated, eroded, local_mean, on_grid, rms, voxels_of
 from qsmprep.scan import Scan
 
@@ -152,7 +153,7 @@ def residual_wraps(unwrapped: np.ndarray, mask: np.ndarray) -> float:
     image = unwrapped[0] if unwrapped.ndim == 4 else unwrapped
     pairs = jumps = 0
     for axis in range(3):
-        first, second = _neighbours(axis)
+        first, second = neighbours(axis)
         both = mask[first] & mask[second]
         pairs += int(np.count_nonzero(both))
         jumps += int(np.count_nonzero(np.abs(image[second] - image[first])[both] > np.pi))
@@ -165,20 +166,9 @@ def fringe_ends_cm(phase: np.ndarray, mask: np.ndarray, voxel_size_mm: Sequence[
     The phase (n0, n1, n2) is followed around every square of four neighbours of the mask; where it does not come back
     to itself a line passes, as long as the voxel's edge across the square.
     """
-    steps = []
-    for axis in range(3):
-        first, second = _neighbours(axis)
-        step = phase[second] - phase[first]
-        step -= np.float32(2 * np.pi) * np.rint(step / np.float32(2 * np.pi))
-        steps.append(step)
-    length = 0.0
-    for across in range(3):
-        a, b = (axis for axis in range(3) if axis != across)
-        (a0, a1), (b0, b1) = _neighbours(a), _neighbours(b)
-        turn = steps[a][b0] + steps[b][a1] - steps[a][b1] - steps[b][a0]
-        inside = mask[a0][b0] & mask[a1][b0] & mask[a0][b1] & mask[a1][b1]
-        length += voxel_size_mm[across] * np.count_nonzero((np.abs(turn) > np.pi) & inside)
-    return length / 10
+    squares = turning_squares(phase, mask)
+    length = sum(h * np.count_nonzero(found) for h, found in zip(voxel_size_mm, squares, strict=True))
+    return float(length) / 10
 
 
 def ghost_level(magnitude: np.ndarray, mask: np.ndarray, voxel_size_mm: Sequence[float]) -> float:
@@ -245,9 +235,3 @@ def _alternating_plane(lines: _Lines, inside: np.ndarray) -> float:
         return _NAN
     _, *slopes = np.linalg.solve(normal, weighted @ lines.alternation)
     return 2 * float(np.ptp(np.tensordot(slopes, columns[1:], 1)))
-
-
-def _neighbours(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    first, second = [slice(None)] * 3, [slice(None)] * 3
-    first[axis], second[axis] = slice(None, -1), slice(1, None)
-    return tuple(first), tuple(second)

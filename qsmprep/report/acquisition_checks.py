@@ -198,13 +198,22 @@ def coil(evidence: Evidence) -> Verdict:
 
 
 def combination(evidence: Evidence) -> Verdict:
-    """3.a: phase from the vendor's combination of coils; open-ended fringes show one that failed."""
+    """3.a: phase from the vendor's combination of coils; open-ended fringes show one that failed.
+
+    It is no case for images of single coils, which ASPIRE and MCPC-3D-S combine, as the paper says (S3).
+    """
     method = evidence.item("coil_combination").text
     fringes = evidence.measured("open_fringes_input")
     seen = f"{short(fringes)} of open-ended fringe lines" if fringes else ""
     told = "; ".join(filter(None, (method, seen)))
     if fringes is not None and fringes.within is False:
         return verdict(told, False)
+    lines = evidence.number("input", "open_fringe_lines")
+    if lines:
+        return verdict("; ".join(filter(None, (told, f"{lines:g} open-ended fringe lines as it came"))), False)
+    if coils := evidence.number("coil-combination", "coils"):
+        own = f"{coils:g} single coils, combined here by {evidence.method('coil-combination')[1]}"
+        return Verdict(NO_CASE, "; ".join(filter(None, (own, told))))
     if re.search(r"sum[ _-]*of[ _-]*squares|\bsos\b", method, re.IGNORECASE):
         return verdict(told, False)
     if re.search(r"adaptive|sense|asset|arc|speeder|inter.?coil", method, re.IGNORECASE):

@@ -63,6 +63,7 @@ def _kind(name: str, suffix: str, stages: str, style: str, title: str, caption: 
 
 # fmt: off
 PICTURES: Mapping[str, PictureKind] = {kind.name: kind for kind in (
+    _kind("coherence", "magnitude", "coil-combination", "quality", "Coherence of the coils", "Share of the first echo's signal that is left in the sum of the coils: near 1 in the head where their phases fit together, dark spots and lines where they cancel."),
     _kind("firstecho", "phase", "input", "phase", "Wrapped phase, first echo", "Wrapped phase of the first echo, the whole slab."),
     _kind("magnitude", "magnitude", "mask", "magnitude", "Magnitude", "Magnitude (root sum of squares over echoes).", display={"window": "dimmed"}),
     _kind("masks", "magnitude", "mask", "magnitude", "Masks", "Outlines of the consensus masks on the magnitude. Mask 1: brain; mask 3: brain with reliable phase, holes filled; mask 4: where susceptibility is valid."),

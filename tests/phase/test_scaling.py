@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from qsmprep.phase.scaling import looks_filtered, real_imag_to_polar, to_radians
+from qsmprep.phase.filtered import looks_filtered
+from qsmprep.phase.scaling import real_imag_to_polar, to_radians
 
 DATA = Path(os.environ.get("QSMPREP_TEST_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 

@@ -132,6 +132,16 @@ def test_the_phase_tells_of_a_bipolar_readout(record):
 def test_open_fringes_show_a_failed_combination_of_the_coils(record):
     record["acquisition"] = acquired(3.0)
     assert status(record, "3.a", quality=measured("open_fringes_input", 12, False)) == NOT_MET
+    record["steps"][0]["facts"] = facts(open_fringe_lines=3)
+    assert status(record, "3.a") == NOT_MET
+
+
+def test_coils_that_were_combined_here_are_no_case_of_the_vendors_combination(record):
+    combined = {**record["steps"][0], "stage": "coil-combination", "method": "aspire", "title": "ASPIRE",
+                "facts": facts(coils=32)}  # fmt: skip
+    record["steps"].insert(0, combined)
+    assert status(record, "3.a") == NO_CASE
+    assert "32 single coils, combined here by ASPIRE" in item(record, "3.a").value
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,8 @@ def test_every_step_states_memory_and_threads(bids):
             assert 1 <= (node.n_procs or 1) <= 2, name
 
 
-@pytest.mark.parametrize("stage", registry.stages())
+# Coils are combined where their images are single ones: tests/integration/test_coils.py.
+@pytest.mark.parametrize("stage", [stage for stage in registry.stages() if stage != "coil-combination"])
 def test_every_registered_method_can_be_put_into_the_graph(bids, stage, tiny_weights, monkeypatch):
     monkeypatch.setenv("QSMPREP_WEIGHTS", str(tiny_weights))
     for method in registry.names(stage):
