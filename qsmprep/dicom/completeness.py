@@ -94,7 +94,7 @@ def _coils(scan: Scan) -> list[Problem]:
     ]  # fmt: skip
     if not missing:
         return []
-    return [Problem("error", "coil-missing", scan.name, f"no image of the coil {listed(missing, 5)}",
+    return [Problem("error", "dicom-coil-missing", scan.name, f"no image of the coil {listed(missing, 5)}",
                     "every coil in every image", EXPORT_AGAIN)]  # fmt: skip
 
 
