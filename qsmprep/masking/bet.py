@@ -34,6 +34,9 @@ TRIM_RADIUS_MM = 6.0
 TRIM_ROOM_MM = 1.0
 LONGEST_RAY_MM = 130
 SMOOTHINGS = 6
+# Digits after the point of voxel sizes in mm and of directions. Files round them differently (NIfTI to 7 figures, DICOM
+# as its writer likes), and a thousand steps of the surface would make whole voxels of that.
+DIGITS = 5
 
 
 @dataclass(frozen=True)
@@ -154,10 +157,11 @@ def bet(
     image = np.ascontiguousarray(image, dtype=np.float32)
     if not np.isfinite(image).all():
         image = np.nan_to_num(image, nan=0.0, posinf=0.0, neginf=0.0)
-    voxel = np.asarray(scan.voxel_size_mm, dtype=np.float64)
+    voxel = np.round(np.asarray(scan.voxel_size_mm, dtype=np.float64), DIGITS)
     superior = np.asarray(superior_direction, dtype=np.float64)
     if not np.linalg.norm(superior) > 0:
         raise ValueError("superior_direction must not be the null vector.")
+    superior = np.round(superior / np.linalg.norm(superior), DIGITS)
     extraction = _Extraction(image, voxel, superior / np.linalg.norm(superior), decay, options)
     mask = extraction.twice() if options.robust else extraction.once()
     if not mask.any():

@@ -85,6 +85,16 @@ def test_same_input_gives_the_same_mask():
     assert np.array_equal(bet(simple_head()[0], scan=Scan((3, 3, 3))), mask_of_simple_head())
 
 
+def test_the_last_digits_of_a_geometry_do_not_matter():
+    """A head tilted in the scanner, whose affine went through single precision and decimal text."""
+    image, _ = simple_head()
+    tilted = np.array([0.0, np.sin(0.3), np.cos(0.3)])
+    exact = bet(image, scan=Scan((3, 3, 3)), superior_direction=tuple(tilted))
+    rounded = (2.9999995, 3.0000004, 3.0000002)
+    other = bet(image, scan=Scan(rounded), superior_direction=tuple(tilted + [8e-7, -6e-7, 4e-7]))
+    assert np.array_equal(other, exact)
+
+
 def test_values_that_are_not_finite_do_no_harm():
     image = simple_head()[0].copy()
     image[:5] = np.nan
