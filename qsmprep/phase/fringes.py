@@ -16,16 +16,14 @@ from qsmprep.numerics.winding import turning_squares
 
 BRIGHT = 0.5  # of the threshold between noise and tissue: the sum of coils that cancel each other is dark, but no noise
 RIM_MM = 15.0  # of the head that is left out: scalp and skull
-VOID_MM = 8.0
+VOID_MM = 8.0  # from voids in the signal that are half as thick or more
+FINE_MM = 1.5
 SHORTEST_MM = 20.0  # around veins and small bleeds the phase may turn too, but not over such a length
 MOSTLY = 0.5  # of a line that must be in echo 2 too, and not in what evolves between the echoes
 CROWDED = 0.35  # share of voxels with a turn nearby that only noise has
 
-PAIRS = (
-    slice(None, -1),
-    slice(1, None),
-    slice(1, -1),
-)  # of cubes along an axis: the first, the second, squares between
+# Of cubes along an axis the first and the second of a pair, and the squares between them.
+PAIRS = (slice(None, -1), slice(1, None), slice(1, -1))
 
 
 @dataclass(frozen=True)
@@ -121,12 +119,19 @@ def _inner_head(magnitude: RealArray, voxel_size_mm: Sequence[float]) -> Mask:
     """What lies deep in the head, away from every void in the signal that is more than a thin line."""
     from scipy.ndimage import binary_fill_holes, distance_transform_edt
 
-    image = np.nan_to_num(np.asarray(magnitude, np.float32))
+    steps = [2 if h < FINE_MM else 1 for h in voxel_size_mm]  # every second of fine voxels tells the distances
+    image = np.nan_to_num(np.asarray(magnitude[tuple(slice(None, None, step) for step in steps)], np.float32))
+    sizes = [h * step for h, step in zip(voxel_size_mm, steps, strict=True)]
     signal = image > signal_threshold(image) * BRIGHT
     head = largest_component(box_mean(box_mean(signal, 3), 3) > 0.6)
-    inner = distance_transform_edt(np.pad(binary_fill_holes(head), 1), voxel_size_mm)[1:-1, 1:-1, 1:-1] > RIM_MM
-    thick = distance_transform_edt(~signal, voxel_size_mm) > VOID_MM / 2
-    return np.asarray(inner & (distance_transform_edt(~thick, voxel_size_mm) > VOID_MM)) if thick.any() else inner
+    inner = distance_transform_edt(np.pad(binary_fill_holes(head), 1), sizes)[1:-1, 1:-1, 1:-1] > RIM_MM
+    thick = distance_transform_edt(~signal, sizes) > VOID_MM / 2
+    if thick.any():
+        inner &= distance_transform_edt(~thick, sizes) > VOID_MM
+    for axis, step in enumerate(steps):
+        inner = inner.repeat(step, axis)
+    n0, n1, n2 = magnitude.shape
+    return np.ascontiguousarray(inner[:n0, :n1, :n2])
 
 
 def _cubes(squares: tuple[Mask, Mask, Mask]) -> Mask:
