@@ -159,7 +159,7 @@ class PreparePhase(Step):
         """Count the open-ended fringes of the phase as it came; two echoes tell them from other things."""
         if len(phase) < 2:
             return
-        found = open_fringes(phase, magnitude, grid.voxel_size_mm)
+        found = open_fringes(phase, magnitude, grid.voxel_size_mm, grid.superior_direction)
         record.state(
             Fact("open_fringe_lines", "open-ended fringe lines of the phase as it came", "", found.lines),
             Fact("open_fringe_length", "their length", "cm", round(found.length_cm, 1)),

@@ -44,6 +44,7 @@ NEIGHBOURS = {
     ("inversion.autoqsm", "background.vsharp_channel"): "the network is shown the V-SHARP field, as in its training",
     ("orientation.chisep_cosmos", "separation"): "chi-separation COSMOS is a separation, of several orientations",
     ("phase.bipolar", "unwrap.romeo"): "of unevenly spaced echoes the field between echoes 1 and 3 must be known",
+    ("phase.fringes", "masking.bet"): "fringes are counted inside the brain, where there are any",
     ("phase.fringes", "masking.morphology"): "fringes are counted inside the head",
     ("phase.fringes", "masking.robust"): "fringes are counted inside the head",
     ("phase.mcpc3ds", "masking.morphology"): "MCPC-3D-S smooths the offset inside a mask of its own",

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from qsmprep.findings import Warning
+from qsmprep.masking.bet import bet
 from qsmprep.masking.morphology import largest_component
 from qsmprep.masking.robust import box_mean, signal_threshold
 from qsmprep.numerics.arrays import DoubleArray, Labels, Mask, RealArray
 from qsmprep.numerics.volume import bounding_box
 from qsmprep.numerics.winding import turning_squares
+from qsmprep.scan import Scan, Triple
 
 BRIGHT = 0.5  # of the threshold between noise and tissue: the sum of coils that cancel each other is dark, but no noise
 RIM_MM = 15.0  # of the head that is left out: scalp and skull
@@ -40,25 +42,49 @@ class OpenFringes:
     length_cm: float
 
 
-def open_fringes(phase: np.ndarray, magnitude: np.ndarray, voxel_size_mm: Sequence[float]) -> OpenFringes:
+def open_fringes(
+    phase: np.ndarray,
+    magnitude: np.ndarray,
+    voxel_size_mm: Sequence[float],
+    superior_direction: Triple = (0.0, 0.0, 1.0),
+) -> OpenFringes:
     """The open-ended fringe lines of the first echo.
 
     Wrapped phase of one true field comes back to itself around every square of voxels. Where the phases of coils were
     added without regard to their offsets, there are lines on which the sum is zero, and fringes end on them. They stand
     at the same place in all echoes, as the offsets do not change with echo time; what noise or a strong source makes is
     short, crowded, or elsewhere in the next echo. Nothing is counted outside the head, at its rim, or where the signal
-    is low over more than a few millimetres.
+    is low over more than a few millimetres. Where lines are found, those in the brain are counted again: in the face,
+    fat and water cancel each other at short echo times, and the phase turns there without any coil's fault.
 
     Parameters
     ----------
     phase, magnitude : (n_echo, n0, n1, n2), the phase in rad; of several echoes the first two are looked at.
     voxel_size_mm : edges.
+    superior_direction : towards the top of the head, along the three voxel axes.
 
     References
     ----------
     QSM Consensus Organization Committee 2024, Magn Reson Med 91:1834, supporting information S3.
     """
     inside = _inner_head(magnitude[0], voxel_size_mm)
+    found = _lines_in(inside, phase, voxel_size_mm)
+    if not found.lines:
+        return found
+    return _lines_in(inside & _brain(magnitude[0], voxel_size_mm, superior_direction), phase, voxel_size_mm)
+
+
+def _brain(magnitude: RealArray, voxel_size_mm: Sequence[float], superior_direction: Triple) -> Mask:
+    """The brain as BET sees it; everything where it sees none, as in a phantom."""
+    h0, h1, h2 = (float(h) for h in voxel_size_mm)
+    try:
+        return bet(magnitude, scan=Scan((h0, h1, h2)), superior_direction=superior_direction)
+    except ValueError:
+        return np.ones(magnitude.shape, bool)
+
+
+def _lines_in(inside: Mask, phase: np.ndarray, voxel_size_mm: Sequence[float]) -> OpenFringes:
+    """The lines in a mask that stand in the first two echoes alike."""
     if not inside.any():
         return OpenFringes(0, 0.0)
     box = bounding_box(inside, 2)

@@ -91,7 +91,7 @@ def test_the_last_digits_of_a_geometry_do_not_matter():
     tilted = np.array([0.0, np.sin(0.3), np.cos(0.3)])
     exact = bet(image, scan=Scan((3, 3, 3)), superior_direction=tuple(tilted))
     rounded = (2.9999995, 3.0000004, 3.0000002)
-    other = bet(image, scan=Scan(rounded), superior_direction=tuple(tilted + [8e-7, -6e-7, 4e-7]))
+    other = bet(image, scan=Scan(rounded), superior_direction=tuple(tilted + 7e-7))
     assert np.array_equal(other, exact)
 
 

@@ -53,18 +53,35 @@ def test_a_strong_source_is_no_fringe():
     assert fringes(head(source_hz=2000.0)).lines == 0
 
 
-def test_a_real_scan_of_the_vendor_has_none(real_data):
+@pytest.mark.parametrize(
+    ("folder", "magnitude", "phase"),
+    [
+        (
+            "invivo-siemens/sub-01/anat",
+            "sub-01_acq-epi_echo-{}_part-mag_MEGRE.nii.gz",
+            "sub-01_acq-epi_echo-{}_part-phase_MEGRE.nii.gz",
+        ),
+        # At 2.3 ms and 3 T fat and water cancel each other: the phase of the face is full of turns.
+        (
+            "dicom-philips/reference-nifti",
+            "2001_WIP_fcMRI_Field_Mapping_cl_e{}.nii.gz",
+            "2001_WIP_fcMRI_Field_Mapping_cl_e{}_ph.nii.gz",
+        ),
+    ],
+)
+def test_real_scans_whose_coils_the_vendor_combined_have_none(real_data, folder, magnitude, phase):
     import nibabel as nib
 
     from qsmprep.phase.scaling import to_radians
 
-    stem = real_data / "invivo-siemens" / "sub-01" / "anat" / "sub-01_acq-epi_echo-{}_part-{}_MEGRE.nii.gz"
-    if not stem.parent.is_dir():
-        pytest.skip(f"{stem.parent} does not exist")
-    magnitude, phase = ([nib.load(str(stem).format(echo, part)) for echo in (1, 2)] for part in ("mag", "phase"))
-    radians = to_radians([np.asanyarray(image.dataobj) for image in phase]).phase
-    echoes = np.stack([image.get_fdata(dtype=np.float32) for image in magnitude])
-    assert open_fringes(radians, echoes, magnitude[0].header.get_zooms()[:3]).lines == 0
+    if not (real_data / folder).is_dir():
+        pytest.skip(f"{real_data / folder} does not exist")
+    images = {
+        name: [nib.load(real_data / folder / name.format(echo)) for echo in (1, 2)] for name in (magnitude, phase)
+    }
+    radians = to_radians([np.asanyarray(image.dataobj) for image in images[phase]]).phase
+    echoes = np.stack([image.get_fdata(dtype=np.float32) for image in images[magnitude]])
+    assert open_fringes(radians, echoes, images[magnitude][0].header.get_zooms()[:3]).lines == 0
 
 
 @pytest.mark.parametrize(
