@@ -83,9 +83,7 @@ def build_parser() -> TopicParser:
 
 
 def _add_selection(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--participant-label", nargs="+", metavar="LABEL", help="only these subjects, with or without sub-"
-    )
+    group.add_argument("--participant-label", nargs="+", metavar="ID", help="only these subjects, with or without sub-")
     group.add_argument("--session-label", nargs="+", metavar="LABEL", help="only these sessions, with or without ses-")
     group.add_argument(
         "--bids-filter-file",
@@ -96,12 +94,12 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--skip-bids-validation", action="store_true", help="do not run bids-validator-deno")
     group.add_argument(
         "--derivatives", nargs="+", metavar="NAME=PATH",
-        help="derivative datasets whose brain masks (desc-brain_mask) and segmentations are used: dseg images, or "
-        "folders of FreeSurfer, FastSurfer or SynthSeg",
+        help="datasets with brain masks (desc-brain_mask) and segmentations: dseg images, FreeSurfer, FastSurfer, "
+        "SynthSeg",
     )  # fmt: skip
     group.add_argument(
-        "--reuse", nargs="+", choices=tuple(KINDS),
-        help="results in --derivatives that are taken over instead of computed, by the names of qsmprep, SEPIA and QSMxT",
+        "--reuse", nargs="+", choices=tuple(KINDS), metavar="KIND",
+        help=f"results in --derivatives to take over: {', '.join(KINDS)}",
     )  # fmt: skip
     group.add_argument(
         "--mask-file", type=file_path, metavar="NIFTI", help="brain mask used for every run, on the grid of the images"

@@ -161,7 +161,7 @@ def bet(
     superior = np.asarray(superior_direction, dtype=np.float64)
     if not np.linalg.norm(superior) > 0:
         raise ValueError("superior_direction must not be the null vector.")
-    superior = np.round(superior / np.linalg.norm(superior), DIGITS)
+    superior = np.asarray(np.round(superior / np.linalg.norm(superior), DIGITS), dtype=np.float64)
     extraction = _Extraction(image, voxel, superior / np.linalg.norm(superior), decay, options)
     mask = extraction.twice() if options.robust else extraction.once()
     if not mask.any():

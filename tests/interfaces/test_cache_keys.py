@@ -105,7 +105,7 @@ def test_what_computes_no_map_changes_no_key(changed, module):
         ("background.pdf", {"RemoveBackground pdf"}),
         ("background.sharp", {"RemoveBackground sharp", "EchoSusceptibility"}),
         ("inversion.rts", {"Invert rts", "EchoSusceptibility"}),
-        ("masking.bet", {"BrainImage", "ExtractBrain bet", "FindHead"}),
+        ("masking.bet", {"BrainImage", "ExtractBrain bet", "FindHead", "PreparePhase"}),
         ("masking.ventricles", {"Invert medi0", "MeasureRegions", "Reference"}),
         ("phase.sign", {"CombineCoils aspire", "CombineCoils mcpc-3d-s-coils", "PreparePhase", "Reference"}),
         ("analysis.atlas", {"LayAtlas"}),
