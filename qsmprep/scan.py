@@ -11,6 +11,9 @@ from qsmprep.numerics.arrays import DoubleArray
 from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T, check_echo_times
 
 Triple = tuple[float, float, float]
+# Figures of a voxel's edge that are meant. Files round the others away, each in its way (NIfTI's single precision, the
+# decimal text of DICOM), and whether a voxel lies on a sphere of a given radius must not hang on them.
+FIGURES = 5
 
 
 class NotKnownError(ValueError):
@@ -32,7 +35,7 @@ class Scan:
 
     Attributes
     ----------
-    voxel_size_mm : edge lengths in mm.
+    voxel_size_mm : edge lengths in mm, kept to five figures.
     b0_direction : direction of B0 in voxel axes, of any length.
     echo_times_s : in seconds, ascending; empty where they are not known.
     centre_frequency_mhz : of the scanner; None where it is not known, so that a field in Hz cannot become ppm.
@@ -58,7 +61,7 @@ class Scan:
 
     def __post_init__(self) -> None:
         """Make plain tuples of floats of what was given, and check them."""
-        edges, direction = _triple(self.voxel_size_mm), _triple(self.b0_direction)
+        edges, direction = meant_edges(_triple(self.voxel_size_mm)), _triple(self.b0_direction)
         if not all(0 < edge < math.inf for edge in edges):
             raise ValueError(f"Voxel edges must be three positive numbers in mm; got {self.voxel_size_mm!r}.")
         if not 0 < math.hypot(*direction) < math.inf:
@@ -107,6 +110,16 @@ class Scan:
     def last_echo_s(self) -> float:
         """Time of the last echo in s."""
         return float(self.known_echo_times_s[-1])
+
+
+def meant_edges(edges_mm: Triple) -> Triple:
+    """Edges of a voxel to five figures: what of them is meant, and not what a file's rounding made of it.
+
+    >>> meant_edges((4.000005613, 0.9765625, 0.1))
+    (4.0, 0.97656, 0.1)
+    """
+    h0, h1, h2 = (float(f"{edge:.{FIGURES}g}") for edge in edges_mm)
+    return h0, h1, h2
 
 
 def _triple(values: Triple) -> Triple:

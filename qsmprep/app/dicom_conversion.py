@@ -105,9 +105,10 @@ def _converted(targets: Sequence[Target], folder: Path, identified: bool) -> lis
     """The images of a scan, in the order of `targets`.
 
     All at once where dcm2niix tells them apart as the headers do, which takes a fraction of the time; else each alone.
+    Several enhanced files are never given to it at once: from the second on it scales them by numbers of its memory.
     """
-    if len(targets[0].scan.coils) == 1:
-        files = tuple(dict.fromkeys(path for target in targets for path in target.image.files))
+    files = tuple(dict.fromkeys(path for target in targets for path in target.image.files))
+    if len(targets[0].scan.coils) == 1 and not (targets[0].scan.series[0].enhanced and len(files) > 1):
         images, _ = convert_files(files, folder / "all", identified=identified)
         read = [_read(image) for image in images]
         found = [_fitting(target, read) for target in targets]

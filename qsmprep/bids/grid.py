@@ -13,6 +13,7 @@ from nibabel.spatialimages import HeaderDataError, SpatialImage
 from qsmprep.findings import Note
 from qsmprep.numerics.arrays import DoubleArray
 from qsmprep.numerics.dipole import b0_direction_from_affine
+from qsmprep.scan import meant_edges
 
 LARGEST_SHIFT = 0.1  # of a voxel's shortest edge: by how much the corners of one grid may differ
 LARGEST_TURN_DEG = 1.0  # by which B0 may differ between two transforms before it is told
@@ -46,9 +47,9 @@ class Grid:
 
     @property
     def voxel_size_mm(self) -> tuple[float, float, float]:
-        """Edge lengths of a voxel in mm."""
+        """Edge lengths of a voxel in mm, to five figures."""
         h0, h1, h2 = (float(h) for h in np.linalg.norm(self.affine[:3, :3], axis=0))
-        return h0, h1, h2
+        return meant_edges((h0, h1, h2))
 
     @property
     def b0_direction(self) -> tuple[float, float, float]:

@@ -117,3 +117,13 @@ def test_what_cannot_work_is_said_clearly():
         vsharp(field, mask, **size, options=VsharpOptions(max_radius=0.5, min_radius=0.5))
     with pytest.raises(ValueError, match="radius_unit"):
         vsharp(field, mask, **size, options=VsharpOptions(radius_unit="inch"))
+
+
+def test_the_last_digits_of_a_voxel_size_cost_no_voxel_of_a_sphere():
+    """Voxels of 4 mm, the third edge from positions that DICOM rounded: spheres of 4, 8 and 12 mm keep their poles."""
+    x, y, z = np.indices((24, 26, 28)) - 12.5
+    mask = x**2 + y**2 + z**2 < 10**2
+    field = 3 * x + y**2 - z**2 + np.exp(-(x**2 + y**2 + z**2) / 8)
+    exact, rounded = (vsharp(field, mask, scan=Scan((4.0, 4.0, edge))) for edge in (4.0, 4.0000056))
+    assert np.array_equal(rounded.mask, exact.mask)
+    assert np.array_equal(rounded.tissue_field, exact.tissue_field)

@@ -41,13 +41,14 @@ def in_the_world(path: Path):
     return canonical(image.dataobj, image.affine)
 
 
+LARGE = (40, 50, 10)  # from such a size on dcm2niix makes garbage of several enhanced files that it is given at once
 CASES = [*((habit, "axial") for habit in HABITS), ("siemens", "sagittal"), ("ge", "coronal")]
 
 
 @pytest.mark.parametrize(("habit", "plane"), CASES)
 def test_the_voxels_are_those_that_the_scanner_stored(dicom, convert, tmp_path, habit, plane):
     parts = ("real", "imag") if habit == "ge" else ("mag", "phase")
-    images = random_scan(parts, plane=plane)
+    images = random_scan(parts, plane=plane, shape=LARGE)
     scanner.write(dicom, images, habit)
     status, names = convert()
     assert status == 0
