@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from nipype.interfaces.base import File, isdefined, traits
 
 from qsmprep.background.refinement import RefinementOptions, refine_background
@@ -13,6 +14,7 @@ from qsmprep.interfaces.step import MethodInputSpec, MethodStep, Record, StepOut
 from qsmprep.unwrap.jumps import residual_jumps
 
 LARGEST_SHARE_OF_JUMPS = 1e-3
+SMALL_BRAIN_L, LEAST_KEPT = 0.2, 0.8  # of a small brain the spheres of a human one leave less than that share
 
 
 class RemoveBackgroundInputSpec(MethodInputSpec):
@@ -75,10 +77,20 @@ class RemoveBackground(MethodStep):
                 )
             )
         record.add_convergence(result.convergence)
+        kept, litres = float(result.mask.sum() / mask.sum()), float(mask.sum() * np.prod(grid.voxel_size_mm) * 1e-6)
+        if litres < SMALL_BRAIN_L and kept < LEAST_KEPT:
+            record.warn(
+                Warning(
+                    "spheres-large",
+                    f"Only {100 * kept:.0f} % of mask 3 are left: radii in mm are for human brains, and this one holds "
+                    f"{1000 * litres:.2g} mL.",
+                    "Take --v-sharp-radius-unit voxel, or a smaller radius (--help v-sharp, or the other method).",
+                )
+            )
         jumps, pairs = residual_jumps(total_field, result.mask, period_hz=1 / self.inputs.echo_spacing)
         record.state(
             Fact("mask_voxels", "voxels of mask 4", "", int(result.mask.sum())),
-            Fact("share_kept", "share of the eroded mask 3 kept", "%", 100 * float(result.mask.sum() / mask.sum())),
+            Fact("share_kept", "share of the eroded mask 3 kept", "%", 100 * kept),
             Fact("neighbour_pairs", "pairs of neighbours in the mask", "", pairs),
             Fact("half_turn_pairs", "pairs with a step of more than half a turn", "", jumps),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,13 @@ from qsmprep.masking.consensus import (
     background_mask,
     reliable_mask,
 )
-from qsmprep.masking.plausibility import doubts
+from qsmprep.masking.plausibility import cut_ends, doubts
 from qsmprep.masking.robust import robust_mask
 from qsmprep.masking.tissue import decay_rate
 
 NETWORK = "net"  # the method that comes in where another's mask has not the shape of a brain
+SMALL_BRAIN_L = 0.2  # less than that of a newborn
+CUT_REACH_MM = 20  # see docs/odd-data.md
 IMAGE_TITLES = {
     "first-echo": "first-echo magnitude",
     "root-sum-of-squares": "root sum of squares of the magnitude over the echoes",
@@ -289,10 +292,25 @@ class JoinMasks(Step):
 
 
 def add_volume(record: Record, mask: np.ndarray, grid: Grid, name: str) -> None:
-    """State a mask's size, with a warning when the brain's size or shape is outside what heads have."""
+    """State a mask's size; of the brain also what the volume cuts off, and a size or a shape that heads do not have."""
     litres = float(mask.sum() * np.prod(grid.voxel_size_mm) * 1e-6)
     record.state(Fact("volume", f"volume of {name}", "L", litres))
-    if name == "brain" and not 0.6 <= litres <= 2.2:
+    if name != "brain":
+        return
+    ends = cut_ends(mask)
+    if ends:
+        record.warn(_slab(mask, grid, ends))
+    elif litres < SMALL_BRAIN_L:
+        record.warn(
+            Warning(
+                "small-brain",
+                f"The brain mask holds {1000 * litres:.2g} mL: no human brain. BET enlarges a head shorter "
+                "than 80 mm to a human one, which an animal's is not.",
+                "Look at the outline of mask 1; give a mask by --mask-file if it is not good. Lengths of later steps "
+                "are for human brains: take --v-sharp-radius-unit voxel.",
+            )
+        )
+    elif not 0.6 <= litres <= 2.2:
         record.warn(
             Warning(
                 "brain-volume",
@@ -300,7 +318,7 @@ def add_volume(record: Record, mask: np.ndarray, grid: Grid, name: str) -> None:
                 "Look at the outline of mask 1; set --bet-fractional-intensity, or give a mask by --mask-file.",
             )
         )
-    if name == "brain" and (found := _doubts(mask, grid)):
+    if found := _doubts(mask, grid):
         record.warn(
             Warning(
                 "brain-shape",
@@ -309,6 +327,24 @@ def add_volume(record: Record, mask: np.ndarray, grid: Grid, name: str) -> None:
                 "or give a mask by --mask-file.",
             )
         )
+
+
+def _slab(mask: np.ndarray, grid: Grid, ends: Sequence[tuple[int, int]]) -> Warning:
+    """What it costs that the volume ends inside the brain."""
+    names = [grid.end_name(axis, end) for axis, end in ends]
+    across = sorted({axis for axis, _ in ends})
+    lengths = (
+        mask.any(axis=tuple(o for o in range(3) if o != axis)).sum() * grid.voxel_size_mm[axis] for axis in across
+    )
+    size = " and ".join(f"{length:.0f} mm" for length in lengths)
+    return Warning(
+        "brain-cut",
+        f"The volume cuts the brain ({', '.join(names)}), of which it holds {size}: the slices next to the cut are "
+        f"lost, susceptibility within about {CUT_REACH_MM} mm of it is unsure, as the field of what lies beyond cannot "
+        "be told from background, and the whole-brain reference is the mean over what the volume holds of it.",
+        "Acquire the whole brain where you can; else compare only scans with the same coverage, away from the cut, "
+        "against a region inside (--reference segmentation or csf).",
+    )
 
 
 def _doubts(mask: np.ndarray, grid: Grid) -> list[str]:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nibabel.spatialimages import SpatialImage
 
 from qsmprep import registry
 from qsmprep.app.coils import plan_coils
 from qsmprep.app.derivatives import check_derivatives
+from qsmprep.app.lengths import check_lengths
 from qsmprep.app.networks import find_network, networks_of
 from qsmprep.app.regions import plan_regions
 from qsmprep.app.request import Request
@@ -30,7 +30,6 @@ from qsmprep.findings import Fact, Note, Warning
 from qsmprep.interfaces.step import Record, network_facts, parameters
 from qsmprep.masking.net import NetOptions
 from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T
-from qsmprep.options import unit_of
 from qsmprep.presets import PRESETS
 from qsmprep.relaxometry import arlo_applies, usual_method
 from qsmprep.relaxometry.dictionary import train_positions
@@ -83,7 +82,7 @@ def plan_run(
     region = _given_region(run, request, settings)
     anatomy = plan_regions(run, request, settings)
     notes += anatomy.notes
-    _check_radii(settings, image)
+    check_lengths(run.name, settings, image, echoes=len(run.echoes))
     n0, n1, n2 = (int(n) for n in image.shape[:3])
     h0, h1, h2 = (float(h) for h in image.header.get_zooms()[:3])
     networks = networks_of(settings, (n0, n1, n2), (h0, h1, h2), spin_echo=scan is not None)
@@ -223,25 +222,6 @@ def _given_mask(run: GreRun, request: Request) -> BrainMaskSource | None:
         if path is not None:
             return BrainMaskSource(path, f"{path.name} of the derivatives {name}")
     return None
-
-
-def _check_radii(settings: Settings, image: SpatialImage) -> None:
-    """Refuse a sphere that no mask on these images can hold."""
-    edges = [n * float(h) for n, h in zip(image.shape[:3], image.header.get_zooms()[:3], strict=True)]
-    voxel = float(min(image.header.get_zooms()[:3]))
-    for stage in ("background", "inversion"):
-        for method in settings.methods[stage]:
-            options = settings.options_of(stage, method)
-            for field in dataclasses.fields(options) if options is not None else ():
-                if not field.name.endswith("radius") or field.name == "max_radius":  # V-SHARP takes smaller ones then
-                    continue
-                unit = unit_of(options, field)
-                length = voxel if unit.startswith("voxel") else 1.0
-                largest = min(edges) / 2 / length
-                if (radius := getattr(options, field.name)) > largest:
-                    flag = f"--{method}-{field.name.replace('_', '-')}"
-                    raise ValueError(f"{flag} is {radius:g} {unit}, more than half of the images' smallest edge: "
-                                     f"allowed is [{field.metadata['low']:g}, {largest:g}] {unit}.")  # fmt: skip
 
 
 def _given_region(run: GreRun, request: Request, settings: Settings) -> Region | None:

@@ -61,6 +61,16 @@ class Grid:
         """Unit vector towards the top of the head in voxel axes: the scanner's z, as B0."""
         return self.b0_direction
 
+    def end_name(self, axis: int, end: int) -> str:
+        """Where an end of a voxel axis lies in the head, by the nearest of its directions: end is -1 or 1.
+
+        >>> Grid((2, 2, 2), np.eye(4)).end_name(2, 1)
+        'top'
+        """
+        along = end * self.affine[:3, axis]
+        nearest = int(np.abs(along).argmax())
+        return (("left", "right"), ("back", "front"), ("bottom", "top"))[nearest][int(along[nearest] > 0)]
+
 
 def grid_of(image: SpatialImage) -> Grid:
     """The grid of an image of NIfTI or MGZ; no voxel is read."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from qsmprep.masking.deformation import Forces, swell
-from qsmprep.masking.head import FLOOR_MM, HeadEstimate, above, estimate_head
+from qsmprep.masking.head import FLOOR_MM, HeadEstimate, above, estimate_head, human_scale
 from qsmprep.masking.morphology import fill_holes, largest_component
 from qsmprep.masking.surface import Tessellation, tessellated_sphere
 from qsmprep.masking.tissue import Tissue, find_tissue
@@ -34,8 +34,8 @@ TRIM_RADIUS_MM = 6.0
 TRIM_ROOM_MM = 1.0
 LONGEST_RAY_MM = 130
 SMOOTHINGS = 6
-# Digits after the point of voxel sizes in mm and of directions. Files round them differently (NIfTI to 7 figures, DICOM
-# as its writer likes), and a thousand steps of the surface would make whole voxels of that.
+# Digits after the point of directions. Files round them differently (NIfTI to 7 figures, DICOM as its writer likes), and a
+# thousand steps of the surface would make whole voxels of that; edges of voxels are rounded in `Scan`.
 DIGITS = 5
 
 
@@ -118,6 +118,9 @@ def bet(
     part opened with a ball of 10 mm, lacks what entered through a canal or an orbit; the second pass starts inside it
     and sees nothing more than 10 mm outside it. An opening with a ball of 6 mm ends.
 
+    All lengths are those of a human head. One that is less than 80 mm long, a small animal's, is seen enlarged to the
+    length of a human one.
+
     Parameters
     ----------
     image : (n0, n1, n2) magnitude of a head, any scale; voxels that are not finite count as dark.
@@ -157,7 +160,8 @@ def bet(
     image = np.ascontiguousarray(image, dtype=np.float32)
     if not np.isfinite(image).all():
         image = np.nan_to_num(image, nan=0.0, posinf=0.0, neginf=0.0)
-    voxel = np.round(np.asarray(scan.voxel_size_mm, dtype=np.float64), DIGITS)
+    voxel = np.asarray(scan.voxel_size_mm, dtype=np.float64)
+    voxel = voxel * human_scale(image, voxel)
     superior = np.asarray(superior_direction, dtype=np.float64)
     if not np.linalg.norm(superior) > 0:
         raise ValueError("superior_direction must not be the null vector.")

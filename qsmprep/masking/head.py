@@ -15,6 +15,10 @@ HEAD_HEIGHT_MM = 150.0
 FLOOR_MM = 180.0
 TOP_MM3 = 20e3  # the top of the head is where that much of it lies above: a few bright voxels of noise are no head
 LARGEST_RADIUS_MM = 90.0
+# The longest extent of a human head, and below which a head is taken for that of a small animal: those of infants have
+# 110 mm and more, and a thin slab or a few slices show the whole length of a head; rats have 45 mm, marmosets 50.
+HUMAN_LENGTH_MM = 190.0
+SMALL_LENGTH_MM = 80.0
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,34 @@ def estimate_head(image: np.ndarray, voxel_size_mm: np.ndarray, superior: np.nda
         radius_mm = min(radius_mm, LARGEST_RADIUS_MM)
     median = _median_within(image, voxel_size_mm, centre_mm, radius_mm, (darkest, brightest))
     return HeadEstimate(darkest, brightest, threshold, centre_mm, radius_mm, median, top_mm)
+
+
+def human_scale(image: np.ndarray, voxel_size_mm: np.ndarray) -> float:
+    """By how much a head must be enlarged to be as long as a human one: 1 unless it is that of a small animal.
+
+    Parameters
+    ----------
+    image : (n0, n1, n2) magnitude; voxels brighter than a tenth of its range are the head.
+    voxel_size_mm : (3,).
+
+    Examples
+    --------
+    >>> x, y, z = np.indices((44, 44, 44)) - 22
+    >>> ball = (x**2 + y**2 + z**2 <= 19**2).astype(np.float32)
+    >>> human_scale(ball, np.array([5.0, 5.0, 5.0])), round(human_scale(ball, np.array([0.5, 0.5, 0.5])), 1)
+    (1.0, 9.9)
+    """
+    sample = image.reshape(-1)[:: max(1, image.size // 1_000_000)]
+    darkest, brightest = (float(value) for value in np.percentile(sample, (2, 98)))
+    bright = image > darkest + 0.1 * (brightest - darkest)
+    lengths = []
+    for axis, edge in enumerate(voxel_size_mm):
+        profile = np.cumsum(bright.sum(axis=tuple(other for other in range(3) if other != axis)))
+        # Without a hundredth of the voxels at each end, which may be noise; of a ball these are a tenth of its length.
+        first, last = np.searchsorted(profile, (0.01 * profile[-1], 0.99 * profile[-1]))
+        lengths.append(1.1 * (last - first + 1) * edge)
+    longest = float(max(lengths))
+    return HUMAN_LENGTH_MM / longest if longest < SMALL_LENGTH_MM else 1.0
 
 
 def above(

@@ -1,4 +1,4 @@
-"""Whether a brain mask has the shape of a brain."""
+"""Whether a brain mask has the shape of a brain, and where the volume cuts it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ HIGHEST_REACH = 1.08
 # Share of a mask that its mirror image covers: 0.94 and more in those brains.
 LEAST_SYMMETRY = 0.88
 _SAMPLE = 50_000
+# Share of a mask's largest section in the volume's outermost slice above which the volume cuts the brain: a brain stem
+# that leaves at the bottom has 0.1.
+CUT_SHARE = 0.3
 
 
 def doubts(mask: np.ndarray, voxel_size_mm: Triple, superior: Triple, right: Triple) -> list[str]:
@@ -51,6 +54,23 @@ def doubts(mask: np.ndarray, voxel_size_mm: Triple, superior: Triple, right: Tri
     symmetry = _symmetry(mask, from_centre[:: max(1, len(places) // _SAMPLE)], places.mean(axis=0), edges, right)
     if symmetry < LEAST_SYMMETRY:
         found.append(f"its mirror image covers only {100 * symmetry:.0f} % of it")
+    return found
+
+
+def cut_ends(mask: np.ndarray) -> list[tuple[int, int]]:
+    """Where the volume ends inside the brain, as in a slab: (axis, -1 for its first slice or 1 for its last).
+
+    Examples
+    --------
+    >>> x, y, z = np.indices((40, 40, 10)) - np.array([20, 20, 5]).reshape(3, 1, 1, 1)
+    >>> cut_ends(x**2 + y**2 + z**2 < 15**2)
+    [(2, -1), (2, 1)]
+    """
+    found = []
+    for axis in range(3):
+        sections = mask.sum(axis=tuple(other for other in range(3) if other != axis))
+        ends = ((-1, sections[0]), (1, sections[-1]))
+        found += [(axis, end) for end, section in ends if section > CUT_SHARE * sections.max()]
     return found
 
 

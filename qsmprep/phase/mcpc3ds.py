@@ -28,7 +28,7 @@ TENTHS = 10  # of the work: mask and difference take one, unwrapping five
 class Mcpc3dsOptions:
     """Options of MCPC-3D-S."""
 
-    sigma_mm: float = option(7.0, "standard deviation of the smoothing of the offset", unit="mm", low=0.5, high=50)
+    sigma_mm: float = option(7.0, "standard deviation of the smoothing of the offset", unit="mm", low=0.05, high=50)
     passes: int = option(
         2, "number of smoothing passes; each after the first adds what was smoothed away", low=1, high=10
     )

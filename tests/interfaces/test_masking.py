@@ -30,6 +30,26 @@ def test_a_mask_that_holds_the_neck_is_warned_of():
     assert codes(brain | neck) == {"brain-shape"}
 
 
+def warnings_of(mask, grid):
+    record = Record("mask", "bet", "BET")
+    add_volume(record, mask, grid, "brain")
+    return {warning.code: str(warning) for warning in record.warnings}
+
+
+def test_a_slab_is_told_from_a_brain_that_is_small_or_whole():
+    x, y, z = np.indices(GRID.shape) - np.array([30, 35, 40]).reshape(3, 1, 1, 1)
+    brain = (x / 22) ** 2 + (y / 27) ** 2 + (z / 21) ** 2 < 1
+    told = warnings_of(brain[:, :, 30:50], Grid((60, 70, 20), GRID.affine))
+    assert set(told) == {"brain-cut"}
+    assert "(bottom, top), of which it holds 60 mm" in told["brain-cut"]
+    flipped = Grid((60, 70, 50), np.diag([3.0, 3.0, -3.0, 1.0]))
+    assert "(top)" in warnings_of(brain[:, :, 30:], flipped)["brain-cut"]
+    tiny = Grid(GRID.shape, np.diag([0.25, 0.25, 0.25, 1.0]))
+    told = warnings_of(brain, tiny)
+    assert set(told) == {"small-brain"}
+    assert "--mask-file" in told["small-brain"]
+
+
 @pytest.mark.parametrize(
     ("answers", "method", "warned"),
     [

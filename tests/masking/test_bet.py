@@ -49,6 +49,22 @@ def mask_of_simple_head():
     return bet(simple_head()[0], scan=Scan((3, 3, 3)))
 
 
+def test_the_same_head_of_an_animals_size_gives_the_same_brain(smaller=12.0):
+    image, brain = simple_head()
+    mask = bet(image, scan=Scan((3 / smaller,) * 3))
+    assert dice(mask, mask_of_simple_head()) > 0.99
+    assert dice(mask, brain) > 0.95
+
+
+@pytest.mark.parametrize("slices", [(22, 44), (30, 40)])
+def test_the_brain_of_a_slab_is_found_up_to_its_cut_ends(slices):
+    image, brain = simple_head()
+    mask, brain = bet(image[:, :, slice(*slices)], scan=Scan((3, 3, 3))), brain[:, :, slice(*slices)]
+    assert dice(mask, brain) > 0.95
+    for end in (0, -1):
+        assert (mask & brain)[:, :, end].sum() >= 0.95 * brain[:, :, end].sum()
+
+
 def real_file(*names):
     path = DATA.joinpath(*names)
     if not path.exists():
