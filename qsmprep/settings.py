@@ -18,6 +18,7 @@ from qsmprep import registry
 from qsmprep.bids.reading import UnreadableFileError, read_text_file
 from qsmprep.options import check_options, option, option_type, shown, words_of
 from qsmprep.phase.bipolar import CHOICES as BIPOLAR_CHOICES
+from qsmprep.phase.slices import CHOICES as SLICE_CHOICES
 from qsmprep.presets import DEFAULT_PIPELINE, PRESETS
 from qsmprep.relaxometry.macroscopic import GRADIENT_CORRECTIONS
 from qsmprep.stages import Section, sections, stage_of
@@ -40,6 +41,25 @@ class InputOptions:
         "plane is taken off in any case; mcpc-3d-s: a smooth map, by the offset removal; off: it stays",
         choices=BIPOLAR_CHOICES,
     )
+    echo_times: str | None = option(
+        None,
+        "echo times of echoes in one file, where EchoTime is no list of them",
+        unit="s",
+        none="those of the sidecars",
+        metavar="S[,S...]",
+    )
+    volumes: str = option(
+        "auto",
+        "volumes of a time series; mean: one map of their complex mean; each: one map a volume; auto: mean for bold, "
+        "others are refused",
+        choices=("auto", "mean", "each"),
+    )
+    slice_phase: str = option(
+        "auto",
+        "phase offsets of single slices; auto: those of a 2D scan are taken off where they show; align: in any case; "
+        "keep: they stay",
+        choices=SLICE_CHOICES,
+    )
     echoes: str | None = option(
         None, "echoes to use after phase offset removal, counted from 1", none="all", metavar="N[,N...]"
     )
@@ -55,6 +75,20 @@ class InputOptions:
         if not 0 < x * x + y * y + z * z < float("inf"):
             raise ValueError(f"--b0-direction is {self.b0_direction!r}; it must not be the null vector.")
         return x, y, z
+
+    def echo_times_s(self) -> tuple[float, ...]:
+        """The given echo times in seconds; empty to take the sidecars'."""
+        if self.echo_times is None:
+            return ()
+        try:
+            times = tuple(float(part) for part in self.echo_times.split(","))
+        except ValueError:
+            raise ValueError(
+                f"--echo-times is {self.echo_times!r}; give numbers in seconds as 0.004,0.008,0.012."
+            ) from None
+        if not all(0 < time < 1 for time in times):
+            raise ValueError(f"--echo-times is {self.echo_times!r}; give the times in seconds, as 0.004,0.008,0.012.")
+        return times
 
     def echo_numbers(self) -> tuple[int, ...] | None:
         """The chosen echoes counted from 1, ascending, or None for all."""
@@ -326,7 +360,12 @@ def build(document: Mapping[str, Any], given: Mapping[str, Any] | None = None) -
         if (options_class := method.options_type()) is not None
     }
     steps = {step: _options(step_options_type(step), merged.get(step, {}), step) for step in SECTIONS}
-    steps["input"].b0_vector(), steps["input"].echo_numbers(), steps["orientation"].chosen()
+    (
+        steps["input"].b0_vector(),
+        steps["input"].echo_numbers(),
+        steps["input"].echo_times_s(),
+        steps["orientation"].chosen(),
+    )
     steps["reference"].chosen(), steps["display"].limits()
     parts = MappingProxyType(methods), MappingProxyType(options), MappingProxyType(steps)
     return Settings(pipeline, *parts, MappingProxyType(dict(tuned)))

@@ -23,7 +23,7 @@ def consensus_warnings(run: GreRun) -> list[Problem]:
                "Acquire several echoes next time; take care with values near the mask's edge.")  # fmt: skip
     if str(facts.get("MRAcquisitionType", "")).upper() == "2D":
         advise("two-dimensional", "a 2D acquisition: slices may differ in phase; 3D is advised",
-               "Look at the phase for jumps from slice to slice; acquire in 3D next time.")  # fmt: skip
+               "Offsets of slices are taken off where they show (--slice-phase); acquire in 3D next time.")  # fmt: skip
     fraction = number(facts.get("PartialFourier"))
     if fraction is not None and 0 < fraction < 1:
         advise("partial-fourier", f"partial Fourier {fraction:g}: phase is blurred; full sampling is advised",

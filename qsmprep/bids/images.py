@@ -342,7 +342,8 @@ def _check_grid(header: Header) -> list[Problem]:
         found = f"{len(grid)} dimensions ({by(grid)})"
         remedy = (
             "Uncombined coils along the last axis? Say --coils last-axis, or their number in the sidecar "
-            "(docs/coils.md). Several echoes or volumes in one file? Split them."
+            "(docs/coils.md). Several echoes in one file? Write EchoTime as a list of their times, or give "
+            "--echo-times. Repetitions? Say --volumes mean, or each."
         )
         return [Problem("error", "too-many-dimensions", path, found, "one three-dimensional volume a file", remedy)]
     if len(grid) < 3 or min(grid, default=0) < 2:
