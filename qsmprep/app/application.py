@@ -166,6 +166,7 @@ def _find_work(request: Request, settings: Settings, *, threads: int, device: st
         participant_labels=request.participant_labels or None,
         session_labels=request.session_labels or None,
         filters=filters,
+        datatypes=settings.steps["input"].datatypes(),
     )
     unfit = errors(query.problems)
     work = Work(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from qsmprep.bids.kinds import OF_DATATYPE
 from qsmprep.bids.metadata import number
 from qsmprep.bids.problem import Problem
 from qsmprep.bids.scans import GreRun
@@ -29,7 +30,8 @@ def consensus_warnings(run: GreRun) -> list[Problem]:
         advise("partial-fourier", f"partial Fourier {fraction:g}: phase is blurred; full sampling is advised",
                "Expect blur along that direction; scan with full sampling next time.")  # fmt: skip
     sequence = " ".join(_texts(facts, "ScanningSequence", "PulseSequenceType", "SequenceName")).upper()
-    if {"EP", "EPI"} & set(sequence.replace("\\", " ").split()) or "ECHO PLANAR" in sequence:
+    in_func = run.suffix in OF_DATATYPE["func"]
+    if in_func or {"EP", "EPI"} & set(sequence.replace("\\", " ").split()) or "ECHO PLANAR" in sequence:
         advise("echo-planar", "echo planar imaging: geometric distortion, which is not corrected here",
                "Correct the geometric distortion before regions are compared with other images.")  # fmt: skip
     images = {word.upper() for word in _texts(_merged(run), "ImageType", "ImageTypeText")}

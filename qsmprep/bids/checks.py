@@ -71,7 +71,7 @@ def check_run(
     coil_problems += volume_problems
     grid_problems = coil_problems or check_grids(spatial, b0_direction=b0_direction)
     problems += grid_problems + check_b0(readable, b0_direction=b0_direction)
-    named = {problem.path for problem in grid_problems}
+    named = {problem.path for problem in errors(grid_problems)}
     surveys = survey_all([header for header in readable if header.path not in named], threads=threads)
     problems += [survey for survey in surveys if isinstance(survey, Problem)]
     for survey in surveys:

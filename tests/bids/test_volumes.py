@@ -8,6 +8,7 @@ from qsmprep.bids.problem import errors
 from qsmprep.bids.query import find_runs
 from qsmprep.bids.volumes import with_volumes
 
+AFFINE = np.diag([-1.0, 1.0, 2.0, 1.0])  # that of the made-up images
 TIMES = [0.004, 0.008, 0.012]
 
 
@@ -99,3 +100,55 @@ def test_the_mean_of_volumes_keeps_the_phase_while_the_field_drifts():
     assert np.allclose(found.magnitude, 7)
     assert found.coherence == pytest.approx(1)
     assert found.drift_rad == pytest.approx(9)
+
+
+def test_a_bold_series_is_averaged_and_its_reference_gives_way(dataset):
+    for suffix, shape in (("bold", (6, 7, 5, 3)), ("sbref", (6, 7, 5))):
+        for part in ("mag", "phase"):
+            name = f"sub-01/func/sub-01_task-rest_dir-AP_echo-1_part-{part}_{suffix}"
+            dataset.write_image(f"{name}.nii.gz", dataset.values(part, shape))
+            units = {"Units": "rad"} if part == "phase" else {}
+            dataset.write_json(f"{name}.json", {"MagneticFieldStrength": 3, "EchoTime": 0.03, **units})
+    assert find_runs(dataset.folder).runs == ()
+    query = find_runs(dataset.folder, datatypes=("anat", "func"))
+    (series,) = query.runs
+    assert [problem.code for problem in query.problems] == ["reference-beside-series"]
+    (run,) = with_volumes(series)
+    assert codes(run) == []
+    assert (run.volumes.holds, run.volumes.chosen) == ("time", None)
+    assert "echo-planar" in [problem.code for problem in check_run(run)]
+
+
+def test_each_contrast_of_mpm_with_phase_is_a_run(dataset):
+    for contrast, flip, parts in (("PDw", 1, ("mag", "phase")), ("MTw", 1, ("mag", "phase")), ("T1w", 2, ("mag",))):
+        for echo, time in enumerate(TIMES, start=1):
+            for part in parts:
+                name = f"sub-01/anat/sub-01_acq-{contrast}_echo-{echo}_flip-{flip}_mt-off_part-{part}_MPM"
+                dataset.write_image(f"{name}.nii.gz", dataset.values(part, (6, 7, 5)))
+                units = {"Units": "rad"} if part == "phase" else {}
+                dataset.write_json(f"{name}.json", {"MagneticFieldStrength": 3, "EchoTime": time, **units})
+    query = find_runs(dataset.folder)
+    assert [run.name for run in query.runs] == ["sub-01_acq-MTw_flip-1_mt-off", "sub-01_acq-PDw_flip-1_mt-off"]
+    assert [codes(run) for run in query.runs] == [[], []]
+    assert [len(run.echoes) for run in query.runs] == [3, 3]
+    assert [problem.code for problem in query.problems] == ["magnitude-without-phase"]
+
+
+@pytest.mark.parametrize(("shift_mm", "expected"), [(1e-4, []), (0.05, ["affine-differs-slightly"])])
+def test_a_small_shift_between_parts_is_told(dataset, shift_mm, expected):
+    dataset.add_run()
+    affine = AFFINE.copy()
+    affine[0, 3] += shift_mm
+    dataset.write_image("sub-01/anat/sub-01_echo-2_part-phase_MEGRE.nii.gz", dataset.values("phase", (6, 7, 5)), affine)
+    (run,) = find_runs(dataset.folder).runs
+    assert [problem.code for problem in check_run(run)] == expected
+
+
+def test_missing_slices_of_one_part_are_named(dataset):
+    dataset.add_run()
+    dataset.write_image("sub-01/anat/sub-01_echo-2_part-phase_MEGRE.nii.gz", dataset.values("phase", (6, 7, 3)))
+    (run,) = find_runs(dataset.folder).runs
+    (problem,) = errors(check_run(run))
+    assert problem.code == "grid-differs"
+    assert "2 slices fewer along axis 2" in problem.found
+    assert "missing" in problem.remedy

@@ -43,9 +43,9 @@ def write(source, name, values, affine, sidecar):
 
 
 def made_over(plain, folder):
-    """Datasets with the plain head in other forms: all echoes in one file; 2D slices with offsets of their own."""
+    """Datasets with the plain head in other forms: one file of all echoes, 2D slices with own offsets, MPM, EPI."""
     own = np.random.default_rng(1).uniform(-np.pi, np.pi, images_of(plain, "mag")[0].shape[3])
-    sources = {label: folder / f"source-{label}" for label in ("stack", "slices")}
+    sources = {label: folder / f"source-{label}" for label in ("stack", "slices", "mpm", "func")}
     for source in sources.values():
         source.mkdir()
         shutil.copy(plain / "dataset_description.json", source)
@@ -58,6 +58,17 @@ def made_over(plain, folder):
             turned = echo if part == "mag" else np.angle(np.exp(1j * (echo + own)))
             name, told = f"anat/sub-01_echo-{number}_part-{part}_MEGRE", {**sidecar, "MRAcquisitionType": "2D"}
             write(sources["slices"], name, turned, affine, told)
+            write(
+                sources["mpm"],
+                f"anat/sub-01_acq-PDw_echo-{number}_flip-1_mt-off_part-{part}_MPM",
+                echo,
+                affine,
+                sidecar,
+            )
+            drift = [echo + 2 * np.pi * 2.0 * volume * sidecar["EchoTime"] for volume in range(3)]  # 2 Hz a volume
+            series = [echo] * 3 if part == "mag" else np.angle(np.exp(1j * np.array(drift)))
+            name = f"func/sub-01_task-rest_echo-{number}_part-{part}_bold"
+            write(sources["func"], name, np.stack(series, -1), affine, sidecar)
     return sources
 
 
@@ -70,7 +81,7 @@ def maps(tmp_path_factory, run_qsmprep, merge_subjects):
     }
     sources |= made_over(sources["plain"], folder)
     bids = merge_subjects(folder / "bids", sources)
-    done = run_qsmprep(bids, folder / "out", "--pipeline", "fast", "--separation", "none")
+    done = run_qsmprep(bids, folder / "out", "--pipeline", "fast", "--separation", "none", "--datatype", "anat", "func")
     assert done.status == 0, done.stderr
     return done
 
@@ -112,6 +123,12 @@ def test_slices_with_offsets_of_their_own_are_aligned(maps):
     page = (maps.out / "sub-slices.html").read_text("utf-8")
     assert "alignment of the phase of slices (2D)" in page
     assert "3D is advised" in page
+
+
+@pytest.mark.parametrize(("label", "stem"), [("mpm", "sub-mpm_acq-PDwflip1mtoff"), ("func", "sub-func_acq-taskrest")])
+def test_mpm_and_the_mean_of_an_epi_series_give_the_map_of_the_same_echoes(maps, label, stem):
+    assert error_against_plain(maps, label) < 0.02
+    assert (maps.out / f"sub-{label}" / "anat" / f"{stem}_Chimap.nii.gz").is_file()
 
 
 @pytest.mark.parametrize("label", ["two", "uneven"])
