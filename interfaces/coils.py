@@ -32,6 +32,7 @@ class CoilFiles:
     n_coils, n_echoes : how many there are.
     units, manufacturer : what tells the unit of the phase.
     is_complex : whether the files are real and imaginary parts.
+    called : what the last axis holds, for messages; volumes of a time series are read alike.
 
     Raises
     ------
@@ -40,9 +41,9 @@ class CoilFiles:
 
     def __init__(
         self, first: Sequence[str], second: Sequence[str], *, n_coils: int, n_echoes: int, units: str = "",
-        manufacturer: str = "", is_complex: bool = False,
+        manufacturer: str = "", is_complex: bool = False, called: str = "coil",
     ):  # fmt: skip
-        self.n_coils, self.n_echoes = n_coils, n_echoes
+        self.n_coils, self.n_echoes, self._called = n_coils, n_echoes, called
         self._in_one_file = len(first) == n_echoes
         self._paths = (list(first), list(second))
         # Opened once, so that a compressed file is read on from coil to coil, not from its beginning.
@@ -85,8 +86,8 @@ class CoilFiles:
             magnitude = np.nan_to_num(first.values().astype(np.float32), copy=False, posinf=0, neginf=0)
             numbers = second.numbers if self._scaling.from_raw else second.values()
             if not self._allowed[0] <= np.nanmin(numbers) <= np.nanmax(numbers) <= self._allowed[1]:
-                raise ValueError(f"{self._path(1, coil, echo)}: the phase of coil {coil + 1} is of another unit than "
-                                 "that of the others. Convert the images of all coils together.")  # fmt: skip
+                raise ValueError(f"{self._path(1, coil, echo)}: the phase of {self._called} {coil + 1} is of another "
+                                 f"unit than that of the others. Convert all {self._called}s together.")  # fmt: skip
             phase = self._scaling.apply(second.values(), second.numbers)
         if self._alternating is not None:
             phase = remove_slice_alternation(phase, self._alternating)
@@ -131,7 +132,9 @@ class CoilFiles:
             magnitude, phase = self.read(coil, 0)
             if magnitude.any():
                 return slice_alternation(phase, magnitude).axis
-        raise ValueError(f"{self._path(0, 0, 0)}: no coil has any signal. Convert the scanner's images again.")
+        raise ValueError(
+            f"{self._path(0, 0, 0)}: no {self._called} has any signal. Convert the scanner's images again."
+        )
 
 
 class CombineCoilsInputSpec(MethodInputSpec):

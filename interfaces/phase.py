@@ -17,6 +17,7 @@ from qsmprep.phase.filtered import looks_filtered
 from qsmprep.phase.fringes import fringe_warnings, open_fringes
 from qsmprep.phase.scaling import real_imag_to_polar, to_radians
 from qsmprep.phase.sign import decide_sign, remove_slice_alternation, slice_alternation
+from qsmprep.phase.slices import find_slice_offsets, remove_slice_offsets, slice_warnings
 from qsmprep.scan import Scan
 
 
@@ -39,6 +40,8 @@ class PreparePhaseInputSpec(StepInputSpec):
     manufacturer = traits.Str("", usedefault=True)
     phase_sign = traits.Enum("auto", "keep", "invert", usedefault=True)
     bipolar = traits.Enum(*BIPOLAR_CHOICES, usedefault=True, desc="what is done about a bipolar readout")
+    slice_axis = traits.Int(-1, usedefault=True, desc="across slices that may have offsets of their own; -1: 3D")
+    slice_phase = traits.Enum("auto", "align", "keep", usedefault=True, desc="what is done about such offsets")
     centre_frequency = traits.Float(mandatory=True, desc="of the scanner in MHz; told, not used")
     notes = traits.List(traits.Dict, desc="what was decided before the graph was built, each with code and text")
 
@@ -68,6 +71,7 @@ class PreparePhase(Step):
         grid = read_grid((inputs.phase_files or inputs.real_files)[0])
         self._fix_sign(magnitude, phase, record)
         rss = np.sqrt(np.einsum("exyz,exyz->xyz", magnitude, magnitude))
+        self._align_slices(magnitude, phase, scan_of(grid, inputs), record)
         self._correct_readout(magnitude, phase, rss, scan_of(grid, inputs), record)
         self._count_fringes(magnitude, phase, grid, record)
         lively = magnitude[0] > 0.1 * np.percentile(magnitude[0], 98)
@@ -131,6 +135,22 @@ class PreparePhase(Step):
             Fact("phase_inverted", "phase inverted", "", sign.inverted),
             Fact("phase_sign_known", "sign by a known convention, or given", "", sign.known),
         )
+
+    def _align_slices(self, magnitude: np.ndarray, phase: np.ndarray, scan: Scan, record: Record) -> None:
+        """Take the offsets of single slices of a 2D scan off the phase in place, where they show or as asked."""
+        axis, choice = self.inputs.slice_axis, self.inputs.slice_phase
+        if axis < 0:
+            return
+        found = find_slice_offsets(phase, magnitude, scan=scan, axis=axis)
+        aligned = choice == "align" or (choice == "auto" and found.are_there)
+        record.state(
+            Fact("slice_jump", "change of the phase step from slice to slice, rms", "rad", found.jump_rad),
+            Fact("slices_aligned", "phase offsets of single slices taken off", "", aligned),
+        )
+        if aligned:
+            remove_slice_offsets(phase, found)
+            record.title += f", and alignment of the phase of slices (2D) along axis {axis}"
+        record.warn(*slice_warnings(found, aligned=aligned))
 
     def _correct_readout(
         self, magnitude: np.ndarray, phase: np.ndarray, rss: np.ndarray, scan: Scan, record: Record

@@ -17,56 +17,9 @@ from typing import Any
 from qsmprep import registry
 from qsmprep.bids.reading import UnreadableFileError, read_text_file
 from qsmprep.options import check_options, option, option_type, shown, words_of
-from qsmprep.phase.bipolar import CHOICES as BIPOLAR_CHOICES
 from qsmprep.presets import DEFAULT_PIPELINE, PRESETS
 from qsmprep.relaxometry.macroscopic import GRADIENT_CORRECTIONS
 from qsmprep.stages import Section, sections, stage_of
-
-
-@dataclass(frozen=True)
-class InputOptions:
-    """How the images are read."""
-
-    field_strength: float | None = option(
-        None, "field strength, for data whose sidecars lack it", unit="T", low=0.1, high=20, none="that of the sidecars"
-    )
-    b0_direction: str | None = option(None, "direction of B0 in voxel axes", none="that of the affine", metavar="X,Y,Z")
-    phase_sign: str = option(
-        "auto", "keep or invert the phase; auto: invert that of GE (consensus S2)", choices=("auto", "keep", "invert")
-    )
-    bipolar: str = option(
-        "auto",
-        "phase between odd and even echoes of a bipolar readout; auto: plane, where the phase shows one; plane: a "
-        "plane is taken off in any case; mcpc-3d-s: a smooth map, by the offset removal; off: it stays",
-        choices=BIPOLAR_CHOICES,
-    )
-    echoes: str | None = option(
-        None, "echoes to use after phase offset removal, counted from 1", none="all", metavar="N[,N...]"
-    )
-
-    def b0_vector(self) -> tuple[float, float, float] | None:
-        """The given direction of B0 as three numbers, or None to take the affine's."""
-        if self.b0_direction is None:
-            return None
-        try:
-            x, y, z = (float(part) for part in self.b0_direction.split(","))
-        except ValueError:
-            raise ValueError(f"--b0-direction is {self.b0_direction!r}; give three numbers as 0,0,1.") from None
-        if not 0 < x * x + y * y + z * z < float("inf"):
-            raise ValueError(f"--b0-direction is {self.b0_direction!r}; it must not be the null vector.")
-        return x, y, z
-
-    def echo_numbers(self) -> tuple[int, ...] | None:
-        """The chosen echoes counted from 1, ascending, or None for all."""
-        if self.echoes is None:
-            return None
-        try:
-            chosen = tuple(sorted({int(part) for part in self.echoes.split(",")}))
-        except ValueError:
-            raise ValueError(f"--echoes is {self.echoes!r}; give whole numbers as 1,2,4.") from None
-        if not chosen or chosen[0] < 1:
-            raise ValueError(f"--echoes is {self.echoes!r}; echoes are counted from 1.")
-        return chosen
 
 
 @dataclass(frozen=True)
@@ -326,7 +279,12 @@ def build(document: Mapping[str, Any], given: Mapping[str, Any] | None = None) -
         if (options_class := method.options_type()) is not None
     }
     steps = {step: _options(step_options_type(step), merged.get(step, {}), step) for step in SECTIONS}
-    steps["input"].b0_vector(), steps["input"].echo_numbers(), steps["orientation"].chosen()
+    (
+        steps["input"].b0_vector(),
+        steps["input"].echo_numbers(),
+        steps["input"].echo_times_s(),
+        steps["orientation"].chosen(),
+    )
     steps["reference"].chosen(), steps["display"].limits()
     parts = MappingProxyType(methods), MappingProxyType(options), MappingProxyType(steps)
     return Settings(pipeline, *parts, MappingProxyType(dict(tuned)))

@@ -71,7 +71,7 @@ STAGES = (
           sections=(Section("coils", "qsmprep.coils.combination", "CoilOptions", prefix=""),),
           words={"auto": "aspire where TE2 = 2 TE1, else mcpc-3d-s-coils, of images of single coils"}),
     Stage("input", "Input and phase preparation", "Phase reconstruction", "The phase images were prepared by {}.",
-          sections=(Section("input", "qsmprep.settings", "InputOptions", prefix=""),), needed=True),
+          sections=(Section("input", "qsmprep.bids.input_options", "InputOptions", prefix=""),), needed=True),
     Stage("phase-offset", "Phase offset removal", "Phase reconstruction",
           "Phase offsets were removed before unwrapping by {}.", words={"none": "the phase offset stays"}),
     Stage("echo-selection", "Choice of echoes", "Phase reconstruction", "Only {} were used further."),

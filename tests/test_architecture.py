@@ -49,6 +49,8 @@ NEIGHBOURS = {
     ("phase.fringes", "masking.robust"): "fringes are counted inside the head",
     ("phase.mcpc3ds", "masking.morphology"): "MCPC-3D-S smooths the offset inside a mask of its own",
     ("phase.mcpc3ds", "masking.robust"): "MCPC-3D-S smooths the offset inside a mask of its own",
+    ("phase.series", "masking.robust"): "the agreement of volumes is measured where there is signal",
+    ("phase.slices", "masking.robust"): "offsets of slices are told where there is signal",
     ("phase.mcpc3ds", "unwrap.romeo"): "MCPC-3D-S unwraps the phase between two echoes",
     ("separation.chisep_ilsqr", "inversion"): "chi-separation of this name is iLSQR for two sources",
     ("separation.chisep_medi", "inversion"): "chi-separation of this name is MEDI for two sources",

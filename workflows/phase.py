@@ -9,6 +9,7 @@ from qsmprep.engine.node import Node
 from qsmprep.findings import Note, document
 from qsmprep.interfaces.coils import CombineCoils
 from qsmprep.interfaces.phase import PreparePhase, RemovePhaseOffset, SelectEchoes
+from qsmprep.interfaces.volumes import PARTS, JoinVolumes, SplitEchoes
 from qsmprep.workflows.plan import RunPlan
 
 
@@ -24,15 +25,25 @@ def init_phase_wf(*, plan: RunPlan, name: str = "phase_wf") -> Workflow:
     workflow = Workflow(name=name)
     outputnode = Node(IdentityInterface(["magnitude", "phase", "magnitude_rss", "coherence"]), name="outputnode")
     of_coils = plan.run.coils is not None
-    files = {"units": "rad"} if of_coils else _files(plan)
+    volumes = plan.run.volumes
+    joins = volumes is not None and volumes.holds == "time"
+    files = (
+        {"units": "rad"} if of_coils or joins else {"units": _files(plan).get("units", "")} if volumes else _files(plan)
+    )
     prepare = plan.node(PreparePhase(**files), "prepare", volumes=5 * plan.n_echoes, threads=plan.threads)
     if of_coils:
         combine = _combine_coils(plan)
         joined = [(name, name) for name in ("magnitude_files", "phase_files")]
         workflow.connect([(combine, prepare, joined), (combine, outputnode, [("coherence", "coherence")])])
+    if volumes is not None:
+        apart = _take_apart(plan)
+        given = PARTS[:2] if joins or not plan.run.is_complex else PARTS[2:]
+        workflow.connect([(apart, prepare, [(f"{part}_files", f"{part}_files") for part in given])])
     prepare.inputs.phase_sign = plan.settings.steps["input"].phase_sign
     prepare.inputs.bipolar = plan.settings.steps["input"].bipolar
     prepare.inputs.manufacturer = plan.run.manufacturer
+    prepare.inputs.slice_phase = plan.settings.steps["input"].slice_phase
+    prepare.inputs.slice_axis = plan.slice_axis if plan.in_slices else -1
     prepare.inputs.echo_times = [echo.echo_time_s for echo in plan.run.echoes]
     prepare.inputs.centre_frequency = plan.centre_frequency_mhz
     text = f"Centre frequency {plan.centre_frequency_mhz:.6g} MHz: {plan.frequency_source}."
@@ -73,6 +84,21 @@ def _combine_coils(plan: RunPlan) -> Node:
     return plan.method_node(
         combine, "combine_coils", stage="coil-combination", method=method, volumes=2 * plan.n_echoes + 30
     )
+
+
+def _take_apart(plan: RunPlan) -> Node:
+    """The node that gives one file an echo, of files that hold all echoes or a time series."""
+    volumes, files = plan.run.volumes, _files(plan)
+    assert volumes is not None
+    if volumes.holds == "echoes":
+        files.pop("units", None)
+        order = [echo.number - 1 for echo in plan.run.echoes if echo.number]
+        one = {name: paths[:1] for name, paths in files.items()}
+        split = SplitEchoes(**one, order=order, told_by=volumes.told_by)
+        return plan.node(split, "split_echoes", volumes=2)
+    chosen = -1 if volumes.chosen is None else volumes.chosen
+    join = JoinVolumes(**files, n_volumes=volumes.count, chosen=chosen, manufacturer=plan.run.manufacturer)
+    return plan.node(join, "join_volumes", volumes=2 * plan.n_echoes + 10)
 
 
 def _files(plan: RunPlan) -> dict[str, str | list[str]]:

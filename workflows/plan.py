@@ -110,6 +110,12 @@ class RunPlan:
         return self.run.files + (self.spin_echo.files if self.spin_echo else ())
 
     @property
+    def in_slices(self) -> bool:
+        """Whether slices may have phase offsets of their own: a 2D scan by its sidecar, or as the user says."""
+        is_2d = str(self.run.metadata.get("MRAcquisitionType", "")).upper() == "2D"
+        return is_2d or self.settings.steps["input"].slice_phase == "align"
+
+    @property
     def echo_spacing_s(self) -> float:
         """Time between the first two echoes used; the echo time of a single one."""
         times = self.echo_times_s

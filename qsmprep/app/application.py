@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -34,6 +34,7 @@ from qsmprep.bids.provenance import software_versions
 from qsmprep.bids.query import find_runs
 from qsmprep.bids.scans import GreRun
 from qsmprep.bids.segmentation import check_region
+from qsmprep.bids.volumes import with_volumes
 from qsmprep.engine.locking import Busy, locked_runs
 from qsmprep.engine.pool import warm_up
 from qsmprep.engine.resources import available_cores
@@ -165,6 +166,7 @@ def _find_work(request: Request, settings: Settings, *, threads: int, device: st
         participant_labels=request.participant_labels or None,
         session_labels=request.session_labels or None,
         filters=filters,
+        datatypes=settings.steps["input"].datatypes(),
     )
     unfit = errors(query.problems)
     work = Work(
@@ -173,7 +175,7 @@ def _find_work(request: Request, settings: Settings, *, threads: int, device: st
         misused=all(problem.code in MISUSE for problem in unfit),
     )
     plan_one = partial(plan_run, threads=threads, device=device, spin_echoes=query.spin_echoes)
-    for run in query.runs:
+    for run in _with_volumes(query.runs, settings):
         try:
             found = _plan_or_refuse(run, request, settings, work, plan_one)
         except Exception as error:  # what nobody thought of concerns this run alone
@@ -189,12 +191,23 @@ def _find_work(request: Request, settings: Settings, *, threads: int, device: st
     return work
 
 
+def _with_volumes(runs: Iterable[GreRun], settings: Settings) -> Iterator[GreRun]:
+    """The runs, with the echoes or volumes that files of four dimensions hold; coils, where the user says so, stay."""
+    options = settings.steps["input"]
+    for run in runs:
+        if settings.steps["coils"].coils == "last-axis":
+            yield run
+        else:
+            yield from with_volumes(run, echo_times_s=options.echo_times_s(), choice=options.volumes)
+
+
 def _plan_or_refuse(
     run: GreRun, request: Request, settings: Settings, work: Work, plan_one: Callable[..., RunPlan]
 ) -> list[Problem]:
     """Add the plan of a run to the work, or return what stands against it."""
     options = settings.steps["input"]
-    run = with_last_axis(run, settings.steps["coils"].coils)
+    if run.volumes is None:
+        run = with_last_axis(run, settings.steps["coils"].coils)
     problems = check_run(run, field_strength_t=options.field_strength, b0_direction=options.b0_vector())
     work.warnings[run.name] = warnings(problems)
     if found := errors(problems):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from qsmprep.bids.kinds import OF_DATATYPE
 from qsmprep.bids.metadata import number
 from qsmprep.bids.problem import Problem
 from qsmprep.bids.scans import GreRun
@@ -23,13 +24,14 @@ def consensus_warnings(run: GreRun) -> list[Problem]:
                "Acquire several echoes next time; take care with values near the mask's edge.")  # fmt: skip
     if str(facts.get("MRAcquisitionType", "")).upper() == "2D":
         advise("two-dimensional", "a 2D acquisition: slices may differ in phase; 3D is advised",
-               "Look at the phase for jumps from slice to slice; acquire in 3D next time.")  # fmt: skip
+               "Offsets of slices are taken off where they show (--slice-phase); acquire in 3D next time.")  # fmt: skip
     fraction = number(facts.get("PartialFourier"))
     if fraction is not None and 0 < fraction < 1:
         advise("partial-fourier", f"partial Fourier {fraction:g}: phase is blurred; full sampling is advised",
                "Expect blur along that direction; scan with full sampling next time.")  # fmt: skip
     sequence = " ".join(_texts(facts, "ScanningSequence", "PulseSequenceType", "SequenceName")).upper()
-    if {"EP", "EPI"} & set(sequence.replace("\\", " ").split()) or "ECHO PLANAR" in sequence:
+    in_func = run.suffix in OF_DATATYPE["func"]
+    if in_func or {"EP", "EPI"} & set(sequence.replace("\\", " ").split()) or "ECHO PLANAR" in sequence:
         advise("echo-planar", "echo planar imaging: geometric distortion, which is not corrected here",
                "Correct the geometric distortion before regions are compared with other images.")  # fmt: skip
     images = {word.upper() for word in _texts(_merged(run), "ImageType", "ImageTypeText")}

@@ -29,6 +29,7 @@ from qsmprep.bids.names import PARTS, listed
 from qsmprep.bids.parts import RADIANS, check_swapped
 from qsmprep.bids.problem import Problem, errors, joined
 from qsmprep.bids.scans import Echo, GreRun, SpinEchoScan, known_times
+from qsmprep.bids.volumes import check_volumes
 from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T
 from qsmprep.numerics.units import LONGEST_ECHO_TIME_S as LONGEST_SPIN_ECHO_TIME_S
 from qsmprep.options import shown
@@ -66,9 +67,11 @@ def check_run(
     problems += [header for header in headers if isinstance(header, Problem)]
     readable = [header for header in headers if isinstance(header, Header)]
     coil_problems, spatial = check_coils(run, readable)
+    volume_problems, spatial = check_volumes(run, spatial)
+    coil_problems += volume_problems
     grid_problems = coil_problems or check_grids(spatial, b0_direction=b0_direction)
     problems += grid_problems + check_b0(readable, b0_direction=b0_direction)
-    named = {problem.path for problem in grid_problems}
+    named = {problem.path for problem in errors(grid_problems)}
     surveys = survey_all([header for header in readable if header.path not in named], threads=threads)
     problems += [survey for survey in surveys if isinstance(survey, Problem)]
     for survey in surveys:
@@ -349,12 +352,13 @@ def _check_scaling(run: GreRun, surveys: Mapping[Path, VoxelSurvey]) -> list[Pro
     if run.is_complex or not paths or any(_is_common_range(surveys[path]) for path in paths):
         return []
 
-    images = [open_image(path) for path in paths]
-    coil = (..., slice(0, 1)) if run.coils is not None and run.coils.last_axis else (...,)  # the first of them
+    images = [open_image(path) for path in dict.fromkeys(paths)]
+    of_axis = run.volumes is not None or (run.coils is not None and run.coils.last_axis)
+    one = (..., slice(0, 1)) if of_axis else (...,)  # the first coil or volume
     try:
         to_radians(
-            [np.asanyarray(image.dataobj[coil]).reshape(image.shape[:3]) for image in images],
-            raw=[as_stored(image)[coil].reshape(image.shape[:3]) for image in images],
+            [np.asanyarray(image.dataobj[one]).reshape(image.shape[:3]) for image in images],
+            raw=[as_stored(image)[one].reshape(image.shape[:3]) for image in images],
             units=run.echoes[0].metadata["phase"].get("Units"),
             manufacturer=run.manufacturer,
             slope=float(stored_voxels(images[0]).slope),

@@ -17,11 +17,13 @@ from typing import Any
 
 from qsmprep.bids.names import is_number
 
-FILTER_NAMES = ("megre", "t2starw", "mese", "t1w")
+FILTER_NAMES = ("megre", "t2starw", "mpm", "bold", "sbref", "mese", "t1w")
 _ABSENT, _ANY, _EITHER = "without the entity", "with the entity", "with or without the entity"
 # Words of a filter that stand for no single label.
 _WORDS = {"*": _ANY, "Query.ANY": _ANY, "Query.REQUIRED": _ANY, "Query.NONE": _ABSENT, "Query.OPTIONAL": _EITHER}
-_FOLLOWS = {"t2starw": "megre"}  # a kind without a filter of its own takes that of another
+_FOLLOWS = {
+    kind: "megre" for kind in ("t2starw", "mpm", "bold", "sbref")
+}  # a kind without a filter of its own takes that of another
 
 
 @dataclass(frozen=True)
@@ -74,13 +76,13 @@ class Filter:
 
 
 def read_filter(filters: Any, kind: str) -> Filter:
-    """The filter of one kind of image ("megre", "t2starw", "mese", "t1w").
+    """The filter of one kind of image, one of `FILTER_NAMES`.
 
     Parameters
     ----------
     filters : content of the file: {"megre": {"acquisition": "x", "run": [1, 2], "reconstruction": null}}. A label is a
         text or a whole number; null and "Query.NONE" ask for none, "*" and "Query.ANY" for any.
-    kind : one of the four; `t2starw` follows `megre` if it is not given.
+    kind : one of them; `t2starw`, `mpm`, `bold` and `sbref` follow `megre` if not given.
 
     Raises
     ------

@@ -25,7 +25,17 @@ from nibabel.nifti1 import Nifti1Header
 from nibabel.nifti2 import Nifti2Header
 from nibabel.spatialimages import SpatialImage
 
-from qsmprep.bids.grid import LARGEST_TURN_DEG, Assumption, Grid, angle_deg, assumption_of, by, grid_difference, grid_of
+from qsmprep.bids.grid import (
+    LARGEST_TURN_DEG,
+    Assumption,
+    Grid,
+    angle_deg,
+    assumption_of,
+    by,
+    grid_difference,
+    grid_of,
+    largest_shift_mm,
+)
 from qsmprep.bids.problem import Problem
 from qsmprep.bids.reading import UnreadableFileError, open_regular
 from qsmprep.numerics.arrays import DoubleArray
@@ -35,6 +45,8 @@ logger = logging.getLogger("qsmprep")
 _told: set[str] = set()
 GZIP = b"\x1f\x8b"
 CHUNK_BYTES = 2**24
+# Of a voxel's shortest edge: by how much images of one run may differ unsaid; rounding in headers is below.
+TOLD_SHIFT = 0.01
 # A whole head at 0.3 mm has 2e8 voxels. What a file holds beyond what its header says is not read.
 MOST_VOXELS = 2**30
 LONGEST_HEADER = 2**26  # bytes, extensions included
@@ -287,17 +299,25 @@ def check_grids(headers: Sequence[Header], *, b0_direction: Sequence[float] | No
         problems += _check_grid(header)
     if problems or not headers:
         return problems
-    first = headers[0]
+    first, moved = headers[0], list[Problem]()
     for header in headers[1:]:
         if header.grid != first.grid:
             found, needed = f"{by(header.grid)} voxels", f"{by(first.grid)} as in {first.path.name}"
             remedy = "Give one grid for all echoes and parts: never resample phase, convert the images again."
+            if short := _missing_along(first.grid, header.grid):
+                axis, count = short
+                found += f": {count} slices fewer along axis {axis} in one of the two"
+                remedy = "Slices are missing in one of them: convert or export the whole series again."
             problems.append(Problem("error", "grid-differs", header.path, found, needed, remedy))
         elif found := _differently_placed(first, header):
             needed = f"the affine of {first.path.name}"
             remedy = "All echoes and parts must lie alike: convert the images of one series together."
             problems.append(Problem("error", "affine-differs", header.path, found, needed, remedy))
-    return problems + _check_oriented(headers, problems, b0_direction)
+        elif (shift := _least_shift_mm(first, header)) > TOLD_SHIFT * min(first.place.voxel_size_mm):
+            found = f"it lies {shift:.2g} mm from {first.path.name} by its affine; both are taken as one grid"
+            remedy = "Convert the images of one series together; were they registered to each other, use the originals."
+            moved.append(Problem("warning", "affine-differs-slightly", header.path, found, "", remedy))
+    return problems + moved + _check_oriented(headers, problems, b0_direction)
 
 
 def check_b0(headers: Sequence[Header], *, b0_direction: Sequence[float] | None) -> list[Problem]:
@@ -309,6 +329,18 @@ def check_b0(headers: Sequence[Header], *, b0_direction: Sequence[float] | None)
     found = first.assumption.text + (f" (so in {others} other images of the run)" if others else "")
     remedy = "Give --b0-direction if that is wrong, or convert the images again so that both agree."
     return [Problem("warning", "b0-direction-contradicted", first.path, found, "", remedy)]
+
+
+def _missing_along(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, int] | None:
+    """The one axis along which two grids differ, and by how many voxels; None for other differences."""
+    axes = [axis for axis in range(3) if one[axis] != other[axis]]
+    return (axes[0], abs(one[axes[0]] - other[axes[0]])) if len(axes) == 1 and len(one) == len(other) == 3 else None
+
+
+def _least_shift_mm(first: Header, header: Header) -> float:
+    """How far the corners of an image are from those of the first, by the transform of it that is nearer."""
+    own = (first.place.affine, first.place.to_scanner)
+    return min(largest_shift_mm(first.place.shape, affine, header.place.affine) for affine in own)
 
 
 def _differently_placed(first: Header, header: Header) -> str:
@@ -342,7 +374,8 @@ def _check_grid(header: Header) -> list[Problem]:
         found = f"{len(grid)} dimensions ({by(grid)})"
         remedy = (
             "Uncombined coils along the last axis? Say --coils last-axis, or their number in the sidecar "
-            "(docs/coils.md). Several echoes or volumes in one file? Split them."
+            "(docs/coils.md). Several echoes in one file? Write EchoTime as a list of their times, or give "
+            "--echo-times. Repetitions? Say --volumes mean, or each."
         )
         return [Problem("error", "too-many-dimensions", path, found, "one three-dimensional volume a file", remedy)]
     if len(grid) < 3 or min(grid, default=0) < 2:

@@ -14,6 +14,8 @@ from qsmprep.bids.problem import Problem
 RUN_ENTITIES = ("task", "acq", "ce", "rec", "run", "chunk")
 # Entities of a coil that BIDS does not have: as BEP004 proposed it, as heudiconv writes it, and in full.
 COIL_ENTITIES = ("coil", "ch", "channel")
+# Entities BIDS allows beside those for one suffix alone.
+OF_SUFFIX = {"MPM": ("flip", "mt"), "bold": ("dir",), "sbref": ("dir",)}
 PARTS = {"mag": "magnitude", "phase": "phase", "real": "real", "imag": "imaginary"}
 # Entities whose labels are numbers, which compare as such: run-1 is run-01.
 NUMBERED = frozenset({"run", "echo", "flip", "inv", "chunk"})
@@ -105,7 +107,8 @@ def name_problems(
     if not part:
         needed = "part-mag, part-phase, part-real or part-imag"
         found.append(Problem("error", "part-unknown", path, f"part-{own['part']} in the name", needed, RENAME))
-    strange = sorted(set(own) - {"sub", "ses", "echo", "part", *RUN_ENTITIES, *(COIL_ENTITIES if of_coil else ())})
+    allowed = {"sub", "ses", "echo", "part", *RUN_ENTITIES, *OF_SUFFIX.get(suffix, ())}
+    strange = sorted(set(own) - allowed - set(COIL_ENTITIES if of_coil else ()))
     if strange:
         remedy = RENAME
         if set(COIL_ENTITIES) & set(strange):

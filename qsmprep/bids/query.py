@@ -12,6 +12,7 @@ from typing import Any
 from qsmprep.bids.coils import OF_A_COIL, by_echo_time, coil_labels, echo_of, named_coils, without_coil
 from qsmprep.bids.entities import FILTER_NAMES, Filter, read_filter
 from qsmprep.bids.foreign import dicom_instead
+from qsmprep.bids.kinds import GRE_SUFFIXES, SPIN_ECHO_SUFFIX, SUFFIXES, drop_rivals, named
 from qsmprep.bids.metadata import OF_SPIN_ECHOES, OF_THE_FIELD, Sidecars, agreed, number
 from qsmprep.bids.names import (
     PARTS,
@@ -32,10 +33,6 @@ from qsmprep.bids.scans import Echo, GreRun, SpinEchoScan
 from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T
 from qsmprep.options import shown
 
-# Suffixes of gradient echo images, and of spin echo images.
-GRE_SUFFIXES = ("MEGRE", "T2starw")
-SPIN_ECHO_SUFFIX = "MESE"
-SUFFIXES = (*GRE_SUFFIXES, SPIN_ECHO_SUFFIX)
 _IMAGE = re.compile(rf"(?:.*[^0-9A-Za-z])?({'|'.join(SUFFIXES)})\.nii(?:\.gz)?", re.DOTALL)
 _SIDECAR = re.compile(rf"(?:.*_)?({'|'.join(SUFFIXES)})\.json", re.DOTALL)
 
@@ -56,6 +53,7 @@ def find_runs(
     participant_labels: Sequence[str] | None = None,
     session_labels: Sequence[str] | None = None,
     filters: Mapping[str, Mapping[str, Any]] | None = None,
+    datatypes: Sequence[str] = ("anat",),
 ) -> Query:
     """The gradient echo runs of a dataset.
 
@@ -64,6 +62,7 @@ def find_runs(
     bids_dir : root of the dataset. Derivatives, source data and files of no interest are not looked at.
     participant_labels, session_labels : those wanted, with or without "sub-" and "ses-"; None for all.
     filters : content of --bids-filter-file: {"megre": {"acquisition": "x"}}; `t2starw` follows `megre` if not given.
+    datatypes : folders that are looked into, "anat" or "func"; spin echoes lie in "anat" alone.
 
     Raises
     ------
@@ -100,7 +99,7 @@ def find_runs(
     silent = []  # participants of whom there is neither a run nor a word why
     for subject in subjects:
         try:
-            own = _participant(bids_dir, subject, sessions, chosen, above)
+            own = _participant(bids_dir, subject, sessions, chosen, above, datatypes)
         except Exception as error:  # whatever it is, it must not reach the others
             own = Query((), (), (_unlisted(bids_dir / f"sub-{subject}", error),))
         runs += own.runs
@@ -108,7 +107,7 @@ def find_runs(
         problems += own.problems
         if not own.runs and not errors(own.problems):
             silent.append(subject)
-    problems += _subjects_without_runs(bids_dir, silent, runs, named=bool(participant_labels))
+    problems += _subjects_without_runs(bids_dir, silent, runs, named(datatypes), by_name=bool(participant_labels))
     return Query(
         tuple(sorted(runs, key=lambda run: run.name)),
         tuple(available),
@@ -127,10 +126,15 @@ class _Listing:
 
 
 def _participant(
-    bids_dir: Path, subject: str, sessions: set[str], chosen: Mapping[str, Filter], above: Sidecars
+    bids_dir: Path,
+    subject: str,
+    sessions: set[str],
+    chosen: Mapping[str, Filter],
+    above: Sidecars,
+    datatypes: Sequence[str],
 ) -> Query:
     """Runs and spin echo scans of one participant; spin echoes may be those of a session that was not asked for."""
-    listing = _list_participant(bids_dir / f"sub-{subject}", sessions)
+    listing = _list_participant(bids_dir / f"sub-{subject}", sessions, datatypes)
     problems = list(listing.problems)
     sidecars = Sidecars(listing.sidecars, above)
     images: dict[str, list[Path]] = {suffix: [] for suffix in SUFFIXES}
@@ -146,7 +150,7 @@ def _participant(
         else:
             images[suffix].append(path)
     groups = [_with_odd(run, odd) for suffix in SUFFIXES for run in _group(images[suffix], suffix, sidecars)]
-    runs, dropped = _drop_rivals([group for group in groups if group.suffix in GRE_SUFFIXES])
+    runs, dropped = drop_rivals([group for group in groups if group.suffix in GRE_SUFFIXES])
     scans = [_spin_echo_scan(group) for group in groups if group.suffix == SPIN_ECHO_SUFFIX]
     theirs = {problem for group in groups for problem in group.problems}
     problems += joined(problem for _, problem in odd if problem not in theirs)
@@ -166,15 +170,15 @@ def _key(image: Path) -> dict[str, str]:
     return {name: label for name, label in file_entities(image).items() if name not in ("echo", "part")}
 
 
-def _list_participant(folder: Path, sessions: set[str]) -> _Listing:
-    """List the folder of a participant, those of the sessions, and `anat` in each of them."""
-    whole = _list_folder(folder, None, wanted=not sessions)
+def _list_participant(folder: Path, sessions: set[str], datatypes: Sequence[str]) -> _Listing:
+    """List the folder of a participant, those of the sessions, and those of the datatypes in each of them."""
+    whole = _list_folder(folder, None, datatypes, wanted=not sessions)
     if any(problem.path == folder for problem in whole.problems):
         return whole
     for label in labels_inside(folder, "ses"):
         wanted = not sessions or label in sessions
         if is_label(label):
-            own = _list_folder(folder / f"ses-{label}", label, wanted=wanted)
+            own = _list_folder(folder / f"ses-{label}", label, datatypes, wanted=wanted)
             whole.images += own.images
             whole.sidecars += own.sidecars
             whole.problems += own.problems
@@ -183,10 +187,13 @@ def _list_participant(folder: Path, sessions: set[str]) -> _Listing:
     return whole
 
 
-def _list_folder(folder: Path, session: str | None, *, wanted: bool) -> _Listing:
-    """A folder and `anat` in it; no image of it where one of them cannot be read, as metadata may be missing then."""
+def _list_folder(folder: Path, session: str | None, datatypes: Sequence[str], *, wanted: bool) -> _Listing:
+    """A folder and those of the datatypes in it.
+
+    No image of it where one of them cannot be read, as metadata may be missing then.
+    """
     listing = _Listing()
-    for place in (folder, folder / "anat"):
+    for place in (folder, *(folder / datatype for datatype in datatypes)):
         try:
             paths = _listed(place)
         except OSError as error:
@@ -338,43 +345,16 @@ def _echo_order(echoes: Sequence[Echo]) -> Callable[[Echo], tuple[float, int]]:
     return lambda echo: (echo.echo_time_s or 0.0 if timed else 0.0, echo.number or 0)
 
 
-def _drop_rivals(runs: Sequence[GreRun]) -> tuple[list[GreRun], list[Problem]]:
-    """Leave out T2starw images that are no run of their own beside multi-echo ones."""
-    multi = [run for run in runs if run.suffix == "MEGRE"]
-    kept, problems = list(multi), []
-    for run in runs:
-        if run.suffix == "MEGRE":
-            continue
-        beside = any((run.subject, run.session) == (other.subject, other.session) for other in multi)
-        same_name = any(run.name == other.name for other in multi)
-        magnitude_only = all(set(echo.files) == {"magnitude"} for echo in run.echoes)
-        if beside and magnitude_only:
-            found = "a magnitude without phase beside MEGRE images: not used"
-            remedy = "Add its phase if it is to be processed."
-            problems.append(Problem("warning", "magnitude-without-phase", run.files[0], found, "", remedy))
-        elif same_name:
-            needed = "names of runs that differ, as outputs are named after them"
-            remedy = "Give one of them another acq- or run-, or choose by --bids-filter-file."
-            problems.append(
-                Problem(
-                    "error", "run-name-twice", run.files[0], f"T2starw and MEGRE are both {run.name}", needed, remedy
-                )
-            )
-        else:
-            kept.append(run)
-    return kept, problems
-
-
 def _subjects_without_runs(
-    bids_dir: Path, subjects: Sequence[str], runs: Sequence[GreRun], *, named: bool
+    bids_dir: Path, subjects: Sequence[str], runs: Sequence[GreRun], kinds: str, *, by_name: bool
 ) -> list[Problem]:
     without = [subject for subject in subjects if not any(run.subject == subject for run in runs)]
     if not without:
         return []
     if not runs:
-        return [_empty(bids_dir, f"no MEGRE or T2starw image of {listed([f'sub-{label}' for label in without])}")]
-    found = "no MEGRE or T2starw image that was asked for"
-    if named:
+        return [_empty(bids_dir, f"no {kinds} image of {listed([f'sub-{label}' for label in without])}")]
+    found = f"no {kinds} image that was asked for"
+    if by_name:
         return [Problem("error", "participant-without-images", bids_dir / f"sub-{s}", found, "",
                         "Leave the participant out.") for s in without]  # fmt: skip
     found += f" of {listed([f'sub-{label}' for label in without])}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from qsmprep.bids.names import PARTS
 from qsmprep.bids.problem import Problem
@@ -28,6 +28,24 @@ class Coils:
     labels: tuple[str, ...]
     told_by: str
     last_axis: bool = False
+
+
+@dataclass(frozen=True)
+class Volumes:
+    """That the fourth axis of a run's images holds something.
+
+    Attributes
+    ----------
+    count : its length.
+    holds : "echoes", or "time".
+    told_by : what tells it, in words.
+    chosen : of a time series, the volume that is taken, from 0; None: the mean of all.
+    """
+
+    count: int
+    holds: Literal["echoes", "time"]
+    told_by: str
+    chosen: int | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +101,7 @@ class GreRun:
     suffix : of the file names.
     problems : found while the run was put together; `check_run` hands them on.
     coils : where the images are those of single coils; else None.
+    volumes : where the images have a fourth axis of echoes or of time; else None.
     """
 
     subject: str
@@ -96,6 +115,7 @@ class GreRun:
     suffix: str = "MEGRE"
     problems: tuple[Problem, ...] = ()
     coils: Coils | None = None
+    volumes: Volumes | None = None
 
     @property
     def name(self) -> str:
@@ -105,9 +125,9 @@ class GreRun:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Every image, echo by echo."""
+        """Every image, echo by echo; one that holds all echoes once."""
         parts = ((echo, part, path) for echo in self.echoes for part, path in echo.files.items())
-        return tuple(path for echo, part, first in parts for path in echo.coils.get(part, (first,)))
+        return tuple(dict.fromkeys(path for echo, part, first in parts for path in echo.coils.get(part, (first,))))
 
     @property
     def echo_times_s(self) -> tuple[float, ...]:

@@ -154,7 +154,7 @@ def test_the_filter_file_chooses_by_entities(dataset):
 @pytest.mark.parametrize(
     ("filters", "message"),
     [
-        ({"bold": {}}, "'bold' is not known"),
+        ({"dwi": {}}, "'dwi' is not known"),
         ({"megre": {"acq": "x"}}, "'acq' is not known.*acquisition"),
         ({"megre": "x"}, "must look like"),
         (["megre"], "must look like"),
