@@ -34,8 +34,8 @@ TRIM_RADIUS_MM = 6.0
 TRIM_ROOM_MM = 1.0
 LONGEST_RAY_MM = 130
 SMOOTHINGS = 6
-# Digits after the point of directions. Files round them differently (NIfTI to 7 figures, DICOM as its writer likes), and
-# a thousand steps of the surface would make whole voxels of that; edges of voxels are rounded in `Scan`.
+# Digits after the point of directions. Files round them differently (NIfTI to 7 figures, DICOM as its writer likes),
+# and a thousand steps of the surface would make whole voxels of that; edges of voxels are rounded in `Scan`.
 DIGITS = 5
 
 
