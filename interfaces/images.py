@@ -14,7 +14,7 @@ from nipype.interfaces.base import TraitedSpec, isdefined
 from numpy.typing import NDArray
 
 from qsmprep.bids.grid import Grid, grid_of, lay_as
-from qsmprep.bids.images import open_image, stored_voxels
+from qsmprep.bids.images import as_stored, open_image, stored_voxels
 from qsmprep.numerics.arrays import FloatImage, Mask
 from qsmprep.numerics.threads import thread_count
 from qsmprep.scan import Scan
@@ -84,6 +84,16 @@ def read_stored(paths: Sequence[str | Path]) -> list[Stored]:
 def _stored(path: str | Path) -> Stored:
     proxy = stored_voxels(open_image(path))
     return Stored(proxy.get_unscaled().reshape(proxy.shape[:3], order="A"), float(proxy.slope), float(proxy.inter))
+
+
+def copy_volume(path: str | Path, place: int, target: Path) -> str:
+    """Write one volume of an image (n0, n1, n2, n) as it is stored, with the header's scaling; returns the path."""
+    image = open_image(path)
+    proxy = stored_voxels(image)
+    single = nib.Nifti1Image(np.asanyarray(as_stored(image)[..., place]), None, image.header.copy())
+    single.header.set_slope_inter(float(proxy.slope), float(proxy.inter))
+    nib.save(single, target)
+    return str(target)
 
 
 def as_echoes(volume: NDArray[Kind]) -> NDArray[Kind]:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 from nipype.interfaces.base import File, InputMultiPath, OutputMultiPath, traits
 
-from qsmprep.bids.images import as_stored, open_image, stored_voxels
 from qsmprep.findings import Fact, Note, Warning
 from qsmprep.interfaces.coils import CoilFiles
-from qsmprep.interfaces.images import read_grid, write_volume
+from qsmprep.interfaces.images import copy_volume, read_grid, write_volume
 from qsmprep.interfaces.step import Record, Step, StepInputSpec, StepOutputSpec
 from qsmprep.phase.series import mean_of_volumes
 
@@ -55,7 +53,7 @@ class SplitEchoes(Step):
         inputs = self.inputs
         for part in PARTS:
             for path in getattr(inputs, f"{part}_files") or []:
-                written = [_volume(path, place, folder / f"{part}_echo-{echo}.nii")
+                written = [copy_volume(path, place, folder / f"{part}_echo-{echo}.nii")
                            for echo, place in enumerate(inputs.order, start=1)]  # fmt: skip
                 self._results[f"{part}_files"] = written
         record = Record(self.stage, "split", "separation of the echoes of one file")
@@ -124,15 +122,3 @@ class JoinVolumes(Step):
             )
             record.warn(Warning("volumes-incoherent", text, "Take --volumes each, or the volumes before the motion."))
         return [(mean.magnitude, mean.phase) for mean in means]
-
-
-def _volume(path: str, place: int, target: Path) -> str:
-    """Write one volume of an image as it is stored, with the header's scaling."""
-    image = open_image(path)
-    numbers = np.asanyarray(as_stored(image)[..., place])
-    header = image.header.copy()
-    single = nib.Nifti1Image(numbers, None, header)
-    proxy = stored_voxels(image)
-    single.header.set_slope_inter(float(proxy.slope), float(proxy.inter))
-    nib.save(single, target)
-    return str(target)

@@ -11,7 +11,8 @@ from qsmprep.engine import staleness
 from qsmprep.interfaces.step import MethodStep, Step
 
 ROOMS = ("background", "coils", "field", "inversion", "masking", "orientation", "phase", "quality", "reference",
-         "regions", "relaxometry", "report", "reuse", "segmentation", "separation", "unwrap", "weighting")  # fmt: skip
+         "regions", "relaxometry", "report", "reuse", "segmentation", "separation", "unwrap", "volumes",
+         "weighting")  # fmt: skip
 KINDS = [
     kind
     for room in ROOMS
@@ -107,7 +108,10 @@ def test_what_computes_no_map_changes_no_key(changed, module):
         ("inversion.rts", {"Invert rts", "EchoSusceptibility"}),
         ("masking.bet", {"BrainImage", "ExtractBrain bet", "FindHead", "PreparePhase"}),
         ("masking.ventricles", {"Invert medi0", "MeasureRegions", "Reference"}),
-        ("phase.sign", {"CombineCoils aspire", "CombineCoils mcpc-3d-s-coils", "PreparePhase", "Reference"}),
+        (
+            "phase.sign",
+            {"CombineCoils aspire", "CombineCoils mcpc-3d-s-coils", "JoinVolumes", "PreparePhase", "Reference"},
+        ),
         ("analysis.atlas", {"LayAtlas"}),
         ("relaxometry.r2primenet", {"MapR2prime network"}),
         ("training.synthetic", {"Invert qsmnet adapted by dann"}),
