@@ -332,13 +332,17 @@ class ProcessPool(PluginBase):
         self._jobs.clear()
 
     def _warn_of_large_nodes(self, graph: Any) -> None:
+        large = sorted((node for node in graph if float(node.mem_gb or 0) > self.memory_gb), key=lambda n: -n.mem_gb)
+        self._alone.update(large)
+        if large:
+            logger.warning(
+                "%s is expected to need %.1f GB, more than the %.1f GB allowed: it will run alone%s, and may be killed "
+                "for want of memory. Where there is more, raise --mem-mb; else --separation none, fewer echoes or "
+                "larger voxels need less.",
+                *(large[0].fullname, large[0].mem_gb, self.memory_gb),
+                f", as {len(large) - 1} smaller ones will" if large[1:] else "",
+            )
         for node in graph:
-            if float(node.mem_gb or 0) > self.memory_gb:
-                self._alone.add(node)
-                logger.warning(
-                    "%s is expected to need %.1f GB, more than the %.1f GB allowed: it will run alone.",
-                    *(node.fullname, node.mem_gb, self.memory_gb),
-                )
             if int(node.n_procs) > self.n_procs:
                 logger.warning("%s asks for %d threads; it gets %d.", *(node.fullname, node.n_procs, self.n_procs))
 
