@@ -57,6 +57,7 @@ def execute(
     arguments = {
         "n_procs": execution.nprocs,
         "memory_gb": execution.mem_mb / 1024 if execution.mem_mb else None,
+        "one_at_a_time": execution.low_mem,
         "progress": make_progress(labels),
         "labels": labels,
         "stop_on_first_crash": execution.stop_on_first_crash,

@@ -21,7 +21,6 @@ OFTEN_USED = (
     "--b0-direction",
     "--echoes",
     "--reference",
-    "--reference-label",
     "--multi-orientation",
     "--roi",
 )

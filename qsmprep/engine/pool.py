@@ -150,6 +150,7 @@ class ProcessPool(PluginBase):
     memory_gb : memory in GiB of all running nodes together, by their estimates (default: 90 % of what is available).
     progress : object of `qsmprep.engine.progress`, or None.
     labels : function from a node's full name to its (run, step) in words.
+    one_at_a_time : never run two nodes side by side.
     stop_on_first_crash : end everything at the first failure (default: nipype's configuration).
     raise_on_failure : raise NodesFailed at the end if nodes failed (default: yes).
     preload : further modules to load before forking.
@@ -265,6 +266,8 @@ class ProcessPool(PluginBase):
         return min(int(node.n_procs), self.n_procs), min(float(node.mem_gb or 0), self.memory_gb)
 
     def _has_room(self, node: Any) -> bool:
+        if self._jobs and self.plugin_args.get("one_at_a_time"):
+            return False
         n_procs, mem_gb = self._needs(node)
         free_procs = self.n_procs - sum(job.n_procs for job in self._jobs)
         free_gb = self.memory_gb - sum(job.mem_gb for job in self._jobs)

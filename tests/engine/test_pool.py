@@ -173,6 +173,12 @@ def test_limits_are_respected(lab, resources):
     assert all(overlap(a, b) <= 0 for i, a in enumerate(spans) for b in spans[:i])
 
 
+def test_nodes_run_one_at_a_time_where_memory_is_dear(lab):
+    lab.workflow(*(lab.nap(f"node{i}", 0.2) for i in range(3))).run(plugin=pool(one_at_a_time=True))
+    spans = [span for (span,) in lab.spans().values()]
+    assert all(overlap(a, b) <= 0 for i, a in enumerate(spans) for b in spans[:i])
+
+
 def test_small_nodes_run_side_by_side(lab):
     lab.workflow(lab.nap("one", 0.5), lab.nap("two", 0.5)).run(plugin=pool())
     (one,), (two,) = lab.spans().values()
