@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from qsmprep.masking.deformation import Forces, swell
-from qsmprep.masking.head import FLOOR_MM, HeadEstimate, above, estimate_head, human_scale
+from qsmprep.masking.head import FLOOR_MM, HeadEstimate, above, estimate_head, head_axes, human_scale
 from qsmprep.masking.morphology import fill_holes, largest_component
 from qsmprep.masking.surface import Tessellation, tessellated_sphere
 from qsmprep.masking.tissue import Tissue, find_tissue
 from qsmprep.numerics.arrays import DoubleArray, Mask, RealArray
 from qsmprep.options import check_options, option
-from qsmprep.scan import Scan
+from qsmprep.scan import Scan, Triple
 
 SUBDIVISIONS = 4
 START = 0.5  # share of the head's radius, as published
@@ -101,7 +101,8 @@ def bet(
     image: np.ndarray,
     *,
     scan: Scan,
-    superior_direction: tuple[float, float, float] = (0.0, 0.0, 1.0),
+    superior_direction: Triple = (0.0, 0.0, 1.0),
+    anterior_direction: Triple = (0.0, 1.0, 0.0),
     decay: np.ndarray | None = None,
     options: BetOptions = BetOptions(),
 ) -> np.ndarray:
@@ -125,7 +126,7 @@ def bet(
     ----------
     image : (n0, n1, n2) magnitude of a head, any scale; voxels that are not finite count as dark.
     scan : its voxel size.
-    superior_direction : towards the top of the head, along the three voxel axes, in mm.
+    superior_direction, anterior_direction : towards the top of the head and the face, along the voxel axes, in mm.
     decay : (n0, n1, n2) R2* in 1/s, as `decay_rate` makes it; tells marrow and bone from brain. None where unknown.
     options : see `BetOptions`.
 
@@ -160,17 +161,21 @@ def bet(
     image = np.ascontiguousarray(image, dtype=np.float32)
     if not np.isfinite(image).all():
         image = np.nan_to_num(image, nan=0.0, posinf=0.0, neginf=0.0)
-    voxel = np.asarray(scan.voxel_size_mm, dtype=np.float64)
-    voxel = voxel * human_scale(image, voxel)
     superior = np.asarray(superior_direction, dtype=np.float64)
     if not np.linalg.norm(superior) > 0:
         raise ValueError("superior_direction must not be the null vector.")
     superior = np.asarray(np.round(superior / np.linalg.norm(superior), DIGITS), dtype=np.float64)
-    extraction = _Extraction(image, voxel, superior / np.linalg.norm(superior), decay, options)
+    superior = superior / np.linalg.norm(superior)
+    # The tessellated sphere is not the same along all axes: a head lies in it in one way, however it is stored.
+    axes = head_axes(superior, anterior_direction)
+    image, voxel = np.ascontiguousarray(image.transpose(axes)), np.array(scan.voxel_size_mm, np.float64)[list(axes)]
+    if decay is not None:
+        decay = np.ascontiguousarray(decay.transpose(axes))
+    extraction = _Extraction(image, voxel * human_scale(image, voxel), superior[list(axes)], decay, options)
     mask = extraction.twice() if options.robust else extraction.once()
     if not mask.any():
         raise ValueError("Brain extraction found no brain: the surface collapsed. Give a mask, or try another image.")
-    return fill_holes(largest_component(mask))
+    return np.ascontiguousarray(fill_holes(largest_component(mask)).transpose(np.argsort(axes)))
 
 
 @dataclass(frozen=True)

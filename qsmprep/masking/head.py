@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,6 +82,17 @@ def estimate_head(image: np.ndarray, voxel_size_mm: np.ndarray, superior: np.nda
         radius_mm = min(radius_mm, LARGEST_RADIUS_MM)
     median = _median_within(image, voxel_size_mm, centre_mm, radius_mm, (darkest, brightest))
     return HeadEstimate(darkest, brightest, threshold, centre_mm, radius_mm, median, top_mm)
+
+
+def head_axes(superior: Sequence[float], anterior: Sequence[float]) -> tuple[int, int, int]:
+    """Voxel axes that run most nearly left-right, back-front and bottom-top, whichever way.
+
+    >>> head_axes((0.1, 0.99, 0.0), (0.0, 0.1, -0.99))
+    (0, 2, 1)
+    """
+    up = int(np.argmax(np.abs(superior)))
+    front = max((axis for axis in range(3) if axis != up), key=lambda axis: abs(anterior[axis]))
+    return 3 - up - front, front, up
 
 
 def human_scale(image: np.ndarray, voxel_size_mm: np.ndarray) -> float:

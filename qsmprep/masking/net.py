@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from qsmprep.masking.head import estimate_head
+from qsmprep.masking.head import estimate_head, head_axes
 from qsmprep.masking.morphology import fill_holes, largest_component
 from qsmprep.nets.channels.magnitude import LARGEST_DEPTH_MM, magnitude_channel
 from qsmprep.nets.inference_options import PRECISIONS, weights_option
@@ -63,9 +63,7 @@ class _Layout:
     def of(
         cls, shape: tuple[int, ...], voxel_mm: Triple, superior: Triple, anterior: Triple, edge_mm: float
     ) -> _Layout:
-        up = int(np.argmax(np.abs(superior)))
-        front = max((axis for axis in range(3) if axis != up), key=lambda axis: abs(anterior[axis]))
-        order = (3 - up - front, front, up)
+        order = _, front, up = head_axes(superior, anterior)
         flips = tuple(axis for axis, way in ((1, anterior[front]), (2, superior[up])) if way < 0)
         sizes = tuple(shape[axis] for axis in order)
         conformed = tuple(max(1, round(n * voxel_mm[axis] / edge_mm)) for n, axis in zip(sizes, order, strict=True))

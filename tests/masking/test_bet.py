@@ -92,6 +92,18 @@ def test_axis_order_and_direction_do_not_matter():
     assert dice(turned[::-1, :, ::-1].transpose(1, 2, 0), mask_of_simple_head()) > 0.99
 
 
+@pytest.mark.parametrize("order", [(0, 2, 1), (1, 2, 0)])
+def test_a_head_gives_the_same_mask_in_whatever_order_its_axes_are_stored(order):
+    """Coronal and sagittal slices: voxel by voxel."""
+    image, _ = simple_head()
+    superior, anterior = (tuple(float(axis == own) for axis in order) for own in (2, 1))
+    turned = bet(
+        np.ascontiguousarray(image.transpose(order)), scan=Scan((3, 3, 3)), superior_direction=superior,
+        anterior_direction=anterior,
+    )  # fmt: skip
+    assert np.array_equal(turned, mask_of_simple_head().transpose(order))
+
+
 def test_intensity_scale_does_not_matter():
     scaled = (simple_head()[0] * 2**20).astype(np.int64)
     assert dice(bet(scaled, scan=Scan((3, 3, 3))), mask_of_simple_head()) > 0.999
