@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 NORMS = ("l1", "l2", "image")
 FINE = 1000  # points of the interpolated curve
 STANDSTILL = 0.1  # of its greatest pace: slower, the curve stands still, and its curvature means nothing
+FLAT = 1e-6  # of the curvature of the corner: less is that of the spline's ends, which is 0 but for its rounding
 SHORT = 0.5  # length in logarithmic units of a curve that is hardly there
 
 
@@ -197,7 +198,7 @@ def _corner(bend: np.ndarray, moving: np.ndarray) -> tuple[int, bool]:
 
 def _inflection(s: np.ndarray, bend: np.ndarray, corner: int, stronger: float) -> float | None:
     weaker = np.arange(corner, -1, -1) if stronger > 0 else np.arange(corner, s.size)
-    outward = np.flatnonzero(bend[weaker] <= 0)
+    outward = np.flatnonzero(bend[weaker] < -FLAT * bend[corner])
     return float(np.exp(s[weaker[outward[0]]])) if outward.size else None
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import brentq
 
 from qsmprep.analysis.curve import data_misfit, l_curve, penalty
 from qsmprep.numerics.dipole import dipole_kernel
@@ -40,12 +41,27 @@ def test_the_curvature_of_a_circle_is_one_over_its_radius():
 def test_the_inflection_lies_on_the_side_of_the_weaker_penalty():
     s = np.log(VALUES)
     misfits = np.exp(np.logaddexp(0, s))
-    penalties = np.exp(3 - 0.4 * s - 0.8 * np.tanh(s + 3))  # bends outwards left of s = -3 and inwards right of it
+    penalties = np.exp(3 - 0.4 * s - 0.8 * np.tanh(2 * (s + 1)))
+
+    def bend(s):
+        """Curvature but for a positive factor: rho' omega'' - rho'' omega'."""
+        rate, turn = 1 / (1 + np.exp(-s)), 1 / np.cosh(2 * (s + 1)) ** 2
+        return rate * 6.4 * turn * np.tanh(2 * (s + 1)) + rate * (1 - rate) * (0.4 + 1.6 * turn)
+
     curve = l_curve(VALUES, misfits, penalties)
     assert curve.inflection is not None
     assert curve.inflection < curve.corner
+    assert curve.inflection == pytest.approx(np.exp(brentq(bend, -1.4, 0)), rel=0.1)
     backwards = l_curve(1 / VALUES, misfits, penalties)
     assert backwards.inflection == pytest.approx(1 / curve.inflection, rel=0.03)
+
+
+def test_a_curve_that_bends_one_way_alone_has_no_inflection():
+    """Where a spline ends its second derivative is nought but for rounding, which is no turn."""
+    s = np.log(VALUES)
+    curve = l_curve(VALUES, np.exp(np.logaddexp(0, s)), np.exp(3 - 0.4 * s - 0.8 * np.tanh(s + 3)))
+    assert curve.curvatures[1:-1].min() > 0
+    assert curve.inflection is None
 
 
 def test_roughness_of_unfinished_iterations_does_not_move_the_corner():
