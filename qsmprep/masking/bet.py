@@ -167,7 +167,7 @@ def bet(
     superior = np.asarray(np.round(superior / np.linalg.norm(superior), DIGITS), dtype=np.float64)
     superior = superior / np.linalg.norm(superior)
     # The tessellated sphere is not the same along all axes: a head lies in it in one way, however it is stored.
-    axes = head_axes(superior, anterior_direction)
+    axes = head_axes([float(part) for part in superior], anterior_direction)
     image, voxel = np.ascontiguousarray(image.transpose(axes)), np.array(scan.voxel_size_mm, np.float64)[list(axes)]
     if decay is not None:
         decay = np.ascontiguousarray(decay.transpose(axes))
