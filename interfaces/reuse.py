@@ -24,6 +24,8 @@ TISSUE_FIELD_PPM = (0.002, 0.5)  # standard deviation in a brain; 0.01 to 0.05 i
 RATES = (3.0, 300.0)  # median of R2* in a brain in 1/s, from 0.5 T to 14 T
 REMEDY = 'Write its unit as "Units" into the sidecar beside it, convert it, or leave it out of --reuse'
 
+UNCHECKED = Note("reused-unchecked", "A single echo: unit and sign could not be held against the phase of the scan.")
+
 
 class ReuseInputSpec(StepInputSpec):
     """Inputs of the nodes that take over a result."""
@@ -60,10 +62,14 @@ class ReuseTotalField(Step):
     def _compute(self, folder: Path) -> Record:
         values, mask = _values(self.inputs), read_mask(self.inputs.mask)
         factors = _factors_to_hz(self.inputs.centre_frequency)
-        record = _record(self.stage, "the total field", self.inputs)
+        record = _record(
+            self.stage, "the total field", self.inputs, "the combination of the echoes tells its noise alone"
+        )
         if len(self.inputs.echo_times) > 1:
             agreement = _checked(self.inputs, {name: values * factor for name, factor in factors.items()}, mask)
             record.state(Fact("phase_agreement", "agreement with the phase from first to last echo", "", agreement))
+        else:
+            record.note(UNCHECKED)
         field = np.where(mask & np.isfinite(values), values * factors[self.inputs.unit], 0)
         self._results["field"] = write_volume(folder / "total_field.nii", field, read_grid(self.inputs.mask))
         return record
@@ -87,11 +93,15 @@ class ReuseUnwrapped(Step):
         if len(phase) != len(times):
             raise ValueError(f"{self.inputs.in_file}: it has {len(phase)} echoes, the scan has {len(times)}. Leave it "
                              "out of --reuse, or choose the same by --echoes.")  # fmt: skip
-        record = _record(self.stage, "the unwrapped phase", self.inputs)
+        record = _record(
+            self.stage, "the unwrapped phase", self.inputs, "the unwrapping here tells its quality map alone"
+        )
         if len(times) > 1:
             gained = (phase[-1] - phase[0]) / (2 * math.pi * (times[-1] - times[0]))
             agreement = _checked(self.inputs, {"rad": gained, "-rad": -gained}, mask)
             record.state(Fact("phase_agreement", "agreement with the phase from first to last echo", "", agreement))
+        else:
+            record.note(UNCHECKED)
         inside = np.where(mask & np.isfinite(phase), phase, 0).astype(np.float32)
         inside = inside[0] if len(inside) == 1 else inside
         self._results["unwrapped"] = write_volume(folder / "unwrapped.nii", inside, read_grid(self.inputs.mask))
@@ -159,7 +169,7 @@ class ReuseR2star(Step):
         if not low <= median <= high:
             raise ValueError(f"{self.inputs.in_file}: as {self.inputs.unit} the median of R2* in the brain is "
                              f"{median:.3g} 1/s, while {low:g} to {high:g} is possible. {REMEDY}.")  # fmt: skip
-        record = _record(self.stage, "R2*", self.inputs)
+        record = _record(self.stage, "R2*", self.inputs, "S0 and misfit are those of the fit here")
         record.state(Fact("median", "median", "1/s", median))
         times = np.divide(1, rates, out=np.zeros_like(rates), where=rates > 0)
         self._results["r2star"] = write_volume(folder / "r2star.nii", rates, grid)
@@ -198,8 +208,10 @@ def _checked(inputs: ReuseFieldInputSpec, fields_hz: Mapping[str, FloatImage], m
     )
 
 
-def _record(stage: str, what: str, inputs: ReuseInputSpec) -> Record:
-    record = Record(stage, "imported", f"another program, whose result was taken over: {inputs.origin}")
+def _record(stage: str, what: str, inputs: ReuseInputSpec, beside: str = "") -> Record:
+    """The record of a result taken over; `beside` says what of this program's own step is still used."""
+    title = f"another program, whose result was taken over: {inputs.origin}"
+    record = Record(stage, "imported", f"{title} ({beside})" if beside else title)
     unit = "as its sidecar says" if isdefined(inputs.told) and inputs.told else "assumed, as no sidecar tells"
     record.note(Note("reused", f"Taken over for {what}: {inputs.origin}; unit {inputs.unit}, {unit}."))
     return record

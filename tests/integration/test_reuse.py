@@ -62,6 +62,18 @@ def test_tissue_field_and_rates_start_the_chain_behind_background_removal_and_th
     assert "Sepia_localfield.nii.gz" in methods and "V-SHARP" not in methods
 
 
+def test_unwrapped_phase_is_combined_as_if_it_had_been_unwrapped_here(plain, run_qsmprep, tmp_path):
+    (unwrapped,) = plain.work.glob("*/*/field_wf/unwrap/unwrapped.nii")
+    place = tmp_path / "sepia" / "sub-01"
+    place.mkdir(parents=True)
+    (place / "Sepia_part-phase_unwrapped.nii").write_bytes(unwrapped.read_bytes())
+    words = ("--derivatives", f"sepia={tmp_path / 'sepia'}", "--reuse", "unwrapped")
+    done = run_qsmprep(plain.bids, tmp_path / "out", *FAST, *words)
+    assert done.status == 0, done.stderr
+    assert np.array_equal(done.image("Chimap"), plain.image("Chimap"))
+    assert "quality map alone" in (done.out / "logs" / "CITATION.md").read_text()
+
+
 def test_a_field_that_is_not_in_its_unit_is_refused_and_the_likely_one_named(plain, sepia, run_qsmprep, tmp_path):
     given = sepia("fieldmap", "desc-total_fieldmap", "fmap", 1 / 127.7)  # ppm, and no sidecar says so
     done = run_qsmprep(plain.bids, tmp_path / "out", *FAST, "--derivatives", given, "--reuse", "total-field")
