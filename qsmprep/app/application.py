@@ -76,7 +76,8 @@ def run(request: Request, settings: Settings) -> int:
         _check_folders(request)
         if request.reports_only:
             return _reports_only(request)
-        warm_up(DRAWING)
+        if not request.dry_run:
+            warm_up(DRAWING)
         threads = settings.steps["execution"].omp_nthreads or min(_cores(settings), 8)
         device, reason = choose_device(settings.steps["execution"].device)
         logger.info("Solvers run on %s (%s), %d threads a step.", device, reason, threads)

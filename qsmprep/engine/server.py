@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 import json
+import logging
 import os
 import shutil
 import signal
@@ -45,6 +46,8 @@ def serve(told: str) -> None:
     atexit.register(end)
     signal.signal(signal.SIGTERM, partial(_leave, end))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program alone
+    # A refused program ends, with the folder of its caches, while this one still loads.
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     sys.excepthook = partial(_tell_no_loss_of_a_client, os.getpid(), sys.excepthook)
     if duties["watch"]:
         with suppress(OSError, AttributeError):  # not Linux

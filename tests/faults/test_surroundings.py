@@ -120,6 +120,7 @@ def test_a_second_run_of_a_participant_is_refused_at_once(bench):
     for line in first.stdout:
         if "[ 1/" in line:
             break
+    first.send_signal(signal.SIGSTOP)  # so that it has not ended before the second looks
     second = type(bench)(bench.bids, bench.folder / "second")
     second.work = bench.work
     status, said = second.run()
@@ -127,6 +128,7 @@ def test_a_second_run_of_a_participant_is_refused_at_once(bench):
     assert f"process {first.pid} on " in said and "works on sub_01 in this work folder" in said
     assert "Traceback" not in said
     assert first.poll() is None
+    first.send_signal(signal.SIGCONT)
     first.send_signal(signal.SIGTERM)
     first.communicate(timeout=60)
     bench.assert_tidy()
