@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 DEMO := demo
 NIIVUE := qsmprep/data/viewer/niivue.js
 
-.PHONY: demo test test-faults lint viewer clean
+.PHONY: demo test test-faults test-container test-cluster test-reproduce lint viewer clean
 
 $(STAMP): pyproject.toml constraints.txt | $(NIIVUE)
 	$(PYTHON) -m venv $(VENV)
@@ -34,6 +34,18 @@ test: $(STAMP)
 # What `make test` has no time for: a run killed at every moment, full disks, damaged folders. It takes half an hour.
 test-faults: $(STAMP)
 	$(VENV)/bin/python -m pytest tests/faults -m "faults or not faults"
+
+# The image is built and run as on a foreign machine; as root on Debian, with Debian's packages.
+test-container:
+	bash containers/test.sh
+
+# A Slurm cluster is started by hand and given work; as root on Debian, with Debian's packages.
+test-cluster: $(STAMP)
+	bash tests/cluster/test.sh
+
+# The same head on several threads, schedulers and instruction sets gives the same maps.
+test-reproduce: $(STAMP)
+	bash tests/reproduce/test.sh
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check
