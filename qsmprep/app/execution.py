@@ -11,6 +11,7 @@ from typing import Any
 from nipype import config as nipype_config
 from nipype.pipeline.engine import Workflow
 
+from qsmprep.app.devices import visible_gpus
 from qsmprep.app.request import Request
 from qsmprep.app.work_folder import GRAPH_NAME, graph_folder
 from qsmprep.bids.outputs import write_json
@@ -57,6 +58,8 @@ def execute(
     arguments = {
         "n_procs": execution.nprocs,
         "memory_gb": execution.mem_mb / 1024 if execution.mem_mb else None,
+        "split": execution.omp_nthreads is None,
+        "gpus": visible_gpus() if any(plan.device == "cuda" for plan in plans) else None,
         "one_at_a_time": execution.low_mem,
         "progress": make_progress(labels),
         "labels": labels,
@@ -74,12 +77,12 @@ def execute(
         if all(run.name in graphs for run in plan.runs):
             connect_orientations(workflow, plan, graphs)
     graph = workflow.run(plugin=pool)
+    failed = {failure.node for failure in pool.failures} | set(pool.not_run)
     folders: dict[str, list[Path]] = {}
     for node in graph.nodes():
-        folders.setdefault(labels(node.fullname)[0], []).append(Path(node.output_dir()))
-    failed = {failure.node for failure in pool.failures} | set(pool.not_run)
-    kept = {node.fullname: Path(node.output_dir()) for node in graph.nodes() if node.fullname not in failed}
-    folders = {run: [path for path in paths if path in set(kept.values())] for run, paths in folders.items()}
+        own = folders.setdefault(labels(node.fullname)[0], [])
+        if node.fullname not in failed:
+            own.append(Path(node.output_dir()))
     try:
         write_json(logs / "timings.json", [_timing(timing) for timing in pool.timings])
     except OSError as error:
