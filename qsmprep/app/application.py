@@ -54,6 +54,7 @@ SUCCESS, FAILURE, USAGE = 0, 1, 2
 DRAWING = ("matplotlib.figure", "matplotlib.backends.backend_agg", "PIL.PngImagePlugin")
 # Problems of what was asked for rather than of the data.
 MISUSE = ("label-malformed", "label-unknown", "dataset-empty", "dataset-is-dicom", "participant-without-images")
+LOGS_LOOKED_AT = 50  # the newest folders of logs; of ten thousand jobs, each would else list ten thousand
 logger = logging.getLogger("qsmprep")
 
 
@@ -254,6 +255,9 @@ def _collision(plan: RunPlan, others: Sequence[RunPlan]) -> list[Problem]:
 def _check_folders(request: Request) -> None:
     if not request.bids_dir.is_dir():
         raise ValueError(f"{request.bids_dir}: no such folder. Give the folder of the BIDS dataset.")
+    if request.database_dir is not None:
+        told = "the folders of the chosen participants are read as they are, so that nothing can be out of date"
+        print(f"--bids-database-dir {request.database_dir}: neither read nor written; {told}.", flush=True)
     for problem in check_output_dir(request.bids_dir, request.output_dir):
         raise ValueError(str(problem))
     for flag, path in (("--mask-file", request.mask_file), ("--segmentation-file", request.segmentation_file)):
@@ -266,7 +270,7 @@ def _check_folders(request: Request) -> None:
 def _begin_dataset(request: Request, settings: Settings, logs: Path, graphs: Sequence[str]) -> None:
     prepare_work_dir(request, graphs)
     output = request.output_dir
-    for folder in (output / "logs").glob("*/"):
+    for folder in sorted((output / "logs").glob("*/"))[-LOGS_LOOKED_AT:]:
         remove_leftovers(folder)
     container = os.environ.get("QSMPREP_CONTAINER")
     description = dataset_description(__version__, raw=request.bids_dir, container=container)
