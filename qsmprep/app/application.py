@@ -126,7 +126,7 @@ def _process(request: Request, settings: Settings, work: Work, graphs: Sequence[
     records += write_refusals(work.refused, request=request, started=started, warnings=work.warnings)
     failed = [record["run"] for record in records if record["status"] != "ok"]
     told = _write_reports(request, sorted({record["subject"] for record in records}))
-    told &= _written("the methods text", logs.parent, partial(_write_citations, request.output_dir))
+    told &= _written("the methods text", logs.parent, partial(_write_citations, request))
     if isinstance(stopped, KeyboardInterrupt | SystemExit):
         raise stopped
     seconds = (datetime.now(UTC) - started).total_seconds()
@@ -148,14 +148,15 @@ def _boilerplate_only(request: Request, work: Work, logs: Path) -> int:
         for plan in work.orientations
     ]
     folder = logs if runs_with_results(request.output_dir) else request.output_dir / "logs"
-    write_citation_files(folder, records)
+    write_citation_files(folder, records, markdown_only=request.markdown_only)
     print(f"Methods text: {folder / 'CITATION.md'}")
     return FAILURE if work.errors else SUCCESS
 
 
-def _write_citations(output_dir: Path) -> None:
+def _write_citations(request: Request) -> None:
     """Describe what lies in the folder, whichever command made it."""
-    write_citation_files(output_dir / "logs", runs_with_results(output_dir))
+    output = request.output_dir
+    write_citation_files(output / "logs", runs_with_results(output), markdown_only=request.markdown_only)
 
 
 def _find_work(request: Request, settings: Settings, *, threads: int, device: str) -> Work:

@@ -11,9 +11,11 @@ from typing import Any
 from nipype import config as nipype_config
 from nipype.pipeline.engine import Workflow
 
+from qsmprep.app.graph_drawing import write_graphs
 from qsmprep.app.request import Request
 from qsmprep.app.work_folder import GRAPH_NAME, graph_folder
 from qsmprep.bids.outputs import write_json
+from qsmprep.engine import monitor
 from qsmprep.engine.graph import Failure
 from qsmprep.engine.inprocess import InProcess
 from qsmprep.engine.node import damage_of
@@ -30,11 +32,12 @@ logger = logging.getLogger("qsmprep")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of an execution: failures, folders of the nodes that belong to it, and node timings."""
+    """What came of an execution: failures, folders of the nodes that belong to it, node timings, resources by run."""
 
     failures: Sequence[Failure] = ()
     folders: Mapping[str, list[Path]] = field(default_factory=dict)
     timings: Sequence[Any] = ()
+    resources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def execute(
@@ -54,11 +57,13 @@ def execute(
         return names.get(run, run), " ".join(steps).replace("_wf", "").replace("_", " ")
 
     execution = settings.steps["execution"]
+    progress = make_progress(labels)
+    watch = monitor.Monitor(progress) if request.resource_monitor else None
     arguments = {
         "n_procs": execution.nprocs,
         "memory_gb": execution.mem_mb / 1024 if execution.mem_mb else None,
         "one_at_a_time": execution.low_mem,
-        "progress": make_progress(labels),
+        "progress": watch or progress,
         "labels": labels,
         "stop_on_first_crash": execution.stop_on_first_crash,
         "raise_on_failure": False,
@@ -73,6 +78,8 @@ def execute(
     for plan in orientations:
         if all(run.name in graphs for run in plan.runs):
             connect_orientations(workflow, plan, graphs)
+    if request.write_graph:
+        write_graphs(graphs, logs)
     graph = workflow.run(plugin=pool)
     folders: dict[str, list[Path]] = {}
     for node in graph.nodes():
@@ -84,7 +91,8 @@ def execute(
         write_json(logs / "timings.json", [_timing(timing) for timing in pool.timings])
     except OSError as error:
         logger.warning("The timings of the steps are not kept: %s", storage_message(error, logs))
-    return Outcome((*failures, *pool.failures), folders, tuple(pool.timings))
+    resources = {run: monitor.document(watch, run, pool.timings, labels) for run in names.values()} if watch else {}
+    return Outcome((*failures, *pool.failures), folders, tuple(pool.timings), resources)
 
 
 def _graphs(plans: Sequence[RunPlan]) -> tuple[dict[str, Workflow], list[Failure]]:

@@ -30,7 +30,7 @@ from qsmprep.findings import Fact, Note, Warning
 from qsmprep.interfaces.step import Record, network_facts, parameters
 from qsmprep.masking.net import NetOptions
 from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T
-from qsmprep.presets import PRESETS
+from qsmprep.presets import PRESETS, SLOPPY
 from qsmprep.relaxometry import arlo_applies, usual_method
 from qsmprep.relaxometry.dictionary import train_positions
 from qsmprep.report.acquisition import describe_acquisition
@@ -118,7 +118,7 @@ def plan_run(
         spin_echo_notes=tuple(scan_notes),
         coil_notes=coil_notes,
         notes=tuple(notes),
-        warnings=readout,
+        warnings=(*readout, *_not_for_results(settings)),
     )
 
 
@@ -164,6 +164,13 @@ def _chosen_times(run: GreRun, settings: Settings) -> tuple[float, ...]:
     if chosen[-1] > len(times):
         raise ValueError(f"{run.name}: --echoes asks for echo {chosen[-1]}, but there are {len(times)}.")
     return tuple(times[number - 1] for number in chosen)
+
+
+def _not_for_results(settings: Settings) -> tuple[Warning, ...]:
+    if settings.pipeline != SLOPPY:
+        return ()
+    text = "This is a sloppy run: it shows whether the dataset can be processed; its maps are of low quality."
+    return (Warning("sloppy", text, "Run again without --sloppy for maps to be used."),)
 
 
 def _readout(run: GreRun, settings: Settings) -> tuple[Warning, ...]:
