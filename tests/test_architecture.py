@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 STEPS = ("coils", "phase", "unwrap", "field", "masking", "background", "inversion", "orientation", "relaxometry",
          "separation", "weighting", "nets", "analysis", "quality")  # fmt: skip
 NUMERICS = ("numerics", "options", "scan", "findings", "rooms")
-AROUND = ("bids", "dicom", "engine", "files", "report", "phantom", "training", "registry", "settings", "presets",
+AROUND = ("bids", "cluster", "dicom", "engine", "files", "report", "phantom", "training", "registry", "settings", "presets",
           "stages", "pipeline", "results", "data", "weights")  # fmt: skip
 # A step imports no other step, but for these: (module, what it imports) -> why.
 BY_NETWORK = "works by a network: how networks are described and applied stands in nets"
