@@ -27,5 +27,6 @@ class Request:
     boilerplate_only: bool = False
     reports_only: bool = False
     analysis_level: str = "participant"
+    plugin_file: Path | None = None
     verbosity: int = 0
     command: str = ""

@@ -56,12 +56,14 @@ def ended_states(jobs: Iterable[str]) -> Mapping[str, str]:
 def _slurm_queue(names: Sequence[str]) -> dict[tuple[str, int], str]:
     status, text, complaint = _ask("squeue", "--noheader", "--array", f"--name={','.join(names)}", "--format=%j|%K|%T")
     if status != 0:
-        raise SilentError(f"squeue failed: {complaint.strip() or status}. Ask again when the cluster's controller answers.")
+        why = complaint.strip() or f"exit status {status}"
+        raise SilentError(f"squeue failed: {why}. Try again when the cluster's controller answers.")
+    waits = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SUSPENDED")
     found = {}
     for line in text.splitlines():
         name, index, state = line.strip().split("|")
         if index.isdigit():  # a job of no array is none of ours
-            found[name, int(index)] = QUEUED if state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SUSPENDED") else RUNNING
+            found[name, int(index)] = QUEUED if state in waits else RUNNING
     return found
 
 

@@ -74,10 +74,16 @@ def participants_script(job: Job, batch: Batch) -> str:
         *([shlex.join(job.arguments)] if job.arguments else []),
     ]
     head = _head(job, batch.job_name, batch.memory_mb, batch.folder, tasks=len(batch.tasks))
-    work = _work_folder(job.work_dir)
-    body = _render("participants", folder=batch.folder, per=job.per, here=job.here, work=work,
-                   output_dir=job.output_dir, command=_command(job, words, '"$work"'), clean_work=job.clean_work)  # fmt: skip
-    return head + body
+    return head + _render(
+        "participants",
+        folder=batch.folder,
+        per=job.per,
+        here=job.here,
+        work=_work_folder(job.work_dir),
+        output_dir=job.output_dir,
+        command=_command(job, words, '"$work"'),
+        clean_work=job.clean_work,
+    )
 
 
 def group_script(job: Job, memory_mb: int) -> str:
@@ -107,7 +113,7 @@ def _command(job: Job, words: Sequence[str], work: str = "") -> list[str]:
     """The lines of a call of qsmprep, inside the container where there is one."""
     if job.container is None:
         return [shlex.join(job.program), *(f"    {word}" for word in words)]
-    readable = [path for path in (job.bids_dir, *job.binds)]
+    readable = (job.bids_dir, *job.binds)
     binds = [f"    --bind {shlex.quote(f'{path}:{path}:ro')}" for path in dict.fromkeys(readable)]
     binds += [f"    --bind {place}" for place in (shlex.quote(str(job.output_dir)), work) if place]
     gpu = " --nv" if job.gpus else ""

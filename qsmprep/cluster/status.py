@@ -136,8 +136,9 @@ def _by_records(output_dir: Path, state: State) -> State:
         errors += (told or ["failed without a message"]) if failed else []
     if not found:
         return replace(state, word=MISSING)
+    first = errors[0].strip().splitlines()[0] if errors else ""
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    return replace(state, word=FAILED, message=errors[0] + more) if errors else replace(state, word=DONE)
+    return replace(state, word=FAILED, message=first + more) if errors else replace(state, word=DONE)
 
 
 def _records(output_dir: Path, task: Task) -> list[Path]:

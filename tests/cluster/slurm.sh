@@ -2,6 +2,8 @@
 #   start_slurm FOLDER     as root on Debian, with the packages slurm-wlm and munge; stop_slurm ends what it started.
 # No control groups and no accounting, which a test machine may not have: memory is watched every second instead.
 
+SLURM_PROCESSES=()
+
 start_slurm() {
     local folder=$1 host
     host=$(hostname -s)
@@ -16,6 +18,12 @@ start_slurm() {
     runuser -u munge -- munged --foreground --key-file="$folder/munge/key" --socket="$folder/munge/socket" \
         --pid-file="$folder/munge/pid" --log-file="$folder/munge/log" --seed-file="$folder/munge/seed" &
     SLURM_PROCESSES=($!)
+    for _ in $(seq 20); do
+        [ -S "$folder/munge/socket" ] && break
+        kill -0 $! 2>/dev/null || break
+        sleep 0.5
+    done
+    [ -S "$folder/munge/socket" ] || { echo "munged did not start; may its user enter $folder?" >&2; return 1; }
 
     cat >"$SLURM_CONF" <<CONF
 ClusterName=test
@@ -61,8 +69,14 @@ CONF
 }
 
 stop_slurm() {
+    [ ${#SLURM_PROCESSES[@]} -gt 0 ] || return 0
     scancel --quiet --partition=main 2>/dev/null || true
     sleep 2
     kill "${SLURM_PROCESSES[@]}" 2>/dev/null || true
+    for _ in $(seq 10); do
+        kill -0 "${SLURM_PROCESSES[@]}" 2>/dev/null || break
+        sleep 1
+    done
+    kill -KILL "${SLURM_PROCESSES[@]}" 2>/dev/null || true
     wait "${SLURM_PROCESSES[@]}" 2>/dev/null || true
 }
