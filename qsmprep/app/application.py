@@ -21,6 +21,7 @@ from qsmprep.app.execution import Outcome, execute, unfinished
 from qsmprep.app.filters import read_filters
 from qsmprep.app.orientations import plan_orientations, planned_orientations, write_orientation_records
 from qsmprep.app.planning import choose_device, plan_run, planned_record, settings_here
+from qsmprep.app.plugin_file import read_plugin_file
 from qsmprep.app.records import write_refusals, write_run_records
 from qsmprep.app.regions import check_atlases
 from qsmprep.app.request import Request
@@ -259,6 +260,8 @@ def _check_folders(request: Request) -> None:
             raise ValueError(f"{flag} {path}: no such file.")
     check_atlases(request)
     check_work_dir(request)
+    if request.plugin_file is not None:
+        read_plugin_file(request.plugin_file)
 
 
 def _begin_dataset(request: Request, settings: Settings, logs: Path, graphs: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from nipype import config as nipype_config
 from nipype.pipeline.engine import Workflow
 
 from qsmprep.app.graph_drawing import write_graphs
+from qsmprep.app.plugin_file import read_plugin_file
 from qsmprep.app.request import Request
 from qsmprep.app.work_folder import GRAPH_NAME, graph_folder
 from qsmprep.bids.outputs import write_json
@@ -21,6 +22,7 @@ from qsmprep.engine.inprocess import InProcess
 from qsmprep.engine.node import damage_of
 from qsmprep.engine.pool import ProcessPool
 from qsmprep.engine.progress import make_progress
+from qsmprep.engine.scheduled import scheduled
 from qsmprep.files.storage import storage_message
 from qsmprep.settings import Settings
 from qsmprep.workflows.gre import init_gre_wf
@@ -68,8 +70,12 @@ def execute(
         "stop_on_first_crash": execution.stop_on_first_crash,
         "raise_on_failure": False,
     }
-    plugin = ProcessPool if execution.plugin == "pool" else InProcess
-    pool = plugin(plugin_args={key: value for key, value in arguments.items() if value is not None})
+    known = {key: value for key, value in arguments.items() if value is not None}
+    if request.plugin_file is None:
+        pool = (ProcessPool if execution.plugin == "pool" else InProcess)(plugin_args=known)
+    else:
+        name, own = read_plugin_file(request.plugin_file)
+        pool = scheduled(name, {**own, **known})
     graphs, failures = _graphs(plans)
     if not graphs:
         return Outcome(tuple(failures))

@@ -30,5 +30,6 @@ class Request:
     write_graph: bool = False
     markdown_only: bool = False
     analysis_level: str = "participant"
+    plugin_file: Path | None = None
     verbosity: int = 0
     command: str = ""

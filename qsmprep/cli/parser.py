@@ -57,6 +57,7 @@ def parse(argv: Sequence[str]) -> tuple[Request, settings.Settings]:
             write_graph=given.write_graph,
             markdown_only=given.md_only_boilerplate,
             analysis_level=given.analysis_level,
+            plugin_file=given.nipype_plugin_file,
             verbosity=given.verbose,
             command=" ".join(["qsmprep", *argv]),
         )
@@ -81,6 +82,7 @@ def build_parser() -> TopicParser:
     _add_selection(parser.add_topic("data", "What to process"))
     _add_execution(parser.add_topic("execution", "Execution"))
     add_habits(parser.add_topic("habits", "Habits (flags of fMRIPrep, beside those of the same name above)"))
+    _add_cluster(parser.add_topic("cluster", "One job a step on a cluster (one a participant: qsmprep-tools cluster)"))
     _add_pipeline(parser)
     for step in settings.SECTIONS:
         if step not in parser.topics:
@@ -143,6 +145,14 @@ def _add_execution(group: argparse._ArgumentGroup) -> None:
         "--reports-only", action="store_true", help="write only the reports, from an earlier run's outputs"
     )
     add_options(group, settings.ExecutionOptions)
+
+
+def _add_cluster(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--nipype-plugin-file", "--use-plugin", type=file_path, metavar="FILE",
+        help='YAML or JSON with nipype\'s plugin that submits each step, as {"plugin": "SLURM", "plugin_args": '
+        '{"sbatch_args": "--partition=main"}}, in place of --plugin',
+    )  # fmt: skip
 
 
 def _add_pipeline(parser: TopicParser) -> None:
