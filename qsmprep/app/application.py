@@ -270,7 +270,8 @@ def _begin_dataset(request: Request, settings: Settings, logs: Path, graphs: Seq
     for folder in (output / "logs").glob("*/"):
         remove_leftovers(folder)
     container = os.environ.get("QSMPREP_CONTAINER")
-    description = dataset_description(__version__, raw=request.bids_dir, container=container)
+    engine = "singularity" if {"APPTAINER_CONTAINER", "SINGULARITY_CONTAINER"} & set(os.environ) else "docker"
+    description = dataset_description(__version__, raw=request.bids_dir, container=container, engine=engine)
     write_json(output / "dataset_description.json", description)
     write_text(output / ".bidsignore", "\n".join(BIDSIGNORE) + "\n")
     document = {**to_document(settings), "software": software_versions()}
