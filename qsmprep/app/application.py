@@ -17,10 +17,11 @@ from typing import Any
 import tomli_w
 
 from qsmprep import __version__
+from qsmprep.app.devices import choose_device
 from qsmprep.app.execution import Outcome, execute, unfinished
 from qsmprep.app.filters import read_filters
 from qsmprep.app.orientations import plan_orientations, planned_orientations, write_orientation_records
-from qsmprep.app.planning import choose_device, plan_run, planned_record, settings_here
+from qsmprep.app.planning import plan_run, planned_record, settings_here
 from qsmprep.app.plugin_file import read_plugin_file
 from qsmprep.app.records import write_refusals, write_run_records
 from qsmprep.app.regions import check_atlases
@@ -36,8 +37,8 @@ from qsmprep.bids.query import find_runs
 from qsmprep.bids.scans import GreRun
 from qsmprep.bids.segmentation import check_region
 from qsmprep.bids.volumes import with_volumes
+from qsmprep.engine.forking import warm_up
 from qsmprep.engine.locking import Busy, locked_runs
-from qsmprep.engine.pool import warm_up
 from qsmprep.engine.resources import available_cores
 from qsmprep.files.storage import storage_message
 from qsmprep.files.whole_file import remove_leftovers
@@ -81,7 +82,7 @@ def run(request: Request, settings: Settings) -> int:
             warm_up(DRAWING)
         threads = settings.steps["execution"].omp_nthreads or min(_cores(settings), 8)
         device, reason = choose_device(settings.steps["execution"].device)
-        logger.info("Solvers run on %s (%s), %d threads a step.", device, reason, threads)
+        logger.info("Solvers run on %s (%s), a step has up to %d threads.", device, reason, threads)
         work = _find_work(request, settings, threads=threads, device=device)
         if settings.steps["orientation"].chosen() and not _joins_something(work, settings):
             work.plans = []
@@ -163,7 +164,9 @@ def _write_citations(request: Request) -> None:
 def _find_work(request: Request, settings: Settings, *, threads: int, device: str) -> Work:
     """Runs that can be processed, and every problem of those that cannot."""
     filters = read_filters(request.filter_file)
-    validator = None if request.skip_validation else start_validation(request.bids_dir)
+    validator = None
+    if not request.skip_validation:
+        validator = start_validation(request.bids_dir, request.participant_labels)
     query = find_runs(
         request.bids_dir,
         participant_labels=request.participant_labels or None,

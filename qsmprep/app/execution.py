@@ -11,6 +11,7 @@ from typing import Any
 from nipype import config as nipype_config
 from nipype.pipeline.engine import Workflow
 
+from qsmprep.app.devices import visible_gpus
 from qsmprep.app.graph_drawing import write_graphs
 from qsmprep.app.plugin_file import read_plugin_file
 from qsmprep.app.request import Request
@@ -64,6 +65,8 @@ def execute(
     arguments = {
         "n_procs": execution.nprocs,
         "memory_gb": execution.mem_mb / 1024 if execution.mem_mb else None,
+        "split": execution.omp_nthreads is None,
+        "gpus": visible_gpus() if any(plan.device == "cuda" for plan in plans) else None,
         "one_at_a_time": execution.low_mem,
         "progress": watch or progress,
         "labels": labels,
@@ -87,12 +90,12 @@ def execute(
     if request.write_graph:
         write_graphs(graphs, logs)
     graph = workflow.run(plugin=pool)
+    failed = {failure.node for failure in pool.failures} | set(pool.not_run)
     folders: dict[str, list[Path]] = {}
     for node in graph.nodes():
-        folders.setdefault(labels(node.fullname)[0], []).append(Path(node.output_dir()))
-    failed = {failure.node for failure in pool.failures} | set(pool.not_run)
-    kept = {node.fullname: Path(node.output_dir()) for node in graph.nodes() if node.fullname not in failed}
-    folders = {run: [path for path in paths if path in set(kept.values())] for run, paths in folders.items()}
+        own = folders.setdefault(labels(node.fullname)[0], [])
+        if node.fullname not in failed:
+            own.append(Path(node.output_dir()))
     try:
         write_json(logs / "timings.json", [_timing(timing) for timing in pool.timings])
     except OSError as error:

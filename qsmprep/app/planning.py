@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -132,21 +131,6 @@ def centre_frequency(run: GreRun, settings: Settings) -> tuple[float, str]:
     if strength is None:
         raise ValueError(f"{run.name}: the field strength is unknown; give --field-strength.")
     return GYROMAGNETIC_RATIO_MHZ_PER_T * strength, f"nominal, from {source} {strength:g} T"
-
-
-def choose_device(wanted: str) -> tuple[str, str]:
-    """The device solvers run on, and why; torch is only asked where the machine has an NVIDIA driver."""
-    if wanted == "cpu":
-        return "cpu", "as asked"
-    has_driver = Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidia0").exists()
-    if has_driver:
-        import torch
-
-        if torch.cuda.is_available():
-            return "cuda", torch.cuda.get_device_name(0)
-    if wanted == "cuda":
-        raise ValueError("--device cuda: no CUDA device is usable here; take --device cpu, or check the driver.")
-    return "cpu", "no usable GPU"
 
 
 def settings_here(settings: Settings) -> Settings:

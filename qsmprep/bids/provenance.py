@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,11 @@ PACKAGES = ("qsmprep", "nipype", "pybids", "nibabel", "numpy", "scipy", "numba",
 
 def software_versions() -> dict[str, str]:
     """Installed versions of qsmprep, of the packages that its results depend on, and of Python."""
+    return dict(_software_versions())
+
+
+@cache
+def _software_versions() -> Mapping[str, str]:
     found: dict[str, str] = {}
     for package in PACKAGES:
         try:
