@@ -81,7 +81,7 @@ def run(request: Request, settings: Settings) -> int:
         if not request.dry_run:
             warm_up(DRAWING)
         threads = settings.steps["execution"].omp_nthreads or min(_cores(settings), 8)
-        device, reason = choose_device(settings.steps["execution"].device)
+        device, reason = choose_device(settings.steps["execution"].device, settings.decided.get("device"))
         logger.info("Solvers run on %s (%s), a step has up to %d threads.", device, reason, threads)
         work = _find_work(request, settings, threads=threads, device=device)
         if settings.steps["orientation"].chosen() and not _joins_something(work, settings):
@@ -97,7 +97,7 @@ def run(request: Request, settings: Settings) -> int:
     graphs = [plan.name for plan in work.plans] + [plan.name for plan in work.orientations]
     try:
         with locked_runs(request.work_dir, [] if request.boilerplate_only else graphs):
-            return _process(request, settings, work, graphs)
+            return _process(request, settings_here(settings, device), work, graphs)
     except Busy as error:
         return _refuse(str(error))
     except OSError as error:
@@ -109,7 +109,7 @@ def _process(request: Request, settings: Settings, work: Work, graphs: Sequence[
     started = datetime.now(UTC)
     logs = request.output_dir / "logs" / f"{started:%Y%m%d-%H%M%S}_{uuid.uuid4().hex[:12]}"
     try:
-        _begin_dataset(request, settings_here(settings), logs, graphs)
+        _begin_dataset(request, settings, logs, graphs)
         if request.boilerplate_only:
             return _boilerplate_only(request, work, logs)
     except ValueError as error:
