@@ -6,8 +6,13 @@ import os
 from pathlib import Path
 
 
-def choose_device(wanted: str) -> tuple[str, str]:
-    """The device solvers run on, and why; torch is only asked where the machine has an NVIDIA driver."""
+def choose_device(wanted: str, decided: str | None = None) -> tuple[str, str]:
+    """The device solvers run on, and why; torch is only asked where the machine has an NVIDIA driver.
+
+    `decided` is what `auto` came to in the run that is done again; a GPU that is missing then is an error as well.
+    """
+    if wanted == "auto" and decided:
+        return choose_device(decided)[0], "as in the run of these settings"
     if wanted == "cpu":
         return "cpu", "as asked"
     has_driver = Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidia0").exists()

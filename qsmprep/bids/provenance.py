@@ -76,6 +76,7 @@ def run_record(
     steps: Iterable[Mapping[str, Any]],
     planned: Iterable[Mapping[str, Any]],
     crashes: Iterable[Mapping[str, str]],
+    resources: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The record of one run as the report reads it; a run with errors (step, message) has failed.
 
@@ -98,4 +99,5 @@ def run_record(
         "steps": list(steps),
         "planned": [{"stage": step["stage"], "title": step["title"]} for step in planned],
         "crashes": list(crashes),
+        **({"resources": dict(resources)} if resources else {}),
     }

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from qsmprep import __version__
 from qsmprep.cli.arguments import add_options, given_options
 from qsmprep.cli.calibrate import add_calibrate
+from qsmprep.cli.cluster import add_cluster
+from qsmprep.cli.container import add_docker
 from qsmprep.cli.convert import add_convert
 from qsmprep.cli.export_dicom import add_export_dicom
 from qsmprep.cli.paths import folder_path
@@ -25,7 +27,9 @@ from qsmprep.phantom.options import SimulationOptions
 
 def run_command(argv: Sequence[str]) -> int:
     """Run one subcommand and return its exit status: 0 done, 1 failed, 2 wrong usage."""
-    arguments = build_parser().read(argv)
+    own, further = split_words(argv)
+    arguments = build_parser().read(own)
+    arguments.further = further
     try:
         return int(arguments.run(arguments))
     except ValueError as error:
@@ -36,6 +40,14 @@ def run_command(argv: Sequence[str]) -> int:
         message = str(error)
     print(f"qsmprep-tools {arguments.command}: {message}", file=sys.stderr)
     return status
+
+
+def split_words(argv: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """The words of a subcommand, and those behind its -- that `cluster` hands on."""
+    if argv[:1] != ["cluster"] or "--" not in argv:
+        return argv, ()
+    place = argv.index("--")
+    return argv[:place], argv[place + 1 :]
 
 
 def build_parser() -> Parser:
@@ -55,9 +67,11 @@ def build_parser() -> Parser:
     add_weights(commands)
     add_train(commands)
     add_template(commands)
+    add_cluster(commands)
     add_view(commands)
     add_export_dicom(commands)
-    text = "compile every loop once by running all methods on a tiny simulated head"
+    add_docker(commands)
+    text = "compile every loop once, on a tiny simulated head, so that no first run waits for it"
     add_command(commands, "warm-up", text).set_defaults(run=_warm_up)
     return parser
 
@@ -84,6 +98,6 @@ def _simulate(arguments: argparse.Namespace) -> int:
 
 
 def _warm_up(arguments: argparse.Namespace) -> int:
-    from qsmprep.cli.warmup import warm_up
+    from qsmprep.app.warm_up import warm_up
 
     return warm_up()
