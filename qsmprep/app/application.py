@@ -43,7 +43,7 @@ from qsmprep.engine.resources import available_cores
 from qsmprep.files.storage import storage_message
 from qsmprep.files.whole_file import remove_leftovers
 from qsmprep.findings import Warning
-from qsmprep.report.citation import write_citation_files
+from qsmprep.report.citation import describe_results, write_citation_files
 from qsmprep.report.page import write_subject_report
 from qsmprep.report.subject import runs_with_results, subjects_of
 from qsmprep.settings import Settings, to_document
@@ -129,7 +129,11 @@ def _process(request: Request, settings: Settings, work: Work, graphs: Sequence[
     records += write_refusals(work.refused, request=request, started=started, warnings=work.warnings)
     failed = [record["run"] for record in records if record["status"] != "ok"]
     told = _write_reports(request, sorted({record["subject"] for record in records}))
-    told &= _written("the methods text", logs.parent, partial(_write_citations, request))
+    told &= _written(
+        "the methods text",
+        logs.parent,
+        partial(describe_results, request.output_dir, markdown_only=request.markdown_only),
+    )
     if isinstance(stopped, KeyboardInterrupt | SystemExit):
         raise stopped
     seconds = (datetime.now(UTC) - started).total_seconds()
@@ -154,12 +158,6 @@ def _boilerplate_only(request: Request, work: Work, logs: Path) -> int:
     write_citation_files(folder, records, markdown_only=request.markdown_only)
     print(f"Methods text: {folder / 'CITATION.md'}")
     return FAILURE if work.errors else SUCCESS
-
-
-def _write_citations(request: Request) -> None:
-    """Describe what lies in the folder, whichever command made it."""
-    output = request.output_dir
-    write_citation_files(output / "logs", runs_with_results(output), markdown_only=request.markdown_only)
 
 
 def _find_work(request: Request, settings: Settings, *, threads: int, device: str) -> Work:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,16 @@ def subjects_of(output_dir: Path) -> list[str]:
         if any(next(folder.glob(pattern), None) for pattern in patterns):
             found.add(folder.name.removeprefix("sub-"))
     return sorted(found, key=natural_order)
+
+
+def records_there(output_dir: Path) -> frozenset[tuple[str, int]]:
+    """The records of all runs and when they were written."""
+    found = set()
+    for where in ("sub-*", "sub-*/ses-*"):
+        for path in Path(output_dir).glob(f"{where}/figures/*{RECORD_SUFFIX}"):
+            with suppress(FileNotFoundError):
+                found.add((str(path), path.stat().st_mtime_ns))
+    return frozenset(found)
 
 
 def runs_with_results(output_dir: Path) -> list[Run]:
