@@ -15,7 +15,7 @@ from qsmprep.bids.reuse import Reused
 from qsmprep.bids.scans import GreRun, SpinEchoScan
 from qsmprep.bids.segmentation import Region
 from qsmprep.engine.node import Node
-from qsmprep.engine.resources import estimate_mem_gb, total_memory_gb
+from qsmprep.engine.resources import COMPILED_GB, estimate_mem_gb, total_memory_gb
 from qsmprep.findings import Note, Warning
 from qsmprep.settings import Settings
 
@@ -144,10 +144,17 @@ class RunPlan:
         return asdict(self.settings.steps[step])
 
     def node(
-        self, interface: Any, name: str, *, volumes: float, threads: int = 1, network: NetworkFile | None = None
+        self,
+        interface: Any,
+        name: str,
+        *,
+        volumes: float,
+        threads: int = 1,
+        network: NetworkFile | None = None,
+        loaded_gb: float = COMPILED_GB,
     ) -> Node:
         """A node that needs the memory of so many float32 volumes, and of a network if it has one, and threads."""
-        memory = estimate_mem_gb(self.shape, copies=volumes)
+        memory = estimate_mem_gb(self.shape, copies=volumes, loaded_gb=loaded_gb)
         if network is not None:
             memory = round(memory + self._give_network(interface, network, memory), 3)
         node = Node(interface, name=name, mem_gb=memory, n_procs=threads)
