@@ -101,7 +101,7 @@ def maps_beside(plan: RunPlan) -> dict[str, tuple[int, str]]:
 def _weighing(workflow: Workflow, inputnode: Node, mask: str, plan: RunPlan) -> Node:
     """The node of data weights over one of the masks, connected."""
     interface = DataWeights(echo_times=list(plan.echo_times_s), options=plan.step_options("weights"))
-    weigh = plan.node(interface, "weigh" if mask == "mask" else "weigh_total", volumes=plan.n_echoes + 7)
+    weigh = plan.node(interface, "weigh" if mask == "mask" else "weigh_total", volumes=plan.n_echoes + 9)
     fields = [(field, field) for field in ("noise", "total_field", "phase", "magnitude")]
     workflow.connect([(inputnode, weigh, [*fields, (mask, "mask")])])
     if has_relaxation(plan):
@@ -122,4 +122,4 @@ def _inversion(method: str, plan: RunPlan, *, label: str) -> tuple[Node, Node]:
                           region_names=[names_as_text(item) for item in laid])  # fmt: skip
     if region := plan.reference_region:
         reference.inputs.trait_set(segmentation=str(region.path), index=region.index, region_name=region.name)
-    return invert, plan.node(reference, f"reference_{name}", volumes=4 + 2 * len(laid), loaded_gb=FILES_GB)
+    return invert, plan.node(reference, f"reference_{name}", volumes=5 + 2 * len(laid), loaded_gb=FILES_GB)

@@ -46,7 +46,7 @@ def init_brain_mask_wf(*, plan: RunPlan, name: str = "brain_mask_wf") -> Workflo
         last = _add_fsl_bet(workflow, image, plan)
     else:
         extract = ExtractBrain(echo_times=list(plan.echo_times_s))
-        volumes = 12.0 + plan.n_echoes
+        volumes = 6.0 + plan.n_echoes
         if second := plan.second_mask:
             extract.inputs.trait_set(second_network=str(second.path), second_card=str(second.card))
             volumes += second.needs_gb * 2**30 / (BYTES_OF_FLOAT32 * math.prod(plan.shape))

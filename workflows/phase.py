@@ -53,7 +53,7 @@ def init_phase_wf(*, plan: RunPlan, name: str = "phase_wf") -> Workflow:
     method = plan.settings.method("phase-offset")
     if method != "none" and len(plan.run.echoes) > 1:
         offset = plan.method_node(
-            RemovePhaseOffset(), "offset", stage="phase-offset", method=method, volumes=3 * plan.n_echoes + 7
+            RemovePhaseOffset(), "offset", stage="phase-offset", method=method, volumes=3 * plan.n_echoes + 12
         )
         offset.inputs.echo_times = [echo.echo_time_s for echo in plan.run.echoes]
         offset.inputs.bipolar = plan.settings.steps["input"].bipolar == "mcpc-3d-s"

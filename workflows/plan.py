@@ -18,6 +18,7 @@ from qsmprep.engine.node import Node
 from qsmprep.engine.resources import COMPILED_GB, estimate_mem_gb, total_memory_gb
 from qsmprep.findings import Note, Warning
 from qsmprep.settings import Settings
+from qsmprep.workflows.memory import loaded_by
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,14 @@ class RunPlan:
         network = self.networks.get((stage, method))
         device = self.device if network or self._uses_device(interface, stage, method) else "cpu"
         interface.inputs.trait_set(method=method, options=self.options(stage, method), device=device)
-        return self.node(interface, name, volumes=volumes, threads=1 if light else self.threads, network=network)
+        return self.node(
+            interface,
+            name,
+            volumes=volumes,
+            threads=1 if light else self.threads,
+            network=network,
+            loaded_gb=loaded_by(stage, method),
+        )
 
     def _uses_device(self, interface: Any, stage: str, method: str) -> bool:
         """Whether a method could run on a GPU, so that it takes its turn there."""

@@ -95,9 +95,12 @@ def _lay_atlases(workflow: Workflow, inputnode: Node, plan: RunPlan) -> list[Nod
     return laid
 
 
+TEMPLATE_GB = 0.345  # of a process that registers the template, on a grid of its own
+
+
 def _lay_template(workflow: Workflow, inputnode: Node, outputnode: Node, template: OwnTemplate, plan: RunPlan) -> Node:
     """The node that lays the package's template on the grid, connected, with the node that writes its result."""
-    node = plan.node(LayTemplate(), "lay_template", volumes=30, threads=1)
+    node = plan.node(LayTemplate(), "lay_template", volumes=3, loaded_gb=TEMPLATE_GB)
     images = [("magnitude", "magnitude"), ("chi", "chi"), ("brain_mask", "mask")]
     workflow.connect([(inputnode, node, images), (node, outputnode, [(name, name) for name in OUTPUTS])])
     connect_saving(workflow, node, template, plan)

@@ -42,7 +42,7 @@ def init_relaxometry_wf(*, plan: RunPlan, name: str = "relaxometry_wf") -> Workf
         "fit",
         stage="relaxometry",
         method=method,
-        volumes=plan.n_echoes + 6 if method in ("arlo", "log-linear") else 3 * plan.n_echoes + 8,
+        volumes=plan.n_echoes + 7 if method in ("arlo", "log-linear") else 3 * plan.n_echoes + 8,
         light=True,
     )
     workflow.connect([(inputnode, fit, [("magnitude", "magnitude"), ("mask", "mask")])])
@@ -79,7 +79,7 @@ def init_r2prime_wf(*, plan: RunPlan, name: str = "r2prime_wf") -> Workflow:
         device=plan.device if network else "cpu",
     )
     loaded_gb = COMPILED_GB if network else FILES_GB
-    difference = plan.node(mapping, "r2prime", volumes=4, network=network, loaded_gb=loaded_gb)
+    difference = plan.node(mapping, "r2prime", volumes=5, network=network, loaded_gb=loaded_gb)
     workflow.connect(
         [
             (inputnode, difference, [("r2star", "r2star"), ("mask", "mask")]),
@@ -99,7 +99,7 @@ def init_r2prime_wf(*, plan: RunPlan, name: str = "r2prime_wf") -> Workflow:
         "fit_spin_echo",
         stage="r2",
         method=plan.settings.method("r2"),
-        volumes=3 * len(scan.files) + 8,
+        volumes=3 * len(scan.files) + 11,
     )
     register = plan.node(RegisterSpinEcho(), "register_spin_echo", volumes=16)
     workflow.connect(

@@ -140,7 +140,7 @@ def init_figures_wf(*, plan: RunPlan, name: str = FIGURES_GRAPH) -> Workflow:
             echo=figure.echo,
             histogram=figure.kind.histogram,
         )
-        volumes = plan.n_echoes if figure.source in ALL_ECHOES else 2
+        volumes = plan.n_echoes + 1 if figure.source in ALL_ECHOES else 2
         node = plan.node(draw, figure.name, volumes=volumes, loaded_gb=DRAWING_GB)
         if figure.outlines:
             draw.inputs.outline_names = list(figure.outlines)
@@ -156,7 +156,7 @@ def init_figures_wf(*, plan: RunPlan, name: str = FIGURES_GRAPH) -> Workflow:
 def window_node(plan: RunPlan, name: str, *, style: str, label: str) -> Node:
     """The node that chooses the window of susceptibility or of sources."""
     choose = ChooseWindow(style=style, label=label, options=plan.step_options("display"))
-    return plan.node(choose, name, volumes=2, loaded_gb=FILES_GB)
+    return plan.node(choose, name, volumes=0.5, loaded_gb=FILES_GB)
 
 
 def _windows(plan: RunPlan) -> tuple[str, ...]:
