@@ -82,6 +82,9 @@ def run_single(step: SingleStep, asked: Asked) -> tuple[list[Path], list[str]]:
     if "echo_spacing" in known:
         facts["echo_spacing"] = times[1] - times[0] if len(times) > 1 else times[0] if times else NO_WRAPS_S
         notes += [] if times else ["The echo times are not known: wraps left in the field are not looked for."]
+    if "centre_frequency" in known and frequency is None and interface.inputs.trait("centre_frequency").mandatory:
+        raise ValueError("The centre frequency is not known: give --field-strength, or a sidecar with ImagingFrequency "
+                         "or MagneticFieldStrength beside an image.")  # fmt: skip
     for trait, value in facts.items():
         if trait in known and value is not None:
             setattr(interface.inputs, trait, value)

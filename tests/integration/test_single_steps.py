@@ -89,6 +89,7 @@ def test_a_chain_of_steps_gives_a_map(files, capsys):
         (["background", "new.nii.gz", "--total-field", "four.nii.gz", "--mask", "m.nii.gz"], "is one volume"),
         (["inversion", "new.nii.gz", "--local-field", "f.nii.gz", "--mask", "m.nii.gz", "--unit", "ppm"],
          "give --field-strength"),
+        (["inversion", "new.nii.gz", "--local-field", "f.nii.gz", "--mask", "m.nii.gz"], "with ImagingFrequency"),
         (["inversion", "new.nii.gz", "--local-field", "f.nii.gz", "--mask", "m.nii.gz", "--field-strength", "3"],
          "--echo-times"),
     ],
