@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 
 from qsmprep.app.request import Request
 from qsmprep.app.validation import start_validation, validation_findings
+from qsmprep.app.work_folder import check_work_dir
 from qsmprep.cli.parser import parse
 from qsmprep.cli.paths import file_path, folder_path
 from qsmprep.cli.program import Parser, add_command
+from qsmprep.cluster.tasks import PER, find_tasks
 from qsmprep.settings import Settings
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ def add_cluster(commands: argparse._SubParsersAction[Parser]) -> None:
     add("--engine", choices=("slurm", "pbs", "sge"), help="scheduler; PBS and SGE are untried")
     add("--status", action="store_true", help="show where each participant stands, and do nothing")
     add("--submit", action="store_true", help="submit (default: print the command that does)")
-    add("--per", choices=("participant", "session"), default="participant",
+    add("--per", choices=PER, default="participant",
         help="what a job works on (default: participant)")  # fmt: skip
     add("--participant-label", nargs="+", default=(), metavar="ID", help="only these, with or without sub-")
     add("--cpus", type=_count, default=4, metavar="N", help="processor cores of a job (default: 4)")
@@ -76,7 +78,6 @@ def run(arguments: argparse.Namespace) -> int:
     from qsmprep.cluster.planning import chunks
     from qsmprep.cluster.scheduler import SilentError, queue
     from qsmprep.cluster.status import survey
-    from qsmprep.cluster.tasks import find_tasks
 
     request, settings = _checked(arguments)
     jobs_dir = arguments.jobs_dir or request.output_dir / "logs" / "cluster"
@@ -155,7 +156,6 @@ def _write_and_submit(
 
 def _checked(arguments: argparse.Namespace) -> tuple[Request, Settings]:
     """What a job is going to be asked, checked as qsmprep checks it."""
-    from qsmprep.app.work_folder import check_work_dir
     from qsmprep.bids.checks import check_output_dir
 
     if not arguments.bids_dir.is_dir():
