@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nipype.interfaces.base import Undefined, isdefined
+
+from qsmprep import registry
 from qsmprep.bids.anatomy import Anatomy
 from qsmprep.bids.reuse import Reused
 from qsmprep.bids.scans import GreRun, SpinEchoScan
@@ -159,9 +162,18 @@ class RunPlan:
 
         A light one, which spends its time on reading and writing, gets one thread and runs beside others.
         """
-        interface.inputs.trait_set(method=method, options=self.options(stage, method), device=self.device)
         network = self.networks.get((stage, method))
+        device = self.device if network or self._uses_device(interface, stage, method) else "cpu"
+        interface.inputs.trait_set(method=method, options=self.options(stage, method), device=device)
         return self.node(interface, name, volumes=volumes, threads=1 if light else self.threads, network=network)
+
+    def _uses_device(self, interface: Any, stage: str, method: str) -> bool:
+        """Whether a method could run on a GPU, so that it takes its turn there."""
+        if self.device == "cpu":
+            return False
+        return isdefined(getattr(interface.inputs, "second_network", Undefined)) or (
+            "device" in registry.find(stage, method).inputs()
+        )
 
     def _give_network(self, interface: Any, network: NetworkFile, beside_gb: float) -> float:
         """Set weights and card; bound the network's memory where it would take too much, and return what it takes."""

@@ -8,6 +8,7 @@ from nipype.pipeline.engine import Workflow
 
 from qsmprep.engine.node import Node
 from qsmprep.interfaces.quality import AssessQuality, SaveQuality
+from qsmprep.presets import SLOPPY
 from qsmprep.workflows.plan import RunPlan
 
 # Input of the node -> stage and output that it comes from.
@@ -31,8 +32,9 @@ SOURCES = {
 def connect_quality(workflow: Workflow, stages: Mapping[str, Workflow], plan: RunPlan) -> None:
     """Add the node that computes the quality numbers of a run, and the one that writes them."""
     assess = AssessQuality(
-        echo_times=list(plan.echo_times_s), centre_frequency=plan.centre_frequency_mhz, b0_direction=plan.b0
-    )
+        echo_times=list(plan.echo_times_s), centre_frequency=plan.centre_frequency_mhz, b0_direction=plan.b0,
+        for_results=plan.settings.pipeline != SLOPPY,
+    )  # fmt: skip
     save = SaveQuality(
         output_dir=str(plan.output_dir), prefix=plan.prefix, subject=plan.run.subject, session=plan.run.session,
         software=plan.software,

@@ -70,10 +70,13 @@ def init_r2prime_wf(*, plan: RunPlan, name: str = "r2prime_wf") -> Workflow:
     inputnode = Node(IdentityInterface(["r2star", "mask", "magnitude"]), name="inputnode")
     outputs = ["r2prime", "r2", "spin_echo", "transform"] if plan.spin_echo else ["r2prime"]
     outputnode = Node(IdentityInterface(outputs), name="outputnode")
+    network = plan.networks.get(("r2prime", "network"))
     mapping = MapR2prime(
-        options=plan.step_options("r2prime"), centre_frequency=plan.centre_frequency_mhz, device=plan.device
+        options=plan.step_options("r2prime"),
+        centre_frequency=plan.centre_frequency_mhz,
+        device=plan.device if network else "cpu",
     )
-    difference = plan.node(mapping, "r2prime", volumes=8, network=plan.networks.get(("r2prime", "network")))
+    difference = plan.node(mapping, "r2prime", volumes=8, network=network)
     workflow.connect(
         [
             (inputnode, difference, [("r2star", "r2star"), ("mask", "mask")]),

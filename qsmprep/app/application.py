@@ -17,10 +17,11 @@ from typing import Any
 import tomli_w
 
 from qsmprep import __version__
+from qsmprep.app.devices import choose_device
 from qsmprep.app.execution import Outcome, execute, unfinished
 from qsmprep.app.filters import read_filters
 from qsmprep.app.orientations import plan_orientations, planned_orientations, write_orientation_records
-from qsmprep.app.planning import choose_device, plan_run, planned_record, settings_here
+from qsmprep.app.planning import plan_run, planned_record, settings_here
 from qsmprep.app.plugin_file import read_plugin_file
 from qsmprep.app.records import write_refusals, write_run_records
 from qsmprep.app.regions import check_atlases
@@ -36,8 +37,8 @@ from qsmprep.bids.query import find_runs
 from qsmprep.bids.scans import GreRun
 from qsmprep.bids.segmentation import check_region
 from qsmprep.bids.volumes import with_volumes
+from qsmprep.engine.forking import warm_up
 from qsmprep.engine.locking import Busy, locked_runs
-from qsmprep.engine.pool import warm_up
 from qsmprep.engine.resources import available_cores
 from qsmprep.files.storage import storage_message
 from qsmprep.files.whole_file import remove_leftovers
@@ -80,8 +81,8 @@ def run(request: Request, settings: Settings) -> int:
         if not request.dry_run:
             warm_up(DRAWING)
         threads = settings.steps["execution"].omp_nthreads or min(_cores(settings), 8)
-        device, reason = choose_device(settings.steps["execution"].device)
-        logger.info("Solvers run on %s (%s), %d threads a step.", device, reason, threads)
+        device, reason = choose_device(settings.steps["execution"].device, settings.decided.get("device"))
+        logger.info("Solvers run on %s (%s), a step has up to %d threads.", device, reason, threads)
         work = _find_work(request, settings, threads=threads, device=device)
         if settings.steps["orientation"].chosen() and not _joins_something(work, settings):
             work.plans = []
@@ -96,7 +97,7 @@ def run(request: Request, settings: Settings) -> int:
     graphs = [plan.name for plan in work.plans] + [plan.name for plan in work.orientations]
     try:
         with locked_runs(request.work_dir, [] if request.boilerplate_only else graphs):
-            return _process(request, settings, work, graphs)
+            return _process(request, settings_here(settings, device), work, graphs)
     except Busy as error:
         return _refuse(str(error))
     except OSError as error:
@@ -108,7 +109,7 @@ def _process(request: Request, settings: Settings, work: Work, graphs: Sequence[
     started = datetime.now(UTC)
     logs = request.output_dir / "logs" / f"{started:%Y%m%d-%H%M%S}_{uuid.uuid4().hex[:12]}"
     try:
-        _begin_dataset(request, settings_here(settings), logs, graphs)
+        _begin_dataset(request, settings, logs, graphs)
         if request.boilerplate_only:
             return _boilerplate_only(request, work, logs)
     except ValueError as error:
@@ -127,7 +128,7 @@ def _process(request: Request, settings: Settings, work: Work, graphs: Sequence[
     records += write_refusals(work.refused, request=request, started=started, warnings=work.warnings)
     failed = [record["run"] for record in records if record["status"] != "ok"]
     told = _write_reports(request, sorted({record["subject"] for record in records}))
-    told &= _written("the methods text", logs.parent, partial(_write_citations, request.output_dir))
+    told &= _written("the methods text", logs.parent, partial(_write_citations, request))
     if isinstance(stopped, KeyboardInterrupt | SystemExit):
         raise stopped
     seconds = (datetime.now(UTC) - started).total_seconds()
@@ -149,20 +150,23 @@ def _boilerplate_only(request: Request, work: Work, logs: Path) -> int:
         for plan in work.orientations
     ]
     folder = logs if runs_with_results(request.output_dir) else request.output_dir / "logs"
-    write_citation_files(folder, records)
+    write_citation_files(folder, records, markdown_only=request.markdown_only)
     print(f"Methods text: {folder / 'CITATION.md'}")
     return FAILURE if work.errors else SUCCESS
 
 
-def _write_citations(output_dir: Path) -> None:
+def _write_citations(request: Request) -> None:
     """Describe what lies in the folder, whichever command made it."""
-    write_citation_files(output_dir / "logs", runs_with_results(output_dir))
+    output = request.output_dir
+    write_citation_files(output / "logs", runs_with_results(output), markdown_only=request.markdown_only)
 
 
 def _find_work(request: Request, settings: Settings, *, threads: int, device: str) -> Work:
     """Runs that can be processed, and every problem of those that cannot."""
     filters = read_filters(request.filter_file)
-    validator = None if request.skip_validation else start_validation(request.bids_dir)
+    validator = None
+    if not request.skip_validation:
+        validator = start_validation(request.bids_dir, request.participant_labels)
     query = find_runs(
         request.bids_dir,
         participant_labels=request.participant_labels or None,
@@ -269,7 +273,8 @@ def _begin_dataset(request: Request, settings: Settings, logs: Path, graphs: Seq
     for folder in (output / "logs").glob("*/"):
         remove_leftovers(folder)
     container = os.environ.get("QSMPREP_CONTAINER")
-    description = dataset_description(__version__, raw=request.bids_dir, container=container)
+    engine = "singularity" if {"APPTAINER_CONTAINER", "SINGULARITY_CONTAINER"} & set(os.environ) else "docker"
+    description = dataset_description(__version__, raw=request.bids_dir, container=container, engine=engine)
     write_json(output / "dataset_description.json", description)
     write_text(output / ".bidsignore", "\n".join(BIDSIGNORE) + "\n")
     document = {**to_document(settings), "software": software_versions()}

@@ -11,10 +11,13 @@ from typing import Any
 from nipype import config as nipype_config
 from nipype.pipeline.engine import Workflow
 
+from qsmprep.app.devices import visible_gpus
+from qsmprep.app.graph_drawing import write_graphs
 from qsmprep.app.plugin_file import read_plugin_file
 from qsmprep.app.request import Request
 from qsmprep.app.work_folder import GRAPH_NAME, graph_folder
 from qsmprep.bids.outputs import write_json
+from qsmprep.engine import monitor
 from qsmprep.engine.graph import Failure
 from qsmprep.engine.inprocess import InProcess
 from qsmprep.engine.node import damage_of
@@ -32,11 +35,12 @@ logger = logging.getLogger("qsmprep")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of an execution: failures, folders of the nodes that belong to it, and node timings."""
+    """What came of an execution: failures, folders of the nodes that belong to it, node timings, resources by run."""
 
     failures: Sequence[Failure] = ()
     folders: Mapping[str, list[Path]] = field(default_factory=dict)
     timings: Sequence[Any] = ()
+    resources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def execute(
@@ -56,11 +60,15 @@ def execute(
         return names.get(run, run), " ".join(steps).replace("_wf", "").replace("_", " ")
 
     execution = settings.steps["execution"]
+    progress = make_progress(labels)
+    watch = monitor.Monitor(progress) if request.resource_monitor else None
     arguments = {
         "n_procs": execution.nprocs,
         "memory_gb": execution.mem_mb / 1024 if execution.mem_mb else None,
+        "split": execution.omp_nthreads is None,
+        "gpus": visible_gpus() if any(plan.device == "cuda" for plan in plans) else None,
         "one_at_a_time": execution.low_mem,
-        "progress": make_progress(labels),
+        "progress": watch or progress,
         "labels": labels,
         "stop_on_first_crash": execution.stop_on_first_crash,
         "raise_on_failure": False,
@@ -79,18 +87,21 @@ def execute(
     for plan in orientations:
         if all(run.name in graphs for run in plan.runs):
             connect_orientations(workflow, plan, graphs)
+    if request.write_graph:
+        write_graphs(graphs, logs)
     graph = workflow.run(plugin=pool)
+    failed = {failure.node for failure in pool.failures} | set(pool.not_run)
     folders: dict[str, list[Path]] = {}
     for node in graph.nodes():
-        folders.setdefault(labels(node.fullname)[0], []).append(Path(node.output_dir()))
-    failed = {failure.node for failure in pool.failures} | set(pool.not_run)
-    kept = {node.fullname: Path(node.output_dir()) for node in graph.nodes() if node.fullname not in failed}
-    folders = {run: [path for path in paths if path in set(kept.values())] for run, paths in folders.items()}
+        own = folders.setdefault(labels(node.fullname)[0], [])
+        if node.fullname not in failed:
+            own.append(Path(node.output_dir()))
     try:
         write_json(logs / "timings.json", [_timing(timing) for timing in pool.timings])
     except OSError as error:
         logger.warning("The timings of the steps are not kept: %s", storage_message(error, logs))
-    return Outcome((*failures, *pool.failures), folders, tuple(pool.timings))
+    resources = {run: monitor.document(watch, run, pool.timings, labels) for run in names.values()} if watch else {}
+    return Outcome((*failures, *pool.failures), folders, tuple(pool.timings), resources)
 
 
 def _graphs(plans: Sequence[RunPlan]) -> tuple[dict[str, Workflow], list[Failure]]:

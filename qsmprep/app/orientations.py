@@ -110,6 +110,7 @@ def write_orientation_records(
             steps=with_figures(steps, pictures),
             planned=planned_orientations(plan),
             crashes=crash_documents(outcome.failures, plan.title),
+            resources=outcome.resources.get(plan.title, {}),
         )
 
     return [keep_record(partial(make, plan), request, plan.title, plan.runs[0].run.subject, started) for plan in plans]

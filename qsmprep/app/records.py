@@ -59,6 +59,7 @@ def write_run_records(
             steps=with_figures(steps, pictures),
             planned=planned_record(plan),
             crashes=crash_documents(outcome.failures, plan.prefix),
+            resources=outcome.resources.get(plan.prefix, {}),
         )
 
     return [keep_record(partial(make, plan), request, plan.prefix, plan.run.subject, started) for plan in plans]
@@ -104,6 +105,7 @@ def bare_record(
         steps=(),
         planned=(),
         crashes=(),
+        resources={},
     )
 
 

@@ -26,6 +26,9 @@ class Request:
     dry_run: bool = False
     boilerplate_only: bool = False
     reports_only: bool = False
+    resource_monitor: bool = False
+    write_graph: bool = False
+    markdown_only: bool = False
     analysis_level: str = "participant"
     plugin_file: Path | None = None
     verbosity: int = 0

@@ -263,15 +263,15 @@ def _facts_of(steps: list[dict[str, Any]], stage: str) -> dict[str, Any]:
     return fact_values(next((step.get("facts") for step in reversed(steps) if step["stage"] == stage), None))
 
 
-def dataset_description(version: str, *, raw: Path, container: str | None) -> dict[str, Any]:
-    """dataset_description.json of the derivatives."""
+def dataset_description(version: str, *, raw: Path, container: str | None, engine: str = "docker") -> dict[str, Any]:
+    """dataset_description.json of the derivatives; `engine` is what runs the container, if it is one."""
     generated: dict[str, Any] = {
         "Name": "qsmprep",
         "Version": version,
         "Description": "Quantitative susceptibility maps and what they were made from",
     }
     if container:
-        generated["Container"] = {"Type": "docker", "Tag": container}
+        generated["Container"] = {"Type": engine, "Tag": container}
     return {
         "Name": "qsmprep derivatives",
         "BIDSVersion": "1.11.0",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,11 @@ PACKAGES = ("qsmprep", "nipype", "pybids", "nibabel", "numpy", "scipy", "numba",
 
 def software_versions() -> dict[str, str]:
     """Installed versions of qsmprep, of the packages that its results depend on, and of Python."""
+    return dict(_software_versions())
+
+
+@cache
+def _software_versions() -> Mapping[str, str]:
     found: dict[str, str] = {}
     for package in PACKAGES:
         try:
@@ -70,6 +76,7 @@ def run_record(
     steps: Iterable[Mapping[str, Any]],
     planned: Iterable[Mapping[str, Any]],
     crashes: Iterable[Mapping[str, str]],
+    resources: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The record of one run as the report reads it; a run with errors (step, message) has failed.
 
@@ -92,4 +99,5 @@ def run_record(
         "steps": list(steps),
         "planned": [{"stage": step["stage"], "title": step["title"]} for step in planned],
         "crashes": list(crashes),
+        **({"resources": dict(resources)} if resources else {}),
     }

@@ -11,6 +11,7 @@ from qsmprep import __version__
 from qsmprep.cli.arguments import add_options, given_options
 from qsmprep.cli.calibrate import add_calibrate
 from qsmprep.cli.cluster import add_cluster
+from qsmprep.cli.container import add_docker
 from qsmprep.cli.convert import add_convert
 from qsmprep.cli.export_dicom import add_export_dicom
 from qsmprep.cli.paths import folder_path
@@ -69,7 +70,8 @@ def build_parser() -> Parser:
     add_cluster(commands)
     add_view(commands)
     add_export_dicom(commands)
-    text = "compile every loop once by running all methods on a tiny simulated head"
+    add_docker(commands)
+    text = "compile every loop once, on a tiny simulated head, so that no first run waits for it"
     add_command(commands, "warm-up", text).set_defaults(run=_warm_up)
     return parser
 
@@ -96,6 +98,6 @@ def _simulate(arguments: argparse.Namespace) -> int:
 
 
 def _warm_up(arguments: argparse.Namespace) -> int:
-    from qsmprep.cli.warmup import warm_up
+    from qsmprep.app.warm_up import warm_up
 
     return warm_up()

@@ -80,7 +80,7 @@ class Parser(argparse.ArgumentParser):
             return
         commands = self._commands()
         for number, word in enumerate(words):
-            if word == "--":
+            if word == "--" or (self._passes_on() and not word.startswith("-")):  # the rest is another program's
                 return
             if word in commands:
                 return commands[word].check_flags(words[number + 1 :])
@@ -115,7 +115,13 @@ class Parser(argparse.ArgumentParser):
                 words.append(layout._format_action_invocation(action))
             elif not action.option_strings:
                 words.append(layout._format_args(action, action.dest))
+        if self._passes_on():
+            return " ".join([self.prog, "[options]", *words[1:]])
         return " ".join(words if self._commands() else [*words, "[options]"])
+
+    def _passes_on(self) -> bool:
+        """Whether what follows the first argument is for another program."""
+        return any(action.nargs == argparse.REMAINDER for action in self._actions)
 
     def _commands(self) -> dict[str, Parser]:
         """Parsers of the subcommands by name."""

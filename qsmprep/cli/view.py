@@ -7,12 +7,14 @@ import errno
 import os
 import sys
 import webbrowser
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from qsmprep.cli.paths import folder_path
 from qsmprep.cli.program import Parser, add_command
 
 PORT = 8765
+ADDRESS = "127.0.0.1"
 
 
 def add_view(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -21,7 +23,10 @@ def add_view(commands: argparse._SubParsersAction[Parser]) -> None:
     parser = add_command(commands, "view", text)
     parser.add_argument("out", metavar="OUT", type=folder_path, help="output folder of qsmprep")
     parser.add_argument("--port", type=_port, default=PORT, metavar="N",
-                        help="port on 127.0.0.1; 0: any free one (default: %(default)s)")  # fmt: skip
+                        help="port; 0: any free one (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--host", type=_host, default=ADDRESS, metavar="ADDRESS",
+                        help="address to listen on; 0.0.0.0 only in a container, whose port is published to 127.0.0.1 "
+                        "(default: %(default)s)")  # fmt: skip
     parser.add_argument("--no-browser", action="store_true", help="print the address only")
     parser.set_defaults(run=run_view)
 
@@ -29,16 +34,17 @@ def add_view(commands: argparse._SubParsersAction[Parser]) -> None:
 def run_view(arguments: argparse.Namespace) -> int:
     """Serve until Ctrl-C."""
     check_folder(arguments.out)
-    from qsmprep.report.server import ADDRESS, ResultsServer
+    from qsmprep.report.server import ResultsServer
 
     try:
-        server = ResultsServer(arguments.out, arguments.port)
+        server = ResultsServer(arguments.out, arguments.port, arguments.host)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             reason = "is in use, perhaps by another view"
         else:
             reason = f"cannot be taken ({error.strerror})"
-        text = f"Port {arguments.port} of {ADDRESS} {reason}: give another by --port N, or --port 0 for any free one."
+        place = f"Port {arguments.port} of {arguments.host}"
+        text = f"{place} {reason}: give another by --port N, or --port 0 for any free one."
         raise OSError(text) from error
     with server:
         print(f"{arguments.out} at {server.url} (Ctrl-C ends)", flush=True)
@@ -66,6 +72,13 @@ def _port(text: str) -> int:
     if not 0 <= port <= 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is no port: give a number from 0 to 65535")
     return port
+
+
+def _host(text: str) -> str:
+    try:
+        return str(IPv4Address(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no address: give 127.0.0.1, or 0.0.0.0 in a container") from None
 
 
 def _open_browser(url: str) -> None:

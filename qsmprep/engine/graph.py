@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import re
+from bisect import insort
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -85,8 +87,15 @@ class GraphRun:
         self._successors = {node: list(graph.successors(node)) for node in graph}
         self._missing = {node: graph.in_degree(node) for node in graph}
         self._order = _priorities(nx.topological_sort(graph), self._successors, self.run_of)
-        self._ready = [node for node in graph if not self._missing[node]]
         self._unfinished = set(graph)
+        self._left = Counter(self._run_number(node) for node in graph)
+        self._taken: Counter[int] = Counter()  # run -> nodes that run now
+        self._begun: set[int] = set()
+        self._ready: list[Any] = []
+        self._ready_of: Counter[int] = Counter()
+        for node in graph:
+            if not self._missing[node]:
+                self._add_ready(node)
         for node in graph:
             node.config["execution"]["crashfile_format"] = "txt"
 
@@ -103,15 +112,34 @@ class GraphRun:
 
     def ready(self) -> list[Any]:
         """Nodes whose predecessors are done and which were not taken yet, the most urgent first."""
-        return sorted(self._ready, key=self._order.__getitem__)
+        return list(self._ready)
+
+    @property
+    def runs_begun(self) -> int:
+        """Runs of which a node was taken and something is still to be done."""
+        return len(self._begun)
+
+    @property
+    def runs_going_on(self) -> int:
+        """Runs with a node that runs or is ready."""
+        return len(self._taken.keys() | self._ready_of.keys())
+
+    def begins_a_run(self, node: Any) -> bool:
+        """Whether nothing of the node's run was taken yet."""
+        return self._run_number(node) not in self._begun
 
     def take(self, node: Any) -> None:
         """A ready node is being run."""
         self._ready.remove(node)
+        run = self._run_number(node)
+        _decrease(self._ready_of, run)
+        self._taken[run] += 1
+        self._begun.add(run)
 
     def resubmit(self, node: Any) -> None:
         """A node that was taken is to be run once more."""
-        self._ready.append(node)
+        _decrease(self._taken, self._run_number(node))
+        self._add_ready(node)
 
     def started(self, node: Any) -> None:
         """Show that a node is running."""
@@ -123,17 +151,19 @@ class GraphRun:
 
     def finish(self, node: Any, seconds: float, *, peak_gb: float = 0.0, cached: bool = False) -> None:
         """A node is done; its successors may become ready."""
-        self._unfinished.discard(node)
+        _decrease(self._taken, self._run_number(node))
+        self._is_over(node)
         self.timings.append(Timing(node.fullname, seconds, peak_gb, float(node.mem_gb or 0), cached))
         for successor in self._successors[node]:
             self._missing[successor] -= 1
             if not self._missing[successor] and successor in self._unfinished:
-                self._ready.append(successor)
+                self._add_ready(successor)
         self._show("node_finished", node.fullname, seconds, True, cached=cached)
 
     def fail(self, node: Any, traceback: Sequence[str], seconds: float = 0.0, message: str | None = None) -> None:
         """A node failed: write its crash file and leave out the nodes that depend on it."""
-        self._unfinished.discard(node)
+        _decrease(self._taken, self._run_number(node))
+        self._is_over(node)
         try:
             crash_file = str(report_crash(node, traceback=list(traceback)))
         except OSError as error:  # as on a full disk: the failure is told all the same, and other runs go on
@@ -161,11 +191,36 @@ class GraphRun:
             logger.warning("The display of progress failed and is left away: %s: %s", type(error).__name__, error)
 
     def _leave_out(self, nodes: set[Any]) -> None:
-        left_out = [node for node in self._order if node in nodes and node in self._unfinished]
-        self._unfinished.difference_update(left_out)
-        self._ready = [node for node in self._ready if node in self._unfinished]
+        left_out = sorted(nodes & self._unfinished, key=self._order.__getitem__)
+        for node in left_out:
+            self._is_over(node)
+            if not self._missing[node] and node in self._ready:
+                self._ready.remove(node)
+                _decrease(self._ready_of, self._run_number(node))
         self.not_run.extend(node.fullname for node in left_out)
         self._show("nodes_skipped", [node.fullname for node in left_out])
+
+    def _is_over(self, node: Any) -> None:
+        """A node is done, or will not be; so may be its run."""
+        self._unfinished.discard(node)
+        run = self._run_number(node)
+        _decrease(self._left, run)
+        if run not in self._left:
+            self._begun.discard(run)
+
+    def _add_ready(self, node: Any) -> None:
+        insort(self._ready, node, key=self._order.__getitem__)
+        self._ready_of[self._run_number(node)] += 1
+
+    def _run_number(self, node: Any) -> int:
+        return self._order[node][0]
+
+
+def _decrease(counter: Counter[int], key: int) -> None:
+    """Count one less; nothing is kept of what is down to nought."""
+    counter[key] -= 1
+    if counter[key] <= 0:
+        del counter[key]
 
 
 def is_up_to_date(node: Any) -> bool:

@@ -2,6 +2,9 @@
 
 Some libraries fail or complain where there is no home folder that can be written, as in a container run under a user
 number that nobody knows. They get a private folder then, which ends with the program.
+
+numba and matplotlib use a cache only where they may write it. One that came with the program and cannot be written, as
+in a container, they see through a private folder of links: what they write there ends with the program too.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import atexit
 import os
 import pwd
 import shutil
+import sys
 import tempfile
 from contextlib import suppress
 from functools import cache
@@ -57,11 +61,36 @@ def settle() -> None:
     home = _home()
     if home is None:
         os.environ["HOME"] = str(private_folder())
-    settings = os.environ.get("MPLCONFIGDIR")
-    mine = [Path(settings)] if settings else [Path(os.environ.get("XDG_CONFIG_HOME") or _child(".config")),
-                                             Path(os.environ.get("XDG_CACHE_HOME") or _child(".cache"))]  # fmt: skip
-    if not all(_can_be_written(folder) for folder in mine):
-        os.environ["MPLCONFIGDIR"] = str(private_folder() / "matplotlib")
+    given = os.environ.get("MPLCONFIGDIR")
+    settings = (
+        [given] if given else [_user_folder("XDG_CONFIG_HOME", ".config"), _user_folder("XDG_CACHE_HOME", ".cache")]
+    )
+    if not all(_can_be_written(Path(folder)) for folder in settings):
+        _see_through_links("MPLCONFIGDIR", given)
+    given = os.environ.get("NUMBA_CACHE_DIR")
+    compiled = [given] if given else [Path(__file__).parents[1], _user_folder("XDG_CACHE_HOME", ".cache")]
+    if not any(_can_be_written(Path(folder)) for folder in compiled):
+        _see_through_links("NUMBA_CACHE_DIR", given)
+
+
+def _see_through_links(variable: str, cache: str | None) -> None:
+    """Let the variable name a private folder that holds links to the files of `cache`, if there is any."""
+    try:
+        folder = private_folder() / variable.lower()
+        folder.mkdir(exist_ok=True)
+        for parent, _, names in os.walk(cache or folder):
+            place = folder / os.path.relpath(parent, cache or folder)
+            place.mkdir(exist_ok=True)
+            for name in names:
+                (place / name).symlink_to(Path(parent, name).absolute())
+    except OSError as error:
+        reason = f"{error.strerror or error}: {error.filename or tempfile.tempdir}"
+        text = (
+            f"qsmprep: {cache or 'compiled code'} is of no use here ({reason}), which costs time: let /tmp be written."
+        )
+        print(text, file=sys.stderr)
+        return
+    os.environ[variable] = str(folder)
 
 
 def _home() -> Path | None:
@@ -75,9 +104,10 @@ def _home() -> Path | None:
     return Path(home) if os.path.isabs(home) else None
 
 
-def _child(name: str) -> Path:
+def _user_folder(variable: str, name: str) -> Path:
+    """A folder of the user's settings or caches: that of the variable, else the one of that name in the home."""
     home = _home()
-    return (home if home is not None else Path(os.environ["HOME"])) / name
+    return Path(os.environ.get(variable) or (home if home is not None else Path(os.environ["HOME"])) / name)
 
 
 def _can_be_written(folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""A small web server for one output folder: loopback only, read only, nothing beyond that folder and the viewer.
+"""A small web server for one output folder: loopback unless told, read only, nothing beyond that folder and the viewer.
 
 Other users of the machine can reach its port too: every address begins with a secret word, which `url` tells.
 """
@@ -70,12 +70,14 @@ class Answer:
 
 
 class ResultsServer(ThreadingHTTPServer):
-    """Serves an output folder on 127.0.0.1.
+    """Serves an output folder.
 
     Parameters
     ----------
     output_dir : folder of the derivatives.
     port : to listen on; 0 takes any free one, then `url` tells which.
+    host : address to listen on. A container must listen on 0.0.0.0 to be reached through a published port; requests
+        must name localhost or 127.0.0.1 all the same.
 
     Raises
     ------
@@ -86,12 +88,12 @@ class ResultsServer(ThreadingHTTPServer):
     request_queue_size = 128
     block_on_close = False  # an unfinished download must not hold up the end
 
-    def __init__(self, output_dir: Path, port: int):
+    def __init__(self, output_dir: Path, port: int, host: str = ADDRESS):
         self.root = Path(output_dir).resolve()
         self.secret = token_urlsafe(16)
         self._waiting: deque[socket.socket] = deque()
         self._watching = threading.Lock()
-        super().__init__((ADDRESS, port), Handler)
+        super().__init__((host, port), Handler)
 
     def server_bind(self) -> None:
         """Bind without the look-up of this machine's name that HTTPServer would make."""

@@ -5,7 +5,9 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -74,3 +76,26 @@ def test_a_port_is_a_number(out, port, capsys):
 def test_a_group_report_alone_is_enough(tmp_path):
     (tmp_path / "group.html").touch()
     check_folder(tmp_path)
+
+
+def test_in_a_container_it_listens_on_all_addresses_with_its_key_all_the_same(out):
+    process, url = start(out, "--port", "0", "--host", "0.0.0.0")
+    try:
+        assert "sub-01.html" in urllib.request.urlopen(url, timeout=20).read().decode()
+        place = url.split("/")[2]
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(f"http://{place}/", timeout=20)
+        foreign = urllib.request.Request(url, headers={"Host": "example.org"})
+        with pytest.raises(urllib.error.HTTPError, match="421"):
+            urllib.request.urlopen(foreign, timeout=20)
+        table = Path("/proc/net/tcp").read_text()
+        assert f"00000000:{int(place.split(':')[1]):04X}" in table
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_an_address_that_is_none_is_refused(out, capsys):
+    with pytest.raises(SystemExit):
+        main(["view", str(out), "--host", "everywhere"])
+    assert "0.0.0.0 in a container" in capsys.readouterr().err

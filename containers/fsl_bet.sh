@@ -1,0 +1,14 @@
+#!/bin/sh
+# FSL's brain extraction, from FSL's own channel, into /opt/fsl: run while an image is built with FSL_BET=yes.
+# FSL is free for non-commercial use only (https://fsl.fmrib.ox.ac.uk/fsl/docs/#/license).
+set -eu
+
+channel=https://fsl.fmrib.ox.ac.uk/fsldownloads/fslconda/public/
+apt-get update
+apt-get install --yes --no-install-recommends bzip2 ca-certificates curl
+case $(uname -m) in x86_64) platform=linux-64 ;; aarch64) platform=linux-aarch64 ;; esac
+curl --fail --location "https://micro.mamba.pm/api/micromamba/$platform/latest" | tar -xj -C /tmp bin/micromamba
+/tmp/bin/micromamba create --yes --root-prefix /tmp/mamba --prefix /opt/fsl \
+    --channel "$channel" --channel conda-forge fsl-bet2
+rm -rf /tmp/bin /tmp/mamba /var/lib/apt/lists/*
+test -x /opt/fsl/bin/bet
