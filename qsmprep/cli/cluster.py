@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from qsmprep.app.request import Request
 from qsmprep.app.validation import start_validation, validation_findings
 from qsmprep.app.work_folder import check_work_dir
+from qsmprep.cli.habits import UNITS_MB
 from qsmprep.cli.parser import parse
 from qsmprep.cli.paths import file_path, folder_path
 from qsmprep.cli.program import Parser, add_command
@@ -31,13 +32,14 @@ OWN_FLAGS = {
     "--session-label": "take --per session, or --bids-filter-file",
     "--work-dir": "give it before the --",
     "-w": "give --work-dir before the --",
-    "--nprocs": "give --cpus before the --",
-    "--mem-mb": "give --mem before the --",
+    **dict.fromkeys(("--nprocs", "--nthreads", "--n-cpus"), "give --cpus before the --"),
+    **dict.fromkeys(("--mem-mb", "--mem"), "give --mem before the --"),
     "--dry-run": "run qsmprep itself with it, on one participant",
     "--reports-only": "run qsmprep itself with it",
     "--boilerplate-only": "run qsmprep itself with it",
 }
 LONGEST_MESSAGE = 160
+LEAST_MB = 100
 
 
 def add_cluster(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -232,7 +234,7 @@ def _count(word: str) -> int:
 
 def _memory_mb(word: str) -> int:
     """`16G`, `8000M` or `8000` in MB."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)(G|M|)B?", word.upper())
-    if not found or (mb := int(float(found[1]) * (1024 if found[2] == "G" else 1))) < 100:
-        raise argparse.ArgumentTypeError(f"{word!r} is no memory of at least 100 MB; give it as 16G or 8000M")
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)B?", word.upper())
+    if not found or (mb := int(float(found[1]) * UNITS_MB[found[2] or "M"])) < LEAST_MB:
+        raise argparse.ArgumentTypeError(f"{word!r} is no memory of at least {LEAST_MB} MB; give it as 16G or 8000M")
     return mb

@@ -24,7 +24,7 @@ from nipype.pipeline.plugins.base import SGELikeBatchManagerBase
 
 from qsmprep.engine.graph import Failure, GraphRun, NodesFailed, Timing
 from qsmprep.engine.node import RESULT_FILE
-from qsmprep.engine.pool import stop_on_signals
+from qsmprep.engine.signals import stop_on_signals
 
 # What submits and what takes back, of nipype's plugins that know one node at a time.
 SUBMIT = {"SLURM": "sbatch", "SGE": "qsub", "PBS": "qsub", "LSF": "bsub", "OAR": "oarsub"}
