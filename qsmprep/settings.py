@@ -148,7 +148,7 @@ class ExecutionOptions:
     """How the graph is executed; nothing here changes a map."""
 
     nprocs: int | None = option(None, "processor cores in all", low=1, none="all available")
-    omp_nthreads: int | None = option(None, "threads of one step", low=1, none="nprocs over the runs")
+    omp_nthreads: int | None = option(None, "threads of one step", low=1, none="nprocs / runs")
     mem_mb: int | None = option(None, "memory in all", unit="MB", low=500, none="90 % of what is available")
     low_mem: bool = option(False, "one step at a time, so that the peak is that of the largest step")
     device: str = option("auto", "where solvers run; auto: a GPU if there is one", choices=("auto", "cpu", "cuda"))

@@ -93,9 +93,9 @@ def execute(
     failed = {failure.node for failure in pool.failures} | set(pool.not_run)
     folders: dict[str, list[Path]] = {}
     for node in graph.nodes():
-        own = folders.setdefault(labels(node.fullname)[0], [])
+        kept = folders.setdefault(labels(node.fullname)[0], [])
         if node.fullname not in failed:
-            own.append(Path(node.output_dir()))
+            kept.append(Path(node.output_dir()))
     try:
         write_json(logs / "timings.json", [_timing(timing) for timing in pool.timings])
     except OSError as error:
