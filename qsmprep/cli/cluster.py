@@ -173,7 +173,7 @@ def _checked(arguments: argparse.Namespace) -> tuple[Request, Settings]:
     work_dir = _work_dir(arguments)
     own = [] if work_dir.startswith("$") else ["--work-dir", work_dir]
     request, settings = parse([str(arguments.bids_dir), str(arguments.out), "participant", *own, *arguments.further])
-    if own:
+    if own and not arguments.status:
         check_work_dir(request)
     return request, settings
 
