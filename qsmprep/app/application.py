@@ -43,7 +43,7 @@ from qsmprep.engine.resources import available_cores
 from qsmprep.files.storage import storage_message
 from qsmprep.files.whole_file import remove_leftovers
 from qsmprep.findings import Warning
-from qsmprep.report.citation import write_citation_files
+from qsmprep.report.citation import describe_results, write_citation_files
 from qsmprep.report.page import write_subject_report
 from qsmprep.report.subject import runs_with_results, subjects_of
 from qsmprep.settings import Settings, to_document
@@ -55,6 +55,7 @@ SUCCESS, FAILURE, USAGE = 0, 1, 2
 DRAWING = ("matplotlib.figure", "matplotlib.backends.backend_agg", "PIL.PngImagePlugin")
 # Problems of what was asked for rather than of the data.
 MISUSE = ("label-malformed", "label-unknown", "dataset-empty", "dataset-is-dicom", "participant-without-images")
+LOGS_LOOKED_AT = 50  # the newest folders of logs; of ten thousand jobs, each would else list ten thousand
 logger = logging.getLogger("qsmprep")
 
 
@@ -128,7 +129,11 @@ def _process(request: Request, settings: Settings, work: Work, graphs: Sequence[
     records += write_refusals(work.refused, request=request, started=started, warnings=work.warnings)
     failed = [record["run"] for record in records if record["status"] != "ok"]
     told = _write_reports(request, sorted({record["subject"] for record in records}))
-    told &= _written("the methods text", logs.parent, partial(_write_citations, request))
+    told &= _written(
+        "the methods text",
+        logs.parent,
+        partial(describe_results, request.output_dir, markdown_only=request.markdown_only),
+    )
     if isinstance(stopped, KeyboardInterrupt | SystemExit):
         raise stopped
     seconds = (datetime.now(UTC) - started).total_seconds()
@@ -153,12 +158,6 @@ def _boilerplate_only(request: Request, work: Work, logs: Path) -> int:
     write_citation_files(folder, records, markdown_only=request.markdown_only)
     print(f"Methods text: {folder / 'CITATION.md'}")
     return FAILURE if work.errors else SUCCESS
-
-
-def _write_citations(request: Request) -> None:
-    """Describe what lies in the folder, whichever command made it."""
-    output = request.output_dir
-    write_citation_files(output / "logs", runs_with_results(output), markdown_only=request.markdown_only)
 
 
 def _find_work(request: Request, settings: Settings, *, threads: int, device: str) -> Work:
@@ -256,6 +255,9 @@ def _collision(plan: RunPlan, others: Sequence[RunPlan]) -> list[Problem]:
 def _check_folders(request: Request) -> None:
     if not request.bids_dir.is_dir():
         raise ValueError(f"{request.bids_dir}: no such folder. Give the folder of the BIDS dataset.")
+    if request.database_dir is not None:
+        told = "the folders of the chosen participants are read as they are, so that nothing can be out of date"
+        print(f"--bids-database-dir {request.database_dir}: neither read nor written; {told}.", flush=True)
     for problem in check_output_dir(request.bids_dir, request.output_dir):
         raise ValueError(str(problem))
     for flag, path in (("--mask-file", request.mask_file), ("--segmentation-file", request.segmentation_file)):
@@ -270,7 +272,7 @@ def _check_folders(request: Request) -> None:
 def _begin_dataset(request: Request, settings: Settings, logs: Path, graphs: Sequence[str]) -> None:
     prepare_work_dir(request, graphs)
     output = request.output_dir
-    for folder in (output / "logs").glob("*/"):
+    for folder in sorted((output / "logs").glob("*/"))[-LOGS_LOOKED_AT:]:
         remove_leftovers(folder)
     container = os.environ.get("QSMPREP_CONTAINER")
     engine = "singularity" if {"APPTAINER_CONTAINER", "SINGULARITY_CONTAINER"} & set(os.environ) else "docker"

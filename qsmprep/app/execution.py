@@ -170,4 +170,6 @@ def _timing(timing: Any) -> dict[str, Any]:
         "peak_gb": round(timing.peak_gb, 3),
         "expected_gb": round(timing.expected_gb, 3),
         "cached": timing.cached,
+        "began": round(timing.began_s, 3),
+        "threads": timing.threads,
     }
