@@ -11,6 +11,7 @@ from qsmprep import __version__
 from qsmprep.cli.arguments import add_options, given_options
 from qsmprep.cli.calibrate import add_calibrate
 from qsmprep.cli.convert import add_convert
+from qsmprep.cli.diff import add_diff
 from qsmprep.cli.export_dicom import add_export_dicom
 from qsmprep.cli.paths import folder_path
 from qsmprep.cli.program import Parser, add_command
@@ -50,6 +51,7 @@ def build_parser() -> Parser:
     _add_simulate(commands)
     add_convert(commands)
     add_score(commands)
+    add_diff(commands)
     add_tune(commands)
     add_calibrate(commands)
     add_weights(commands)
