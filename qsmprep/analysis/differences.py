@@ -61,4 +61,4 @@ def differ(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def inside_either(first: np.ndarray, second: np.ndarray) -> Mask:
     """Where either volume is not zero."""
-    return (first != 0) | (second != 0)
+    return np.asarray((first != 0) | (second != 0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,12 +110,8 @@ def read_values(path: Path) -> np.ndarray:
 def _compared(first: Path, second: Path, path: Path, tolerance: float) -> Found | None:
     if path.name.endswith(IMAGE):
         return _compared_images(first / path, second / path, path, tolerance)
-    if path.suffix == ".json":
-        documents = (read_json_object(folder / path) for folder in (first, second))
-        apart = list(_apart(*documents, tolerance))
-    else:
-        tables = (_cells(folder / path) for folder in (first, second))
-        apart = list(_apart(*tables, tolerance))
+    read: Callable[[Path], Any] = read_json_object if path.suffix == ".json" else _cells
+    apart = list(_apart(read(first / path), read(second / path), tolerance))
     if not apart:
         return None
     more = f", and {len(apart) - 3} more" if len(apart) > 3 else ""
