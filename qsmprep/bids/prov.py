@@ -39,7 +39,7 @@ def activity_id(
     Files that came of the same steps and sources have one activity.
     """
     stage = str(steps[-1]["stage"]) if steps else "processing"
-    done = [[step["stage"], step["method"], step.get("label", ""), parameter_values(step)] for step in steps]
+    done = [[step["stage"], step.get("method", ""), step.get("label", ""), parameter_values(step)] for step in steps]
     return identifier(LABELS.get(stage, stage), prefix, done, list(sources), dict(software))
 
 

@@ -19,6 +19,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
+from qsmprep.analysis.differences import compare
 from qsmprep.app.comparison import Found, compare_results
 
 # In the order of work: the first of them that differs tells where to look.
@@ -82,6 +85,7 @@ ALL = Machine("all of these together", WITHOUT, probe=_NUMPY, expected="[]")
 # The largest difference that passes, relative to the largest value of the map; 0: the same bits. As measured, with
 # room: docs/scale.md holds the numbers.
 BOUNDS: dict[tuple[str, str], float] = {}
+METHOD_BOUNDS: dict[str, float] = {}
 
 
 def bound(pipeline: str, machine: Machine) -> float:
@@ -102,7 +106,7 @@ def main() -> int:
         bids = folder / f"head{given.voxel_size}"
         if not bids.exists():
             tools("simulate", str(bids), "--voxel-size", given.voxel_size, "--quiet")
-        return compare_all(bids, folder, given.pipelines, full=given.full)
+        return max(compare_all(bids, folder, given.pipelines, full=given.full), compare_methods(bids, folder))
 
 
 def compare_all(bids: Path, folder: Path, pipelines: list[str], *, full: bool) -> int:
@@ -110,8 +114,7 @@ def compare_all(bids: Path, folder: Path, pipelines: list[str], *, full: bool) -
     usable = [machine for machine in OTHERS if takes_effect(machine)]
     left_out = [machine.name for machine in OTHERS if machine not in usable]
     jobs = [(pipeline, machine) for number, pipeline in enumerate(pipelines)
-            for machine in (FIRST, *(SAME if full or not number else SAME[2:3]),
-                            *(usable if full or not number else ()), ALL)]  # fmt: skip
+            for machine in (FIRST, *((*SAME, *usable) if full or not number else ()), ALL)]  # fmt: skip
     started = time.monotonic()
     with ThreadPoolExecutor(2) as pool:
         outs = dict(zip(jobs, pool.map(lambda job: run(bids, folder, *job), jobs), strict=True))
@@ -131,6 +134,30 @@ def compare_all(bids: Path, folder: Path, pipelines: list[str], *, full: bool) -
     for name in left_out:
         print(f"Not tried, as this processor or library does not know it: {name}.")
     print(f"{len(jobs)} runs in {time.monotonic() - started:.0f} s.")
+    for line in broken:
+        print(f"Broken bound: {line}", file=sys.stderr)
+    return 1 if broken else 0
+
+
+def compare_methods(bids: Path, folder: Path) -> int:
+    """Every method by itself, on this machine and on the one that lacks all; 1 where a bound is broken."""
+    script = Path(__file__).with_name("methods.py")
+    outs = {machine: folder / f"methods-{number}" for number, machine in enumerate((FIRST, ALL))}
+    for machine, out in outs.items():
+        subprocess.run([sys.executable, str(script), str(bids), str(out)], env=environment(machine), check=True,
+                       stdout=subprocess.DEVNULL)  # fmt: skip
+    print("\n| method | voxels that differ | largest difference | relative |")
+    print("|---|---|---|---|")
+    same, broken = [], []
+    for path in sorted(outs[FIRST].glob("*.npy")):
+        found = compare(np.load(path), np.load(outs[ALL] / path.name))
+        if not found.voxels:
+            same.append(path.stem)
+            continue
+        print(f"| {path.stem} | {found.share:.1%} | {found.largest:.1e} | {found.relative:.1e} |")
+        if found.relative > METHOD_BOUNDS.get(path.stem, 0.0):
+            broken.append(f"{path.stem}: {found.relative:.2g}")
+    print(f"The same bits: {', '.join(same)}.")
     for line in broken:
         print(f"Broken bound: {line}", file=sys.stderr)
     return 1 if broken else 0
