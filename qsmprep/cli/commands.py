@@ -13,6 +13,7 @@ from qsmprep.cli.calibrate import add_calibrate
 from qsmprep.cli.cluster import add_cluster
 from qsmprep.cli.container import add_docker
 from qsmprep.cli.convert import add_convert
+from qsmprep.cli.diff import add_diff
 from qsmprep.cli.export_dicom import add_export_dicom
 from qsmprep.cli.paths import folder_path
 from qsmprep.cli.program import Parser, add_command
@@ -64,6 +65,7 @@ def build_parser() -> Parser:
     add_convert(commands)
     add_step(commands)
     add_score(commands)
+    add_diff(commands)
     add_tune(commands)
     add_calibrate(commands)
     add_weights(commands)
