@@ -20,6 +20,7 @@ from qsmprep import __version__
 from qsmprep.app.devices import choose_device
 from qsmprep.app.execution import Outcome, execute, unfinished
 from qsmprep.app.filters import read_filters
+from qsmprep.app.lineage import write_lineages
 from qsmprep.app.orientations import plan_orientations, planned_orientations, write_orientation_records
 from qsmprep.app.planning import plan_run, planned_record, settings_here
 from qsmprep.app.plugin_file import read_plugin_file
@@ -32,7 +33,7 @@ from qsmprep.bids.checks import check_mask, check_output_dir, check_run
 from qsmprep.bids.coils import with_last_axis
 from qsmprep.bids.outputs import BIDSIGNORE, dataset_description, write_json, write_text
 from qsmprep.bids.problem import Problem, errors, warnings
-from qsmprep.bids.provenance import software_versions
+from qsmprep.bids.provenance import machine_facts, software_versions
 from qsmprep.bids.query import find_runs
 from qsmprep.bids.scans import GreRun
 from qsmprep.bids.segmentation import check_region
@@ -126,9 +127,11 @@ def _process(request: Request, settings: Settings, work: Work, graphs: Sequence[
             outcome, stopped = unfinished(work.plans, work.orientations, error, request.work_dir, reason), error
     records = write_run_records(work.plans, outcome, request=request, started=started, warnings=work.warnings)
     records += write_orientation_records(work.orientations, outcome, request=request, started=started)
+    done = list(records)
     records += write_refusals(work.refused, request=request, started=started, warnings=work.warnings)
     failed = [record["run"] for record in records if record["status"] != "ok"]
     told = _write_reports(request, sorted({record["subject"] for record in records}))
+    told &= write_lineages(work.plans, done, request.output_dir, logs)
     told &= _written(
         "the methods text",
         logs.parent,
@@ -279,7 +282,7 @@ def _begin_dataset(request: Request, settings: Settings, logs: Path, graphs: Seq
     description = dataset_description(__version__, raw=request.bids_dir, container=container, engine=engine)
     write_json(output / "dataset_description.json", description)
     write_text(output / ".bidsignore", "\n".join(BIDSIGNORE) + "\n")
-    document = {**to_document(settings), "software": software_versions()}
+    document = {**to_document(settings), "software": software_versions(), "machine": machine_facts()}
     write_text(logs / "qsmprep.toml", f"# {request.command}\n" + tomli_w.dumps(document))
 
 

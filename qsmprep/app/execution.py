@@ -77,8 +77,8 @@ def execute(
     if request.plugin_file is None:
         pool = (ProcessPool if execution.plugin == "pool" else InProcess)(plugin_args=known)
     else:
-        name, own = read_plugin_file(request.plugin_file)
-        pool = scheduled(name, {**own, **known})
+        name, theirs = read_plugin_file(request.plugin_file)
+        pool = scheduled(name, {**theirs, **known})
     graphs, failures = _graphs(plans)
     if not graphs:
         return Outcome(tuple(failures))

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING
 
 from qsmprep.app.request import Request
 from qsmprep.app.validation import start_validation, validation_findings
+from qsmprep.app.work_folder import check_work_dir
+from qsmprep.cli.habits import UNITS_MB
 from qsmprep.cli.parser import parse
 from qsmprep.cli.paths import file_path, folder_path
 from qsmprep.cli.program import Parser, add_command
+from qsmprep.cluster.tasks import PER, find_tasks
 from qsmprep.settings import Settings
 
 if TYPE_CHECKING:
@@ -29,13 +32,14 @@ OWN_FLAGS = {
     "--session-label": "take --per session, or --bids-filter-file",
     "--work-dir": "give it before the --",
     "-w": "give --work-dir before the --",
-    "--nprocs": "give --cpus before the --",
-    "--mem-mb": "give --mem before the --",
+    **dict.fromkeys(("--nprocs", "--nthreads", "--n-cpus"), "give --cpus before the --"),
+    **dict.fromkeys(("--mem-mb", "--mem"), "give --mem before the --"),
     "--dry-run": "run qsmprep itself with it, on one participant",
     "--reports-only": "run qsmprep itself with it",
     "--boilerplate-only": "run qsmprep itself with it",
 }
 LONGEST_MESSAGE = 160
+LEAST_MB = 100
 
 
 def add_cluster(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -48,7 +52,7 @@ def add_cluster(commands: argparse._SubParsersAction[Parser]) -> None:
     add("--engine", choices=("slurm", "pbs", "sge"), help="scheduler; PBS and SGE are untried")
     add("--status", action="store_true", help="show where each participant stands, and do nothing")
     add("--submit", action="store_true", help="submit (default: print the command that does)")
-    add("--per", choices=("participant", "session"), default="participant",
+    add("--per", choices=PER, default="participant",
         help="what a job works on (default: participant)")  # fmt: skip
     add("--participant-label", nargs="+", default=(), metavar="ID", help="only these, with or without sub-")
     add("--cpus", type=_count, default=4, metavar="N", help="processor cores of a job (default: 4)")
@@ -76,7 +80,6 @@ def run(arguments: argparse.Namespace) -> int:
     from qsmprep.cluster.planning import chunks
     from qsmprep.cluster.scheduler import SilentError, queue
     from qsmprep.cluster.status import survey
-    from qsmprep.cluster.tasks import find_tasks
 
     request, settings = _checked(arguments)
     jobs_dir = arguments.jobs_dir or request.output_dir / "logs" / "cluster"
@@ -155,7 +158,6 @@ def _write_and_submit(
 
 def _checked(arguments: argparse.Namespace) -> tuple[Request, Settings]:
     """What a job is going to be asked, checked as qsmprep checks it."""
-    from qsmprep.app.work_folder import check_work_dir
     from qsmprep.bids.checks import check_output_dir
 
     if not arguments.bids_dir.is_dir():
@@ -171,7 +173,7 @@ def _checked(arguments: argparse.Namespace) -> tuple[Request, Settings]:
     work_dir = _work_dir(arguments)
     own = [] if work_dir.startswith("$") else ["--work-dir", work_dir]
     request, settings = parse([str(arguments.bids_dir), str(arguments.out), "participant", *own, *arguments.further])
-    if own:
+    if own and not arguments.status:
         check_work_dir(request)
     return request, settings
 
@@ -232,7 +234,7 @@ def _count(word: str) -> int:
 
 def _memory_mb(word: str) -> int:
     """`16G`, `8000M` or `8000` in MB."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)(G|M|)B?", word.upper())
-    if not found or (mb := int(float(found[1]) * (1024 if found[2] == "G" else 1))) < 100:
-        raise argparse.ArgumentTypeError(f"{word!r} is no memory of at least 100 MB; give it as 16G or 8000M")
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)B?", word.upper())
+    if not found or (mb := int(float(found[1]) * UNITS_MB[found[2] or "M"])) < LEAST_MB:
+        raise argparse.ArgumentTypeError(f"{word!r} is no memory of at least {LEAST_MB} MB; give it as 16G or 8000M")
     return mb

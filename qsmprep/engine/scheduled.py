@@ -20,10 +20,11 @@ from traceback import format_exception
 from typing import Any
 
 from nipype.pipeline import plugins
+from nipype.pipeline.plugins.base import SGELikeBatchManagerBase
 
 from qsmprep.engine.graph import Failure, GraphRun, NodesFailed, Timing
 from qsmprep.engine.node import RESULT_FILE
-from qsmprep.engine.pool import stop_on_signals
+from qsmprep.engine.signals import stop_on_signals
 
 # What submits and what takes back, of nipype's plugins that know one node at a time.
 SUBMIT = {"SLURM": "sbatch", "SGE": "qsub", "PBS": "qsub", "LSF": "bsub", "OAR": "oarsub"}
@@ -45,7 +46,7 @@ def scheduled(name: str, plugin_args: dict[str, Any]) -> Any:
     return type(f"Scheduled{name}", (Scheduled, base), {"name": name})(plugin_args=plugin_args)
 
 
-class Scheduled:
+class Scheduled(SGELikeBatchManagerBase):
     """What is laid over a plugin of nipype: see `scheduled`."""
 
     name: str
@@ -62,7 +63,8 @@ class Scheduled:
         os.environ.setdefault("LOGNAME", getpass.getuser())  # nipype names jobs by it
         args = self.plugin_args
         state = GraphRun(graph, config, progress=args.get("progress"), labels=args.get("labels"))
-        self._graph, self._failed = state, set()
+        self._graph = state
+        self._failed: set[Any] = set()
         self._submitted: dict[int, tuple[Any, Path]] = {}
         self._started: dict[str, float] = {}
         self.failures, self.timings, self.not_run = state.failures, state.timings, state.not_run

@@ -95,9 +95,22 @@ cmp "$folder/once/sub-01/anat/sub-01_Chimap.nii.gz" "$out/sub-01/anat/sub-01_Chi
 cmp "$folder/once/sub-01/anat/sub-01_Chimap.nii.gz" "$out/sub-06/anat/sub-06_Chimap.nii.gz" || fail "another map"
 
 say "GNU parallel, two heads at one time"
-parallel --jobs 2 --joblog "$folder/parallel.log" "$bin/qsmprep" "$bids" "$folder/parallel" participant \
-    --participant-label {} --work-dir "$folder/parallel-work" --nprocs 1 "${chain[*]}" ::: 01 02 >/dev/null
+parallel --jobs 2 --joblog "$folder/parallel.log" --resume-failed "$bin/qsmprep" "$bids" "$folder/parallel" participant \
+    --participant-label {} --work-dir "$folder/parallel-work" --nprocs 1 --mem-mb 2000 --skip-bids-validation \
+    "${chain[*]}" ::: 01 02 >/dev/null
 cut -f 1,4,7,9 "$folder/parallel.log" | sed "s#$folder/##g; s#$bin/##g"
 cmp "$folder/once/sub-01/anat/sub-01_Chimap.nii.gz" "$folder/parallel/sub-02/anat/sub-02_Chimap.nii.gz" || fail "another map"
+
+say "one head, each step a job of Slurm by nipype's plugin"
+echo '{"plugin": "SLURM", "plugin_args": {"sbatch_args": "--partition=main"}}' >"$folder/plugin.json"
+steps() { "$bin/qsmprep" "$bids" "$folder/steps" participant --participant-label 01 --work-dir "$folder/steps-work" \
+    --skip-bids-validation "${chain[@]}" --nipype-plugin-file "$@"; }
+steps "$folder/plugin.json" | tail -n 1 | sed "s#$folder/##g"
+echo "$(ls "$folder"/steps-work/jobs/*.sh | wc -l) jobs, the last of Slurm: $(sbatch --parsable --wrap=true --output=/dev/null)"
+cmp "$folder/once/sub-01/anat/sub-01_Chimap.nii.gz" "$folder/steps/sub-01/anat/sub-01_Chimap.nii.gz" || fail "another map"
+echo '{"plugin": "SLURMGraph"}' >"$folder/graph.json"
+status=0
+steps "$folder/graph.json" 2>&1 | tail -n 1 | sed "s#$folder/##g" || status=$?
+[ "$status" = 2 ] || fail "SLURMGraph should be refused"
 
 say "all is well"

@@ -6,6 +6,7 @@ import os
 import pytest
 
 from qsmprep.app.plugin_file import read_plugin_file
+from qsmprep.cli.run import main
 from qsmprep.engine import scheduled as module
 from qsmprep.engine.graph import NodesFailed
 
@@ -105,3 +106,12 @@ def test_a_plugin_is_read_from_yaml_and_json(tmp_path, slurm):
     ):
         path.write_text(text)
         assert read_plugin_file(path) == ("SLURM", {"sbatch_args": "-p x"})
+
+
+def test_qsmprep_refuses_such_a_plugin_before_it_reads_anything(tmp_path, slurm, capsys):
+    (tmp_path / "bids").mkdir()
+    path = tmp_path / "plugin.json"
+    path.write_text('{"plugin": "SLURMGraph"}')
+    words = [str(tmp_path / "bids"), str(tmp_path / "out"), "participant", "--work-dir", str(tmp_path / "work")]
+    assert main([*words, "--use-plugin", str(path)]) == 2
+    assert "SLURMGraph" in capsys.readouterr().err and not (tmp_path / "out").exists()

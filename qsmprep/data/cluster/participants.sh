@@ -2,7 +2,10 @@
 # One {{ per }} a task, as line $index of tasks.txt says. Written by qsmprep-tools cluster, which overwrites it.
 batch={{ folder | quote }}
 cd {{ here | quote }} || exit 1
-read -r name selection < <(sed -n "${index}p" "$batch/tasks.txt")
+if ! read -r name selection < <(sed -n "${index}p" "$batch/tasks.txt"); then
+    echo "$batch/tasks.txt has no line $index. Give the command that wrote it again." >&2
+    exit 1
+fi
 work={{ work }}/$name
 
 # What --status reads: a task that has begun, has not ended and is gone from the queue was killed.
