@@ -263,9 +263,7 @@ def _facts_of(steps: list[dict[str, Any]], stage: str) -> dict[str, Any]:
     return fact_values(next((step.get("facts") for step in reversed(steps) if step["stage"] == stage), None))
 
 
-def dataset_description(
-    version: str, *, raw: Path, container: str | None, engine: str = "docker"
-) -> dict[str, Any]:
+def dataset_description(version: str, *, raw: Path, container: str | None, engine: str = "docker") -> dict[str, Any]:
     """dataset_description.json of the derivatives; `engine` is what runs the container, if it is one."""
     generated: dict[str, Any] = {
         "Name": "qsmprep",
