@@ -24,7 +24,12 @@ clean() {
         echo "Kept: $work"
         return
     fi
-    [ "$engine" = docker ] || { store umount --all && store rm --all; } > /dev/null 2>&1 || true
+    if [ "$engine" = docker ]; then
+        docker image rm --force qsmprep-test qsmprep-changed > /dev/null
+    else
+        { store umount --all && store rm --all; } > /dev/null 2>&1 || true
+        umount "$work/storage/overlay" 2> /dev/null || true
+    fi
     rm -rf "$work"
 }
 trap clean EXIT
@@ -97,20 +102,23 @@ print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], se
     mv "$PIP_WHEEL_DIR" "$fetched/wheels"
 }
 
+# build NAME [ARGUMENT...]
 build() {
+    local name=$1
+    shift
     if [ "$engine" = docker ]; then
-        docker build --quiet "${arguments[@]}" "$@" --tag qsmprep-test "$work/context"
+        docker build --quiet "${arguments[@]}" "$@" --tag "$name" "$work/context"
     else
         store bud --isolation chroot --layers "${arguments[@]}" --build-arg BASE=localhost/base \
             --build-arg NODE=localhost/base --build-arg TORCH_INDEX= --build-arg PIP_NO_INDEX=1 \
-            --build-arg PIP_FIND_LINKS=/wheels --volume "$fetched/wheels:/wheels:ro" "$@" --tag qsmprep-test \
+            --build-arg PIP_FIND_LINKS=/wheels --volume "$fetched/wheels:/wheels:ro" "$@" --tag "$name" \
             "$work/context" > "$work/build.log" 2>&1 || { tail -40 "$work/build.log"; fail "the build failed"; }
     fi
 }
 
 rebuild_after_a_change() {
     echo "# changed" >> "$work/context/qsmprep/__init__.py"
-    build --build-arg WARM_UP=no --tag qsmprep-changed
+    build qsmprep-changed --build-arg WARM_UP=no
 }
 
 unpack() {
@@ -199,7 +207,7 @@ if [ "$engine" = buildah ]; then
     step "base by debootstrap" make_base
     step "packages fetched" collect_wheels
 fi
-step "image built, loops compiled" build
+step "image built, loops compiled" build qsmprep-test
 unpack
 step "image built again after a change of the code (WARM_UP=no)" rebuild_after_a_change
 step "simulated head, two subjects" inside none "$work/empty" "$work/bids" qsmprep-tools simulate /out --voxel-size 5 --subjects 2 --mese

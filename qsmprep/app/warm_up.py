@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache, partial
 from multiprocessing import get_context
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,18 @@ from qsmprep.separation.constants import RelaxometricOptions, constants_at
 # Small, since what takes time is the compiler; the second echo twice as late as the first, as ASPIRE needs it.
 HEAD = SimulationOptions(voxel_size="5", echo_times="0.005,0.010,0.015,0.020,0.025", mese=True)
 ENOUGH = 60  # iterations: solvers that begin with a linear data term have left it by then
+
+# Options with loops of their own: what a method is called with besides its defaults.
+VARIANTS: Mapping[tuple[str, str], tuple[dict[str, Any], ...]] = MappingProxyType(
+    {
+        ("unwrapping", "romeo"): (
+            {"weights": "bestpath"},
+            {"tree": "sorted"},
+            {"individual": True, "max_seeds": 4, "merge_regions": True},
+        ),
+        ("inversion", "l1-qsm"): ({"max_iterations": 300},),  # begins with a linear data term for longer than others
+    }
+)
 
 
 def warm_up() -> int:
@@ -120,7 +133,10 @@ def _method(method: registry.Method) -> None:
     given = images()
     if method.stage == "r2":
         given |= {"magnitude": head().mese_magnitude, "echo_times_s": tuple(head().mese_echo_times_s)}
-    method.run(few_iterations(settings.build({}).options_of(method.stage, method.name)), **given)
+    default = settings.build({}).options_of(method.stage, method.name)
+    variants = [dataclasses.replace(default, **chosen) for chosen in VARIANTS.get((method.stage, method.name), ())]
+    for options in (few_iterations(default), *variants):
+        method.run(options, **given)
 
 
 def _scaling() -> None:
