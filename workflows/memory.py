@@ -24,14 +24,16 @@ _BACKGROUND = {
 VOLUMES: Mapping[tuple[str, str], float] = MappingProxyType(
     {("inversion", name): added + _INVERSION_INPUTS for name, added in _INVERSION.items()}
     | {("background", name): added + _BACKGROUND_INPUTS for name, added in _BACKGROUND.items()}
+    | {("separation", "closed-form"): 17}
 )
-CLOSED_FORMS = tuple(("inversion", name) for name in ("tkd", "tsvd", "tikhonov", "l2"))
+CLOSED_FORMS = (*(("inversion", name) for name in ("tkd", "tsvd", "tikhonov", "l2")), ("separation", "closed-form"))
+REFINEMENT = 12  # more, where background removal is refined by an inversion
 # Of a method that was not measured: networks, whose own memory is told apart, and what is added later.
-UNMEASURED: Mapping[str, float] = MappingProxyType({"inversion": 32, "background": 20})
+UNMEASURED: Mapping[str, float] = MappingProxyType({"inversion": 32, "background": 20, "separation": 45})
 
 
 def volumes_of(stage: str, method: str) -> float:
-    """Volumes that a method of background removal or inversion holds at its peak, its inputs among them."""
+    """Volumes that a method of a heavy stage holds at its peak, its inputs among them."""
     return VOLUMES.get((stage, method), UNMEASURED[stage])
 
 
