@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from qsmprep.bids.outputs import quality_path, write_json
 from qsmprep.findings import Fact, Warning, code_of, fact_values
 from qsmprep.interfaces.images import as_echoes, read_grid, read_mask, read_volume, scan_of
 from qsmprep.interfaces.step import Record, Step, StepInputSpec, StepOutputSpec, snr_of
-from qsmprep.quality.assessment import Images, assess, document
+from qsmprep.quality.assessment import VERDICTS, Images, assess, document
 
 MASKS = ("brain_mask", "reliable_mask", "background_mask", "qsm_mask")
 VOLUMES = ("unwrapped", "total_field_hz", "noise_hz", "tissue_field_hz", "chi_ppm", "r2star")
@@ -46,6 +47,7 @@ class AssessQualityInputSpec(StepInputSpec):
     echo_times = traits.List(traits.Float, desc="in seconds")
     centre_frequency = traits.Float(mandatory=True, desc="in MHz")
     b0_direction = traits.List(traits.Float, desc="unit vector in voxel axes; the affine's when not given")
+    for_results = traits.Bool(True, usedefault=True, desc="whether the pipeline is one that gives maps for use at all")
 
 
 class AssessQualityOutputSpec(StepOutputSpec):
@@ -73,6 +75,8 @@ class AssessQuality(Step):
         if isdefined(inputs.input_phase):
             images["input_phase"] = _first_echo(inputs.input_phase)
         quality = assess(Images(**images), scan_of(grid, inputs), **self._known())
+        if not inputs.for_results:
+            quality = replace(quality, verdict=VERDICTS[-1])
         record = Record(self.stage, "numbers", "quality metrics, each compared with its limits", ["qsmconsensus2024"])
         record.state(Fact("verdict", "verdict", "", quality.verdict))
         record.warn(*(Warning(code_of(flag.metric), flag.message, flag.remedy) for flag in quality.flags))

@@ -19,6 +19,7 @@ _CONSENSUS: dict[str, Any] = {
     "separation": {"method": ["auto"]},
     "swi": {"method": ["none"]},
 }
+SLOPPY = "sloppy"
 PRESETS: Mapping[str, dict[str, Any]] = MappingProxyType(
     {
         "consensus-fansi": _CONSENSUS,
@@ -47,6 +48,16 @@ PRESETS: Mapping[str, dict[str, Any]] = MappingProxyType(
             "background": {"method": ["iharperella"]},
             "background-refinement": {"passes": 1},
             "inversion": {"method": ["fansi"]},
+        },
+        # To see whether a dataset runs at all: every step that has a faster way takes it, and what can be left is.
+        SLOPPY: {
+            **_CONSENSUS,
+            "mask": {"method": ["bet"]},
+            "background": {"method": ["v-sharp"], "v-sharp": {"radius_step": 11.0}},
+            "inversion": {"method": ["tkd"]},
+            "separation": {"method": ["none"]},
+            "r2": {"method": ["none"]},
+            "roi": {"values": False},
         },
     }
 )

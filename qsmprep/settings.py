@@ -148,7 +148,7 @@ class ExecutionOptions:
     """How the graph is executed; nothing here changes a map."""
 
     nprocs: int | None = option(None, "processor cores in all", low=1, none="all available")
-    omp_nthreads: int | None = option(None, "threads of one step", low=1, none="as many as nprocs")
+    omp_nthreads: int | None = option(None, "threads of one step", low=1, none="nprocs / runs")
     mem_mb: int | None = option(None, "memory in all", unit="MB", low=500, none="90 % of what is available")
     low_mem: bool = option(False, "one step at a time, so that the peak is that of the largest step")
     device: str = option("auto", "where solvers run; auto: a GPU if there is one", choices=("auto", "cpu", "cuda"))
@@ -171,6 +171,13 @@ SECTIONS: Mapping[str, Section] = MappingProxyType(
     }
 )
 
+# What `auto` means by the machine rather than by the data: name -> (section and option, what it can come to). A run's
+# file keeps `auto` and what it came to, as the two together make the same map with the same notes.
+DECIDED: Mapping[str, tuple[str, str, tuple[str, ...]]] = MappingProxyType(
+    {"mask": ("mask", "method", ("bet", "fsl-bet")), "device": ("execution", "device", ("cpu", "cuda"))}
+)
+FOREIGN = ("software", "machine")  # what a run's file tells besides: no settings
+
 LARGEST_INTEGER = 2**63  # what TOML promises to hold
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
@@ -186,6 +193,7 @@ class Settings:
     options : (stage, method) -> options of every registered method that has some.
     steps : name of a step without alternatives -> its options.
     tuned : what `qsmprep-tools tune` said of the value that it chose; empty without.
+    decided : what `auto` came to in the run that these settings are of, by the names in DECIDED; empty without.
     """
 
     pipeline: str
@@ -193,6 +201,7 @@ class Settings:
     options: Mapping[tuple[str, str], Any]
     steps: Mapping[str, Any]
     tuned: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    decided: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def method(self, stage: str) -> str:
         """The main method of a stage."""
@@ -263,7 +272,9 @@ def build(document: Mapping[str, Any], given: Mapping[str, Any] | None = None) -
         raise ValueError(f"Unknown pipeline {shown(pipeline)}; known are {', '.join(PRESETS)}.")
     merged: dict[str, Any] = _merge(_merge(PRESETS[pipeline], document), given)
     merged.pop("pipeline", None)
-    merged.pop("software", None)
+    for name in FOREIGN:
+        merged.pop(name, None)
+    decided = _decided(merged.pop("decided", {}), given)
     tuned = merged.pop("tuned", {})
     if not isinstance(tuned, Mapping):
         raise ValueError(f"tuned is {shown(tuned)}; it must be the table that qsmprep-tools tune writes.")
@@ -288,7 +299,7 @@ def build(document: Mapping[str, Any], given: Mapping[str, Any] | None = None) -
     )
     steps["reference"].chosen(), steps["display"].limits()
     parts = MappingProxyType(methods), MappingProxyType(options), MappingProxyType(steps)
-    return Settings(pipeline, *parts, MappingProxyType(dict(tuned)))
+    return Settings(pipeline, *parts, MappingProxyType(dict(tuned)), MappingProxyType(decided))
 
 
 def to_document(settings: Settings) -> dict[str, Any]:
@@ -305,7 +316,19 @@ def to_document(settings: Settings) -> dict[str, Any]:
         document[stage] = section
     for step, options in settings.steps.items():
         document[step] = _set_values(options)
-    return {**document, "tuned": dict(settings.tuned)} if settings.tuned else document
+    told = {"tuned": dict(settings.tuned), "decided": dict(settings.decided)}
+    return {**document, **{name: table for name, table in told.items() if table}}
+
+
+def _decided(table: Any, given: Mapping[str, Any]) -> dict[str, str]:
+    """What `auto` came to in an earlier run, but for what the command line gives; ValueError for what it cannot."""
+    if not isinstance(table, Mapping) or set(table) - set(DECIDED):
+        raise ValueError(f"decided is {shown(table)}; it must be a table of {' and '.join(DECIDED)}, or be left out.")
+    for name, choice in table.items():
+        choices = DECIDED[name][2]
+        if choice not in choices:
+            raise ValueError(f"decided: {name} is {shown(choice)}; it must be {' or '.join(choices)}.")
+    return {name: choice for name, choice in table.items() if DECIDED[name][1] not in given.get(DECIDED[name][0], {})}
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[1]
 STEPS = ("coils", "phase", "unwrap", "field", "masking", "background", "inversion", "orientation", "relaxometry",
          "separation", "weighting", "nets", "analysis", "quality")  # fmt: skip
 NUMERICS = ("numerics", "options", "scan", "findings", "rooms")
-AROUND = ("bids", "dicom", "engine", "files", "report", "phantom", "training", "registry", "settings", "presets",
-          "stages", "pipeline", "results", "data", "weights")  # fmt: skip
+AROUND = ("bids", "cluster", "dicom", "engine", "files", "report", "phantom", "training", "registry", "settings",
+          "presets", "stages", "pipeline", "results", "data", "weights")  # fmt: skip
 # A step imports no other step, but for these: (module, what it imports) -> why.
 BY_NETWORK = "works by a network: how networks are described and applied stands in nets"
 NEIGHBOURS = {
@@ -255,7 +255,7 @@ def test_nodes_are_those_of_the_engine_and_nothing_reads_pickles_but_its_pipe():
     for module in MODULES:
         for target, _ in imports(module):
             pickles = target.split(".")[0] in ("pickle", "dill", "cloudpickle", "shelve", "joblib")
-            assert not pickles or module in ("qsmprep.engine.pool", "qsmprep.engine.worker"), module
+            assert not pickles or module in ("qsmprep.engine.pool", "qsmprep.engine.scheduled", "qsmprep.engine.worker")
         names = {
             alias.name
             for node in ast.walk(ast.parse(MODULES[module].read_text("utf-8")))

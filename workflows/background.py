@@ -8,6 +8,7 @@ from nipype.pipeline.engine import Workflow
 from qsmprep.engine.node import Node
 from qsmprep.interfaces.background import RemoveBackground
 from qsmprep.interfaces.reuse import ReuseTissueField
+from qsmprep.workflows.memory import volumes_of
 from qsmprep.workflows.plan import RunPlan
 from qsmprep.workflows.reuse import taken_over
 
@@ -42,7 +43,7 @@ def init_background_wf(*, plan: RunPlan, name: str = "background_wf") -> Workflo
         "remove",
         stage="background",
         method=plan.settings.method("background"),
-        volumes=30,
+        volumes=volumes_of("background", plan.settings.method("background")),
     )
     workflow.connect(
         [

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from nipype.pipeline.engine import Workflow
 
 from qsmprep.engine.node import Node
+from qsmprep.engine.resources import FILES_GB
 from qsmprep.interfaces.quality import AssessQuality, SaveQuality
+from qsmprep.presets import SLOPPY
 from qsmprep.workflows.plan import RunPlan
 
 # Input of the node -> stage and output that it comes from.
@@ -31,14 +33,15 @@ SOURCES = {
 def connect_quality(workflow: Workflow, stages: Mapping[str, Workflow], plan: RunPlan) -> None:
     """Add the node that computes the quality numbers of a run, and the one that writes them."""
     assess = AssessQuality(
-        echo_times=list(plan.echo_times_s), centre_frequency=plan.centre_frequency_mhz, b0_direction=plan.b0
-    )
+        echo_times=list(plan.echo_times_s), centre_frequency=plan.centre_frequency_mhz, b0_direction=plan.b0,
+        for_results=plan.settings.pipeline != SLOPPY,
+    )  # fmt: skip
     save = SaveQuality(
         output_dir=str(plan.output_dir), prefix=plan.prefix, subject=plan.run.subject, session=plan.run.session,
         software=plan.software,
     )  # fmt: skip
-    quality = plan.node(assess, "quality", volumes=6 * plan.n_echoes + 25)
-    written = Node(save, name="save_quality", mem_gb=0.1, n_procs=1)
+    quality = plan.node(assess, "quality", volumes=4 * plan.n_echoes + 16, loaded_gb=FILES_GB)
+    written = Node(save, name="save_quality", mem_gb=FILES_GB, n_procs=1)
     for name, (stage, output) in SOURCES.items():
         if stage in stages:
             workflow.connect(stages[stage], output, quality, name)

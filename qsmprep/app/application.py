@@ -17,10 +17,13 @@ from typing import Any
 import tomli_w
 
 from qsmprep import __version__
+from qsmprep.app.devices import choose_device
 from qsmprep.app.execution import Outcome, execute, unfinished
 from qsmprep.app.filters import read_filters
+from qsmprep.app.lineage import write_lineages
 from qsmprep.app.orientations import plan_orientations, planned_orientations, write_orientation_records
-from qsmprep.app.planning import choose_device, plan_run, planned_record, settings_here
+from qsmprep.app.planning import plan_run, planned_record, settings_here
+from qsmprep.app.plugin_file import read_plugin_file
 from qsmprep.app.records import write_refusals, write_run_records
 from qsmprep.app.regions import check_atlases
 from qsmprep.app.request import Request
@@ -30,18 +33,18 @@ from qsmprep.bids.checks import check_mask, check_output_dir, check_run
 from qsmprep.bids.coils import with_last_axis
 from qsmprep.bids.outputs import BIDSIGNORE, dataset_description, write_json, write_text
 from qsmprep.bids.problem import Problem, errors, warnings
-from qsmprep.bids.provenance import software_versions
+from qsmprep.bids.provenance import machine_facts, software_versions
 from qsmprep.bids.query import find_runs
 from qsmprep.bids.scans import GreRun
 from qsmprep.bids.segmentation import check_region
 from qsmprep.bids.volumes import with_volumes
+from qsmprep.engine.forking import warm_up
 from qsmprep.engine.locking import Busy, locked_runs
-from qsmprep.engine.pool import warm_up
 from qsmprep.engine.resources import available_cores
 from qsmprep.files.storage import storage_message
 from qsmprep.files.whole_file import remove_leftovers
 from qsmprep.findings import Warning
-from qsmprep.report.citation import write_citation_files
+from qsmprep.report.citation import describe_results, write_citation_files
 from qsmprep.report.page import write_subject_report
 from qsmprep.report.subject import runs_with_results, subjects_of
 from qsmprep.settings import Settings, to_document
@@ -53,6 +56,7 @@ SUCCESS, FAILURE, USAGE = 0, 1, 2
 DRAWING = ("matplotlib.figure", "matplotlib.backends.backend_agg", "PIL.PngImagePlugin")
 # Problems of what was asked for rather than of the data.
 MISUSE = ("label-malformed", "label-unknown", "dataset-empty", "dataset-is-dicom", "participant-without-images")
+LOGS_LOOKED_AT = 50  # the newest folders of logs; of ten thousand jobs, each would else list ten thousand
 logger = logging.getLogger("qsmprep")
 
 
@@ -79,8 +83,8 @@ def run(request: Request, settings: Settings) -> int:
         if not request.dry_run:
             warm_up(DRAWING)
         threads = settings.steps["execution"].omp_nthreads or min(_cores(settings), 8)
-        device, reason = choose_device(settings.steps["execution"].device)
-        logger.info("Solvers run on %s (%s), %d threads a step.", device, reason, threads)
+        device, reason = choose_device(settings.steps["execution"].device, settings.decided.get("device"))
+        logger.info("Solvers run on %s (%s), a step has up to %d threads.", device, reason, threads)
         work = _find_work(request, settings, threads=threads, device=device)
         if settings.steps["orientation"].chosen() and not _joins_something(work, settings):
             work.plans = []
@@ -95,7 +99,7 @@ def run(request: Request, settings: Settings) -> int:
     graphs = [plan.name for plan in work.plans] + [plan.name for plan in work.orientations]
     try:
         with locked_runs(request.work_dir, [] if request.boilerplate_only else graphs):
-            return _process(request, settings, work, graphs)
+            return _process(request, settings_here(settings, device), work, graphs)
     except Busy as error:
         return _refuse(str(error))
     except OSError as error:
@@ -107,7 +111,7 @@ def _process(request: Request, settings: Settings, work: Work, graphs: Sequence[
     started = datetime.now(UTC)
     logs = request.output_dir / "logs" / f"{started:%Y%m%d-%H%M%S}_{uuid.uuid4().hex[:12]}"
     try:
-        _begin_dataset(request, settings_here(settings), logs, graphs)
+        _begin_dataset(request, settings, logs, graphs)
         if request.boilerplate_only:
             return _boilerplate_only(request, work, logs)
     except ValueError as error:
@@ -123,10 +127,16 @@ def _process(request: Request, settings: Settings, work: Work, graphs: Sequence[
             outcome, stopped = unfinished(work.plans, work.orientations, error, request.work_dir, reason), error
     records = write_run_records(work.plans, outcome, request=request, started=started, warnings=work.warnings)
     records += write_orientation_records(work.orientations, outcome, request=request, started=started)
+    done = list(records)
     records += write_refusals(work.refused, request=request, started=started, warnings=work.warnings)
     failed = [record["run"] for record in records if record["status"] != "ok"]
     told = _write_reports(request, sorted({record["subject"] for record in records}))
-    told &= _written("the methods text", logs.parent, partial(_write_citations, request.output_dir))
+    told &= write_lineages(work.plans, done, request.output_dir, logs)
+    told &= _written(
+        "the methods text",
+        logs.parent,
+        partial(describe_results, request.output_dir, markdown_only=request.markdown_only),
+    )
     if isinstance(stopped, KeyboardInterrupt | SystemExit):
         raise stopped
     seconds = (datetime.now(UTC) - started).total_seconds()
@@ -148,20 +158,17 @@ def _boilerplate_only(request: Request, work: Work, logs: Path) -> int:
         for plan in work.orientations
     ]
     folder = logs if runs_with_results(request.output_dir) else request.output_dir / "logs"
-    write_citation_files(folder, records)
+    write_citation_files(folder, records, markdown_only=request.markdown_only)
     print(f"Methods text: {folder / 'CITATION.md'}")
     return FAILURE if work.errors else SUCCESS
-
-
-def _write_citations(output_dir: Path) -> None:
-    """Describe what lies in the folder, whichever command made it."""
-    write_citation_files(output_dir / "logs", runs_with_results(output_dir))
 
 
 def _find_work(request: Request, settings: Settings, *, threads: int, device: str) -> Work:
     """Runs that can be processed, and every problem of those that cannot."""
     filters = read_filters(request.filter_file)
-    validator = None if request.skip_validation else start_validation(request.bids_dir)
+    validator = None
+    if not request.skip_validation:
+        validator = start_validation(request.bids_dir, request.participant_labels)
     query = find_runs(
         request.bids_dir,
         participant_labels=request.participant_labels or None,
@@ -251,6 +258,9 @@ def _collision(plan: RunPlan, others: Sequence[RunPlan]) -> list[Problem]:
 def _check_folders(request: Request) -> None:
     if not request.bids_dir.is_dir():
         raise ValueError(f"{request.bids_dir}: no such folder. Give the folder of the BIDS dataset.")
+    if request.database_dir is not None:
+        told = "the folders of the chosen participants are read as they are, so that nothing can be out of date"
+        print(f"--bids-database-dir {request.database_dir}: neither read nor written; {told}.", flush=True)
     for problem in check_output_dir(request.bids_dir, request.output_dir):
         raise ValueError(str(problem))
     for flag, path in (("--mask-file", request.mask_file), ("--segmentation-file", request.segmentation_file)):
@@ -258,19 +268,21 @@ def _check_folders(request: Request) -> None:
             raise ValueError(f"{flag} {path}: no such file.")
     check_atlases(request)
     check_work_dir(request)
+    if request.plugin_file is not None:
+        read_plugin_file(request.plugin_file)
 
 
 def _begin_dataset(request: Request, settings: Settings, logs: Path, graphs: Sequence[str]) -> None:
     prepare_work_dir(request, graphs)
     output = request.output_dir
-    for folder in (output / "logs").glob("*/"):
+    for folder in sorted((output / "logs").glob("*/"))[-LOGS_LOOKED_AT:]:
         remove_leftovers(folder)
     container = os.environ.get("QSMPREP_CONTAINER")
     engine = "singularity" if {"APPTAINER_CONTAINER", "SINGULARITY_CONTAINER"} & set(os.environ) else "docker"
     description = dataset_description(__version__, raw=request.bids_dir, container=container, engine=engine)
     write_json(output / "dataset_description.json", description)
     write_text(output / ".bidsignore", "\n".join(BIDSIGNORE) + "\n")
-    document = {**to_document(settings), "software": software_versions()}
+    document = {**to_document(settings), "software": software_versions(), "machine": machine_facts()}
     write_text(logs / "qsmprep.toml", f"# {request.command}\n" + tomli_w.dumps(document))
 
 

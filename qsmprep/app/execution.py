@@ -11,14 +11,19 @@ from typing import Any
 from nipype import config as nipype_config
 from nipype.pipeline.engine import Workflow
 
+from qsmprep.app.devices import visible_gpus
+from qsmprep.app.graph_drawing import write_graphs
+from qsmprep.app.plugin_file import read_plugin_file
 from qsmprep.app.request import Request
 from qsmprep.app.work_folder import GRAPH_NAME, graph_folder
 from qsmprep.bids.outputs import write_json
+from qsmprep.engine import monitor
 from qsmprep.engine.graph import Failure
 from qsmprep.engine.inprocess import InProcess
 from qsmprep.engine.node import damage_of
 from qsmprep.engine.pool import ProcessPool
 from qsmprep.engine.progress import make_progress
+from qsmprep.engine.scheduled import scheduled
 from qsmprep.files.storage import storage_message
 from qsmprep.settings import Settings
 from qsmprep.workflows.gre import init_gre_wf
@@ -30,11 +35,12 @@ logger = logging.getLogger("qsmprep")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of an execution: failures, folders of the nodes that belong to it, and node timings."""
+    """What came of an execution: failures, folders of the nodes that belong to it, node timings, resources by run."""
 
     failures: Sequence[Failure] = ()
     folders: Mapping[str, list[Path]] = field(default_factory=dict)
     timings: Sequence[Any] = ()
+    resources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def execute(
@@ -54,17 +60,25 @@ def execute(
         return names.get(run, run), " ".join(steps).replace("_wf", "").replace("_", " ")
 
     execution = settings.steps["execution"]
+    progress = make_progress(labels)
+    watch = monitor.Monitor(progress) if request.resource_monitor else None
     arguments = {
         "n_procs": execution.nprocs,
         "memory_gb": execution.mem_mb / 1024 if execution.mem_mb else None,
+        "split": execution.omp_nthreads is None,
+        "gpus": visible_gpus() if any(plan.device == "cuda" for plan in plans) else None,
         "one_at_a_time": execution.low_mem,
-        "progress": make_progress(labels),
+        "progress": watch or progress,
         "labels": labels,
         "stop_on_first_crash": execution.stop_on_first_crash,
         "raise_on_failure": False,
     }
-    plugin = ProcessPool if execution.plugin == "pool" else InProcess
-    pool = plugin(plugin_args={key: value for key, value in arguments.items() if value is not None})
+    known = {key: value for key, value in arguments.items() if value is not None}
+    if request.plugin_file is None:
+        pool = (ProcessPool if execution.plugin == "pool" else InProcess)(plugin_args=known)
+    else:
+        name, theirs = read_plugin_file(request.plugin_file)
+        pool = scheduled(name, {**theirs, **known})
     graphs, failures = _graphs(plans)
     if not graphs:
         return Outcome(tuple(failures))
@@ -73,18 +87,21 @@ def execute(
     for plan in orientations:
         if all(run.name in graphs for run in plan.runs):
             connect_orientations(workflow, plan, graphs)
+    if request.write_graph:
+        write_graphs(graphs, logs)
     graph = workflow.run(plugin=pool)
+    failed = {failure.node for failure in pool.failures} | set(pool.not_run)
     folders: dict[str, list[Path]] = {}
     for node in graph.nodes():
-        folders.setdefault(labels(node.fullname)[0], []).append(Path(node.output_dir()))
-    failed = {failure.node for failure in pool.failures} | set(pool.not_run)
-    kept = {node.fullname: Path(node.output_dir()) for node in graph.nodes() if node.fullname not in failed}
-    folders = {run: [path for path in paths if path in set(kept.values())] for run, paths in folders.items()}
+        kept = folders.setdefault(labels(node.fullname)[0], [])
+        if node.fullname not in failed:
+            kept.append(Path(node.output_dir()))
     try:
         write_json(logs / "timings.json", [_timing(timing) for timing in pool.timings])
     except OSError as error:
         logger.warning("The timings of the steps are not kept: %s", storage_message(error, logs))
-    return Outcome((*failures, *pool.failures), folders, tuple(pool.timings))
+    resources = {run: monitor.document(watch, run, pool.timings, labels) for run in names.values()} if watch else {}
+    return Outcome((*failures, *pool.failures), folders, tuple(pool.timings), resources)
 
 
 def _graphs(plans: Sequence[RunPlan]) -> tuple[dict[str, Workflow], list[Failure]]:
@@ -153,4 +170,6 @@ def _timing(timing: Any) -> dict[str, Any]:
         "peak_gb": round(timing.peak_gb, 3),
         "expected_gb": round(timing.expected_gb, 3),
         "cached": timing.cached,
+        "began": round(timing.began_s, 3),
+        "threads": timing.threads,
     }

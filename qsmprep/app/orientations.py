@@ -105,11 +105,13 @@ def write_orientation_records(
             errors=errors,
             warnings=(),
             inputs=[str(path.relative_to(run.bids_dir)) for run in plan.runs for path in run.run.files],
+            checksums={},  # in the records of the runs
             acquisition=first.acquisition,
             tuned=first.settings.tuned,
             steps=with_figures(steps, pictures),
             planned=planned_orientations(plan),
             crashes=crash_documents(outcome.failures, plan.title),
+            resources=outcome.resources.get(plan.title, {}),
         )
 
     return [keep_record(partial(make, plan), request, plan.title, plan.runs[0].run.subject, started) for plan in plans]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,12 +29,12 @@ from qsmprep.findings import Fact, Note, Warning
 from qsmprep.interfaces.step import Record, network_facts, parameters
 from qsmprep.masking.net import NetOptions
 from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T
-from qsmprep.presets import PRESETS
+from qsmprep.presets import PRESETS, SLOPPY
 from qsmprep.relaxometry import arlo_applies, usual_method
 from qsmprep.relaxometry.dictionary import train_positions
 from qsmprep.report.acquisition import describe_acquisition
 from qsmprep.separation.decompose import LEAST_ECHOES
-from qsmprep.settings import Settings
+from qsmprep.settings import DECIDED, Settings
 from qsmprep.workflows.plan import BrainMaskSource, NetworkFile, RunPlan
 
 DEFAULT_SEPARATION = "chisep-medi"  # the best one with R2 and without, see benchmarks/separation.md
@@ -118,7 +117,7 @@ def plan_run(
         spin_echo_notes=tuple(scan_notes),
         coil_notes=coil_notes,
         notes=tuple(notes),
-        warnings=readout,
+        warnings=(*readout, *_not_for_results(settings)),
     )
 
 
@@ -134,26 +133,17 @@ def centre_frequency(run: GreRun, settings: Settings) -> tuple[float, str]:
     return GYROMAGNETIC_RATIO_MHZ_PER_T * strength, f"nominal, from {source} {strength:g} T"
 
 
-def choose_device(wanted: str) -> tuple[str, str]:
-    """The device solvers run on, and why; torch is only asked where the machine has an NVIDIA driver."""
-    if wanted == "cpu":
-        return "cpu", "as asked"
-    has_driver = Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidia0").exists()
-    if has_driver:
-        import torch
-
-        if torch.cuda.is_available():
-            return "cuda", torch.cuda.get_device_name(0)
-    if wanted == "cuda":
-        raise ValueError("--device cuda: no CUDA device is usable here; take --device cpu, or check the driver.")
-    return "cpu", "no usable GPU"
+def settings_here(settings: Settings, device: str) -> Settings:
+    """The settings with what `auto` comes to on this machine beside it, so that another one does the same."""
+    wanted = {"mask": settings.method("mask"), "device": settings.steps["execution"].device}
+    here = {"mask": _mask_here(settings), "device": device}
+    decided = {name: here[name] for name in DECIDED if wanted[name] == "auto"}
+    return dataclasses.replace(settings, decided=decided)
 
 
-def settings_here(settings: Settings) -> Settings:
-    """The settings with `--mask auto` replaced by what it means on this machine, so that the record is exact."""
-    if settings.method("mask") != "auto":
-        return settings
-    return settings.with_method("mask", "fsl-bet" if shutil.which("bet") else "bet")
+def _mask_here(settings: Settings) -> str:
+    """The method that `--mask auto` comes to: that of the run whose settings these are, else by what is installed."""
+    return settings.decided.get("mask") or ("fsl-bet" if shutil.which("bet") else "bet")
 
 
 def _chosen_times(run: GreRun, settings: Settings) -> tuple[float, ...]:
@@ -164,6 +154,13 @@ def _chosen_times(run: GreRun, settings: Settings) -> tuple[float, ...]:
     if chosen[-1] > len(times):
         raise ValueError(f"{run.name}: --echoes asks for echo {chosen[-1]}, but there are {len(times)}.")
     return tuple(times[number - 1] for number in chosen)
+
+
+def _not_for_results(settings: Settings) -> tuple[Warning, ...]:
+    if settings.pipeline != SLOPPY:
+        return ()
+    text = "This is a sloppy run: it shows whether the dataset can be processed; its maps are of low quality."
+    return (Warning("sloppy", text, "Run again without --sloppy for maps to be used."),)
 
 
 def _readout(run: GreRun, settings: Settings) -> tuple[Warning, ...]:
@@ -244,15 +241,17 @@ def _given_region(run: GreRun, request: Request, settings: Settings) -> Region |
 
 
 def _resolve_mask(settings: Settings, given: BrainMaskSource | None, note: Callable[[str, str], None]) -> Settings:
-    if given is not None or settings.method("mask") not in ("auto", "fsl-bet"):
+    asked = settings.method("mask")
+    if given is not None or asked not in ("auto", "fsl-bet"):
         return settings
-    if settings.method("mask") == "fsl-bet" and not shutil.which("bet"):
-        raise ValueError("--mask fsl-bet: no program `bet` on the PATH; install FSL, or take --mask bet.")
-    here = settings_here(settings)
-    if here is not settings:
-        uses_fsl = here.method("mask") == "fsl-bet"
+    method = _mask_here(settings) if asked == "auto" else asked
+    if method == "fsl-bet" and not shutil.which("bet"):
+        by = "--mask fsl-bet" if asked == method else "These settings are of a run that took FSL's BET"
+        raise ValueError(f"{by}: no program `bet` on the PATH; install FSL, or take --mask bet.")
+    if asked == "auto":
+        uses_fsl = method == "fsl-bet"
         note("mask-method", f"Brain extraction by {'FSL BET, found on the PATH' if uses_fsl else BUILT_IN_BET}.")
-    return here
+    return settings.with_method("mask", method)
 
 
 def _resolve_relaxometry(settings: Settings, times: tuple[float, ...], note: Callable[[str, str], None]) -> Settings:

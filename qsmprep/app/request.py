@@ -16,6 +16,7 @@ class Request:
     participant_labels: tuple[str, ...] = ()
     session_labels: tuple[str, ...] = ()
     filter_file: Path | None = None
+    database_dir: Path | None = None
     derivatives: tuple[tuple[str, Path], ...] = ()
     reuse: tuple[str, ...] = ()
     mask_file: Path | None = None
@@ -26,6 +27,10 @@ class Request:
     dry_run: bool = False
     boilerplate_only: bool = False
     reports_only: bool = False
+    resource_monitor: bool = False
+    write_graph: bool = False
+    markdown_only: bool = False
     analysis_level: str = "participant"
+    plugin_file: Path | None = None
     verbosity: int = 0
     command: str = ""

@@ -10,10 +10,12 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from qsmprep.bids.problem import printable
+from qsmprep.engine.session import private_folder
 from qsmprep.findings import Warning
 
 logger = logging.getLogger("qsmprep")
@@ -24,8 +26,8 @@ _TEXTS = (".json", ".tsv", ".bval", ".bvec", ".md", ".txt")
 _NOT_VALIDATED = frozenset({"derivatives", "sourcedata", "code", ".git", ".datalad"})
 
 
-def start_validation(bids_dir: Path) -> subprocess.Popen[str] | None:
-    """Start the validator beside the other checks.
+def start_validation(bids_dir: Path, participant_labels: Sequence[str] = ()) -> subprocess.Popen[str] | None:
+    """Start the validator beside the other checks, on the chosen participants alone if there are any.
 
     None, and a line in the log, where it is not installed, or where a file of the dataset would keep it for ever.
     """
@@ -33,11 +35,12 @@ def start_validation(bids_dir: Path) -> subprocess.Popen[str] | None:
     if program is None:
         logger.info("%s is not installed: the dataset is checked by qsmprep's own rules alone.", PROGRAM)
         return None
-    if (endless := next(_endless(bids_dir), None)) is not None:
+    folder = _with_chosen(bids_dir, participant_labels) if participant_labels else bids_dir
+    if (endless := next(_endless(folder), None)) is not None:
         text = "%s is not run, as it would not come to an end: %s is no regular file, or a huge one. Remove it."
         logger.warning(text, PROGRAM, printable(endless))
         return None
-    command = [program, "--json", "--ignoreNiftiHeaders", str(bids_dir)]
+    command = [program, "--json", "--ignoreNiftiHeaders", str(folder)]
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
@@ -73,9 +76,22 @@ def _end(process: subprocess.Popen[str]) -> None:
         process.wait()
 
 
+def _with_chosen(bids_dir: Path, participant_labels: Sequence[str]) -> Path:
+    """A folder of links to all of a dataset but its other participants: the validator reads whatever lies before it.
+
+    A thousand jobs of a participant each would else read the whole dataset a thousand times.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="dataset-", dir=private_folder()))
+    chosen = {f"sub-{label.removeprefix('sub-')}" for label in participant_labels}
+    for name in os.listdir(bids_dir):
+        if (not name.startswith("sub-") or name in chosen) and name not in _NOT_VALIDATED:
+            (folder / name).symlink_to(bids_dir / name)
+    return folder
+
+
 def _endless(folder: Path) -> Iterator[str]:
     """Files of a dataset that a program that reads all of them would wait for, or never read to the end."""
-    for place, folders, files in os.walk(folder):
+    for place, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if name not in _NOT_VALIDATED]
         for name in files:
             path = os.path.join(place, name)

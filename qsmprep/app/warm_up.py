@@ -138,7 +138,9 @@ def _preset(name: str) -> None:
 def _method(method: registry.Method) -> None:
     given = images()
     if method.stage == "r2":
-        given |= {"magnitude": head().mese_magnitude, "echo_times_s": tuple(head().mese_echo_times_s)}
+        made = head()
+        assert made.mese_echo_times_s is not None  # it is simulated with spin echoes
+        given |= {"magnitude": made.mese_magnitude, "echo_times_s": tuple(made.mese_echo_times_s)}
     default = settings.build({}).options_of(method.stage, method.name)
     variants = [dataclasses.replace(default, **chosen) for chosen in VARIANTS.get((method.stage, method.name), ())]
     for options in (few_iterations(default), *variants):

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from qsmprep.findings import Warning, document
 from qsmprep.stages import rank_of
@@ -17,6 +20,11 @@ PACKAGES = ("qsmprep", "nipype", "pybids", "nibabel", "numpy", "scipy", "numba",
 
 def software_versions() -> dict[str, str]:
     """Installed versions of qsmprep, of the packages that its results depend on, and of Python."""
+    return dict(_software_versions())
+
+
+@cache
+def _software_versions() -> Mapping[str, str]:
     found: dict[str, str] = {}
     for package in PACKAGES:
         try:
@@ -24,6 +32,26 @@ def software_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return {**found, "Python": platform.python_version()}
+
+
+def machine_facts() -> dict[str, Any]:
+    """System, processor, and the sets of instructions that numpy uses: why the last digits of two machines differ."""
+    found = np.show_config(mode="dicts")["SIMD Extensions"]
+    return {
+        "system": platform.platform(),
+        "processor": _processor(),
+        "instruction_sets": [*found.get("baseline", ()), *found.get("found", ())],
+    }
+
+
+def _processor() -> str:
+    """The processor's name as Linux tells it; else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
 
 
 def step_records(folders: Iterable[Path], record_file: str = "step.json") -> list[dict[str, Any]]:
@@ -65,15 +93,18 @@ def run_record(
     errors: Iterable[Mapping[str, str]],
     warnings: Iterable[Warning],
     inputs: Iterable[str],
+    checksums: Mapping[str, str],
     acquisition: Mapping[str, Any],
     tuned: Mapping[str, Any],
     steps: Iterable[Mapping[str, Any]],
     planned: Iterable[Mapping[str, Any]],
     crashes: Iterable[Mapping[str, str]],
+    resources: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The record of one run as the report reads it; a run with errors (step, message) has failed.
 
-    The report shows a planned step that is not among `steps` as missing, with the crash that it belongs to.
+    `checksums` are SHA-256 of the inputs and of what was given beside the dataset, by their paths as given here. The
+    report shows a planned step that is not among `steps` as missing, with the crash that it belongs to.
     """
     errors = [dict(error) for error in errors]
     return {
@@ -87,9 +118,11 @@ def run_record(
         "started": started,
         "seconds": round(seconds, 1),
         "inputs": list(inputs),
+        "checksums": dict(checksums),
         "acquisition": dict(acquisition),
         "tuned": dict(tuned),
         "steps": list(steps),
         "planned": [{"stage": step["stage"], "title": step["title"]} for step in planned],
         "crashes": list(crashes),
+        **({"resources": dict(resources)} if resources else {}),
     }

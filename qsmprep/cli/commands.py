@@ -11,12 +11,15 @@ from qsmprep import __version__
 from qsmprep.app.warm_up import warm_up
 from qsmprep.cli.arguments import add_options, given_options
 from qsmprep.cli.calibrate import add_calibrate
+from qsmprep.cli.cluster import add_cluster
 from qsmprep.cli.container import add_docker
 from qsmprep.cli.convert import add_convert
+from qsmprep.cli.diff import add_diff
 from qsmprep.cli.export_dicom import add_export_dicom
 from qsmprep.cli.paths import folder_path
 from qsmprep.cli.program import Parser, add_command
 from qsmprep.cli.score import add_score
+from qsmprep.cli.step import add_step
 from qsmprep.cli.template import add_template
 from qsmprep.cli.train import add_train
 from qsmprep.cli.tune import add_tune
@@ -27,7 +30,9 @@ from qsmprep.phantom.options import SimulationOptions
 
 def run_command(argv: Sequence[str]) -> int:
     """Run one subcommand and return its exit status: 0 done, 1 failed, 2 wrong usage."""
-    arguments = build_parser().read(argv)
+    own, further = split_words(argv)
+    arguments = build_parser().read(own)
+    arguments.further = further
     try:
         return int(arguments.run(arguments))
     except ValueError as error:
@@ -38,6 +43,14 @@ def run_command(argv: Sequence[str]) -> int:
         message = str(error)
     print(f"qsmprep-tools {arguments.command}: {message}", file=sys.stderr)
     return status
+
+
+def split_words(argv: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """The words of a subcommand, and those behind its -- that `cluster` hands on."""
+    if argv[:1] != ["cluster"] or "--" not in argv:
+        return argv, ()
+    place = argv.index("--")
+    return argv[:place], argv[place + 1 :]
 
 
 def build_parser() -> Parser:
@@ -51,12 +64,15 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="Commands")
     _add_simulate(commands)
     add_convert(commands)
+    add_step(commands)
     add_score(commands)
+    add_diff(commands)
     add_tune(commands)
     add_calibrate(commands)
     add_weights(commands)
     add_train(commands)
     add_template(commands)
+    add_cluster(commands)
     add_view(commands)
     add_export_dicom(commands)
     add_docker(commands)

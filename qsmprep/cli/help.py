@@ -89,7 +89,7 @@ class TopicParser(Parser):
             "--help STAGE": f"methods of a stage: {', '.join(registry.stages())}",
             "--help METHOD": "options of a method, such as fansi",
             "--help STEP": f"options of a step: {', '.join(settings.SECTIONS)}",
-            f"--help {ALL}": "everything",
+            f"--help {ALL}": "everything; --help habits: flags of fMRIPrep",
         }
         _add_section(layout, "More", _rows(topics))
         layout.add_text(f"{SWITCHES} {self.epilog}")

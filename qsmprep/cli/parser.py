@@ -11,9 +11,10 @@ from qsmprep import __version__, registry, settings
 from qsmprep.app.request import Request
 from qsmprep.bids.reuse import KINDS
 from qsmprep.cli.arguments import add_options, given_options
+from qsmprep.cli.habits import add_habits, settled
 from qsmprep.cli.help import EPILOG, HelpAction, TopicParser
 from qsmprep.cli.paths import file_path, folder_path
-from qsmprep.presets import DEFAULT_PIPELINE, PRESETS
+from qsmprep.presets import DEFAULT_PIPELINE, PRESETS, SLOPPY
 from qsmprep.stages import stage_of
 
 DESCRIPTION = """\
@@ -32,6 +33,7 @@ def parse(argv: Sequence[str]) -> tuple[Request, settings.Settings]:
         parser.error(f"{missing} missing; give them before the flags, since a flag of several values takes every word "
                      "up to the next flag")  # fmt: skip
     try:
+        settled(given)
         document = settings.read_settings(given.config_file) if given.config_file else {}
         chosen = settings.build(document, _document(given))
         request = Request(
@@ -41,6 +43,7 @@ def parse(argv: Sequence[str]) -> tuple[Request, settings.Settings]:
             participant_labels=tuple(given.participant_label or ()),
             session_labels=tuple(given.session_label or ()),
             filter_file=given.bids_filter_file,
+            database_dir=given.bids_database_dir,
             derivatives=tuple(_named_path(word) for word in given.derivatives or ()),
             reuse=tuple(dict.fromkeys(given.reuse or ())),
             mask_file=given.mask_file,
@@ -51,7 +54,11 @@ def parse(argv: Sequence[str]) -> tuple[Request, settings.Settings]:
             dry_run=given.dry_run,
             boilerplate_only=given.boilerplate_only,
             reports_only=given.reports_only,
+            resource_monitor=given.resource_monitor,
+            write_graph=given.write_graph,
+            markdown_only=given.md_only_boilerplate,
             analysis_level=given.analysis_level,
+            plugin_file=given.nipype_plugin_file,
             verbosity=given.verbose,
             command=" ".join(["qsmprep", *argv]),
         )
@@ -75,10 +82,16 @@ def build_parser() -> TopicParser:
         action.required = False  # `parse` tells of what is missing, as it knows why it often is
     _add_selection(parser.add_topic("data", "What to process"))
     _add_execution(parser.add_topic("execution", "Execution"))
+    add_habits(parser.add_topic("habits", "Habits (flags of fMRIPrep, beside those of the same name above)"))
+    _add_cluster(parser.add_topic("cluster", "One job a step on a cluster (one a participant: qsmprep-tools cluster)"))
     _add_pipeline(parser)
     for step in settings.SECTIONS:
         if step not in parser.topics:
             _add_step(parser, step)
+    parser.topics["input"].group.add_argument(
+        "--bids-database-dir", type=folder_path, metavar="PATH",
+        help="taken for the sake of scripts written for fMRIPrep: no index is needed, and none is read or written",
+    )  # fmt: skip
     return parser
 
 
@@ -139,12 +152,20 @@ def _add_execution(group: argparse._ArgumentGroup) -> None:
     add_options(group, settings.ExecutionOptions)
 
 
+def _add_cluster(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--nipype-plugin-file", "--use-plugin", type=file_path, metavar="FILE",
+        help='YAML or JSON with nipype\'s plugin that submits each step, as {"plugin": "SLURM", "plugin_args": '
+        '{"sbatch_args": "--partition=main"}}, in place of --plugin',
+    )  # fmt: skip
+
+
 def _add_pipeline(parser: TopicParser) -> None:
     """Add the preset, and each stage followed by its methods."""
     presets = {name: _differences(name) for name in PRESETS}
     parser.add_topic("pipeline", "Pipeline (a preset, and the methods that replace the preset's)", presets).add_argument(
         "--pipeline", choices=tuple(PRESETS), metavar="PRESET", default=argparse.SUPPRESS,
-        help=f"{', '.join(PRESETS)} (default: {DEFAULT_PIPELINE})",
+        help=f"{', '.join(name for name in PRESETS if name != SLOPPY)} (default: {DEFAULT_PIPELINE})",
     )  # fmt: skip
     for stage in registry.stages():
         methods = {method.name: method for method in registry.METHODS if method.stage == stage}

@@ -67,7 +67,7 @@ def add_train(commands: argparse._SubParsersAction[Parser]) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from qsmprep.app.planning import choose_device
+    from qsmprep.app.devices import choose_device
     from qsmprep.training.recipe import read_recipe
 
     if arguments.validation_participants and not arguments.labels:

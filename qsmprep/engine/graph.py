@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import logging
-import os
-import re
+import time
+from bisect import insort
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from textwrap import dedent
 from typing import Any
 
 import networkx as nx
 from nipype.pipeline.plugins.tools import report_crash
 
 from qsmprep.engine.iterations import Iterations
+from qsmprep.engine.messages import in_words, message_of
 from qsmprep.engine.progress import Display, Silent, run_and_step
-from qsmprep.files.storage import FULL_IN_WORDS, full_disk_message
 
 logger = logging.getLogger("qsmprep.engine")
 
@@ -39,13 +38,19 @@ class Failure:
 
 @dataclass(frozen=True)
 class Timing:
-    """What a node cost: wall seconds, peak resident memory in GiB, and the memory it was expected to need."""
+    """What a node cost.
+
+    Wall seconds, peak resident memory in GiB, the memory it was expected to need, whether an earlier result was taken,
+    seconds of the graph's run at which it began, and the threads it was given.
+    """
 
     node: str
     seconds: float
     peak_gb: float
     expected_gb: float
     cached: bool
+    began_s: float = 0.0
+    threads: int = 1
 
 
 class NodesFailed(RuntimeError):
@@ -78,6 +83,7 @@ class GraphRun:
         self.failures: list[Failure] = []
         self.timings: list[Timing] = []
         self.not_run: list[str] = []
+        self._started = time.monotonic()
         self.labels = labels or run_and_step
         self.progress = progress or Silent()
         self.stop_on_first_crash = _is_true(config["execution"]["stop_on_first_crash"])
@@ -85,8 +91,15 @@ class GraphRun:
         self._successors = {node: list(graph.successors(node)) for node in graph}
         self._missing = {node: graph.in_degree(node) for node in graph}
         self._order = _priorities(nx.topological_sort(graph), self._successors, self.run_of)
-        self._ready = [node for node in graph if not self._missing[node]]
         self._unfinished = set(graph)
+        self._left = Counter(self._run_number(node) for node in graph)
+        self._taken: Counter[int] = Counter()  # run -> nodes that run now
+        self._begun: set[int] = set()
+        self._ready: list[Any] = []
+        self._ready_of: Counter[int] = Counter()
+        for node in graph:
+            if not self._missing[node]:
+                self._add_ready(node)
         for node in graph:
             node.config["execution"]["crashfile_format"] = "txt"
 
@@ -103,15 +116,34 @@ class GraphRun:
 
     def ready(self) -> list[Any]:
         """Nodes whose predecessors are done and which were not taken yet, the most urgent first."""
-        return sorted(self._ready, key=self._order.__getitem__)
+        return list(self._ready)
+
+    @property
+    def runs_begun(self) -> int:
+        """Runs of which a node was taken and something is still to be done."""
+        return len(self._begun)
+
+    @property
+    def runs_going_on(self) -> int:
+        """Runs with a node that runs or is ready."""
+        return len(self._taken.keys() | self._ready_of.keys())
+
+    def begins_a_run(self, node: Any) -> bool:
+        """Whether nothing of the node's run was taken yet."""
+        return self._run_number(node) not in self._begun
 
     def take(self, node: Any) -> None:
         """A ready node is being run."""
         self._ready.remove(node)
+        run = self._run_number(node)
+        _decrease(self._ready_of, run)
+        self._taken[run] += 1
+        self._begun.add(run)
 
     def resubmit(self, node: Any) -> None:
         """A node that was taken is to be run once more."""
-        self._ready.append(node)
+        _decrease(self._taken, self._run_number(node))
+        self._add_ready(node)
 
     def started(self, node: Any) -> None:
         """Show that a node is running."""
@@ -121,19 +153,24 @@ class GraphRun:
         """Show how far a running node is."""
         self._show("node_iterated", node.fullname, iterations.done, iterations.total)
 
-    def finish(self, node: Any, seconds: float, *, peak_gb: float = 0.0, cached: bool = False) -> None:
+    def finish(
+        self, node: Any, seconds: float, *, peak_gb: float = 0.0, cached: bool = False, threads: int = 1
+    ) -> None:
         """A node is done; its successors may become ready."""
-        self._unfinished.discard(node)
-        self.timings.append(Timing(node.fullname, seconds, peak_gb, float(node.mem_gb or 0), cached))
+        _decrease(self._taken, self._run_number(node))
+        self._is_over(node)
+        began_s, expected_gb = time.monotonic() - self._started - seconds, float(node.mem_gb or 0)
+        self.timings.append(Timing(node.fullname, seconds, peak_gb, expected_gb, cached, began_s, threads))
         for successor in self._successors[node]:
             self._missing[successor] -= 1
             if not self._missing[successor] and successor in self._unfinished:
-                self._ready.append(successor)
+                self._add_ready(successor)
         self._show("node_finished", node.fullname, seconds, True, cached=cached)
 
     def fail(self, node: Any, traceback: Sequence[str], seconds: float = 0.0, message: str | None = None) -> None:
         """A node failed: write its crash file and leave out the nodes that depend on it."""
-        self._unfinished.discard(node)
+        _decrease(self._taken, self._run_number(node))
+        self._is_over(node)
         try:
             crash_file = str(report_crash(node, traceback=list(traceback)))
         except OSError as error:  # as on a full disk: the failure is told all the same, and other runs go on
@@ -161,11 +198,36 @@ class GraphRun:
             logger.warning("The display of progress failed and is left away: %s: %s", type(error).__name__, error)
 
     def _leave_out(self, nodes: set[Any]) -> None:
-        left_out = [node for node in self._order if node in nodes and node in self._unfinished]
-        self._unfinished.difference_update(left_out)
-        self._ready = [node for node in self._ready if node in self._unfinished]
+        left_out = sorted(nodes & self._unfinished, key=self._order.__getitem__)
+        for node in left_out:
+            self._is_over(node)
+            if not self._missing[node] and node in self._ready:
+                self._ready.remove(node)
+                _decrease(self._ready_of, self._run_number(node))
         self.not_run.extend(node.fullname for node in left_out)
         self._show("nodes_skipped", [node.fullname for node in left_out])
+
+    def _is_over(self, node: Any) -> None:
+        """A node is done, or will not be; so may be its run."""
+        self._unfinished.discard(node)
+        run = self._run_number(node)
+        _decrease(self._left, run)
+        if run not in self._left:
+            self._begun.discard(run)
+
+    def _add_ready(self, node: Any) -> None:
+        insort(self._ready, node, key=self._order.__getitem__)
+        self._ready_of[self._run_number(node)] += 1
+
+    def _run_number(self, node: Any) -> int:
+        return self._order[node][0]
+
+
+def _decrease(counter: Counter[int], key: int) -> None:
+    """Count one less; nothing is kept of what is down to nought."""
+    counter[key] -= 1
+    if counter[key] <= 0:
+        del counter[key]
 
 
 def is_up_to_date(node: Any) -> bool:
@@ -174,48 +236,6 @@ def is_up_to_date(node: Any) -> bool:
         return False
     cached, updated = node.is_cached()
     return cached and updated
-
-
-def message_of(traceback: str) -> str:
-    """The exception itself, in one line, out of a traceback.
-
-    nipype wraps what a node raised: the true traceback is the indented text at its end.
-    """
-    _, wrapped, inner = traceback.rpartition("\nTraceback:\n")
-    text = dedent(inner) if wrapped else traceback
-    lines = [line for line in text.splitlines() if line.strip()]
-    last_frame = max((i for i, line in enumerate(lines) if line.startswith("  ")), default=-1)
-    if last_frame + 1 >= len(lines):  # a message of several, indented lines
-        begins = [i for i, line in enumerate(lines) if re.match(r"[\w.]+(Error|Exception|Interrupt|Exit)\b", line)]
-        last_frame = begins[-1] - 1 if begins else -1
-    return " ".join(" ".join(lines[last_frame + 1 :]).split()) or "failed without a message"
-
-
-def in_words(node: Any, message: str) -> str:
-    """A node's message; that of a full disk, which names no file, with the folder whose disk it is and what to do."""
-    if not FULL_IN_WORDS.search(message):
-        return message
-    folders = [Path(node.output_dir())]
-    for name in ("output_dir", "out_file"):
-        place = getattr(node.inputs, name, None)
-        if isinstance(place, str) and os.path.isabs(place):
-            folders.append(Path(place))
-    room = {folder: free for folder in folders if (free := _free_bytes(folder)) is not None}
-    if not room:
-        return message
-    fullest = min(room, key=room.__getitem__)
-    return full_disk_message(fullest, free_bytes=room[fullest])
-
-
-def _free_bytes(folder: Path) -> int | None:
-    """Bytes that this user may still write where a folder lies or would lie."""
-    for place in (folder, *folder.parents):
-        try:
-            there = os.statvfs(place)
-        except OSError:
-            continue
-        return there.f_bavail * there.f_frsize
-    return None
 
 
 def _priorities(

@@ -11,9 +11,10 @@ from typing import Any
 
 from nipype.pipeline.plugins.base import PluginBase
 
-from qsmprep.engine.graph import Failure, GraphRun, NodesFailed, Timing, is_up_to_date, message_of
+from qsmprep.engine.graph import Failure, GraphRun, NodesFailed, Timing, is_up_to_date
 from qsmprep.engine.iterations import told_to
-from qsmprep.engine.pool import stop_on_signals
+from qsmprep.engine.messages import message_of
+from qsmprep.engine.signals import stop_on_signals
 from qsmprep.engine.worker import peak_memory_gb
 from qsmprep.numerics.threads import use_threads
 

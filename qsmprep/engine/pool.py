@@ -8,17 +8,10 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import multiprocessing.forkserver
-import multiprocessing.resource_tracker
-import os
 import pickle
 import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from multiprocessing import connection
 from traceback import format_exception
 from typing import Any
@@ -26,119 +19,17 @@ from typing import Any
 from nipype.pipeline.plugins.base import PluginBase
 
 import qsmprep
-from qsmprep.engine import server, worker
+from qsmprep.engine import worker
+from qsmprep.engine.forking import imports_of_this_process, warm_up
 from qsmprep.engine.graph import Failure, GraphRun, NodesFailed, Timing, is_up_to_date
-from qsmprep.engine.iterations import Iterations
+from qsmprep.engine.job import Job, death_message, describe_exit
 from qsmprep.engine.resources import available_cores, available_memory_gb
-from qsmprep.engine.session import private_folder
+from qsmprep.engine.share import THE_ONLY_GPU, Machine, Share
+from qsmprep.engine.signals import stop_on_signals
 
 logger = logging.getLogger("qsmprep.engine")
 
-PRELOAD = (
-    "numpy",
-    "scipy.fft",
-    "scipy.ndimage",
-    "nibabel",
-    "numba",
-    "nipype.pipeline.engine",
-    "networkx",
-    "qsmprep.engine.pool",
-)
 GRACE_S = 2.0
-
-
-def warm_up(preload: tuple[str, ...] = ()) -> None:
-    """Start the server the nodes' processes are forked from; it loads modules while this process goes on.
-
-    It loads PRELOAD, every module of qsmprep that this process has loaded so far, and `preload`.
-    """
-    os.environ.setdefault("NIPYPE_NO_ET", "1")
-    # A thread pool of BLAS in every small process costs more than it brings: the heavy loops are not BLAS.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    loaded = sorted(name for name in sys.modules if name.startswith("qsmprep.") and name != server.__name__)
-    modules = [server.__name__, *PRELOAD, *loaded, *_main_package(), *preload]
-    multiprocessing.get_context("forkserver").set_forkserver_preload(modules)
-    with _imports_of_this_process():
-        multiprocessing.forkserver.ensure_running()
-
-
-@contextmanager
-def _imports_of_this_process() -> Iterator[None]:
-    """Let the processes started inside import what this one imports, and end with it.
-
-    Python starts them by `python -c`, which looks into the current folder before anywhere else, and the server loads
-    its modules before it is told where this process looks. Ctrl-C is for this process alone.
-    """
-    folder = private_folder()
-    multiprocessing.current_process()._config["tempdir"] = str(folder)  # type: ignore[attr-defined]  # of the socket
-    places = [os.path.abspath(place or multiprocessing.process.ORIGINAL_DIR) for place in sys.path]  # type: ignore[attr-defined]
-    inside = {
-        "PYTHONSAFEPATH": "1",
-        "PYTHONPATH": os.pathsep.join(place for place in places if os.pathsep not in place),
-    }
-    before = {name: os.environ.get(name) for name in (*inside, "PYTHONWARNINGS")}
-    # Semaphores of processes that were ended are cleaned up without a word.
-    quiet = "ignore:resource_tracker:UserWarning"
-    inside["PYTHONWARNINGS"] = ",".join(filter(None, (before["PYTHONWARNINGS"], quiet)))
-    watch = threading.current_thread() is threading.main_thread()
-    inside[server.TOLD] = server.message(folder, before, watch)
-    os.environ.update(inside)
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, set())
-    try:
-        multiprocessing.resource_tracker.ensure_running()  # which unblocks Ctrl-C at its end, so that it comes first
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        del os.environ[server.TOLD]
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-@dataclass(eq=False)
-class Job:
-    """A node being run in its process."""
-
-    node: Any
-    process: Any
-    pipe: connection.Connection | None
-    n_procs: int
-    mem_gb: float
-    started: float = field(default_factory=time.monotonic)
-    had_neighbours: bool = False
-    iterations: Iterations | None = None
-    outcome: worker.NodeOutcome | None = None
-    outcome_at: float = 0.0
-
-    def receive(self) -> None:
-        """Take what the process has sent: log records to their loggers, newest iterations and outcome to keep."""
-        while self.pipe is not None:
-            try:
-                if not self.pipe.poll():
-                    return
-                message = self.pipe.recv()
-            except (EOFError, OSError):
-                self.pipe.close()
-                self.pipe = None
-            else:
-                if isinstance(message, worker.NodeOutcome):
-                    self.outcome, self.outcome_at = message, time.monotonic()
-                elif isinstance(message, Iterations):
-                    self.iterations = message
-                elif logging.getLogger(message.name).isEnabledFor(message.levelno):
-                    logging.getLogger(message.name).handle(message)
-
-    def signal_group(self, number: int) -> None:
-        """Send a signal to the process and the programs it started."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, number)
-            return
-        if self.process.is_alive():
-            with suppress(ProcessLookupError):
-                os.kill(self.process.pid, number)
 
 
 class ProcessPool(PluginBase):
@@ -147,9 +38,11 @@ class ProcessPool(PluginBase):
     Keys of `plugin_args`
     ---------------------
     n_procs : threads of all running nodes together (default: the cores available).
+    split : whether runs that are processed together share the threads (default: yes), else each node has what it asks.
     memory_gb : memory in GiB of all running nodes together, by their estimates (default: 90 % of what is available).
     progress : object of `qsmprep.engine.progress`, or None.
     labels : function from a node's full name to its (run, step) in words.
+    gpus : GPUs by the names that CUDA_VISIBLE_DEVICES knows (default: one, whichever it is).
     one_at_a_time : never run two nodes side by side.
     stop_on_first_crash : end everything at the first failure (default: nipype's configuration).
     raise_on_failure : raise NodesFailed at the end if nodes failed (default: yes).
@@ -161,14 +54,22 @@ class ProcessPool(PluginBase):
 
     Notes
     -----
+    Runs are finished before others are begun: no more of them are under way at once than there are threads, so that
+    memory and the work folder stay small.
     A node whose process is killed while others ran beside it is run once more, alone; killed while alone, it fails.
     A node that asks for more than the limits runs alone, with a warning.
     """
 
     def __init__(self, plugin_args: dict[str, Any] | None = None):
         super().__init__(plugin_args=plugin_args)
-        self.n_procs = int(self.plugin_args.get("n_procs") or available_cores())
-        self.memory_gb = float(self.plugin_args.get("memory_gb") or 0.9 * available_memory_gb())
+        args = self.plugin_args
+        self.machine = Machine(
+            threads=int(args.get("n_procs") or available_cores()),
+            memory_gb=float(args.get("memory_gb") or 0.9 * available_memory_gb()),
+            gpus=tuple(args.get("gpus") or (THE_ONLY_GPU,)),
+            one_at_a_time=bool(args.get("one_at_a_time")),
+            split=bool(args.get("split", True)),
+        )
         self.failures: list[Failure] = []
         self.timings: list[Timing] = []
         self.not_run: list[str] = []
@@ -211,15 +112,23 @@ class ProcessPool(PluginBase):
                     return done  # let the running nodes end, then run this one by itself
                 if any(job.node in self._alone for job in self._jobs):
                     return done
-                if self._has_room(node):
+                share = self._share(node)
+                if share is not None:
                     self._graph.take(node)
-                    self._begin(node)
+                    self._begin(node, share)
                     done = progressed = True
                     if self._stopped():
                         break
         return done
 
-    def _begin(self, node: Any) -> None:
+    def _share(self, node: Any) -> Share | None:
+        """What a node is given; None while there is no room for it, or its run is not to be begun yet."""
+        running = [job.share for job in self._jobs]
+        if running and self._graph.begins_a_run(node) and self._graph.runs_begun >= self.machine.threads:
+            return None
+        return self.machine.share(node, running, self._graph.runs_going_on)
+
+    def _begin(self, node: Any, share: Share) -> None:
         """Take a node's earlier result, or run it here if it asks for that, or start its process."""
         try:
             if is_up_to_date(node):
@@ -231,7 +140,7 @@ class ProcessPool(PluginBase):
                 node.run(updatehash=self._updatehash)
                 self._graph.finish(node, time.monotonic() - started, peak_gb=worker.peak_memory_gb())
                 return
-            job = self._start_process(node)
+            job = self._start_process(node, share)
         except Exception:
             self._graph.fail(node, format_exception(*sys.exc_info()))
             return
@@ -241,18 +150,17 @@ class ProcessPool(PluginBase):
                 running.had_neighbours = True
         self._graph.started(node)
 
-    def _start_process(self, node: Any) -> Job:
+    def _start_process(self, node: Any, share: Share) -> Job:
         payload = pickle.dumps((node, self._updatehash), protocol=pickle.HIGHEST_PROTOCOL)
-        n_procs, mem_gb = self._needs(node)
         mine, theirs = self._context.Pipe(duplex=False)
         process = self._context.Process(
             target=worker.run_node,
-            args=(theirs, payload, n_procs, worker.log_levels(), qsmprep.__file__),
+            args=(theirs, payload, share, worker.log_levels(), qsmprep.__file__),
             name=node.fullname,
         )
-        job = Job(node, process, mine, n_procs, mem_gb)
+        job = Job(node, process, mine, share)
         try:
-            with _imports_of_this_process():  # should the server have ended, a new one is started
+            with imports_of_this_process():  # should the server have ended, a new one is started
                 process.start()
             theirs.close()
         except BaseException:  # a signal, which nobody would end this process for
@@ -260,18 +168,6 @@ class ProcessPool(PluginBase):
                 job.signal_group(signal.SIGKILL)
             raise
         return job
-
-    def _needs(self, node: Any) -> tuple[int, float]:
-        """Threads and GiB reserved for a node: what it asks for, at most everything."""
-        return min(int(node.n_procs), self.n_procs), min(float(node.mem_gb or 0), self.memory_gb)
-
-    def _has_room(self, node: Any) -> bool:
-        if self._jobs and self.plugin_args.get("one_at_a_time"):
-            return False
-        n_procs, mem_gb = self._needs(node)
-        free_procs = self.n_procs - sum(job.n_procs for job in self._jobs)
-        free_gb = self.memory_gb - sum(job.mem_gb for job in self._jobs)
-        return n_procs <= free_procs and mem_gb <= free_gb + 1e-9
 
     def _collect(self) -> None:
         """Wait until a process says something or ends, and deal with those that ended."""
@@ -306,7 +202,7 @@ class ProcessPool(PluginBase):
         elif job.outcome.traceback:
             self._graph.fail(job.node, job.outcome.traceback, seconds)
         else:
-            self._graph.finish(job.node, seconds, peak_gb=job.outcome.peak_gb)
+            self._graph.finish(job.node, seconds, peak_gb=job.outcome.peak_gb, threads=job.share.threads)
         job.process.close()
 
     def _died(self, job: Job, code: int, seconds: float) -> None:
@@ -320,7 +216,9 @@ class ProcessPool(PluginBase):
             self._alone.add(job.node)
             self._graph.resubmit(job.node)
             return
-        message = death_message(code, float(job.node.mem_gb or 0), self.memory_gb, job.node in self._resubmitted)
+        message = death_message(
+            code, float(job.node.mem_gb or 0), self.machine.memory_gb, job.node in self._resubmitted
+        )
         self._graph.fail(job.node, [message], seconds, message)
 
     def _end_all(self) -> None:
@@ -335,69 +233,18 @@ class ProcessPool(PluginBase):
         self._jobs.clear()
 
     def _warn_of_large_nodes(self, graph: Any) -> None:
-        large = sorted((node for node in graph if float(node.mem_gb or 0) > self.memory_gb), key=lambda n: -n.mem_gb)
+        limit_gb, threads = self.machine.memory_gb, self.machine.threads
+        large = sorted((node for node in graph if float(node.mem_gb or 0) > limit_gb), key=lambda node: -node.mem_gb)
         self._alone.update(large)
         if large:
             logger.warning(
                 "%s is expected to need %.1f GB, more than the %.1f GB allowed: it will run alone%s, and may be killed "
                 "for want of memory. Where there is more, raise --mem-mb; else --separation none, fewer echoes or "
                 "larger voxels need less.",
-                *(large[0].fullname, large[0].mem_gb, self.memory_gb),
+                *(large[0].fullname, large[0].mem_gb, limit_gb),
                 f", as {len(large) - 1} smaller ones will" if large[1:] else "",
             )
-        for node in graph:
-            if int(node.n_procs) > self.n_procs:
-                logger.warning("%s asks for %d threads; it gets %d.", *(node.fullname, node.n_procs, self.n_procs))
-
-
-def describe_exit(code: int) -> str:
-    """An exit code of a process in words."""
-    if code >= 0:
-        return f"ended with exit code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = "unknown"
-    return f"killed by signal {-code} ({name})"
-
-
-def death_message(code: int, expected_gb: float, limit_gb: float, second_time: bool) -> str:
-    """One line for a node whose process ended without a result: what happened, why probably, what to do."""
-    what = f"The node's process was {describe_exit(code)} before it gave a result"
-    if second_time:
-        what += ", alone, after it had been killed beside others"
-    if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
-        return (
-            f"{what}, most likely by the kernel or the cluster for want of memory: it was expected to need "
-            f"{expected_gb:.1f} GB, {limit_gb:.1f} GB were allowed. Give the run more memory, or lower --mem-mb or "
-            "--nprocs so that less is run side by side; running the same command again continues where it was."
-        )
-    if code in (-signal.SIGSEGV, -signal.SIGBUS, -signal.SIGILL, -signal.SIGABRT, -signal.SIGFPE):
-        return f"{what}: a fault in compiled code, not in the data's format. Please report it with the crash file."
-    return f"{what}. If somebody or a cluster's limit ended it, running the same command again continues."
-
-
-@contextmanager
-def stop_on_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the main process as Ctrl-C does: by an exception, so that children are ended."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, _frame: Any) -> None:
-        raise SystemExit(128 + number)
-
-    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_DFL]
-    for number in numbers:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            signal.signal(number, signal.SIG_DFL)
-
-
-def _main_package() -> list[str]:
-    """The package run by `python -m`, which every process imports before its work."""
-    name = getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", None)
-    return [name.partition(".")[0]] if name else []
+        wide = [node for node in graph if int(node.n_procs) > threads]
+        if wide:
+            most = max(int(node.n_procs) for node in wide)
+            logger.warning("%s and others ask for up to %d threads; they get %d.", wide[0].fullname, most, threads)

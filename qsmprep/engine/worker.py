@@ -14,6 +14,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import connection, forkserver, parent_process
+from pathlib import Path
 from traceback import format_exception
 from typing import Any
 
@@ -21,6 +22,8 @@ from nipype import config as nipype_config
 
 import qsmprep
 from qsmprep.engine.iterations import Iterations, told_to
+from qsmprep.engine.share import Share
+from qsmprep.files.whole_file import whole_file
 from qsmprep.numerics.threads import use_threads
 
 LOGGERS = ("", "nipype", "nipype.workflow", "nipype.interface", "nipype.utils", "nipype.filemanip", "qsmprep")
@@ -40,12 +43,14 @@ def log_levels() -> dict[str, int]:
     return {name: logging.getLogger(name).getEffectiveLevel() for name in LOGGERS}
 
 
-def run_node(pipe: connection.Connection, payload: bytes, threads: int, levels: dict[str, int], package: str) -> None:
+def run_node(pipe: connection.Connection, payload: bytes, share: Share, levels: dict[str, int], package: str) -> None:
     """Run a pickled (node, updatehash) and send log records and iterations, then the Outcome, through the pipe.
 
     `package` is the file of the main process's qsmprep; a node is not run by the code of another.
     """
     _be_a_good_child()
+    if share.gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = share.gpu  # CUDA has not begun: neither here nor in the server
     handler = PipeHandler(pipe)
     _redirect_logging(handler, levels)
     started = time.perf_counter()
@@ -55,12 +60,34 @@ def run_node(pipe: connection.Connection, payload: bytes, threads: int, levels: 
             raise ImportError(f"The main process runs {package}, the process of this node {qsmprep.__file__}.")
         node, updatehash = pickle.loads(payload)
         nipype_config.update_config(node.config)
-        with use_threads(threads), told_to(handler.offer):
+        if hasattr(node.inputs, "num_threads"):
+            node.inputs.num_threads = share.threads
+        with use_threads(share.threads), told_to(handler.offer):
             node.run(updatehash=updatehash)
     except BaseException:
         traceback = tuple(format_exception(*sys.exc_info()))
     with suppress(OSError):  # the main process is gone
         handler.send(NodeOutcome(traceback, time.perf_counter() - started, peak_memory_gb()))
+
+
+def run_file(path: str) -> int:
+    """Run the pickled (node, updatehash) of a file as a job of its own; a traceback is left beside it. The exit status.
+
+    The file lies in the work folder and can be written by its owner alone.
+    """
+    payload = Path(path)
+    try:
+        node, updatehash = pickle.loads(payload.read_bytes())
+        nipype_config.update_config(node.config)
+        with use_threads(int(node.n_procs)):
+            node.run(updatehash=updatehash)
+    except BaseException:
+        text = "".join(format_exception(*sys.exc_info()))
+        with whole_file(payload.with_suffix(".traceback")) as stream:
+            stream.write(text.encode("utf-8", "replace"))
+        print(text, file=sys.stderr)
+        return 1
+    return 0
 
 
 def peak_memory_gb() -> float:

@@ -11,29 +11,49 @@ from qsmprep.report.bibliography import cited
 from qsmprep.report.methods import methods_prose
 from qsmprep.report.page import render_citation
 from qsmprep.report.record import Run, parse_run
+from qsmprep.report.subject import records_there, runs_with_results
+
+ATTEMPTS = 5
 
 
-def write_citation_files(logs_dir: Path, records: Iterable[Mapping[str, Any] | Run]) -> list[Path]:
+def write_citation_files(
+    logs_dir: Path, records: Iterable[Mapping[str, Any] | Run], *, markdown_only: bool = False
+) -> list[Path]:
     """Write CITATION.md, CITATION.bib (only what is cited) and CITATION.html (self-contained) for these runs.
 
     Parameters
     ----------
     logs_dir : folder for the files, made if need be.
     records : the run records, of any number of participants.
+    markdown_only : write CITATION.md alone.
 
     Returns
     -------
-    The three paths.
+    The paths written.
     """
     runs = [parse_run(record) for record in records]
     text = methods_prose(runs)
     entries = cited(text.citation_keys())
     folder = Path(logs_dir)
-    contents = {
-        "CITATION.md": text.markdown(),
-        "CITATION.bib": "\n\n".join(entry.bibtex for entry in entries) + "\n",
-        "CITATION.html": render_citation(text),
-    }
+    contents = {"CITATION.md": text.markdown()}
+    if not markdown_only:
+        contents |= {
+            "CITATION.bib": "\n\n".join(entry.bibtex for entry in entries) + "\n",
+            "CITATION.html": render_citation(text),
+        }
     for name, content in contents.items():
         write_text(folder / name, content)
     return [folder / name for name in contents]
+
+
+def describe_results(output_dir: Path, *, markdown_only: bool = False) -> None:
+    """Write the methods text of all results of a folder, whichever command made them, into its logs.
+
+    Where another job left results meanwhile, its text may have been replaced by an older one: it is written again.
+    """
+    there, attempts = records_there(output_dir), 0
+    while attempts < ATTEMPTS:
+        write_citation_files(output_dir / "logs", runs_with_results(output_dir), markdown_only=markdown_only)
+        before, there, attempts = there, records_there(output_dir), attempts + 1
+        if there == before:
+            return

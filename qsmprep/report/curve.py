@@ -32,15 +32,17 @@ class Plot:
     title: str
 
 
-def line_plot(curve: Curve) -> Plot:
-    """A plot over the iterations, logarithmic upwards where all values are above 0.
+def line_plot(curve: Curve, over: str = "iteration", *, logarithmic: bool | None = None) -> Plot:
+    """A plot over the iterations, or over what `over` says.
 
     Parameters
     ----------
     curve : of two points or more, finite, at two iterations or more.
+    over : what is counted across, in the singular.
+    logarithmic : upwards (default: where all values are above 0).
     """
     x, y = curve.iterations, curve.values
-    logarithmic = min(y) > 0
+    logarithmic = min(y) > 0 if logarithmic is None else logarithmic
     low, high = _range(y, logarithmic)
 
     def across(value: float) -> float:
@@ -57,10 +59,10 @@ def line_plot(curve: Curve) -> Plot:
         (across(x[-1]), up(y[-1])),
         tuple(Tick(across(value), f"{value:.0f}") for value in whole),
         tuple(Tick(up(value), number_words(value)) for value in upward),
-        "iteration",
+        over,
         curve.name + (" (log scale)" if logarithmic else ""),
-        f"Line plot over the iterations: {curve.name} goes from {words(y[0])} at iteration {words(x[0])} to "
-        f"{words(y[-1])} at iteration {words(x[-1])}; the smallest value is {words(min(y))}.",
+        f"Line plot over the {over}s: {curve.name} goes from {words(y[0])} at {over} {words(x[0])} to "
+        f"{words(y[-1])} at {over} {words(x[-1])}; the smallest value is {words(min(y))}.",
     )
 
 

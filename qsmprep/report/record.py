@@ -134,6 +134,7 @@ class Run:
     more_figures: tuple[Picture, ...] = ()
     planned: tuple[Planned, ...] = ()
     crashes: tuple[Crash, ...] = ()
+    resources: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def succeeded(self) -> bool:
@@ -169,6 +170,7 @@ def parse_run(record: Mapping[str, Any] | Run) -> Run:
         steps=tuple(_step(step) for step in _mappings(record.get("steps"))),
         planned=tuple(Planned(_text(p.get("stage")), _text(p.get("title"))) for p in _mappings(record.get("planned"))),
         crashes=tuple(_crash(crash) for crash in _mappings(record.get("crashes"))),
+        resources=_mapping(record.get("resources")),
     )
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from qsmprep.findings import Fact
+from qsmprep.presets import SLOPPY
 from qsmprep.report.acquisition import look_up, missing_essentials
 from qsmprep.report.bibliography import references
 from qsmprep.report.checklist import advice, checklist, counted
@@ -20,6 +21,7 @@ from qsmprep.report.quality import NOT_MEASURED, ShownQuality
 from qsmprep.report.record import Crash, Curve, Picture, RecordedStep, Run, words
 from qsmprep.report.regional import RegionTable
 from qsmprep.report.tables import acquisition_lines, further_lines, reconstruction_lines, tables_text
+from qsmprep.report.usage import usage_view
 from qsmprep.stages import STAGES, rank_of, stage_of
 
 _LONGEST_LIST = 8
@@ -72,6 +74,7 @@ def run_view(number: int, run: Run, quality: ShownQuality, regions: Sequence[Reg
         "sequence": acquisition_lines(run, 4),
         "further": further_lines(run),
         "reconstruction": reconstruction_lines(run),
+        "usage": usage_view(run.resources),
         "tables": tables_text(run),
         "tables_link": text_link(tables_text(run), "text/tab-separated-values"),
     }
@@ -85,6 +88,8 @@ def _verdict(run: Run, quality: ShownQuality) -> dict[str, Any]:
     word = quality.verdict if run.succeeded else "do not use"
     kind = {"usable": "ok", "check": "warned", "do not use": "failed"}.get(word, "unknown")
     why = "The run failed: what it left is not complete." if not run.succeeded else ""
+    if any(warning.code == SLOPPY for warning in run.warnings):
+        word, kind, why = "do not use", "failed", "A sloppy run is made to see whether the dataset can be processed."
     if run.succeeded and quality.verdict == NOT_MEASURED:
         why = "No quality numbers were found for this run: look at the pictures of every step."
     return {"word": word, "kind": kind, "why": why, "picture": picture_view(shown[0]) if shown else None}

@@ -55,6 +55,10 @@ class Lab:
         """A node that sleeps and writes when it began and ended."""
         return self._node(_nap, name, resources, seconds=seconds, folder=str(self.folder), label=name)
 
+    def gpu(self, name, seconds):
+        """A napping node that runs on a GPU, and writes which it was told."""
+        return self._node(_nap_on_gpu, name, {}, seconds=seconds, folder=str(self.folder), label=name, device="cuda")
+
     def kill_itself(self, name, number=signal.SIGKILL, *, times=99, seconds=0.0, **resources):
         """A node that ends its own process by a signal the first `times` times."""
         counter = str(self.folder / f"{name}.count")
@@ -126,6 +130,20 @@ def _nap(seconds, folder, label, after=None):
 
     with open(folder + "/log.txt", "a") as file:
         file.write(f"{label} begins {time.monotonic()}\n")
+    time.sleep(seconds)
+    with open(folder + "/log.txt", "a") as file:
+        file.write(f"{label} ends {time.monotonic()}\n")
+    return label
+
+
+def _nap_on_gpu(seconds, folder, label, device, after=None):
+    import os
+    import time
+
+    with open(folder + "/log.txt", "a") as file:
+        file.write(f"{label} begins {time.monotonic()}\n")
+    with open(f"{folder}/{label}.gpu", "w") as file:
+        file.write(os.environ.get("CUDA_VISIBLE_DEVICES", ""))
     time.sleep(seconds)
     with open(folder + "/log.txt", "a") as file:
         file.write(f"{label} ends {time.monotonic()}\n")

@@ -14,7 +14,8 @@ import pytest
 
 from qsmprep.engine.graph import NodesFailed
 from qsmprep.engine.inprocess import InProcess
-from qsmprep.engine.pool import ProcessPool, death_message, describe_exit
+from qsmprep.engine.job import death_message, describe_exit
+from qsmprep.engine.pool import ProcessPool
 
 
 def overlap(first, second):
@@ -145,7 +146,7 @@ def test_a_process_whose_work_was_never_sent_ends_without_a_word(lab, sent):
         textwrap.dedent(f"""
         import multiprocessing, multiprocessing.popen_forkserver, os, time
         from contextlib import suppress
-        from qsmprep.engine.pool import _imports_of_this_process, warm_up
+        from qsmprep.engine.forking import imports_of_this_process, warm_up
 
         def stopped(pipe, mode, closefd):
             os.write(pipe, bytes.fromhex("80049564000000000000008c") + bytes([{sent}]) if {sent} else b"")
@@ -155,7 +156,7 @@ def test_a_process_whose_work_was_never_sent_ends_without_a_word(lab, sent):
         if __name__ == "__main__":
             warm_up()
             multiprocessing.popen_forkserver.open = stopped
-            with suppress(InterruptedError), _imports_of_this_process():
+            with suppress(InterruptedError), imports_of_this_process():
                 multiprocessing.get_context("forkserver").Process(target=print).start()
             time.sleep(1)
         """)

@@ -1,6 +1,7 @@
 """The graph of a run: what the settings put into it, and what each node states it needs."""
 
 import pytest
+import tomli_w
 import torch
 
 from qsmprep import registry, settings
@@ -123,9 +124,20 @@ def test_auto_is_resolved_before_the_graph_is_built(bids):
     assert uneven.settings.method("relaxometry") == "log-linear"
 
 
-def test_settings_are_written_with_what_auto_means_here():
-    _, chosen = parse(["data", "out", "participant"])
-    assert settings_here(chosen).method("mask") in ("bet", "fsl-bet")
+def test_settings_of_a_run_make_the_same_plan_again_with_its_notes(bids, tmp_path, monkeypatch):
+    document = settings.to_document(settings_here(parse(["data", "out", "participant"])[1], "cpu"))
+    file = tmp_path / "qsmprep.toml"
+    file.write_text(tomli_w.dumps(document), "utf-8")
+    first = planned(bids)
+    monkeypatch.setenv("PATH", str(tmp_path))  # elsewhere FSL is installed, which `auto` would take
+    (tmp_path / "bet").touch(mode=0o755)
+    again = planned(bids, "--config-file", str(file))
+    assert again.notes == first.notes
+    assert again.second_mask == first.second_mask is not None
+    assert again.settings.methods == first.settings.methods
+    assert planned(bids, "--config-file", str(file), "--mask", "auto").settings.method("mask") == "fsl-bet"
+    with pytest.raises(ValueError, match="decided"):
+        settings.build({"decided": {"mask": "robust"}})
 
 
 def test_unwrapping_in_time_without_offset_removal_is_told(bids):
