@@ -5,6 +5,7 @@
 # Debian's base and the packages there for the next call.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+export LC_ALL=C  # one order of names
 
 work=$(mktemp -d /var/tmp/qsmprep-container.XXXXXX)
 user=54321:54321
