@@ -17,6 +17,7 @@ from typing import Any
 import tomli_w
 
 from qsmprep import __version__
+from qsmprep.app.closing import closing_lines
 from qsmprep.app.devices import choose_device
 from qsmprep.app.execution import Outcome, execute, unfinished
 from qsmprep.app.filters import read_filters
@@ -41,6 +42,7 @@ from qsmprep.bids.volumes import with_volumes
 from qsmprep.engine.forking import warm_up
 from qsmprep.engine.locking import Busy, locked_runs
 from qsmprep.engine.resources import available_cores
+from qsmprep.engine.told import Terminal
 from qsmprep.files.storage import storage_message
 from qsmprep.files.whole_file import remove_leftovers
 from qsmprep.findings import Warning
@@ -55,6 +57,7 @@ SUCCESS, FAILURE, USAGE = 0, 1, 2
 # Slow to import, and needed by every figure.
 DRAWING = ("matplotlib.figure", "matplotlib.backends.backend_agg", "PIL.PngImagePlugin")
 # Problems of what was asked for rather than of the data.
+MOST_NAMES = 5  # of runs in one line
 MISUSE = ("label-malformed", "label-unknown", "dataset-empty", "dataset-is-dicom", "participant-without-images")
 LOGS_LOOKED_AT = 50  # the newest folders of logs; of ten thousand jobs, each would else list ten thousand
 logger = logging.getLogger("qsmprep")
@@ -141,6 +144,8 @@ def _process(request: Request, settings: Settings, work: Work, graphs: Sequence[
         raise stopped
     seconds = (datetime.now(UTC) - started).total_seconds()
     print(f"{len(records) - len(failed)} of {len(records)} runs succeeded in {seconds:.0f} s. Logs: {logs}")
+    for line in closing_lines(records, request.output_dir):
+        print(line)
     for failure in outcome.failures:
         print(f"Error: {failure}", file=sys.stderr)
     if stopped is not None and not isinstance(stopped, OSError):
@@ -296,7 +301,7 @@ def _write_reports(request: Request, subjects: Iterable[str]) -> bool:
 
 
 def _write_report(output_dir: Path, subject: str) -> None:
-    print(f"Report: {write_subject_report(output_dir, subject)}")
+    write_subject_report(output_dir, subject)
 
 
 def _written(what: str, folder: Path, write: Callable[[], None]) -> bool:
@@ -318,7 +323,10 @@ def _reports_only(request: Request) -> int:
     if not chosen or wanted - set(subjects):
         missing = ", ".join(sorted(wanted - set(subjects))) or "any subject"
         raise ValueError(f"{request.output_dir}: no results of {missing}. Run qsmprep without --reports-only first.")
-    return SUCCESS if _write_reports(request, chosen) else FAILURE
+    written = _write_reports(request, chosen)
+    for subject in chosen:
+        print(f"Report: {request.output_dir / f'sub-{subject}.html'}")
+    return SUCCESS if written else FAILURE
 
 
 def _cores(settings: Settings) -> int:
@@ -326,9 +334,14 @@ def _cores(settings: Settings) -> int:
 
 
 def _tell(work: Work) -> None:
-    for told in work.warnings.values():
+    runs: dict[str, list[str]] = {}
+    for name, told in work.warnings.items():
         for warning in told:
-            print(f"Warning: {warning}", file=sys.stderr)
+            runs.setdefault(str(warning), []).append("" if name == "dataset" else name)
+    for text, names in runs.items():  # what is true of several runs is told once, with their names
+        named = [name for name in dict.fromkeys(names) if name]
+        more = f" and {len(named) - MOST_NAMES} more" if named[MOST_NAMES:] else ""
+        print(f"Warning: {', '.join(named[:MOST_NAMES])}{more}{': ' if named else ''}{text}", file=sys.stderr)
     for error in dict.fromkeys(work.errors):  # what lies above several runs is told once
         print(f"Error: {error}", file=sys.stderr)
 
@@ -367,7 +380,7 @@ def _refuse(message: str) -> int:
 
 def _start_logging(verbosity: int) -> None:
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbosity, 2)]
-    logging.basicConfig(level=level, format="%(levelname)s: %(message)s", stream=sys.stderr, force=True)
+    logging.basicConfig(level=level, handlers=[Terminal()], force=True)
     # A failed node is told once, in words; its traceback is in the crash file, or shown with -v.
     for name in ("nipype", "nipype.workflow", "nipype.interface", "nipype.utils"):
         logging.getLogger(name).setLevel((logging.CRITICAL, logging.WARNING, logging.DEBUG)[min(verbosity, 2)])

@@ -118,7 +118,8 @@ class _Lineage:
     def entities(self) -> list[Document]:
         """Raw files, files given from elsewhere, and outputs without a sidecar that could tell of them."""
         checksums: Mapping[str, str] = self.record.get("checksums", {})
-        found = [_entity(f"bids:raw:{path}", path, checksums.get(path)) for path in self.record["inputs"]]
+        raw = self.record["inputs"] if checksums else ()  # of a joint map: in the groups of the runs that it joins
+        found = [_entity(f"bids:raw:{path}", path, checksums.get(path)) for path in raw]
         found += [_entity(_given_id(one), str(one.path), checksums.get(str(one.path))) for one in self.given]
         for name, facts in self._networks().items():
             found.append(_entity(name, facts["network_weights"], facts.get("network_sha256")))

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from qsmprep import __version__
+from qsmprep.app.warm_up import warm_up
 from qsmprep.cli.arguments import add_options, given_options
 from qsmprep.cli.calibrate import add_calibrate
 from qsmprep.cli.cluster import add_cluster
@@ -102,6 +103,4 @@ def _simulate(arguments: argparse.Namespace) -> int:
 
 
 def _warm_up(arguments: argparse.Namespace) -> int:
-    from qsmprep.app.warm_up import warm_up
-
     return warm_up()

@@ -6,6 +6,7 @@ import argparse
 import math
 from typing import TYPE_CHECKING
 
+from qsmprep.analysis.differences import differ, inside_either
 from qsmprep.cli.paths import file_path, folder_path
 from qsmprep.cli.program import Parser, add_command
 
@@ -108,7 +109,6 @@ def _row(one: Found) -> tuple[str, ...]:
 
 def _draw(arguments: argparse.Namespace, comparison: Comparison) -> None:
     """Draw the difference of the map that differs the most, by the report's own drawing."""
-    from qsmprep.analysis.differences import differ, inside_either
     from qsmprep.app.comparison import read_values
     from qsmprep.bids.grid import grid_of
     from qsmprep.bids.images import open_image

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def parse(argv: Sequence[str]) -> tuple[Request, settings.Settings]:
             analysis_level=given.analysis_level,
             plugin_file=given.nipype_plugin_file,
             verbosity=given.verbose,
-            command=" ".join(["qsmprep", *argv]),
+            command=shlex.join(["qsmprep", *argv]),
         )
     except (ValueError, argparse.ArgumentTypeError) as error:
         parser.error(str(error))

@@ -34,7 +34,7 @@ def mounts(lines):
 
 
 ALL = ["my bids", "out", "participant", "--mask-file", "mask.nii", "--config-file", "run.toml", "--derivatives",
-       "fs=linked", "--inversion", "qsmnet", "--qsmnet-weights", "net.safetensors", "--participant-label", "01"]  # fmt: skip
+       "fs=linked", "--inversion", "qsmnet", "--qsmnet-weights", "net.safetensors", "--session-label", "1"]  # fmt: skip
 
 
 def test_every_path_is_mounted_under_its_own_name_and_only_results_may_be_written(study, capsys):

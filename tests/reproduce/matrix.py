@@ -23,6 +23,7 @@ import numpy as np
 
 from qsmprep.analysis.differences import compare
 from qsmprep.app.comparison import Found, compare_results
+from qsmprep.interfaces.step import NETWORK_ROUNDING
 
 # In the order of work: the first of them that differs tells where to look.
 ORDER = ("magnitude", "desc-brain_mask", "desc-total_fieldmap", "desc-reliable_mask", "desc-bfr_mask", "R2starmap",
@@ -84,8 +85,9 @@ OTHERS = (
 ALL = Machine("all of these together", WITHOUT, probe=_NUMPY, expected="[]")
 # The largest difference that passes, relative to the largest value of the map; 0: the same bits. As measured, with
 # room: docs/scale.md holds the numbers.
-BOUNDS: dict[tuple[str, str], float] = {}
-METHOD_BOUNDS: dict[str, float] = {}
+NETWORKS = (("background", "sharqnet"), *(("inversion", name) for name in ("qsmnet", "modl", "lpcnn", "autoqsm")))
+BOUNDS: dict[tuple[str, str], float] = {("modl", machine.name): NETWORK_ROUNDING for machine in (*OTHERS, ALL)}
+METHOD_BOUNDS = dict.fromkeys((f"{stage} {name}" for stage, name in NETWORKS), NETWORK_ROUNDING)
 
 
 def bound(pipeline: str, machine: Machine) -> float:
