@@ -64,8 +64,19 @@ def test_phase_of_a_misleading_slope_unwraps(real_data, tmp_path, run_qsmprep):
             document = {"EchoTime": time, "MagneticFieldStrength": 7, "MRAcquisitionType": "3D"}
             document |= {"Units": "arbitrary"} if part == "phase" else {}
             stem.with_suffix(".json").write_text(json.dumps(document), "utf-8")
-    done = run_qsmprep(tmp_path / "bids", tmp_path / "out", "--pipeline", "fast", "--mask", "robust",
-                       "--v-sharp-max-radius", "4", "--mcpc-3d-s-sigma-mm", "1.4", "--skip-bids-validation")  # fmt: skip
+    done = run_qsmprep(
+        tmp_path / "bids",
+        tmp_path / "out",
+        "--pipeline",
+        "fast",
+        "--mask",
+        "robust",
+        "--v-sharp-max-radius",
+        "4",
+        "--mcpc-3d-s-sigma-mm",
+        "1.4",
+        "--skip-bids-validation",
+    )
     assert done.status == 0, done.stderr
     field, mask = done.image("desc-total_fieldmap", "fmap"), done.image("desc-bfr_mask") > 0
     for axis in range(3):
