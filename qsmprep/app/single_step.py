@@ -23,6 +23,7 @@ from qsmprep.bids.problem import Problem
 from qsmprep.bids.provenance import software_versions
 from qsmprep.engine import iterations
 from qsmprep.interfaces.images import as_echoes, read_grid, read_volume, write_volume
+from qsmprep.interfaces.inversion import IMAGES as TAKEN
 from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T
 from qsmprep.scan import NotKnownError
 
@@ -112,8 +113,6 @@ def _check_given(step: SingleStep, asked: Asked) -> None:
     """Refuse a call that lacks an image which the step or the method needs."""
     missing = [image for image in step.needs if image not in asked.images]
     if step.stage == "inversion":
-        from qsmprep.interfaces.inversion import IMAGES as TAKEN
-
         wanted = registry.find(step.stage, asked.method).required()
         missing += [TAKEN[name] for name in wanted if name in TAKEN and TAKEN[name] not in asked.images]
     if missing:

@@ -7,16 +7,16 @@ import logging
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from qsmprep import registry, settings
+from qsmprep.app.devices import choose_device
 from qsmprep.app.single_steps import FIELDS, IMAGES, OF_ECHOES, STEPS, SingleStep
 from qsmprep.cli.arguments import add_options, given_options
 from qsmprep.cli.paths import file_path
 from qsmprep.cli.program import Parser, add_command
-
-if TYPE_CHECKING:
-    from qsmprep.engine.iterations import Iterations
+from qsmprep.engine.iterations import Iterations
+from qsmprep.engine.resources import available_cores
+from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T
 
 UNITS = ("Hz", "rad/s", "ppm")
 
@@ -65,9 +65,7 @@ def _add_one(steps: argparse._SubParsersAction[Parser], name: str, step: SingleS
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the step and tell what was written and assumed."""
-    from qsmprep.app.devices import choose_device
     from qsmprep.app.single_step import Asked, run_single
-    from qsmprep.engine.resources import available_cores
 
     logging.basicConfig(level=logging.WARNING, format="Warning: %(message)s", stream=sys.stderr, force=True)
     step, method = STEPS[arguments.step], getattr(arguments, "method", "")
@@ -86,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
     asked = Asked(
         images=images, output=arguments.output, method=method, options=options, unit=values.get("unit", "Hz"),
         echo_times_s=arguments.echo_times, b0=arguments.b0_direction,
-        frequency_mhz=None if strength is None else strength * _ratio(),
+        frequency_mhz=None if strength is None else strength * GYROMAGNETIC_RATIO_MHZ_PER_T,
         threads=arguments.omp_nthreads or min(available_cores(), 8), device=choose_device(arguments.device)[0],
         receive=_Bar(), command=shlex.join(["qsmprep-tools", *sys.argv[1:]]),
     )  # fmt: skip
@@ -114,12 +112,6 @@ class _Bar:
         if sys.stderr.isatty():
             total = f" of {done.total}" if done.total else ""
             print(f"\r{done.done}{total} iterations ", end="", file=sys.stderr, flush=True)
-
-
-def _ratio() -> float:
-    from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T
-
-    return GYROMAGNETIC_RATIO_MHZ_PER_T
 
 
 def _numbers(word: str) -> tuple[float, ...]:

@@ -165,6 +165,7 @@ def test_presets_differ_in_what_they_say():
         "consensus-medi": "medi",
         "fast": "rts",
         "accurate": "fansi",
+        "sloppy": "tkd",
     }
 
 
