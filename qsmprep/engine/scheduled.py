@@ -1,7 +1,7 @@
 """Run a graph by one of nipype's plugins that hand each node to a cluster's scheduler, with the pool's reports.
 
-nipype's own plugins wait for a pickle of the result; here the job of a node says in a file how it ended, and what it gave
-stands in the node's `result.json` (`node.py`).
+nipype's own plugins wait for a pickle of the result; here the job of a node says in a file how it ended, and what it
+gave stands in the node's `result.json` (`node.py`).
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def run_node(pipe: connection.Connection, payload: bytes, share: Share, levels: 
 
 
 def run_file(path: str) -> int:
-    """Run the pickled (node, updatehash) of a file as a job of its own, and tell beside it how it ended. The exit status.
+    """Run the pickled (node, updatehash) of a file as a job, and tell beside it how it ended. The exit status.
 
     The file lies in the work folder and can be written by its owner alone.
     """
