@@ -8,7 +8,7 @@ set -eu
 if ! ldconfig -p | grep -q libgomp.so.1; then
     apt-get update
     apt-get install --yes --no-install-recommends libgomp1
-    rm -rf /var/lib/apt/lists/*
+    rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 fi
 
 export PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
@@ -18,6 +18,11 @@ pip=/opt/qsmprep/bin/pip
 python3 -c 'import tomllib
 print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' > /tmp/requirements.txt
 "$pip" install --constraint constraints.txt --requirement /tmp/requirements.txt bids-validator-deno
+
+# What packages bring for their own tests and for building on them is a fifth of all; numpy.testing needs numpy's.
+packages=$(/opt/qsmprep/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+find "$packages" -type d -name tests ! -path '*/numpy/*' -prune -exec rm -rf {} +
+rm -rf "$packages"/torch/test "$packages"/torch/include "$packages"/torch/bin/*[tT]est* "$packages"/torch/bin/protoc*
 
 # The bill of materials (CycloneDX), by a program that does not stay in the image.
 share=/usr/local/share/qsmprep

@@ -1,13 +1,16 @@
 #!/bin/bash
 # Builds the image and uses it as on a foreign machine: no network, read-only root and dataset, a user without name or
 # home. With docker where a daemon answers; else, as root on Debian, with buildah on a base that debootstrap makes.
-# Prints the table of docs/scale.md. KEEP=yes keeps the built image and all files, and tells where.
+# Prints the table of docs/scale.md. KEEP=yes keeps the built image and all files, and tells where. CACHE=FOLDER keeps
+# Debian's base and the packages there for the next call.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+export LC_ALL=C  # one order of names
 
 work=$(mktemp -d /var/tmp/qsmprep-container.XXXXXX)
 user=54321:54321
 cache=/opt/cache/numba
+fetched=${CACHE:-$work}
 table=$work/table.md
 version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' qsmprep/__init__.py)
 revision=$(git rev-parse HEAD 2> /dev/null || echo unknown)
@@ -22,7 +25,12 @@ clean() {
         echo "Kept: $work"
         return
     fi
-    [ "$engine" = docker ] || { store umount --all && store rm --all; } > /dev/null 2>&1 || true
+    if [ "$engine" = docker ]; then
+        docker image rm --force qsmprep-test qsmprep-changed > /dev/null
+    else
+        { store umount --all && store rm --all; } > /dev/null 2>&1 || true
+        umount "$work/storage/overlay" 2> /dev/null || true
+    fi
     rm -rf "$work"
 }
 trap clean EXIT
@@ -66,45 +74,52 @@ copy_sources() {
 # Debian's Python in place of the image python:3.11-slim-bookworm.
 make_base() {
     local container
-    debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates,libgomp1 bookworm "$work/base" \
-        > "$work/debootstrap.log"
-    rm -rf "$work/base"/var/cache/apt/archives/*.deb "$work/base"/var/lib/apt/lists/*
+    if [ ! -d "$fetched/base" ]; then
+        debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates,libgomp1 bookworm "$fetched/base.new" \
+            > "$work/debootstrap.log"
+        rm -rf "$fetched/base.new"/var/cache/apt/* "$fetched/base.new"/var/lib/apt/lists/*
+        mv "$fetched/base.new" "$fetched/base"
+    fi
     container=$(store from scratch)
-    store add --quiet "$container" "$work/base" /
+    store add --quiet "$container" "$fetched/base" /
     store config --env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$container"
     store commit --quiet "$container" base
     store rm "$container"
-    rm -rf "$work/base"
 }
 
 # Every package by this machine's own pip settings, so that the build needs no network.
 collect_wheels() {
+    [ ! -d "$fetched/wheels" ] || return 0
     local pip=$work/venv/bin/pip cpu=https://download.pytorch.org/whl/cpu
     /usr/bin/python3 -m venv "$work/venv"
     /usr/bin/python3 -c 'import tomllib
 print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' > "$work/requirements.txt"
-    export PIP_CONSTRAINT=$PWD/constraints.txt PIP_WHEEL_DIR=$work/wheels
+    export PIP_CONSTRAINT=$PWD/constraints.txt PIP_WHEEL_DIR=$fetched/wheels.new
     "$pip" wheel --quiet --no-deps --retries 0 --timeout 10 --index-url "$cpu" torch 2> /dev/null \
         || "$pip" wheel --quiet --no-deps torch
-    "$pip" wheel --quiet --find-links "$work/wheels" --requirement "$work/requirements.txt" bids-validator-deno
+    "$pip" wheel --quiet --find-links "$PIP_WHEEL_DIR" --requirement "$work/requirements.txt" bids-validator-deno
     unset PIP_CONSTRAINT
     "$pip" wheel --quiet "$(grep -o 'cyclonedx-bom==[0-9.]*' containers/dependencies.sh)" 'setuptools>=77'
+    mv "$PIP_WHEEL_DIR" "$fetched/wheels"
 }
 
+# build NAME [ARGUMENT...]
 build() {
+    local name=$1
+    shift
     if [ "$engine" = docker ]; then
-        docker build --quiet "${arguments[@]}" "$@" --tag qsmprep-test "$work/context"
+        docker build --quiet "${arguments[@]}" "$@" --tag "$name" "$work/context"
     else
-        store build --isolation chroot --layers "${arguments[@]}" --build-arg BASE=localhost/base \
+        store bud --isolation chroot --layers "${arguments[@]}" --build-arg BASE=localhost/base \
             --build-arg NODE=localhost/base --build-arg TORCH_INDEX= --build-arg PIP_NO_INDEX=1 \
-            --build-arg PIP_FIND_LINKS=/wheels --volume "$work/wheels:/wheels:ro" "$@" --tag qsmprep-test \
+            --build-arg PIP_FIND_LINKS=/wheels --volume "$fetched/wheels:/wheels:ro" "$@" --tag "$name" \
             "$work/context" > "$work/build.log" 2>&1 || { tail -40 "$work/build.log"; fail "the build failed"; }
     fi
 }
 
 rebuild_after_a_change() {
     echo "# changed" >> "$work/context/qsmprep/__init__.py"
-    build --build-arg WARM_UP=no --tag qsmprep-changed
+    build qsmprep-changed --build-arg WARM_UP=no
 }
 
 unpack() {
@@ -193,7 +208,7 @@ if [ "$engine" = buildah ]; then
     step "base by debootstrap" make_base
     step "packages fetched" collect_wheels
 fi
-step "image built, loops compiled" build
+step "image built, loops compiled" build qsmprep-test
 unpack
 step "image built again after a change of the code (WARM_UP=no)" rebuild_after_a_change
 step "simulated head, two subjects" inside none "$work/empty" "$work/bids" qsmprep-tools simulate /out --voxel-size 5 --subjects 2 --mese

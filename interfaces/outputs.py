@@ -10,6 +10,7 @@ from nipype.interfaces.base import BaseInterfaceInputSpec, File, SimpleInterface
 from qsmprep.bids.grid import grid_of
 from qsmprep.bids.images import open_image
 from qsmprep.bids.outputs import OUTPUTS, output_path, sidecar, transform_path, write_image, write_json, write_text
+from qsmprep.files.checksum import sha256_of
 from qsmprep.interfaces.step import records_behind
 
 
@@ -55,6 +56,7 @@ class SaveOutput(SimpleInterface):
             software=inputs.software,
             sources=tuple(inputs.sources or ()),
         )
+        document["Digest"] = {"sha256": sha256_of(path)}
         write_json(path.with_name(path.name.removesuffix(".nii.gz") + ".json"), document)
         self._results["out_file"] = str(path)
         return runtime

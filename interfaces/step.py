@@ -33,6 +33,7 @@ from qsmprep.report.bibliography import references
 
 RECORD_FILE = "step.json"
 PEAK_SNR = "peak_snr"  # key of a fact of the echo combination
+NETWORK_ROUNDING = 1e-5  # of the largest value of a map: tests/reproduce holds it
 LONGEST_CURVE = 200  # points that a plot of the report needs
 logger = logging.getLogger("qsmprep")
 # What a node names but does not reach unless it is given the weights of a network.
@@ -258,6 +259,8 @@ def loaded_network(path: str, record: Record, device: str) -> Any:
     if network.spec.task == "mask":  # no values come of it, and its outline is seen
         record.note(Note("mask-network", f"Network {network.spec.name}: {told['network_statement']}"))
         return network
+    text = f"Another processor rounds its values otherwise, by less than {NETWORK_ROUNDING:g} of the map's largest."
+    record.note(Note("network-rounding", text))
     record.warn(
         Warning(
             "network",

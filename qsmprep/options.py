@@ -128,9 +128,13 @@ def shown(value: Any, longest: int = 60) -> str:
     return text if len(text) <= longest else f"{text[:longest]}…"
 
 
-def check_options(options: Any) -> None:
-    """Raise ValueError naming the first option that lies outside its range or choices, and what is allowed."""
+def check_options(options: Any, where: str = "") -> None:
+    """Raise ValueError naming the first option that lies outside its range or choices, and what is allowed.
+
+    `where` is what the message says they belong to, as a section of a file; else the name of their class.
+    """
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
         if allowed := what_is_allowed(field.metadata, value):
-            raise ValueError(f"{type(options).__name__}.{field.name} is {shown(value)}; {allowed}.")
+            told = f"{where}: {field.name}" if where else f"{type(options).__name__}.{field.name}"
+            raise ValueError(f"{told} is {shown(value)}; {allowed}.")

@@ -371,7 +371,7 @@ def _options(options_class: type[Any], values: Any, where: str) -> Any:
         raise ValueError(f"{where}: unknown option {sorted(unknown)[0]!r}; known are {', '.join(sorted(known))}.")
     checked = {name: _typed(options_class, name, value, where) for name, value in values.items()}
     options = options_class(**checked)
-    check_options(options)
+    check_options(options, where)
     return options
 
 

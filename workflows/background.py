@@ -8,6 +8,7 @@ from nipype.pipeline.engine import Workflow
 from qsmprep.engine.node import Node
 from qsmprep.interfaces.background import RemoveBackground
 from qsmprep.interfaces.reuse import ReuseTissueField
+from qsmprep.workflows.memory import REFINEMENT, volumes_of
 from qsmprep.workflows.plan import RunPlan
 from qsmprep.workflows.reuse import taken_over
 
@@ -31,18 +32,19 @@ def init_background_wf(*, plan: RunPlan, name: str = "background_wf") -> Workflo
     if taken := taken_over(workflow, inputnode, plan, "tissue-field", ReuseTissueField, volumes=6):
         workflow.connect([(taken, outputnode, [("local_field", "local_field"), ("mask", "mask")])])
         return workflow
+    method, refinement = plan.settings.method("background"), plan.step_options("background-refinement")
     remove = plan.method_node(
         RemoveBackground(
             b0_direction=plan.b0,
             echo_spacing=plan.echo_spacing_s,
             echo_times=list(plan.echo_times_s),
             centre_frequency=plan.centre_frequency_mhz,
-            refinement=plan.step_options("background-refinement"),
+            refinement=refinement,
         ),
         "remove",
         stage="background",
-        method=plan.settings.method("background"),
-        volumes=30,
+        method=method,
+        volumes=volumes_of("background", method) + (REFINEMENT if refinement["passes"] else 0),
     )
     workflow.connect(
         [

@@ -38,7 +38,7 @@ def init_field_wf(*, plan: RunPlan, name: str = "field_wf") -> Workflow:
         "unwrap",
         stage="unwrapping",
         method=plan.settings.method("unwrapping"),
-        volumes=5 * plan.n_echoes + 15,
+        volumes=3 * plan.n_echoes + 8,
     )
     unwrapped = unwrap
     if taken := taken_over(workflow, inputnode, plan, "unwrapped", ReuseUnwrapped, volumes=6 * plan.n_echoes):
@@ -71,7 +71,7 @@ def _unwrap_then_combine(workflow: Workflow, inputnode: Node, unwrap: Node, unwr
         "combine",
         stage="echo-combination",
         method=plan.settings.method("echo-combination"),
-        volumes=4 * plan.n_echoes + 5,
+        volumes=3 * plan.n_echoes + 6,
         light=True,
     )
     workflow.connect(

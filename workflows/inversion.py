@@ -7,9 +7,11 @@ from nipype.pipeline.engine import Workflow
 
 from qsmprep import registry
 from qsmprep.engine.node import Node
+from qsmprep.engine.resources import FILES_GB
 from qsmprep.interfaces.field import DataWeights
 from qsmprep.interfaces.inversion import BESIDE, IMAGES, Invert
 from qsmprep.interfaces.reference import Reference
+from qsmprep.workflows.memory import volumes_of
 from qsmprep.workflows.plan import RunPlan
 from qsmprep.workflows.segmentation import names_as_text
 
@@ -99,7 +101,7 @@ def maps_beside(plan: RunPlan) -> dict[str, tuple[int, str]]:
 def _weighing(workflow: Workflow, inputnode: Node, mask: str, plan: RunPlan) -> Node:
     """The node of data weights over one of the masks, connected."""
     interface = DataWeights(echo_times=list(plan.echo_times_s), options=plan.step_options("weights"))
-    weigh = plan.node(interface, "weigh" if mask == "mask" else "weigh_total", volumes=4 * plan.n_echoes + 6)
+    weigh = plan.node(interface, "weigh" if mask == "mask" else "weigh_total", volumes=plan.n_echoes + 9)
     fields = [(field, field) for field in ("noise", "total_field", "phase", "magnitude")]
     workflow.connect([(inputnode, weigh, [*fields, (mask, "mask")])])
     if has_relaxation(plan):
@@ -113,10 +115,11 @@ def _inversion(method: str, plan: RunPlan, *, label: str) -> tuple[Node, Node]:
         echo_times=list(plan.echo_times_s), centre_frequency=plan.centre_frequency_mhz, b0_direction=plan.b0
     )
     name = method.replace("-", "_")
-    invert = plan.method_node(interface, f"invert_{name}", stage="inversion", method=method, volumes=40)
+    volumes = volumes_of("inversion", method)
+    invert = plan.method_node(interface, f"invert_{name}", stage="inversion", method=method, volumes=volumes)
     laid = plan.anatomy.segmentations
     reference = Reference(options=plan.step_options("reference"), label=label, labels=[item.label for item in laid],
                           region_names=[names_as_text(item) for item in laid])  # fmt: skip
     if region := plan.reference_region:
         reference.inputs.trait_set(segmentation=str(region.path), index=region.index, region_name=region.name)
-    return invert, plan.node(reference, f"reference_{name}", volumes=8 + 2 * len(laid))
+    return invert, plan.node(reference, f"reference_{name}", volumes=5 + 2 * len(laid), loaded_gb=FILES_GB)

@@ -9,6 +9,7 @@ from nipype.interfaces.utility import IdentityInterface
 from nipype.pipeline.engine import Workflow
 
 from qsmprep.engine.node import Node
+from qsmprep.engine.resources import FILES_GB
 from qsmprep.interfaces.masking import BrainImage, ExtractBrain, FindReliable, ImportMask, JoinMasks
 from qsmprep.interfaces.step import parameters
 from qsmprep.workflows.plan import RunPlan
@@ -33,17 +34,19 @@ def init_brain_mask_wf(*, plan: RunPlan, name: str = "brain_mask_wf") -> Workflo
     method = plan.settings.method("mask")
     if plan.brain_mask is not None:
         source = plan.brain_mask
-        given = plan.node(ImportMask(in_file=str(source.path), origin=source.origin), "given", volumes=3)
+        given = plan.node(
+            ImportMask(in_file=str(source.path), origin=source.origin), "given", volumes=3, loaded_gb=FILES_GB
+        )
         workflow.connect([(inputnode, given, [("magnitude", "like")]), (given, outputnode, [("mask", "mask")])])
         return workflow
     image_name = getattr(plan.settings.options_of("mask", "bet"), "image", "first-echo")
-    image = plan.node(BrainImage(image=image_name), "image", volumes=2 * plan.n_echoes)
+    image = plan.node(BrainImage(image=image_name), "image", volumes=2 * plan.n_echoes, loaded_gb=FILES_GB)
     workflow.connect([(inputnode, image, [("magnitude", "magnitude")])])
     if method == "fsl-bet":
         last = _add_fsl_bet(workflow, image, plan)
     else:
         extract = ExtractBrain(echo_times=list(plan.echo_times_s))
-        volumes = 8.0 + plan.n_echoes
+        volumes = 6.0 + plan.n_echoes
         if second := plan.second_mask:
             extract.inputs.trait_set(second_network=str(second.path), second_card=str(second.card))
             volumes += second.needs_gb * 2**30 / (BYTES_OF_FLOAT32 * math.prod(plan.shape))
@@ -107,8 +110,10 @@ def init_phase_masks_wf(*, plan: RunPlan, name: str = "phase_masks_wf") -> Workf
     workflow = Workflow(name=name)
     inputnode = Node(IdentityInterface(["brain_mask", "quality", "noise"]), name="inputnode")
     outputnode = Node(IdentityInterface(["reliable_mask", "background_mask", "eroded_mask"]), name="outputnode")
-    reliable = plan.node(FindReliable(options=plan.step_options("reliable-mask")), "reliable", volumes=5)
-    join = plan.node(JoinMasks(options=plan.step_options("background-mask")), "join", volumes=3)
+    reliable = plan.node(
+        FindReliable(options=plan.step_options("reliable-mask")), "reliable", volumes=2, loaded_gb=FILES_GB
+    )
+    join = plan.node(JoinMasks(options=plan.step_options("background-mask")), "join", volumes=2, loaded_gb=FILES_GB)
     source = plan.settings.steps["reliable-mask"].source
     workflow.connect(
         [

@@ -7,6 +7,7 @@ from nipype.pipeline.engine import Workflow
 
 from qsmprep.bids.outputs import OUTPUTS
 from qsmprep.engine.node import Node
+from qsmprep.engine.resources import FILES_GB
 from qsmprep.interfaces.outputs import SaveOutput, SaveTransform
 from qsmprep.workflows.inversion import chi_name, maps_beside
 from qsmprep.workflows.plan import RunPlan
@@ -60,10 +61,12 @@ def init_outputs_wf(*, plan: RunPlan, name: str = "outputs_wf") -> Workflow:
         )
         if desc:
             save.inputs.desc = desc
-        node = plan.node(save, f"save_{input_name}", volumes=4)
+        volumes = 0.5 if key.endswith("mask") else 3
+        node = plan.node(save, f"save_{input_name}", volumes=volumes, loaded_gb=FILES_GB)
         workflow.connect([(inputnode, node, [(input_name, "in_file")])])
     if plan.spin_echo:
         save = SaveTransform(output_dir=str(plan.output_dir), prefix=plan.prefix, moving=spin_echo[0],
                              reference=raw_sources[0])  # fmt: skip
-        workflow.connect([(inputnode, plan.node(save, "save_transform", volumes=0.1), [("transform", "in_file")])])
+        saved = plan.node(save, "save_transform", volumes=0.1, loaded_gb=FILES_GB)
+        workflow.connect([(inputnode, saved, [("transform", "in_file")])])
     return workflow

@@ -30,7 +30,7 @@ def init_phase_wf(*, plan: RunPlan, name: str = "phase_wf") -> Workflow:
     files = (
         {"units": "rad"} if of_coils or joins else {"units": _files(plan).get("units", "")} if volumes else _files(plan)
     )
-    prepare = plan.node(PreparePhase(**files), "prepare", volumes=5 * plan.n_echoes, threads=plan.threads)
+    prepare = plan.node(PreparePhase(**files), "prepare", volumes=5 * plan.n_echoes + 5, threads=plan.threads)
     if of_coils:
         combine = _combine_coils(plan)
         joined = [(name, name) for name in ("magnitude_files", "phase_files")]
@@ -53,7 +53,7 @@ def init_phase_wf(*, plan: RunPlan, name: str = "phase_wf") -> Workflow:
     method = plan.settings.method("phase-offset")
     if method != "none" and len(plan.run.echoes) > 1:
         offset = plan.method_node(
-            RemovePhaseOffset(), "offset", stage="phase-offset", method=method, volumes=4 * plan.n_echoes + 10
+            RemovePhaseOffset(), "offset", stage="phase-offset", method=method, volumes=3 * plan.n_echoes + 12
         )
         offset.inputs.echo_times = [echo.echo_time_s for echo in plan.run.echoes]
         offset.inputs.bipolar = plan.settings.steps["input"].bipolar == "mcpc-3d-s"

@@ -15,9 +15,10 @@ from qsmprep.bids.reuse import Reused
 from qsmprep.bids.scans import GreRun, SpinEchoScan
 from qsmprep.bids.segmentation import Region
 from qsmprep.engine.node import Node
-from qsmprep.engine.resources import estimate_mem_gb, total_memory_gb
+from qsmprep.engine.resources import COMPILED_GB, estimate_mem_gb, total_memory_gb
 from qsmprep.findings import Note, Warning
 from qsmprep.settings import Settings
+from qsmprep.workflows.memory import loaded_by
 
 
 @dataclass(frozen=True)
@@ -144,10 +145,17 @@ class RunPlan:
         return asdict(self.settings.steps[step])
 
     def node(
-        self, interface: Any, name: str, *, volumes: float, threads: int = 1, network: NetworkFile | None = None
+        self,
+        interface: Any,
+        name: str,
+        *,
+        volumes: float,
+        threads: int = 1,
+        network: NetworkFile | None = None,
+        loaded_gb: float = COMPILED_GB,
     ) -> Node:
         """A node that needs the memory of so many float32 volumes, and of a network if it has one, and threads."""
-        memory = estimate_mem_gb(self.shape, copies=volumes)
+        memory = estimate_mem_gb(self.shape, copies=volumes, loaded_gb=loaded_gb)
         if network is not None:
             memory = round(memory + self._give_network(interface, network, memory), 3)
         node = Node(interface, name=name, mem_gb=memory, n_procs=threads)
@@ -165,7 +173,14 @@ class RunPlan:
         network = self.networks.get((stage, method))
         device = self.device if network or self._uses_device(interface, stage, method) else "cpu"
         interface.inputs.trait_set(method=method, options=self.options(stage, method), device=device)
-        return self.node(interface, name, volumes=volumes, threads=1 if light else self.threads, network=network)
+        return self.node(
+            interface,
+            name,
+            volumes=volumes,
+            threads=1 if light else self.threads,
+            network=network,
+            loaded_gb=loaded_by(stage, method),
+        )
 
     def _uses_device(self, interface: Any, stage: str, method: str) -> bool:
         """Whether a method could run on a GPU, so that it takes its turn there."""

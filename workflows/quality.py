@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from nipype.pipeline.engine import Workflow
 
 from qsmprep.engine.node import Node
+from qsmprep.engine.resources import FILES_GB
 from qsmprep.interfaces.quality import AssessQuality, SaveQuality
 from qsmprep.presets import SLOPPY
 from qsmprep.workflows.plan import RunPlan
@@ -39,8 +40,8 @@ def connect_quality(workflow: Workflow, stages: Mapping[str, Workflow], plan: Ru
         output_dir=str(plan.output_dir), prefix=plan.prefix, subject=plan.run.subject, session=plan.run.session,
         software=plan.software,
     )  # fmt: skip
-    quality = plan.node(assess, "quality", volumes=6 * plan.n_echoes + 25)
-    written = Node(save, name="save_quality", mem_gb=0.1, n_procs=1)
+    quality = plan.node(assess, "quality", volumes=4 * plan.n_echoes + 16, loaded_gb=FILES_GB)
+    written = Node(save, name="save_quality", mem_gb=FILES_GB, n_procs=1)
     for name, (stage, output) in SOURCES.items():
         if stage in stages:
             workflow.connect(stages[stage], output, quality, name)

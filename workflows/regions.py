@@ -7,6 +7,7 @@ from nipype.pipeline.engine import Workflow
 
 from qsmprep.bids.anatomy import Atlas, OwnTemplate, Segmentation
 from qsmprep.engine.node import Node
+from qsmprep.engine.resources import FILES_GB
 from qsmprep.interfaces.regions import MeasureRegions, SaveRegions
 from qsmprep.interfaces.segmentation import LayAtlas
 from qsmprep.interfaces.template import OUTLINES, LayTemplate
@@ -44,11 +45,14 @@ def init_regions_wf(*, plan: RunPlan, name: str = "regions_wf") -> Workflow:
     measure = plan.node(
         MeasureRegions(options=plan.step_options("roi"), csf_r2star=plan.settings.steps["reference"].csf_r2star),
         "measure",
-        volumes=12 + 2 * len(anatomy.segmentations),
+        volumes=11 + 2 * len(anatomy.segmentations),
+        loaded_gb=FILES_GB,
     )
     there = ["chi", "mask", "brain_mask", *_further_maps(plan)]
     workflow.connect([(inputnode, measure, [(image, image) for image in there])])
-    save = plan.node(SaveRegions(output_dir=str(plan.output_dir), prefix=plan.prefix), "save_table", volumes=0.1)
+    save = plan.node(
+        SaveRegions(output_dir=str(plan.output_dir), prefix=plan.prefix), "save_table", volumes=0.1, loaded_gb=FILES_GB
+    )
     workflow.connect([(measure, save, [("table", "table"), ("columns", "columns")])])
     regions: list[Segmentation | Atlas | OwnTemplate] = [*anatomy.segmentations, *anatomy.atlases]
     regions += [anatomy.template] if anatomy.template else []
@@ -63,7 +67,7 @@ def init_regions_wf(*, plan: RunPlan, name: str = "regions_wf") -> Workflow:
     for given, output, target in (("labels", "labels", "segmentations"), ("origins", "origin", "origins")):
         sources = [(inputnode, given)] if anatomy.segmentations else []
         sources += [(node, output) for node in atlases]
-        merge = plan.node(Merge(len(sources)), f"merge_{target}", volumes=0.1)
+        merge = plan.node(Merge(len(sources)), f"merge_{target}", volumes=0.1, loaded_gb=FILES_GB)
         for number, (node, field) in enumerate(sources, start=1):
             workflow.connect(node, field, merge, f"in{number}")
         workflow.connect(merge, "out", measure, target)
@@ -91,9 +95,12 @@ def _lay_atlases(workflow: Workflow, inputnode: Node, plan: RunPlan) -> list[Nod
     return laid
 
 
+TEMPLATE_GB = 0.345  # of a process that registers the template, on a grid of its own
+
+
 def _lay_template(workflow: Workflow, inputnode: Node, outputnode: Node, template: OwnTemplate, plan: RunPlan) -> Node:
     """The node that lays the package's template on the grid, connected, with the node that writes its result."""
-    node = plan.node(LayTemplate(), "lay_template", volumes=30, threads=1)
+    node = plan.node(LayTemplate(), "lay_template", volumes=3, loaded_gb=TEMPLATE_GB)
     images = [("magnitude", "magnitude"), ("chi", "chi"), ("brain_mask", "mask")]
     workflow.connect([(inputnode, node, images), (node, outputnode, [(name, name) for name in OUTPUTS])])
     connect_saving(workflow, node, template, plan)

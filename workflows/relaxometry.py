@@ -6,6 +6,7 @@ from nipype.interfaces.utility import IdentityInterface
 from nipype.pipeline.engine import Workflow
 
 from qsmprep.engine.node import Node
+from qsmprep.engine.resources import COMPILED_GB, FILES_GB
 from qsmprep.findings import document
 from qsmprep.interfaces.relaxometry import FitRelaxation, FitSpinEcho, MapR2prime, RegisterSpinEcho
 from qsmprep.interfaces.reuse import ReuseR2star
@@ -35,12 +36,13 @@ def init_relaxometry_wf(*, plan: RunPlan, name: str = "relaxometry_wf") -> Workf
     workflow = Workflow(name=name)
     inputnode = Node(IdentityInterface(["magnitude", "mask", "total_field"]), name="inputnode")
     outputnode = Node(IdentityInterface(["r2star", "t2star", "s0", "misfit"]), name="outputnode")
+    method = plan.settings.method("relaxometry")
     fit = plan.method_node(
         FitRelaxation(echo_times=list(plan.echo_times_s), preparation=plan.step_options("r2star")),
         "fit",
         stage="relaxometry",
-        method=plan.settings.method("relaxometry"),
-        volumes=3 * plan.n_echoes + 8,
+        method=method,
+        volumes=plan.n_echoes + 7 if method in ("arlo", "log-linear") else 3 * plan.n_echoes + 8,
         light=True,
     )
     workflow.connect([(inputnode, fit, [("magnitude", "magnitude"), ("mask", "mask")])])
@@ -76,7 +78,8 @@ def init_r2prime_wf(*, plan: RunPlan, name: str = "r2prime_wf") -> Workflow:
         centre_frequency=plan.centre_frequency_mhz,
         device=plan.device if network else "cpu",
     )
-    difference = plan.node(mapping, "r2prime", volumes=8, network=network)
+    loaded_gb = COMPILED_GB if network else FILES_GB
+    difference = plan.node(mapping, "r2prime", volumes=5, network=network, loaded_gb=loaded_gb)
     workflow.connect(
         [
             (inputnode, difference, [("r2star", "r2star"), ("mask", "mask")]),
@@ -96,7 +99,7 @@ def init_r2prime_wf(*, plan: RunPlan, name: str = "r2prime_wf") -> Workflow:
         "fit_spin_echo",
         stage="r2",
         method=plan.settings.method("r2"),
-        volumes=4 * len(scan.files) + 10,
+        volumes=3 * len(scan.files) + 11,
     )
     register = plan.node(RegisterSpinEcho(), "register_spin_echo", volumes=16)
     workflow.connect(

@@ -10,6 +10,7 @@ from nipype.pipeline.engine import Workflow
 
 from qsmprep.bids.outputs import figures_folder
 from qsmprep.engine.node import Node
+from qsmprep.engine.resources import DRAWING_GB, FILES_GB
 from qsmprep.interfaces.report import ChooseWindow, DrawFigure
 from qsmprep.interfaces.template import OUTLINES
 from qsmprep.report.crash import FIGURES_GRAPH
@@ -22,6 +23,7 @@ from qsmprep.workflows.weighting import weights_images
 
 BRAIN = ("brain", "mask")
 QSM = ("inversion", "mask")
+ALL_ECHOES = (("phase", "phase"), ("field", "unwrapped"))  # images of four dimensions
 # Of each window: its node, the style of its pictures, and (stage graph, output) of what it is chosen by.
 WINDOWS: Mapping[str, tuple[str, str, Mapping[str, tuple[str, str]]]] = {
     SUSCEPTIBILITY: ("chi_window", "chi", {"in_file": ("inversion", "chi"), "mask": QSM}),
@@ -138,10 +140,11 @@ def init_figures_wf(*, plan: RunPlan, name: str = FIGURES_GRAPH) -> Workflow:
             echo=figure.echo,
             histogram=figure.kind.histogram,
         )
-        node = plan.node(draw, figure.name, volumes=plan.n_echoes + 4)
+        volumes = plan.n_echoes + 1 if figure.source in ALL_ECHOES else 2
+        node = plan.node(draw, figure.name, volumes=volumes, loaded_gb=DRAWING_GB)
         if figure.outlines:
             draw.inputs.outline_names = list(figure.outlines)
-            merge = Node(Merge(len(figure.outlines)), name=f"{figure.name}_outlines")
+            merge = Node(Merge(len(figure.outlines)), name=f"{figure.name}_outlines", mem_gb=FILES_GB)
             workflow.connect([(merge, node, [("out", "outlines")])])
         else:
             workflow.add_nodes([node])
@@ -153,7 +156,7 @@ def init_figures_wf(*, plan: RunPlan, name: str = FIGURES_GRAPH) -> Workflow:
 def window_node(plan: RunPlan, name: str, *, style: str, label: str) -> Node:
     """The node that chooses the window of susceptibility or of sources."""
     choose = ChooseWindow(style=style, label=label, options=plan.step_options("display"))
-    return plan.node(choose, name, volumes=8)
+    return plan.node(choose, name, volumes=0.5, loaded_gb=FILES_GB)
 
 
 def _windows(plan: RunPlan) -> tuple[str, ...]:

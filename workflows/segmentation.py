@@ -10,6 +10,7 @@ from nipype.pipeline.engine import Workflow
 
 from qsmprep.bids.anatomy import Atlas, OwnTemplate, Segmentation
 from qsmprep.engine.node import Node
+from qsmprep.engine.resources import FILES_GB
 from qsmprep.findings import document
 from qsmprep.interfaces.regions import SaveSegmentation
 from qsmprep.interfaces.segmentation import LaySegmentation, RegisterT1w
@@ -58,7 +59,7 @@ def init_segmentation_wf(*, plan: RunPlan, name: str = "segmentation_wf") -> Wor
         connect_saving(workflow, node, item, plan)
         laid.append(node)
     for output, target in (("labels", "labels"), ("origin", "origins")) if laid else ():
-        merge = plan.node(Merge(len(laid)), f"merge_{target}", volumes=0.1)
+        merge = plan.node(Merge(len(laid)), f"merge_{target}", volumes=0.1, loaded_gb=FILES_GB)
         for number, node in enumerate(laid, start=1):
             workflow.connect(node, output, merge, f"in{number}")
         workflow.connect(merge, "out", outputnode, target)
@@ -72,7 +73,7 @@ def connect_saving(workflow: Workflow, laid: Node, item: Segmentation | Atlas | 
         reference=str(plan.run.files[0].relative_to(plan.bids_dir)), output_dir=str(plan.output_dir),
         prefix=plan.prefix,
     )  # fmt: skip
-    save = plan.node(interface, f"save_{laid.name.removeprefix('lay_')}", volumes=4)
+    save = plan.node(interface, f"save_{laid.name.removeprefix('lay_')}", volumes=3, loaded_gb=FILES_GB)
     workflow.connect([(laid, save, [("labels", "labels"), ("origin", "origin")])])
 
 

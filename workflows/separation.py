@@ -8,6 +8,7 @@ from nipype.pipeline.engine import Workflow
 from qsmprep import registry
 from qsmprep.engine.node import Node
 from qsmprep.interfaces.separation import IMAGES, EchoSusceptibility, Separate
+from qsmprep.workflows.memory import volumes_of
 from qsmprep.workflows.plan import RunPlan
 
 INPUTS = ["chi", "chi_mask", "mask", "total_mask", "local_field", "r2prime", "r2star", "weights", "residual",
@@ -51,7 +52,8 @@ def init_separation_wf(*, plan: RunPlan, name: str = "separation_wf") -> Workflo
         echo_times=list(plan.echo_times_s), centre_frequency=plan.centre_frequency_mhz, b0_direction=plan.b0,
         relaxometric=plan.step_options("relaxometric"), source=plan.step_options("source"),
     )  # fmt: skip
-    separate = plan.method_node(interface, "separate", stage="separation", method=method, volumes=45)
+    volumes = volumes_of("separation", method)
+    separate = plan.method_node(interface, "separate", stage="separation", method=method, volumes=volumes)
     wanted = images_of(method)
     direct = [(image, image) for image in wanted if image not in ("echo_chi", "r2prime")]
     always = [(image, image) for image in ("chi", "chi_mask", "mask", "r2prime")]

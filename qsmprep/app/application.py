@@ -17,9 +17,11 @@ from typing import Any
 import tomli_w
 
 from qsmprep import __version__
+from qsmprep.app.closing import closing_lines
 from qsmprep.app.devices import choose_device
 from qsmprep.app.execution import Outcome, execute, unfinished
 from qsmprep.app.filters import read_filters
+from qsmprep.app.lineage import write_lineages
 from qsmprep.app.orientations import plan_orientations, planned_orientations, write_orientation_records
 from qsmprep.app.planning import plan_run, planned_record, settings_here
 from qsmprep.app.plugin_file import read_plugin_file
@@ -32,7 +34,7 @@ from qsmprep.bids.checks import check_mask, check_output_dir, check_run
 from qsmprep.bids.coils import with_last_axis
 from qsmprep.bids.outputs import BIDSIGNORE, dataset_description, write_json, write_text
 from qsmprep.bids.problem import Problem, errors, warnings
-from qsmprep.bids.provenance import software_versions
+from qsmprep.bids.provenance import machine_facts, software_versions
 from qsmprep.bids.query import find_runs
 from qsmprep.bids.scans import GreRun
 from qsmprep.bids.segmentation import check_region
@@ -40,10 +42,11 @@ from qsmprep.bids.volumes import with_volumes
 from qsmprep.engine.forking import warm_up
 from qsmprep.engine.locking import Busy, locked_runs
 from qsmprep.engine.resources import available_cores
+from qsmprep.engine.told import Terminal
 from qsmprep.files.storage import storage_message
 from qsmprep.files.whole_file import remove_leftovers
 from qsmprep.findings import Warning
-from qsmprep.report.citation import write_citation_files
+from qsmprep.report.citation import describe_results, write_citation_files
 from qsmprep.report.page import write_subject_report
 from qsmprep.report.subject import runs_with_results, subjects_of
 from qsmprep.settings import Settings, to_document
@@ -54,7 +57,9 @@ SUCCESS, FAILURE, USAGE = 0, 1, 2
 # Slow to import, and needed by every figure.
 DRAWING = ("matplotlib.figure", "matplotlib.backends.backend_agg", "PIL.PngImagePlugin")
 # Problems of what was asked for rather than of the data.
+MOST_NAMES = 5  # of runs in one line
 MISUSE = ("label-malformed", "label-unknown", "dataset-empty", "dataset-is-dicom", "participant-without-images")
+LOGS_LOOKED_AT = 50  # the newest folders of logs; of ten thousand jobs, each would else list ten thousand
 logger = logging.getLogger("qsmprep")
 
 
@@ -125,14 +130,22 @@ def _process(request: Request, settings: Settings, work: Work, graphs: Sequence[
             outcome, stopped = unfinished(work.plans, work.orientations, error, request.work_dir, reason), error
     records = write_run_records(work.plans, outcome, request=request, started=started, warnings=work.warnings)
     records += write_orientation_records(work.orientations, outcome, request=request, started=started)
+    done = list(records)
     records += write_refusals(work.refused, request=request, started=started, warnings=work.warnings)
     failed = [record["run"] for record in records if record["status"] != "ok"]
     told = _write_reports(request, sorted({record["subject"] for record in records}))
-    told &= _written("the methods text", logs.parent, partial(_write_citations, request))
+    told &= write_lineages(work.plans, done, request.output_dir, logs)
+    told &= _written(
+        "the methods text",
+        logs.parent,
+        partial(describe_results, request.output_dir, markdown_only=request.markdown_only),
+    )
     if isinstance(stopped, KeyboardInterrupt | SystemExit):
         raise stopped
     seconds = (datetime.now(UTC) - started).total_seconds()
     print(f"{len(records) - len(failed)} of {len(records)} runs succeeded in {seconds:.0f} s. Logs: {logs}")
+    for line in closing_lines(records, request.output_dir):
+        print(line)
     for failure in outcome.failures:
         print(f"Error: {failure}", file=sys.stderr)
     if stopped is not None and not isinstance(stopped, OSError):
@@ -153,12 +166,6 @@ def _boilerplate_only(request: Request, work: Work, logs: Path) -> int:
     write_citation_files(folder, records, markdown_only=request.markdown_only)
     print(f"Methods text: {folder / 'CITATION.md'}")
     return FAILURE if work.errors else SUCCESS
-
-
-def _write_citations(request: Request) -> None:
-    """Describe what lies in the folder, whichever command made it."""
-    output = request.output_dir
-    write_citation_files(output / "logs", runs_with_results(output), markdown_only=request.markdown_only)
 
 
 def _find_work(request: Request, settings: Settings, *, threads: int, device: str) -> Work:
@@ -256,6 +263,9 @@ def _collision(plan: RunPlan, others: Sequence[RunPlan]) -> list[Problem]:
 def _check_folders(request: Request) -> None:
     if not request.bids_dir.is_dir():
         raise ValueError(f"{request.bids_dir}: no such folder. Give the folder of the BIDS dataset.")
+    if request.database_dir is not None:
+        told = "the folders of the chosen participants are read as they are, so that nothing can be out of date"
+        print(f"--bids-database-dir {request.database_dir}: neither read nor written; {told}.", flush=True)
     for problem in check_output_dir(request.bids_dir, request.output_dir):
         raise ValueError(str(problem))
     for flag, path in (("--mask-file", request.mask_file), ("--segmentation-file", request.segmentation_file)):
@@ -270,14 +280,14 @@ def _check_folders(request: Request) -> None:
 def _begin_dataset(request: Request, settings: Settings, logs: Path, graphs: Sequence[str]) -> None:
     prepare_work_dir(request, graphs)
     output = request.output_dir
-    for folder in (output / "logs").glob("*/"):
+    for folder in sorted((output / "logs").glob("*/"))[-LOGS_LOOKED_AT:]:
         remove_leftovers(folder)
     container = os.environ.get("QSMPREP_CONTAINER")
     engine = "singularity" if {"APPTAINER_CONTAINER", "SINGULARITY_CONTAINER"} & set(os.environ) else "docker"
     description = dataset_description(__version__, raw=request.bids_dir, container=container, engine=engine)
     write_json(output / "dataset_description.json", description)
     write_text(output / ".bidsignore", "\n".join(BIDSIGNORE) + "\n")
-    document = {**to_document(settings), "software": software_versions()}
+    document = {**to_document(settings), "software": software_versions(), "machine": machine_facts()}
     write_text(logs / "qsmprep.toml", f"# {request.command}\n" + tomli_w.dumps(document))
 
 
@@ -291,7 +301,7 @@ def _write_reports(request: Request, subjects: Iterable[str]) -> bool:
 
 
 def _write_report(output_dir: Path, subject: str) -> None:
-    print(f"Report: {write_subject_report(output_dir, subject)}")
+    write_subject_report(output_dir, subject)
 
 
 def _written(what: str, folder: Path, write: Callable[[], None]) -> bool:
@@ -313,7 +323,10 @@ def _reports_only(request: Request) -> int:
     if not chosen or wanted - set(subjects):
         missing = ", ".join(sorted(wanted - set(subjects))) or "any subject"
         raise ValueError(f"{request.output_dir}: no results of {missing}. Run qsmprep without --reports-only first.")
-    return SUCCESS if _write_reports(request, chosen) else FAILURE
+    written = _write_reports(request, chosen)
+    for subject in chosen:
+        print(f"Report: {request.output_dir / f'sub-{subject}.html'}")
+    return SUCCESS if written else FAILURE
 
 
 def _cores(settings: Settings) -> int:
@@ -321,9 +334,14 @@ def _cores(settings: Settings) -> int:
 
 
 def _tell(work: Work) -> None:
-    for told in work.warnings.values():
+    runs: dict[str, list[str]] = {}
+    for name, told in work.warnings.items():
         for warning in told:
-            print(f"Warning: {warning}", file=sys.stderr)
+            runs.setdefault(str(warning), []).append("" if name == "dataset" else name)
+    for text, names in runs.items():  # what is true of several runs is told once, with their names
+        named = [name for name in dict.fromkeys(names) if name]
+        more = f" and {len(named) - MOST_NAMES} more" if named[MOST_NAMES:] else ""
+        print(f"Warning: {', '.join(named[:MOST_NAMES])}{more}{': ' if named else ''}{text}", file=sys.stderr)
     for error in dict.fromkeys(work.errors):  # what lies above several runs is told once
         print(f"Error: {error}", file=sys.stderr)
 
@@ -362,7 +380,7 @@ def _refuse(message: str) -> int:
 
 def _start_logging(verbosity: int) -> None:
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbosity, 2)]
-    logging.basicConfig(level=level, format="%(levelname)s: %(message)s", stream=sys.stderr, force=True)
+    logging.basicConfig(level=level, handlers=[Terminal()], force=True)
     # A failed node is told once, in words; its traceback is in the crash file, or shown with -v.
     for name in ("nipype", "nipype.workflow", "nipype.interface", "nipype.utils"):
         logging.getLogger(name).setLevel((logging.CRITICAL, logging.WARNING, logging.DEBUG)[min(verbosity, 2)])

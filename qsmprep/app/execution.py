@@ -24,6 +24,7 @@ from qsmprep.engine.node import damage_of
 from qsmprep.engine.pool import ProcessPool
 from qsmprep.engine.progress import make_progress
 from qsmprep.engine.scheduled import scheduled
+from qsmprep.engine.told import name_runs
 from qsmprep.files.storage import storage_message
 from qsmprep.settings import Settings
 from qsmprep.workflows.gre import init_gre_wf
@@ -61,6 +62,7 @@ def execute(
 
     execution = settings.steps["execution"]
     progress = make_progress(labels)
+    name_runs(labels)
     watch = monitor.Monitor(progress) if request.resource_monitor else None
     arguments = {
         "n_procs": execution.nprocs,
@@ -170,4 +172,6 @@ def _timing(timing: Any) -> dict[str, Any]:
         "peak_gb": round(timing.peak_gb, 3),
         "expected_gb": round(timing.expected_gb, 3),
         "cached": timing.cached,
+        "began": round(timing.began_s, 3),
+        "threads": timing.threads,
     }

@@ -105,6 +105,7 @@ def write_orientation_records(
             errors=errors,
             warnings=(),
             inputs=[str(path.relative_to(run.bids_dir)) for run in plan.runs for path in run.run.files],
+            checksums={},  # in the records of the runs
             acquisition=first.acquisition,
             tuned=first.settings.tuned,
             steps=with_figures(steps, pictures),

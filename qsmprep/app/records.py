@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from qsmprep.app.execution import Outcome, errors_of
+from qsmprep.app.lineage import input_checksums
 from qsmprep.app.planning import planned_record
 from qsmprep.app.request import Request
 from qsmprep.bids.outputs import OUTPUTS, figures_folder, output_path, write_json
@@ -39,6 +40,7 @@ def write_run_records(
     def make(plan: RunPlan) -> Record:
         steps = step_records(outcome.folders.get(plan.prefix, []))
         windows = told_windows(steps)
+        checksums, unread = input_checksums(plan)
         pictures = [
             (stage, figure_file(figure, plan.prefix), figure.caption(windows))
             for figure in figures_of(plan)
@@ -52,8 +54,9 @@ def write_run_records(
             started=started.isoformat(timespec="seconds"),
             seconds=(datetime.now(UTC) - started).total_seconds(),
             errors=errors_of(outcome, plan.prefix),
-            warnings=warnings.get(plan.run.name, ()),
+            warnings=[*warnings.get(plan.run.name, ()), *unread],
             inputs=[str(path.relative_to(plan.bids_dir)) for path in plan.files],
+            checksums=checksums,
             acquisition=plan.acquisition,
             tuned=plan.settings.tuned,
             steps=with_figures(steps, pictures),
@@ -100,6 +103,7 @@ def bare_record(
         errors=errors,
         warnings=warnings,
         inputs=(),
+        checksums={},
         acquisition={},
         tuned={},
         steps=(),

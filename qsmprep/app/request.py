@@ -16,6 +16,7 @@ class Request:
     participant_labels: tuple[str, ...] = ()
     session_labels: tuple[str, ...] = ()
     filter_file: Path | None = None
+    database_dir: Path | None = None
     derivatives: tuple[tuple[str, Path], ...] = ()
     reuse: tuple[str, ...] = ()
     mask_file: Path | None = None

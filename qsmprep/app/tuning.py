@@ -111,6 +111,12 @@ def read_inputs(arguments: argparse.Namespace) -> tuple[dict[str, Any], Any]:
     """What an inversion is called with, by parameter name, and the truth or None."""
     from qsmprep.app.volumes import read_mask_of_user, read_on_one_grid
 
+    names = {"field": arguments.field, "mask": arguments.mask, "magnitude": arguments.magnitude,
+             "weights": arguments.weights, "truth": arguments.truth}  # fmt: skip
+    paths = {name: path for name, path in names.items() if path is not None}
+    for path in paths.values():
+        if not path.is_file():
+            raise ValueError(f"{path}: no such file.")
     told = scan_behind(arguments.field)
     if told.units not in ("", "Hz"):
         raise ValueError(f"{arguments.field} is in {told.units} by its sidecar; give the tissue field in Hz.")
@@ -121,9 +127,7 @@ def read_inputs(arguments: argparse.Namespace) -> tuple[dict[str, Any], Any]:
     b0 = _numbers(arguments.b0_direction, "--b0-direction")
     if b0 and (len(b0) != 3 or not any(b0)):
         raise ValueError(f"--b0-direction {arguments.b0_direction}: give three numbers as 0,0,1.")
-    names = {"field": arguments.field, "mask": arguments.mask, "magnitude": arguments.magnitude,
-             "weights": arguments.weights, "truth": arguments.truth}  # fmt: skip
-    volumes, grid = read_on_one_grid({name: path for name, path in names.items() if path is not None}, REMEDY)
+    volumes, grid = read_on_one_grid(paths, REMEDY)
     inputs = {
         "field_ppm": hz_to_ppm(volumes["field"], frequency),
         "mask": read_mask_of_user(arguments.mask),

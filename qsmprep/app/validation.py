@@ -10,6 +10,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -80,8 +81,7 @@ def _with_chosen(bids_dir: Path, participant_labels: Sequence[str]) -> Path:
 
     A thousand jobs of a participant each would else read the whole dataset a thousand times.
     """
-    folder = private_folder() / "dataset"
-    folder.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="dataset-", dir=private_folder()))
     chosen = {f"sub-{label.removeprefix('sub-')}" for label in participant_labels}
     for name in os.listdir(bids_dir):
         if (not name.startswith("sub-") or name in chosen) and name not in _NOT_VALIDATED:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from qsmprep import registry
 from qsmprep.bids.grid import Grid, lay_as
+from qsmprep.bids.prov import activity_id
 from qsmprep.files.whole_file import whole_file
 from qsmprep.findings import fact_values
 from qsmprep.numerics.arrays import RealArray
@@ -156,7 +157,7 @@ def sidecar(
     software: Mapping[str, str],
     sources: tuple[str, ...] = (),
 ) -> dict[str, Any]:
-    """JSON sidecar of a derivative.
+    """JSON sidecar of a derivative, but for the checksum of the image itself.
 
     Parameters
     ----------
@@ -175,7 +176,11 @@ def sidecar(
             made_from += [f"bids:raw:{path}" for path in raw_sources]
         elif parent in available:
             made_from.append(f"bids::{output_path(parent, prefix).as_posix()}")
-    document: dict[str, Any] = {"Description": output.description, "Sources": made_from}
+    document: dict[str, Any] = {
+        "Description": output.description,
+        "Sources": made_from,
+        "GeneratedBy": activity_id(prefix, steps, made_from, software),
+    }
     if output.is_mask:
         document["Type"] = output.mask_type
     else:

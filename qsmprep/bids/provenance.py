@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from qsmprep.findings import Warning, document
 from qsmprep.stages import rank_of
 
@@ -30,6 +32,26 @@ def _software_versions() -> Mapping[str, str]:
         except PackageNotFoundError:
             continue
     return {**found, "Python": platform.python_version()}
+
+
+def machine_facts() -> dict[str, Any]:
+    """System, processor, and the sets of instructions that numpy uses: why the last digits of two machines differ."""
+    found = np.show_config(mode="dicts")["SIMD Extensions"]
+    return {
+        "system": platform.platform(),
+        "processor": _processor(),
+        "instruction_sets": [*found.get("baseline", ()), *found.get("found", ())],
+    }
+
+
+def _processor() -> str:
+    """The processor's name as Linux tells it; else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
 
 
 def step_records(folders: Iterable[Path], record_file: str = "step.json") -> list[dict[str, Any]]:
@@ -71,6 +93,7 @@ def run_record(
     errors: Iterable[Mapping[str, str]],
     warnings: Iterable[Warning],
     inputs: Iterable[str],
+    checksums: Mapping[str, str],
     acquisition: Mapping[str, Any],
     tuned: Mapping[str, Any],
     steps: Iterable[Mapping[str, Any]],
@@ -80,7 +103,8 @@ def run_record(
 ) -> dict[str, Any]:
     """The record of one run as the report reads it; a run with errors (step, message) has failed.
 
-    The report shows a planned step that is not among `steps` as missing, with the crash that it belongs to.
+    `checksums` are SHA-256 of the inputs and of what was given beside the dataset, by their paths as given here. The
+    report shows a planned step that is not among `steps` as missing, with the crash that it belongs to.
     """
     errors = [dict(error) for error in errors]
     return {
@@ -94,6 +118,7 @@ def run_record(
         "started": started,
         "seconds": round(seconds, 1),
         "inputs": list(inputs),
+        "checksums": dict(checksums),
         "acquisition": dict(acquisition),
         "tuned": dict(tuned),
         "steps": list(steps),

@@ -8,15 +8,18 @@ import sys
 from collections.abc import Sequence
 
 from qsmprep import __version__
+from qsmprep.app.warm_up import warm_up
 from qsmprep.cli.arguments import add_options, given_options
 from qsmprep.cli.calibrate import add_calibrate
 from qsmprep.cli.cluster import add_cluster
 from qsmprep.cli.container import add_docker
 from qsmprep.cli.convert import add_convert
+from qsmprep.cli.diff import add_diff
 from qsmprep.cli.export_dicom import add_export_dicom
 from qsmprep.cli.paths import folder_path
 from qsmprep.cli.program import Parser, add_command
 from qsmprep.cli.score import add_score
+from qsmprep.cli.step import add_step
 from qsmprep.cli.template import add_template
 from qsmprep.cli.train import add_train
 from qsmprep.cli.tune import add_tune
@@ -61,7 +64,9 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="Commands")
     _add_simulate(commands)
     add_convert(commands)
+    add_step(commands)
     add_score(commands)
+    add_diff(commands)
     add_tune(commands)
     add_calibrate(commands)
     add_weights(commands)
@@ -98,6 +103,4 @@ def _simulate(arguments: argparse.Namespace) -> int:
 
 
 def _warm_up(arguments: argparse.Namespace) -> int:
-    from qsmprep.app.warm_up import warm_up
-
     return warm_up()

@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from qsmprep.cli.parser import build_parser
 from qsmprep.cli.paths import file_path, folder_path
 from qsmprep.cli.program import Parser, add_command
 
@@ -64,8 +65,6 @@ def find_mounts(words: Sequence[str]) -> dict[str, bool]:
     Those of the parser's path arguments are taken, and every other text that is the name of what exists, by itself or
     after NAME=. Exits as qsmprep does where the command line makes no sense.
     """
-    from qsmprep.cli.parser import build_parser
-
     parser, found = build_parser(), dict[str, bool]()
     for action in parser._actions:
         if action.type in (file_path, folder_path):

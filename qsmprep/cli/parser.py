@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ def parse(argv: Sequence[str]) -> tuple[Request, settings.Settings]:
             participant_labels=tuple(given.participant_label or ()),
             session_labels=tuple(given.session_label or ()),
             filter_file=given.bids_filter_file,
+            database_dir=given.bids_database_dir,
             derivatives=tuple(_named_path(word) for word in given.derivatives or ()),
             reuse=tuple(dict.fromkeys(given.reuse or ())),
             mask_file=given.mask_file,
@@ -59,7 +61,7 @@ def parse(argv: Sequence[str]) -> tuple[Request, settings.Settings]:
             analysis_level=given.analysis_level,
             plugin_file=given.nipype_plugin_file,
             verbosity=given.verbose,
-            command=" ".join(["qsmprep", *argv]),
+            command=shlex.join(["qsmprep", *argv]),
         )
     except (ValueError, argparse.ArgumentTypeError) as error:
         parser.error(str(error))
@@ -87,6 +89,10 @@ def build_parser() -> TopicParser:
     for step in settings.SECTIONS:
         if step not in parser.topics:
             _add_step(parser, step)
+    parser.topics["input"].group.add_argument(
+        "--bids-database-dir", type=folder_path, metavar="PATH",
+        help="taken for the sake of scripts written for fMRIPrep: no index is needed, and none is read or written",
+    )  # fmt: skip
     return parser
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from qsmprep.app.devices import choose_device
 from qsmprep.cli.paths import file_path, folder_path
 from qsmprep.cli.program import Parser, add_command
 from qsmprep.numerics.threads import available_cores, use_threads
@@ -67,7 +68,6 @@ def add_train(commands: argparse._SubParsersAction[Parser]) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from qsmprep.app.devices import choose_device
     from qsmprep.training.recipe import read_recipe
 
     if arguments.validation_participants and not arguments.labels:

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import logging
-import os
-import re
+import time
 from bisect import insort
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from textwrap import dedent
 from typing import Any
 
 import networkx as nx
 from nipype.pipeline.plugins.tools import report_crash
 
 from qsmprep.engine.iterations import Iterations
+from qsmprep.engine.messages import in_words, message_of
 from qsmprep.engine.progress import Display, Silent, run_and_step
-from qsmprep.files.storage import FULL_IN_WORDS, full_disk_message
 
 logger = logging.getLogger("qsmprep.engine")
 
@@ -41,13 +38,19 @@ class Failure:
 
 @dataclass(frozen=True)
 class Timing:
-    """What a node cost: wall seconds, peak resident memory in GiB, and the memory it was expected to need."""
+    """What a node cost.
+
+    Wall seconds, peak resident memory in GiB, the memory it was expected to need, whether an earlier result was taken,
+    seconds of the graph's run at which it began, and the threads it was given.
+    """
 
     node: str
     seconds: float
     peak_gb: float
     expected_gb: float
     cached: bool
+    began_s: float = 0.0
+    threads: int = 1
 
 
 class NodesFailed(RuntimeError):
@@ -80,6 +83,7 @@ class GraphRun:
         self.failures: list[Failure] = []
         self.timings: list[Timing] = []
         self.not_run: list[str] = []
+        self._started = time.monotonic()
         self.labels = labels or run_and_step
         self.progress = progress or Silent()
         self.stop_on_first_crash = _is_true(config["execution"]["stop_on_first_crash"])
@@ -149,11 +153,14 @@ class GraphRun:
         """Show how far a running node is."""
         self._show("node_iterated", node.fullname, iterations.done, iterations.total)
 
-    def finish(self, node: Any, seconds: float, *, peak_gb: float = 0.0, cached: bool = False) -> None:
+    def finish(
+        self, node: Any, seconds: float, *, peak_gb: float = 0.0, cached: bool = False, threads: int = 1
+    ) -> None:
         """A node is done; its successors may become ready."""
         _decrease(self._taken, self._run_number(node))
         self._is_over(node)
-        self.timings.append(Timing(node.fullname, seconds, peak_gb, float(node.mem_gb or 0), cached))
+        began_s, expected_gb = time.monotonic() - self._started - seconds, float(node.mem_gb or 0)
+        self.timings.append(Timing(node.fullname, seconds, peak_gb, expected_gb, cached, began_s, threads))
         for successor in self._successors[node]:
             self._missing[successor] -= 1
             if not self._missing[successor] and successor in self._unfinished:
@@ -229,48 +236,6 @@ def is_up_to_date(node: Any) -> bool:
         return False
     cached, updated = node.is_cached()
     return cached and updated
-
-
-def message_of(traceback: str) -> str:
-    """The exception itself, in one line, out of a traceback.
-
-    nipype wraps what a node raised: the true traceback is the indented text at its end.
-    """
-    _, wrapped, inner = traceback.rpartition("\nTraceback:\n")
-    text = dedent(inner) if wrapped else traceback
-    lines = [line for line in text.splitlines() if line.strip()]
-    last_frame = max((i for i, line in enumerate(lines) if line.startswith("  ")), default=-1)
-    if last_frame + 1 >= len(lines):  # a message of several, indented lines
-        begins = [i for i, line in enumerate(lines) if re.match(r"[\w.]+(Error|Exception|Interrupt|Exit)\b", line)]
-        last_frame = begins[-1] - 1 if begins else -1
-    return " ".join(" ".join(lines[last_frame + 1 :]).split()) or "failed without a message"
-
-
-def in_words(node: Any, message: str) -> str:
-    """A node's message; that of a full disk, which names no file, with the folder whose disk it is and what to do."""
-    if not FULL_IN_WORDS.search(message):
-        return message
-    folders = [Path(node.output_dir())]
-    for name in ("output_dir", "out_file"):
-        place = getattr(node.inputs, name, None)
-        if isinstance(place, str) and os.path.isabs(place):
-            folders.append(Path(place))
-    room = {folder: free for folder in folders if (free := _free_bytes(folder)) is not None}
-    if not room:
-        return message
-    fullest = min(room, key=room.__getitem__)
-    return full_disk_message(fullest, free_bytes=room[fullest])
-
-
-def _free_bytes(folder: Path) -> int | None:
-    """Bytes that this user may still write where a folder lies or would lie."""
-    for place in (folder, *folder.parents):
-        try:
-            there = os.statvfs(place)
-        except OSError:
-            continue
-        return there.f_bavail * there.f_frsize
-    return None
 
 
 def _priorities(

@@ -11,9 +11,11 @@ from typing import Any
 
 from nipype.pipeline.plugins.base import PluginBase
 
-from qsmprep.engine.graph import Failure, GraphRun, NodesFailed, Timing, is_up_to_date, message_of
+from qsmprep.engine.graph import Failure, GraphRun, NodesFailed, Timing, is_up_to_date
 from qsmprep.engine.iterations import told_to
+from qsmprep.engine.messages import message_of
 from qsmprep.engine.signals import stop_on_signals
+from qsmprep.engine.told import by_node
 from qsmprep.engine.worker import peak_memory_gb
 from qsmprep.numerics.threads import use_threads
 
@@ -59,7 +61,7 @@ class InProcess(PluginBase):
             state.started(node)
             n_procs = self.plugin_args.get("n_procs")
             threads = min(int(node.n_procs), int(n_procs)) if n_procs else int(node.n_procs)
-            with use_threads(threads), told_to(partial(state.iterated, node)):
+            with use_threads(threads), told_to(partial(state.iterated, node)), by_node(node.fullname):
                 node.run(updatehash=updatehash)
         except Exception as error:
             traceback = format_exception(*sys.exc_info())

@@ -46,6 +46,7 @@ class Job:
                 elif isinstance(message, Iterations):
                     self.iterations = message
                 elif logging.getLogger(message.name).isEnabledFor(message.levelno):
+                    message.node = self.node.fullname
                     logging.getLogger(message.name).handle(message)
 
     def signal_group(self, number: int) -> None:

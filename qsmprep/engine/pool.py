@@ -202,7 +202,7 @@ class ProcessPool(PluginBase):
         elif job.outcome.traceback:
             self._graph.fail(job.node, job.outcome.traceback, seconds)
         else:
-            self._graph.finish(job.node, seconds, peak_gb=job.outcome.peak_gb)
+            self._graph.finish(job.node, seconds, peak_gb=job.outcome.peak_gb, threads=job.share.threads)
         job.process.close()
 
     def _died(self, job: Job, code: int, seconds: float) -> None:

@@ -153,6 +153,7 @@ class LiveProgress:
             TimeElapsedColumn(),
             console=self.console,
             transient=True,
+            redirect_stderr=sys.stderr.isatty(),  # what goes to a file is not for this terminal
         )
         self._tasks: dict[str, Any] = {}
         self._runs: dict[str, int] = {}

@@ -9,8 +9,9 @@ from pathlib import Path
 from qsmprep.numerics import threads
 
 GIB = 2**30
-# An interpreter with numpy, scipy, numba, nibabel and nipype loaded, measured as resident memory of a worker.
-INTERPRETER_GB = 0.25
+# Resident memory of a worker before it holds an image, as measured, by what its step loads besides numpy, nibabel and
+# nipype: nothing more; matplotlib; compiled loops and scipy. Compiling them for the first time takes 0.1 more.
+FILES_GB, DRAWING_GB, COMPILED_GB = 0.135, 0.2, 0.215
 
 
 def estimate_mem_gb(
@@ -20,8 +21,9 @@ def estimate_mem_gb(
     copies: float = 4,
     padding: float = 1.0,
     bytes_per_voxel: int = 4,
+    loaded_gb: float = COMPILED_GB,
 ) -> float:
-    """Memory a step needs in GiB: arrays the size of the image, plus the interpreter.
+    """Memory a step needs in GiB: arrays the size of the image, plus what its process has loaded.
 
     Parameters
     ----------
@@ -30,9 +32,10 @@ def estimate_mem_gb(
     copies : volumes (inputs, results, temporaries) held at once at the peak.
     padding : factor by which zero-padding enlarges the volumes.
     bytes_per_voxel : 4 for float32.
+    loaded_gb : FILES_GB, DRAWING_GB or COMPILED_GB.
     """
     voxels = math.prod(int(n) for n in shape[:3]) * padding
-    return round(INTERPRETER_GB + voxels * bytes_per_voxel * (copies + n_echoes) / GIB, 3)
+    return round(loaded_gb + voxels * bytes_per_voxel * (copies + n_echoes) / GIB, 3)
 
 
 def available_cores(root: Path = Path("/")) -> int:

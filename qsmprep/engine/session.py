@@ -67,6 +67,8 @@ def settle() -> None:
     )
     if not all(_can_be_written(Path(folder)) for folder in settings):
         _see_through_links("MPLCONFIGDIR", given)
+    if not os.environ.get("NUMBA_CPU_NAME", "given"):  # empty, as a container's may be made: for this processor
+        del os.environ["NUMBA_CPU_NAME"]
     given = os.environ.get("NUMBA_CACHE_DIR")
     compiled = [given] if given else [Path(__file__).parents[1], _user_folder("XDG_CACHE_HOME", ".cache")]
     if not any(_can_be_written(Path(folder)) for folder in compiled):

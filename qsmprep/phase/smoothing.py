@@ -6,6 +6,7 @@ import numpy as np
 
 from qsmprep.numerics.arrays import ComplexImage, DoubleArray, FloatImage, Labels, Mask, RealArray, Scalar
 from qsmprep.numerics.jit import jit, prange
+from qsmprep.numerics.phasors import conjugate_product, length, product
 from qsmprep.numerics.units import TWO_PI
 from qsmprep.numerics.volume import bounding_box
 
@@ -86,13 +87,15 @@ def _fit_trend(blocks: FloatImage, factors: tuple[int, ...]) -> DoubleArray:
     for axis in range(3):
         low = tuple(slice(0, -1) if a == axis else slice(None) for a in range(3))
         high = tuple(slice(1, None) if a == axis else slice(None) for a in range(3))
-        products = phasors[high] * phasors[low].conj()
+        products = conjugate_product(phasors[high], phasors[low])
         used = products != 0
-        weight = np.abs(products[used]).astype(float)
+        weight = length(products[used]).astype(float)
         steps = np.stack([(term[high] - term[low])[used] for term in terms])
         normal += (steps * weight) @ steps.T
         right += (steps * weight) @ np.angle(products[used])
-    return np.asarray(np.linalg.lstsq(normal, right, rcond=1e-9)[0], float)
+    solution = np.linalg.lstsq(normal, right, rcond=1e-9)[0]
+    # Rounded, as the last digits of such a system hang on the processor; what is taken out is put back.
+    return solution.astype(np.float32).astype(np.float64)
 
 
 def _smooth_blocks(phasors: ComplexImage, counts: RealArray, widths: list[float], passes: int) -> ComplexImage:
@@ -101,10 +104,13 @@ def _smooth_blocks(phasors: ComplexImage, counts: RealArray, widths: list[float]
     near = weight > 1e-6
     total = np.where(near, 1, 0).astype(np.complex64)
     for _ in range(passes):
-        left = phasors * total.conj()
+        left = conjugate_product(phasors, total)
         smoothed = _gaussian(left.real, widths) + 1j * _gaussian(left.imag, widths)
-        length = np.abs(smoothed)
-        total *= np.divide(smoothed, length, out=np.zeros_like(smoothed), where=near & (length > 0))
+        size = length(smoothed)
+        turn = np.zeros_like(smoothed)
+        for part, own in ((turn.real, smoothed.real), (turn.imag, smoothed.imag)):
+            np.divide(own, size, out=part, where=near & (size > 0))
+        total = product(total, turn)
     return total
 
 

@@ -11,6 +11,9 @@ from qsmprep.report.bibliography import cited
 from qsmprep.report.methods import methods_prose
 from qsmprep.report.page import render_citation
 from qsmprep.report.record import Run, parse_run
+from qsmprep.report.subject import records_there, runs_with_results
+
+ATTEMPTS = 5
 
 
 def write_citation_files(
@@ -41,3 +44,16 @@ def write_citation_files(
     for name, content in contents.items():
         write_text(folder / name, content)
     return [folder / name for name in contents]
+
+
+def describe_results(output_dir: Path, *, markdown_only: bool = False) -> None:
+    """Write the methods text of all results of a folder, whichever command made them, into its logs.
+
+    Where another job left results meanwhile, its text may have been replaced by an older one: it is written again.
+    """
+    there, attempts = records_there(output_dir), 0
+    while attempts < ATTEMPTS:
+        write_citation_files(output_dir / "logs", runs_with_results(output_dir), markdown_only=markdown_only)
+        before, there, attempts = there, records_there(output_dir), attempts + 1
+        if there == before:
+            return

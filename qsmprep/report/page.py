@@ -1,10 +1,15 @@
-"""The HTML report of a participant: one file, no network, every text of the data escaped."""
+"""The HTML report of a participant: one file, no network, every text of the data escaped.
+
+A participant of many runs has a page for each of them, and one that lists them: pictures of 200 runs in one page are
+hundreds of megabytes.
+"""
 
 from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from hashlib import sha256
 from importlib import resources
 from pathlib import Path
@@ -28,11 +33,14 @@ from qsmprep.report.viewer import is_prefix, viewer_link
 from qsmprep.report.views import run_view, text_link
 
 TABLES_SUFFIX = "_tables.tsv"
+MOST_RUNS = 8  # of one page
 Measured = tuple[ShownQuality, tuple[RegionTable, ...]]
 
 
 def write_subject_report(output_dir: Path, subject: str) -> Path:
     """Write sub-X.html from the output folder alone, all sessions, and the tables of each run beside its pictures.
+
+    Of more than MOST_RUNS runs it lists them, and each has a page beside it, named as the run.
 
     Parameters
     ----------
@@ -64,7 +72,16 @@ def write_subject_report(output_dir: Path, subject: str) -> Path:
         measured.append((read_quality(output / quality_path(run.run)), regions))
         write_text(output / figures_folder(run.run) / f"{run.run}{TABLES_SUFFIX}", tables_text(run))
     path = output / f"sub-{label}.html"
-    write_text(path, render_subject(label, runs, measured))
+    if len(runs) <= MOST_RUNS:
+        write_text(path, render_subject(label, runs, measured))
+        return path
+    rows = []
+    for number, (run, found) in enumerate(zip(runs, measured, strict=True), start=1):
+        page = f"{run.run}.html" if is_prefix(run.run) else f"sub-{label}_unnamed-{number}.html"
+        view = run_view(1, run, *found)
+        write_text(output / page, _render(label, [run], [view], overview=path.name))
+        rows.append((page, {name: view[name] for name in ("record", "warnings", "verdict", "quality", "started")}))
+    write_text(path, _environment().get_template("report_runs.html").render(label=label, rows=rows))
     return path
 
 
@@ -77,18 +94,24 @@ def render_subject(label: str, runs: Sequence[Run], measured: Sequence[Measured]
     runs : in the order in which they are shown.
     measured : quality numbers and regional values of each run; none where it is empty.
     """
-    methods = methods_prose(runs)
     measured = measured or [(ShownQuality(), ())] * len(runs)
+    views = [
+        run_view(number, run, *found) for number, (run, found) in enumerate(zip(runs, measured, strict=True), start=1)
+    ]
+    return _render(label, runs, views)
+
+
+def _render(label: str, runs: Sequence[Run], views: Sequence[dict[str, Any]], overview: str = "") -> str:
+    """The page of some runs; `overview` is that of all runs, where this one is not."""
+    methods = methods_prose(runs)
     script = _script()
     return (
         _environment()
         .get_template("report.html")
         .render(
             label=label,
-            runs=[
-                run_view(number, run, *found)
-                for number, (run, found) in enumerate(zip(runs, measured, strict=True), start=1)
-            ],
+            overview=overview,
+            runs=views,
             viewers={run.run: viewer_link(run.run) for run in runs if run.succeeded and is_prefix(run.run)},
             provenance=_provenance(runs),
             methods=methods.html(),
@@ -114,6 +137,7 @@ def _script() -> Any:
     return Markup(resources.files("qsmprep.data").joinpath("report.js").read_text(encoding="utf-8"))
 
 
+@cache
 def _environment() -> Any:
     folder = resources.files("qsmprep.data")
     return jinja2.Environment(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def runs_of(output_dir: Path, subject: str) -> list[Run]:
     folder = Path(output_dir) / f"sub-{subject_label(subject)}"
     known = {run.run for run in runs} | {run.run.removesuffix("_orientations") for run in runs}
     for home in (folder, *sorted(folder.glob("ses-*/"))):
-        runs += [rebuilt for rebuilt in _rebuilt_runs(home) if rebuilt.run not in known]
+        runs += [_with_pictures(record, home / "figures") for record in _rebuilt_records(home, known)]
     return sorted(runs, key=lambda run: natural_order(run.run))
 
 
@@ -64,6 +65,16 @@ def subjects_of(output_dir: Path) -> list[str]:
         if any(next(folder.glob(pattern), None) for pattern in patterns):
             found.add(folder.name.removeprefix("sub-"))
     return sorted(found, key=natural_order)
+
+
+def records_there(output_dir: Path) -> frozenset[tuple[str, int]]:
+    """The records of all runs and when they were written."""
+    found = set()
+    for where in ("sub-*", "sub-*/ses-*"):
+        for path in Path(output_dir).glob(f"{where}/figures/*{RECORD_SUFFIX}"):
+            with suppress(FileNotFoundError):
+                found.add((str(path), path.stat().st_mtime_ns))
+    return frozenset(found)
 
 
 def runs_with_results(output_dir: Path) -> list[Run]:
@@ -83,15 +94,12 @@ def runs_with_results(output_dir: Path) -> list[Run]:
     return sorted(found, key=lambda run: natural_order(run.run))
 
 
-def _rebuilt_runs(home: Path) -> list[Run]:
-    """The runs of a subject's or session's folder as the sidecars of its maps tell them."""
-    return [_with_pictures(record, home / "figures") for record in _rebuilt_records(home)]
-
-
-def _rebuilt_records(home: Path) -> list[dict[str, Any]]:
-    """What the sidecars of a folder's maps tell of their runs, as records."""
+def _rebuilt_records(home: Path, known: Collection[str] = ()) -> list[dict[str, Any]]:
+    """What the sidecars of a folder's maps tell of their runs, those known already apart, as records."""
     found: dict[str, dict[str, Any]] = {}
     for path in sorted([*home.glob("anat/*map.json"), *home.glob("fmap/*map.json")]):
+        if _run_of(path) in known:
+            continue
         try:
             sidecar = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
@@ -114,10 +122,15 @@ def _rebuilt_records(home: Path) -> list[dict[str, Any]]:
 
 def _record_of(found: dict[str, dict[str, Any]], sidecar: Path) -> dict[str, Any]:
     """The record of the run that a sidecar belongs to, begun where there is none."""
-    prefix = sidecar.stem.rpartition("_")[0].partition("_desc-")[0]
+    prefix = _run_of(sidecar)
     errors = [{"step": "", "message": NO_MAP}]
     begun = {"run": prefix, "warnings": [document(REBUILT)], "steps": {}, "errors": errors}
     return found.setdefault(prefix, begun)
+
+
+def _run_of(sidecar: Path) -> str:
+    """The run that a map belongs to by its name."""
+    return sidecar.stem.rpartition("_")[0].partition("_desc-")[0]
 
 
 def _with_pictures(record: dict[str, Any], figures: Path) -> Run:

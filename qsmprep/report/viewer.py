@@ -94,7 +94,7 @@ def list_runs(output_dir: Path) -> dict[str, list[str]]:
     """Subject label -> prefixes of its runs, by the maps, masks and records that are there."""
     subjects: dict[str, set[str]] = {}
     for report in Path(output_dir).glob("sub-*.html"):
-        subjects.setdefault(report.stem.removeprefix("sub-"), set())
+        subjects.setdefault(report.stem.partition("_")[0].removeprefix("sub-"), set())
     for path in _run_files(Path(output_dir)):
         prefix = _prefix_of(path.name)
         if is_prefix(prefix):
@@ -119,10 +119,10 @@ def run_document(output_dir: Path, prefix: str) -> dict[str, Any] | None:
     pictures = list(_pictures(root, prefix))
     if not maps and not overlays and not pictures:
         return None
-    report = f"{prefix.split('_')[0]}.html"
+    reports = [name for name in (f"{prefix}.html", f"{prefix.split('_')[0]}.html") if (root / name).is_file()]
     return {
         "run": prefix,
-        "report": quote(report) if (root / report).is_file() else None,
+        "report": quote(reports[0]) if reports else None,
         "maps": maps,
         "overlays": overlays,
         "pictures": pictures,

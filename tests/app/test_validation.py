@@ -74,3 +74,23 @@ def test_a_link_to_nothing_does_not_keep_it_from_running(tmp_path, validator):
     validator("""print('{"issues": {"issues": []}}')""")
     (tmp_path / "a.json").symlink_to("nowhere")
     assert validation_findings(start_validation(tmp_path)) == []
+
+
+def test_it_reads_the_chosen_participants_alone(tmp_path, validator):
+    """Of a dataset of thousands, each of thousands of jobs would else read everything."""
+    validator(
+        "import json, os, sys\n"
+        "seen = sorted(os.listdir(sys.argv[-1])) + sorted(os.listdir(sys.argv[-1] + '/sub-02'))\n"
+        "error = {'severity': 'error', 'location': ' '.join(seen), 'code': 'SEEN'}\n"
+        "print(json.dumps({'issues': {'issues': [error]}}))"
+    )
+    bids = tmp_path / "bids"
+    for label in ("01", "02", "03"):
+        (bids / f"sub-{label}").mkdir(parents=True)
+        (bids / f"sub-{label}" / "a.json").touch()
+    os.mkfifo(bids / "sub-03" / "endless.json")
+    (bids / "participants.tsv").touch()
+    (bids / "derivatives").mkdir()
+    for labels in (["02", "nobody"], ["sub-02"]):
+        (warning,) = validation_findings(start_validation(bids, labels))
+        assert "participants.tsv sub-02 a.json SEEN" in str(warning)

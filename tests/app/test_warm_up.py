@@ -18,12 +18,18 @@ for task in plan().values():
 for module in pkgutil.walk_packages(qsmprep.__path__, "qsmprep."):
     if module.name.split(".")[1] not in ("cli", "dicom", "interfaces", "report", "workflows"):
         importlib.import_module(module.name)
-for loop in [thing for thing in gc.get_objects() if type(thing) is CompiledLoop]:
-    if loop._dispatcher is None or not loop.dispatcher.signatures:
+loops = [thing for thing in gc.get_objects() if type(thing) is CompiledLoop]
+reached = [loop for loop in loops if loop._dispatcher is not None and loop.dispatcher.signatures]
+for loop in reached:  # and what they call, which may have come compiled with them
+    called = map(loop._function.__globals__.get, loop._function.__code__.co_names)
+    reached += [other for other in called if type(other) is CompiledLoop and other not in reached]
+for loop in loops:
+    if loop not in reached:
         print("MISSED", loop.__module__, loop.__name__)
 """
-# What no run of the pipeline calls: heads of the template, and the import of foreign weights.
-NOT_OF_A_RUN = ("qsmprep.phantom.", "qsmprep.weights.tensorflow")
+# What no run calls: heads of the template, foreign weights, and what only tests and graphics cards need of an operator.
+NOT_OF_A_RUN = ("qsmprep.phantom.", "qsmprep.weights.tensorflow", "qsmprep.numerics.symmetric_gradient",
+                "qsmprep.numerics.operators")  # fmt: skip
 
 
 @pytest.mark.parametrize("method", COMPILED, ids=lambda method: method.name)

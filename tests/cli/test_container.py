@@ -34,7 +34,7 @@ def mounts(lines):
 
 
 ALL = ["my bids", "out", "participant", "--mask-file", "mask.nii", "--config-file", "run.toml", "--derivatives",
-       "fs=linked", "--inversion", "qsmnet", "--qsmnet-weights", "net.safetensors", "--participant-label", "01"]  # fmt: skip
+       "fs=linked", "--inversion", "qsmnet", "--qsmnet-weights", "net.safetensors", "--session-label", "1"]  # fmt: skip
 
 
 def test_every_path_is_mounted_under_its_own_name_and_only_results_may_be_written(study, capsys):
@@ -65,7 +65,9 @@ def test_apptainer_takes_no_environment_and_no_home_from_outside(study, capsys, 
 
 
 def test_a_folder_is_mounted_before_what_lies_in_it(study, capsys):
-    targets = [line[1].partition(",target=")[2] for line in shown(capsys, ".", "./out", "group") if line[0] == "--mount"]
+    targets = [
+        line[1].partition(",target=")[2] for line in shown(capsys, ".", "./out", "group") if line[0] == "--mount"
+    ]
     assert targets == [f"{study},readonly", f"{study}/out", f"{study}/work"]
 
 

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from qsmprep.engine.graph import message_of
+from qsmprep.engine.messages import message_of
 from qsmprep.engine.pool import ProcessPool
 from qsmprep.engine.progress import LiveProgress, PlainProgress, make_progress, run_and_step
 

@@ -60,5 +60,5 @@ def test_a_cpu_quota_bounds_the_cores(machine):
 
 def test_memory_grows_with_voxels_and_echoes():
     base = estimate_mem_gb((256, 256, 128), copies=8)
-    assert base == pytest.approx(0.25 + 0.25, abs=1e-3)
-    assert estimate_mem_gb((256, 256, 128), copies=8, n_echoes=8) == pytest.approx(0.75, abs=1e-3)
+    assert base == pytest.approx(0.215 + 0.25, abs=1e-3)
+    assert estimate_mem_gb((256, 256, 128), copies=8, n_echoes=8) == pytest.approx(0.715, abs=1e-3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import stat
@@ -87,3 +88,20 @@ def test_files_that_only_look_like_leftovers_stay(tmp_path):
     os.mkfifo(tmp_path / ".x.0123456789abcdef.part")
     remove_leftovers(tmp_path)
     assert {".x.12.part", "x.0123456789abcdef.part", ".x.0123456789abcdef.parts"} <= set(os.listdir(tmp_path))
+
+
+def test_a_reader_sees_whole_files_while_eight_processes_write(tmp_path):
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom qsmprep.bids.outputs import write_json\n"
+        "for i in range(40): write_json(Path(sys.argv[1]), {'by': sys.argv[2], 'text': sys.argv[2] * (i * 997)})"
+    )
+    path = tmp_path / "dataset_description.json"
+    writers = [subprocess.Popen([sys.executable, "-c", code, path, str(i)]) for i in range(8)]
+    seen = set()
+    while any(writer.poll() is None for writer in writers):
+        if path.exists():
+            document = json.loads(path.read_text())
+            seen.add(document["by"])
+            assert set(document["text"]) <= {document["by"]}
+    assert [writer.returncode for writer in writers] == [0] * 8 and seen
+    assert os.listdir(tmp_path) == [path.name]

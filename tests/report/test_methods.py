@@ -5,6 +5,7 @@ import pytest
 from documents import facts
 
 from qsmprep import registry
+from qsmprep.report import citation
 from qsmprep.report.acquisition import describe_acquisition
 from qsmprep.report.bibliography import CONSENSUS, SOFTWARE_CITATIONS, parse_bibtex, references
 from qsmprep.report.citation import write_citation_files
@@ -191,3 +192,18 @@ def test_references_read_as_a_person_writes_them():
     assert references()["schofield2003"].short() == "Schofield and Zhu, 2003"
     assert references()["smith2002"].short() == "Smith, 2002"
     assert references()[CONSENSUS].short() == "QSM Consensus Organization Committee et al., 2024"
+
+
+def test_results_of_a_job_that_ended_meanwhile_are_described_too(record, write_record, monkeypatch):
+    """Of two jobs that end at once, the later writer may have read before the other's results were there."""
+    output, others = write_record(record), [{**record, "run": "sub-01_run-2", "software": {"qsmprep": "9.9"}}]
+
+    def write_late(*words, **more):
+        paths = write_citation_files(*words, **more)
+        if others:
+            write_record(others.pop())
+        return paths
+
+    monkeypatch.setattr(citation, "write_citation_files", write_late)
+    citation.describe_results(output)
+    assert "9.9" in (output / "logs" / "CITATION.md").read_text()

@@ -7,7 +7,8 @@ from html.parser import HTMLParser
 import pytest
 from documents import error, facts
 
-from qsmprep.report.page import write_subject_report
+from qsmprep.report.page import MOST_RUNS, write_subject_report
+from qsmprep.report.viewer import list_runs
 
 ATTACK = '<script>alert("x")</script><img src=x onerror=alert(1)>'
 
@@ -262,3 +263,26 @@ def test_every_warning_has_a_remedy(record, write_record):
     text = report(write_record(record))
     remedies = text.count('class="remedy"')
     assert remedies == 3, "the run's and the step's in the list above, the step's at its step"
+
+
+def test_many_runs_have_a_page_each_and_one_that_lists_them(record, write_record):
+    names = [f"sub-01_run-{number}" for number in range(1, MOST_RUNS + 2)]
+    figures = [figure for entry in record["steps"] for figure in entry["figures"]]
+    for name in names:
+        for figure in figures:
+            figure["file"] = f"{name}_{figure['file'].partition('_run-')[2].partition('_')[2]}"
+        output = write_record({**record, "run": name, "status": "failed" if name.endswith("-2") else "ok"})
+    overview = Page(report(output))
+    links = [attrs["href"] for tag, attrs in overview.tags if tag == "a"]
+    assert links == [f"{name}.html" for name in names]
+    assert not any(tag == "img" for tag, _ in overview.tags) and "do not use" in "".join(overview.text)
+    for name in names:
+        text = (output / f"{name}.html").read_text("utf-8")
+        assert [other for other in names if f">{other}<" in text] == [name]
+        page = Page(text)
+        assert len([tag for tag, _ in page.tags if tag == "img"]) >= len(figures)
+        assert "sub-01.html" in [attrs["href"] for tag, attrs in page.tags if tag == "a"]
+    (output / f"{names[-1]}.html").unlink()
+    (output / "sub-01" / "figures" / f"{names[-1]}_record.json").unlink()
+    assert "<img" in report(output), "as many as one page holds stay in one"
+    assert list_runs(output).keys() == {"01"}

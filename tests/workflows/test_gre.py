@@ -1,5 +1,7 @@
 """The graph of a run: what the settings put into it, and what each node states it needs."""
 
+import dataclasses
+
 import pytest
 import tomli_w
 import torch
@@ -8,6 +10,7 @@ from qsmprep import registry, settings
 from qsmprep.app.planning import plan_run, settings_here
 from qsmprep.bids.query import find_runs
 from qsmprep.cli.parser import parse
+from qsmprep.engine.share import wants_gpu
 from qsmprep.nets.network import Network, build_module
 from qsmprep.nets.spec import Channel, NetworkSpec
 from qsmprep.nets.unet import UnetSpec
@@ -163,3 +166,10 @@ def test_presets_differ_in_what_they_say():
         "fast": "rts",
         "accurate": "fansi",
     }
+
+
+def test_only_what_can_run_on_a_gpu_takes_its_turn_there(bids):
+    graph = nodes(dataclasses.replace(planned(bids), device="cuda"))
+    turns = {name for name, node in graph.items() if wants_gpu(node)}
+    assert {"inversion_wf.invert_fansi", "background_wf.remove", "separation_wf.separate"} <= turns
+    assert not turns & {"field_wf.unwrap", "relaxometry_wf.fit", "r2prime_wf.r2prime", "phase_wf.offset"}
