@@ -57,7 +57,7 @@ def add_cluster(commands: argparse._SubParsersAction[Parser]) -> None:
     add("--participant-label", nargs="+", default=(), metavar="ID", help="only these, with or without sub-")
     add("--cpus", type=_count, default=4, metavar="N", help="processor cores of a job (default: 4)")
     add("--mem", type=_memory_mb, default=16384, metavar="SIZE", help="memory of a job, as 16G or 8000M (default: 16G)")
-    add("--gpus", type=_count, default=0, metavar="N", help="GPUs of a job (default: 0)")
+    add("--gpus", type=_count, default=0, metavar="N", help="number of GPUs of a job (default: 0)")
     add("--time", default="", metavar="LIMIT", help="time limit of a job (default: the cluster's)")
     add("--partition", default="", metavar="NAME", help="partition or queue (default: the cluster's)")
     add("--account", default="", metavar="NAME", help="account or project (default: the cluster's)")
