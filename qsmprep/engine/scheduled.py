@@ -1,6 +1,7 @@
 """Run a graph by one of nipype's plugins that hand each node to a cluster's scheduler, with the pool's reports.
 
-nipype's own plugins wait for a pickle of the result; here a node is done when its `result.json` says so (`node.py`).
+nipype's own plugins wait for a pickle of the result; here the job of a node says in a file how it ended, and what it
+gave stands in the node's `result.json` (`node.py`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from nipype.pipeline import plugins
 from nipype.pipeline.plugins.base import SGELikeBatchManagerBase
 
 from qsmprep.engine.graph import Failure, GraphRun, NodesFailed, Timing
-from qsmprep.engine.node import RESULT_FILE
 from qsmprep.engine.signals import stop_on_signals
 
 # What submits and what takes back, of nipype's plugins that know one node at a time.
@@ -65,7 +65,7 @@ class Scheduled(SGELikeBatchManagerBase):
         state = GraphRun(graph, config, progress=args.get("progress"), labels=args.get("labels"))
         self._graph = state
         self._failed: set[Any] = set()
-        self._submitted: dict[int, tuple[Any, Path]] = {}
+        self._submitted: dict[int, Path] = {}
         self._started: dict[str, float] = {}
         self.failures, self.timings, self.not_run = state.failures, state.timings, state.not_run
         self._stop_early = bool(args.get("stop_on_first_crash", state.stop_on_first_crash))
@@ -90,7 +90,7 @@ class Scheduled(SGELikeBatchManagerBase):
         folder.mkdir(parents=True, exist_ok=True)
         script = folder / f"{node.fullname}.sh"
         payload, failure = script.with_suffix(".node"), script.with_suffix(".traceback")
-        for path in (payload, failure, Path(node.output_dir()) / RESULT_FILE):
+        for path in (payload, failure, script.with_suffix(".done")):
             path.unlink(missing_ok=True)
         descriptor = os.open(payload, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "wb") as stream:
@@ -107,7 +107,7 @@ class Scheduled(SGELikeBatchManagerBase):
             text = f"RuntimeError: the scheduler did not take the job; {SUBMIT[self.name]} {script} says why."
             failure.write_text(text, "utf-8")
             job = -1 - len(self._submitted)
-        self._submitted[job] = (node, failure)
+        self._submitted[job] = failure
         return job
 
     def _needs(self, node: Any) -> str:
@@ -121,13 +121,12 @@ class Scheduled(SGELikeBatchManagerBase):
         """None as long as a job waits or runs; then its traceback, None where it did well."""
         if taskid >= 0 and self._is_pending(taskid):
             return None
-        node, failure = self._submitted.pop(taskid)
+        failure = self._submitted.pop(taskid)
         until = time.monotonic() + float(self._config["execution"]["job_finished_timeout"])
         while True:  # another machine's files may show late
             if failure.exists():
                 return {"traceback": [failure.read_text("utf-8", "replace")]}
-            node._usable = None
-            if node.is_cached()[0]:
+            if failure.with_suffix(".done").exists():
                 return {"traceback": None}
             if time.monotonic() > until:
                 why = "killed, as for want of memory or of time"

@@ -71,7 +71,7 @@ def run_node(pipe: connection.Connection, payload: bytes, share: Share, levels: 
 
 
 def run_file(path: str) -> int:
-    """Run the pickled (node, updatehash) of a file as a job of its own; a traceback is left beside it. The exit status.
+    """Run the pickled (node, updatehash) of a file as a job, and tell beside it how it ended. The exit status.
 
     The file lies in the work folder and can be written by its owner alone.
     """
@@ -87,6 +87,7 @@ def run_file(path: str) -> int:
             stream.write(text.encode("utf-8", "replace"))
         print(text, file=sys.stderr)
         return 1
+    payload.with_suffix(".done").touch()
     return 0
 
 
