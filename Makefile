@@ -11,7 +11,8 @@ $(STAMP): pyproject.toml constraints.txt | $(NIIVUE)
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --upgrade pip
 	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt torch
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
+	@# Without setuptools' pages about editable installations.
+	PYTHONWARNINGS=ignore $(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
 	touch $(STAMP)
 
 # The viewer's script, from npm. Everything but the viewer works without it, so that a failure stops nothing here.
