@@ -11,6 +11,7 @@ work=$(mktemp -d /var/tmp/qsmprep-container.XXXXXX)
 user=54321:54321
 cache=/opt/cache/numba
 fetched=${CACHE:-$work}
+wheels=$fetched/wheels-$(cat pyproject.toml constraints.txt containers/dependencies.sh | sha256sum | cut -c1-12)
 table=$work/table.md
 version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' qsmprep/__init__.py)
 revision=$(git rev-parse HEAD 2> /dev/null || echo unknown)
@@ -89,18 +90,18 @@ make_base() {
 
 # Every package by this machine's own pip settings, so that the build needs no network.
 collect_wheels() {
-    [ ! -d "$fetched/wheels" ] || return 0
+    [ ! -d "$wheels" ] || return 0
     local pip=$work/venv/bin/pip cpu=https://download.pytorch.org/whl/cpu
     /usr/bin/python3 -m venv "$work/venv"
     /usr/bin/python3 -c 'import tomllib
 print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' > "$work/requirements.txt"
-    export PIP_CONSTRAINT=$PWD/constraints.txt PIP_WHEEL_DIR=$fetched/wheels.new
+    export PIP_CONSTRAINT=$PWD/constraints.txt PIP_WHEEL_DIR=$wheels.new
     "$pip" wheel --quiet --no-deps --retries 0 --timeout 10 --index-url "$cpu" torch 2> /dev/null \
         || "$pip" wheel --quiet --no-deps torch
     "$pip" wheel --quiet --find-links "$PIP_WHEEL_DIR" --requirement "$work/requirements.txt" bids-validator-deno
     unset PIP_CONSTRAINT
     "$pip" wheel --quiet "$(grep -o 'cyclonedx-bom==[0-9.]*' containers/dependencies.sh)" 'setuptools>=77'
-    mv "$PIP_WHEEL_DIR" "$fetched/wheels"
+    mv "$PIP_WHEEL_DIR" "$wheels"
 }
 
 # build NAME [ARGUMENT...]
@@ -112,7 +113,7 @@ build() {
     else
         store bud --isolation chroot --layers "${arguments[@]}" --build-arg BASE=localhost/base \
             --build-arg NODE=localhost/base --build-arg TORCH_INDEX= --build-arg PIP_NO_INDEX=1 \
-            --build-arg PIP_FIND_LINKS=/wheels --volume "$fetched/wheels:/wheels:ro" "$@" --tag "$name" \
+            --build-arg PIP_FIND_LINKS=/wheels --volume "$wheels:/wheels:ro" "$@" --tag "$name" \
             "$work/context" > "$work/build.log" 2>&1 || { tail -40 "$work/build.log"; fail "the build failed"; }
     fi
 }
