@@ -201,6 +201,10 @@ def _compose(
         if row.height >= 40:
             name = row.plane.name if row.height < 100 else f"{row.plane.name}  {row.order}"
             write(29, middle, name, ha="center", va="center", rotation=90, color="0.65", fontsize=8)
+    for tile in layout.tiles:
+        if min(tile.height, tile.width) >= 60:
+            words = f"{tile.place} mm" if tile == layout.tiles[0] else tile.place
+            write(left + tile.column + 2, head + tile.row + 7, words, va="center", color="0.7", fontsize=7)
     write(10, head / 2 - 1, title, va="center", fontsize=11, color="0.95", parse_math=False)
     if legend:
         _write_legend(figure, legend)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import nibabel.orientations as orientations
 import numpy as np
@@ -13,9 +13,10 @@ from qsmprep.numerics.volume import bounding_box
 CONVENTIONS = ("radiological", "neurological")
 _WIDTH = (900, 1500)  # pixels a montage may be wide: crisp on a page, small as a file
 _HEIGHT = 1400
+SLICES, LEAST_SLICES = 5, 3  # in a row: fewer where voxels are so small that they would not fit
 _GAP = 6
 _MARGIN_MM = 6.0
-_ENDS = 0.1  # share of the box left out at each end, where slices show little
+_ENDS = 0.18  # share of the box left out at each end, where slices show little
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,10 @@ _POSITIVE, _NEGATIVE = "RAS", "LPI"
 
 @dataclass(frozen=True)
 class Tile:
-    """Where a slice stands in the picture (pixels, from the top left) and what it shows."""
+    """Where a slice stands in the picture (pixels, from the top left) and what it shows.
+
+    `place` is where it lies in the head: "S 12", 12 mm above the origin of the scanner, at the middle of the volume.
+    """
 
     plane: Plane
     index: int
@@ -48,6 +52,7 @@ class Tile:
     column: int
     height: int
     width: int
+    place: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,7 @@ def plan(
     affine: np.ndarray,
     *,
     region: np.ndarray | None = None,
-    slices: int = 7,
+    slices: int = SLICES,
     convention: str = "radiological",
 ) -> Layout:
     """Choose the slices and where they stand.
@@ -123,7 +128,8 @@ def plan(
     shape : of the volume, three axes.
     affine : (4, 4) voxel-to-world matrix in mm.
     region : bool volume whose box is shown; the whole volume by default or where it is empty.
-    slices : of the axial plane; broader planes show as many as fit the same width.
+    slices : of the axial plane, fewer of fine images, as every voxel has a pixel at least; broader planes show as many
+        as fit the same width.
     convention : "radiological" shows the patient's right on the left, "neurological" on the right.
 
     Raises
@@ -135,6 +141,7 @@ def plan(
     sizes = np.linalg.norm(np.asarray(affine, float)[:3, :3], axis=0)[list(axes)]
     box = _box([shape[axis] for axis in axes], sizes, None if region is None else canonical(region, axes, flips))
     extent = [size * (part.stop - part.start) for size, part in zip(sizes, box, strict=True)]
+    slices = max(LEAST_SLICES, min(slices, int(_WIDTH[1] * min(sizes) // extent[0])))
     pixel = _pixel_size(min(sizes), max(slices * extent[0], extent[1]), extent[1] + 2 * extent[2])
     width = slices * max(1, round(extent[0] / pixel)) + (slices - 1) * _GAP
 
@@ -144,7 +151,7 @@ def plan(
         mirrored = plane.across == 1 or convention == "radiological"  # front on the left in both conventions
         samples[plane.name] = (down[::-1], across[::-1] if mirrored else across)
         placed = _place(plane, box[plane.through], len(across), len(down), top, width, slices)
-        tiles += placed
+        tiles += [replace(tile, place=_lies_at(tile, shape, affine, axes, flips)) for tile in placed]
         ends = (_NEGATIVE[plane.across], _POSITIVE[plane.across])
         left, right = ends[::-1] if mirrored else ends
         order = f"{_NEGATIVE[plane.through]} → {_POSITIVE[plane.through]}"
@@ -179,10 +186,8 @@ def _box(shape: Sequence[int], sizes: np.ndarray, region: np.ndarray | None) -> 
 
 
 def _pixel_size(finest: float, width_mm: float, height_mm: float) -> float:
-    """A whole multiple or fraction of the finest voxel, so that voxels of equal size stay of equal size."""
+    """The finest voxel or a whole part of it, so that voxels of equal size stay of equal size and none is left out."""
     room = min(_WIDTH[1] * finest / width_mm, _HEIGHT * finest / height_mm)
-    if room < 1:
-        return finest * np.ceil(1 / room)
     return finest / max(1, min(np.floor(room), np.ceil(_WIDTH[0] * finest / width_mm)))
 
 
@@ -204,6 +209,16 @@ def _place(plane: Plane, through: slice, wide: int, high: int, top: int, width: 
         Tile(plane, int(index), top, max(0, round(space / 2 + k * (wide + space))), high, wide)
         for k, index in enumerate(indices)
     ]
+
+
+def _lies_at(tile: Tile, shape: Sequence[int], affine: np.ndarray, axes: Sequence[int], flips: Sequence[bool]) -> str:
+    """Where a slice lies in mm, by the letter of the patient's side."""
+    voxel = (np.asarray(shape, float) - 1) / 2
+    axis = axes[tile.plane.through]
+    voxel[axis] = shape[axis] - 1 - tile.index if flips[tile.plane.through] else tile.index
+    found = float((np.asarray(affine, float)[:3, :3] @ voxel + np.asarray(affine, float)[:3, 3])[tile.plane.through])
+    letter = (_POSITIVE if found >= 0 else _NEGATIVE)[tile.plane.through]
+    return f"{letter} {abs(found):.0f}"
 
 
 def _shifted(picture: np.ndarray, step: int, axis: int) -> np.ndarray:

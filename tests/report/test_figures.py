@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from qsmprep.report.figures import CHI_WINDOW_PPM, STYLES, mosaic, mosaic_figure, save_mosaic, window_limits
-from qsmprep.report.montage import outline, plan
+from qsmprep.report.montage import PLANES, outline, plan
 from qsmprep.report.window import widened
 
 SHAPE_MM = (24, 30, 20)  # right-left, front-back, top-bottom: told apart by length
@@ -207,3 +207,25 @@ def test_file_is_small_and_the_same_every_time(tmp_path):
     first, second = (path.read_bytes() for path in paths)
     assert first == second and len(first) < 1_500_000
     assert sorted(p.name for p in tmp_path.iterdir()) == ["1.png", "2.png"]
+
+
+@pytest.mark.parametrize("size", [0.35, 0.5, 0.7, 1.0, 2.8])
+def test_every_voxel_of_a_slice_has_its_pixel_however_fine(size):
+    shape = tuple(round(length / size) for length in (150, 190, 150))
+    layout = plan(shape, np.diag([size, size, size, 1]))
+    for plane in PLANES:
+        down, across = layout.samples[plane.name]
+        assert set(down) == set(range(shape[plane.down])) and set(across) == set(range(shape[plane.across]))
+        tiles = [tile for tile in layout.tiles if tile.plane == plane]
+        assert len(tiles) >= (3 if plane.name == "axial" else 2)
+    assert max(layout.shape) < 1600
+
+
+@pytest.mark.parametrize("axcodes", ["RAS", "LPI", "PSR"])
+def test_a_slice_tells_where_it_lies(axcodes):
+    volume, affine = head(axcodes, marker=(2, 27, 17))
+    layout = plan(volume.shape, affine)
+    straight = plan(*(lambda v, a: (v.shape, a))(*head("RAS", marker=(2, 27, 17))))
+    assert [tile.place for tile in layout.tiles] == [tile.place for tile in straight.tiles]
+    axial = [tile.place for tile in layout.tiles if tile.plane.name == "axial"]
+    assert all(place[0] in "SI" and place[2:].isdigit() for place in axial) and len(set(axial)) == len(axial)
