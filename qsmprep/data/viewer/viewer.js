@@ -40,13 +40,14 @@ async function setUpNiivue() {
     return "This browser gives no WebGL 2, without which maps cannot be shown.";
   }
   const library = await import("./niivue.js").catch(() => null);
-  if (!library) return "This installation of qsmprep was built without NiiVue, so that maps cannot be shown.";
-  $("main").hidden = false;
+  if (!library) return "This installation of qsmprep lacks NiiVue, so that maps cannot be shown: run `make viewer` in its source folder (needs npm) and install it again, or open the maps in any NIfTI viewer.";
+  $("main").hidden = $("by").hidden = false;
   view.NVImage = library.NVImage;
   view.nv = new library.Niivue({
     logLevel: "error",
     dragAndDropEnabled: false,
     isRadiologicalConvention: true,
+    sagittalNoseLeft: true, // as in the report
     isNearestInterpolation: true,
     crosshairColor: [0.34, 0.71, 0.91, 0.9],
     crosshairWidthUnit: "mm",
@@ -210,7 +211,7 @@ function readOut() {
   const here = voxelAt(image, mm);
   $("value-name").textContent = map.detail ? `${map.name}, ${map.detail}` : map.name;
   $("value").textContent = valueWords(map, here);
-  $("position").textContent = ["R", "A", "S"].map((axis, i) => `${axis} ${signed(mm[i].toFixed(1))}`).join(", ");
+  $("position").textContent = [0, 1, 2].map((i) => sideWords(mm[i], i)).join(", ");
   $("voxel").textContent = here ? here.index.join(", ") : "–";
   const on = view.overlays.filter(({ box, image }) => box.checked && image);
   const regions = on.map((overlay) => regionWords(overlay, mm)).filter(Boolean);
@@ -231,6 +232,12 @@ function regionWords(overlay, mm) {
   if (!overlay.labels) return overlay.name;
   const label = overlay.drawn[here.value];
   return overlay.labels[label] ? `${overlay.labels[label]} (${label})` : `label ${label}`;
+}
+
+/** A place along an axis by the patient's side: "L 47.4". */
+function sideWords(mm, axis) {
+  const text = Math.abs(mm).toFixed(1);
+  return `${(mm < 0 && Number(text) !== 0 ? "LPI" : "RAS")[axis]} ${text}`;
 }
 
 /** A number with a minus that is as wide as a plus. */
