@@ -147,7 +147,9 @@ def flag_of(name: str, value: float) -> Flag | None:
         if limit is not None and math.isfinite(value) and (value < limit if side == "low" else value > limit):
             unit = "" if definition.unit == "1" else f" {definition.unit}"
             words = "below" if side == "low" else "above"
-            text = f"{definition.title} is {value:.3g}{unit}, {words} {limit:g}{unit}. {definition.artefact}"
+            text = (
+                f"{definition.title} is {float(f'{value:.3g}'):g}{unit}, {words} {limit:g}{unit}. {definition.artefact}"
+            )
             return Flag(name, value, limit, side, text, definition.remedy)
     return None
 

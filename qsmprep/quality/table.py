@@ -153,13 +153,15 @@ DEFINITIONS: dict[str, Definition] = {
         "Share of the brain mask where the first echo is below 15 % of its median, where most neighbours are as dark.",
         high=0.15,
         artefact="Mask error: it leaks into a sinus or out of the brain, or signal dropped out.",
-        remedy="Look at the mask near the sinuses; raise --bet-fractional-intensity or give a mask (--mask-file).",
+        remedy="Look at the mask near the sinuses; take --mask net, give a mask by --mask-file, or with BET raise "
+        "--bet-fractional-intensity.",
         basis="About 2 ml of a brain; masks that fit have 0.005 % and less in simulated heads, none in a real scan."),
     "brain_outside_mask": Definition(
         "Brain outside the mask", "%",
         "Volume that looks like brain and hangs together with the mask within 20 mm, over the mask's.", high=8.0,
         artefact="Missing tissue: the brain mask is too small.",
-        remedy="Look at the mask; lower --bet-fractional-intensity or give a mask (--mask-file).",
+        remedy="Look at the mask; take --mask net, give a mask by --mask-file, or with BET lower "
+        "--bet-fractional-intensity.",
         basis="More than fluid, meninges and brain stem outside a good mask; the built-in BET leaves 0.6 % and less "
               "in simulated heads, 0.04 % in a real scan."),
     # map
@@ -174,7 +176,8 @@ DEFINITIONS: dict[str, Definition] = {
         "Power of the map where the dipole kernel is below 0.1 over that elsewhere at the same spatial frequency.",
         high=1.6,
         artefact="Streaking: inconsistent data or too little regularisation.",
-        remedy="Regularise more, exclude unreliable voxels (--fansi-residual-threshold), or use --fansi-two-pass.",
+        remedy="Regularise more; with FANSI also leave out unreliable voxels (--fansi-residual-threshold) or merge two "
+        "passes (--fansi-two-pass).",
         severe=True,
         basis="1 without streaks; clean simulated heads stay below 1.3."),
     "shadow": Definition(
