@@ -22,6 +22,7 @@ from qsmprep.bids.outputs import figures_folder, quality_path, write_text
 from qsmprep.bids.roi_table import roi_path
 from qsmprep.findings import Warning
 from qsmprep.report.bibliography import cited
+from qsmprep.report.files import files_of
 from qsmprep.report.methods import methods_prose
 from qsmprep.report.prose import Prose
 from qsmprep.report.quality import ShownQuality, read_quality
@@ -73,19 +74,21 @@ def write_subject_report(output_dir: Path, subject: str) -> Path:
         write_text(output / figures_folder(run.run) / f"{run.run}{TABLES_SUFFIX}", tables_text(run))
     path = output / f"sub-{label}.html"
     if len(runs) <= MOST_RUNS:
-        write_text(path, render_subject(label, runs, measured))
+        write_text(path, render_subject(label, runs, measured, output))
         return path
     rows = []
     for number, (run, found) in enumerate(zip(runs, measured, strict=True), start=1):
         page = f"{run.run}.html" if is_prefix(run.run) else f"sub-{label}_unnamed-{number}.html"
         view = run_view(1, run, *found)
-        write_text(output / page, _render(label, [run], [view], overview=path.name))
+        write_text(output / page, _render(label, [run], [view], overview=path.name, output_dir=output))
         rows.append((page, {name: view[name] for name in ("record", "warnings", "verdict", "quality", "started")}))
     write_text(path, _environment().get_template("report_runs.html").render(label=label, rows=rows))
     return path
 
 
-def render_subject(label: str, runs: Sequence[Run], measured: Sequence[Measured] = ()) -> str:
+def render_subject(
+    label: str, runs: Sequence[Run], measured: Sequence[Measured] = (), output_dir: Path | None = None
+) -> str:
     """The report as HTML text.
 
     Parameters
@@ -93,18 +96,28 @@ def render_subject(label: str, runs: Sequence[Run], measured: Sequence[Measured]
     label : of the subject.
     runs : in the order in which they are shown.
     measured : quality numbers and regional values of each run; none where it is empty.
+    output_dir : folder whose files are listed; None: none are.
     """
     measured = measured or [(ShownQuality(), ())] * len(runs)
     views = [
         run_view(number, run, *found) for number, (run, found) in enumerate(zip(runs, measured, strict=True), start=1)
     ]
-    return _render(label, runs, views)
+    return _render(label, runs, views, output_dir=output_dir)
 
 
-def _render(label: str, runs: Sequence[Run], views: Sequence[dict[str, Any]], overview: str = "") -> str:
+def _render(
+    label: str,
+    runs: Sequence[Run],
+    views: Sequence[dict[str, Any]],
+    *,
+    overview: str = "",
+    output_dir: Path | None = None,
+) -> str:
     """The page of some runs; `overview` is that of all runs, where this one is not."""
     methods = methods_prose(runs)
     script = _script()
+    listed = runs if output_dir is not None else ()
+    files = {run.run: files_of(output_dir, run.run) for run in listed if output_dir and is_prefix(run.run)}
     return (
         _environment()
         .get_template("report.html")
@@ -113,6 +126,7 @@ def _render(label: str, runs: Sequence[Run], views: Sequence[dict[str, Any]], ov
             overview=overview,
             runs=views,
             viewers={run.run: viewer_link(run.run) for run in runs if run.succeeded and is_prefix(run.run)},
+            files=files,
             provenance=_provenance(runs),
             methods=methods.html(),
             methods_plain=methods.plain(),

@@ -25,6 +25,12 @@ from qsmprep.report.usage import usage_view
 from qsmprep.stages import STAGES, rank_of, stage_of
 
 _LONGEST_LIST = 8
+# What a verdict asks of the reader.
+MEANINGS = {
+    "usable": "No quality number lies beyond its limits. Look at the map all the same.",
+    "check": "Numbers lie beyond their limits: look at what is listed here before the map is used.",
+    "do not use": "A number lies beyond a limit that makes a map useless, or several lie beyond theirs.",
+}
 ADAPTED = "network_adapted_by"  # key of the fact of a network that was
 # Facts of a step that tell which network it used, in the order of their table.
 NETWORK_FACTS = (
@@ -92,7 +98,14 @@ def _verdict(run: Run, quality: ShownQuality) -> dict[str, Any]:
         word, kind, why = "do not use", "failed", "A sloppy run is made to see whether the dataset can be processed."
     if run.succeeded and quality.verdict == NOT_MEASURED:
         why = "No quality numbers were found for this run: look at the pictures of every step."
-    return {"word": word, "kind": kind, "why": why, "picture": picture_view(shown[0]) if shown else None}
+    meaning = MEANINGS.get(word, "")
+    return {
+        "word": word,
+        "kind": kind,
+        "why": why,
+        "meaning": meaning,
+        "picture": picture_view(shown[0]) if shown else None,
+    }
 
 
 def _missing_views(name: str, run: Run) -> list[dict[str, Any]]:

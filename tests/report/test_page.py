@@ -7,7 +7,9 @@ from html.parser import HTMLParser
 import pytest
 from documents import error, facts
 
-from qsmprep.report.page import MOST_RUNS, write_subject_report
+from qsmprep.report.files import files_of
+from qsmprep.report.page import MOST_RUNS, render_subject, write_subject_report
+from qsmprep.report.record import parse_run
 from qsmprep.report.viewer import list_runs
 
 ATTACK = '<script>alert("x")</script><img src=x onerror=alert(1)>'
@@ -286,3 +288,17 @@ def test_many_runs_have_a_page_each_and_one_that_lists_them(record, write_record
     (output / "sub-01" / "figures" / f"{names[-1]}_record.json").unlink()
     assert "<img" in report(output), "as many as one page holds stay in one"
     assert list_runs(output).keys() == {"01"}
+
+
+def test_the_files_of_a_run_are_listed_with_what_they_are(tmp_path):
+    folder = tmp_path / "sub-01" / "ses-a" / "anat"
+    folder.mkdir(parents=True)
+    run = "sub-01_ses-a_run-1"
+    for ending in ("_Chimap.nii.gz", "_desc-medi_Chimap.nii.gz", "_desc-qsm_mask.nii.gz", "_qc.json", "_Chimap.json"):
+        (folder / f"{run}{ending}").touch()
+    (folder / "sub-01_ses-a_run-10_Chimap.nii.gz").touch()
+    found = {file.path.rpartition("run-1_")[2]: (file.text, file.unit) for file in files_of(tmp_path, run)}
+    assert set(found) == {"Chimap.nii.gz", "desc-medi_Chimap.nii.gz", "desc-qsm_mask.nii.gz", "qc.json"}
+    assert found["Chimap.nii.gz"][1] == "ppm" and "another inversion (medi)" in found["desc-medi_Chimap.nii.gz"][0]
+    page = render_subject("01", [parse_run({"run": run, "status": "ok"})], output_dir=tmp_path)
+    assert "sub-01/ses-a/anat/sub-01_ses-a_run-1_desc-qsm_mask.nii.gz" in page and "run-10" not in page
