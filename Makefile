@@ -32,9 +32,10 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
-# What `make test` has no time for: a run killed at every moment, full disks, damaged folders. It takes half an hour.
+# What `make test` has no time for: a run killed at every moment, full disks, damaged folders, every loop compiled. It
+# takes half an hour.
 test-faults: $(STAMP)
-	$(VENV)/bin/python -m pytest tests/faults -m "faults or not faults"
+	$(VENV)/bin/python -m pytest tests/faults tests/app/test_warm_up.py -m "faults or not faults"
 
 # The image is built and run as on a foreign machine; as root on Debian, with Debian's packages.
 test-container:

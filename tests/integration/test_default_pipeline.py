@@ -173,7 +173,7 @@ def test_boilerplate_only_writes_the_methods_text(small_head, tmp_path, run_qsmp
 
 def test_steps_need_the_memory_that_was_expected(finished):
     """Within 30 %; less is no fault where a network may be needed for the mask, more where loops are compiled first."""
-    (path,) = finished.out.glob("logs/*/timings.json")
+    path = min(finished.out.glob("logs/*/timings.json"))  # other tests run it again, from what lies there
     for timing in json.loads(path.read_text()):
         expected, peak, compiling = timing["expected_gb"], timing["peak_gb"], 0.1
         assert peak < 1.3 * expected + compiling, timing
