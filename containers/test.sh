@@ -193,7 +193,8 @@ nobody_else_may_write() {
     inside none "$work/bids" "$work/out" cat /usr/local/share/qsmprep/sbom.json > "$work/sbom.json"
     python3 -c 'import json, sys; names = {c["name"].lower() for c in json.load(open(sys.argv[1]))["components"]}
 assert {"torch", "numba", "nipype", "dcm2niix"} <= names, names; print(len(names), "packages in the SBOM")' "$work/sbom.json"
-    inside none "$work/bids" "$work/out" dcm2niix --version | grep -i "version" > /dev/null || fail "no dcm2niix"
+    # It ends with 3 when it tells its version.
+    { inside none "$work/bids" "$work/out" dcm2niix --version || true; } | grep -i "version" > /dev/null || fail "no dcm2niix"
 }
 
 install_programs
