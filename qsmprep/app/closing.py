@@ -27,7 +27,9 @@ def closing_lines(records: Sequence[Mapping[str, Any]], output_dir: Path) -> Ite
     shown = lines if len(lines) <= MOST_RUNS else [line for line in lines if line[0] not in ("usable", "done")]
     for word, record in shown[:MOST_RUNS]:
         why = reasons(record)
-        told = f" ({', '.join(why[:MOST_REASONS])}{f' and {len(why) - 3} more' if why[MOST_REASONS:] else ''})"
+        told = (
+            f" ({', '.join(why[:MOST_REASONS])}{f' and {len(why) - MOST_REASONS} more' if why[MOST_REASONS:] else ''})"
+        )
         yield f"{record['run']}: {word}{told if why else ''}. Report: {output_dir / _page(record)}"
     if len(lines) > MOST_RUNS:
         counted = Counter(word for word, _ in lines)

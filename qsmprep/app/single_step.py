@@ -191,11 +191,11 @@ def _prepared(image: str, paths: Sequence[Path], asked: Asked, frequency: float 
 
 def _write(step: SingleStep, asked: Asked, grid: Grid, outputs: Any, facts: Mapping[str, Any]) -> list[Path]:
     """Write the results with their sidecars and return the images' paths, the main one first."""
-    stem = asked.output.name.removesuffix(".gz").removesuffix(".nii")
+    paths = step.outputs(asked.output)
     sources = [str(path) for paths in asked.images.values() for path in paths]
     software, written = software_versions(), []
     for number, (name, unit) in enumerate(step.gives.items()):
-        path = asked.output if number == 0 else asked.output.with_name(f"{stem}_{name.replace('_', '')}.nii.gz")
+        path = paths[number]
         volume = read_volume(getattr(outputs, name))
         write_image(path, np.moveaxis(volume, 0, -1) if volume.ndim == 4 else volume, grid, mask=unit == "")
         document = {"Units": unit, "Sources": sources, "Command": asked.command, **facts,

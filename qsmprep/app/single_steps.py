@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 
 # Image that a step takes -> what it is. The names are those of the nodes' inputs.
@@ -58,6 +59,12 @@ class SingleStep:
     without: tuple[str, ...] = ()
     traits: Mapping[str, str] = field(default_factory=dict)
     section: str = ""
+
+    def outputs(self, main: Path) -> list[Path]:
+        """The images that it writes: the main one, and those of its further results beside it."""
+        stem = main.name.removesuffix(".gz").removesuffix(".nii")
+        further = [main.with_name(f"{stem}_{name.replace('_', '')}.nii.gz") for name in list(self.gives)[1:]]
+        return [main, *further]
 
 
 _INVERSION = ("local_field", "mask", "total_field", "total_mask", "phase", "magnitude", "weights", "noise", "residual",

@@ -101,8 +101,9 @@ def _check_output(path: Path, step: SingleStep, *, overwrite: bool) -> None:
         raise ValueError(f"{path}: the result is compressed NIfTI; give a name that ends in .nii.gz.")
     if not path.parent.is_dir():
         raise ValueError(f"{path.parent}: no such folder. Make it first.")
-    if path.exists() and not overwrite:
-        raise ValueError(f"{path} lies there already. Choose another name, or add --overwrite.")
+    for written in () if overwrite else step.outputs(path):
+        if written.exists():
+            raise ValueError(f"{written} lies there already. Choose another name, or add --overwrite.")
 
 
 class _Bar:

@@ -86,6 +86,9 @@ def test_a_chain_of_steps_gives_a_map(files, capsys):
         (["background", "new.mgz", "--total-field", "f.nii.gz", "--mask", "m.nii.gz"], "ends in .nii.gz"),
         (["background", "no/new.nii.gz", "--total-field", "f.nii.gz", "--mask", "m.nii.gz"], "Make it first"),
         (["background", "f.nii.gz", "--total-field", "f.nii.gz", "--mask", "m.nii.gz"], "add --overwrite"),
+        (["background", "four.nii.gz", "--total-field", "f.nii.gz", "--mask", "m.nii.gz"], "add --overwrite"),
+        (["background", "m.nii.gz", "--total-field", "f.nii.gz", "--mask", "f.nii.gz"], "m.nii.gz lies there"),
+        (["background", "part.nii.gz", "--total-field", "f.nii.gz", "--mask", "m.nii.gz"], "part_mask.nii.gz lies"),
         (["background", "new.nii.gz", "--total-field", "four.nii.gz", "--mask", "m.nii.gz"], "is one volume"),
         (["inversion", "new.nii.gz", "--local-field", "f.nii.gz", "--mask", "m.nii.gz", "--unit", "ppm"],
          "give --field-strength"),
@@ -98,7 +101,13 @@ def test_mistakes_are_told_by_file_and_flag(tmp_path, monkeypatch, capsys, words
     monkeypatch.chdir(tmp_path)
     field = np.zeros((12, 12, 12), np.float32)
     field[4:8, 4:8, 4:8] = 1
-    for name, data in (("f", field), ("m", field), ("other", field[1:]), ("four", np.stack([field] * 2, -1))):
+    for name, data in (
+        ("f", field),
+        ("m", field),
+        ("part_mask", field),
+        ("other", field[1:]),
+        ("four", np.stack([field] * 2, -1)),
+    ):
         nib.save(nib.Nifti1Image(data, np.eye(4)), f"{name}.nii.gz")
     assert step(*words) == 2
     assert reason in capsys.readouterr().err
