@@ -136,7 +136,8 @@ def scores(name: str, case: Case) -> dict[str, float]:
         "anterior_direction": world_direction(grid, 1), "decay": decay_rate(case.magnitude, case.echo_times_s),
     }  # fmt: skip
     if method.needs_network():
-        from qsmprep.weights.store import find_weights, load_network
+        from qsmprep.weights.search import find_weights
+        from qsmprep.weights.store import load_network
 
         available["network"] = load_network(find_weights(options.weights))
     started = time.process_time()

@@ -244,7 +244,8 @@ def _separation_inputs(head: SimulatedHead) -> dict:
 def _r2primenet(head: SimulatedHead, table: Results, label: str) -> np.ndarray:
     """R2' by the network, its error noted in the table."""
     from qsmprep.relaxometry.r2primenet import R2primenetOptions, r2primenet
-    from qsmprep.weights.store import find_weights, load_network
+    from qsmprep.weights.search import find_weights
+    from qsmprep.weights.store import load_network
 
     network = load_network(find_weights(R2primenetOptions().weights))
     begin = time.perf_counter()
@@ -318,7 +319,7 @@ def _full_width(file: str, patch: int) -> tuple[float, float]:
     from qsmprep.nets.inference_options import InferenceOptions
     from qsmprep.nets.network import Network, build_module
     from qsmprep.nets.spec import Channel, NetworkSpec
-    from qsmprep.nets.unet import PUBLISHED
+    from qsmprep.nets.unet_spec import PUBLISHED
 
     spec = NetworkSpec("full", "inversion", PUBLISHED["qsmnet-me"], (Channel("tissue-field"),), (Channel("chi"),))
     network = Network(spec, build_module(spec))

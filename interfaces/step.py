@@ -26,6 +26,7 @@ from qsmprep import registry
 from qsmprep.engine import iterations
 from qsmprep.engine.staleness import algo_version
 from qsmprep.findings import Fact, Note, Warning, fact_values, key_of
+from qsmprep.nets.domain import outside_snr
 from qsmprep.numerics.convergence import Convergence
 from qsmprep.numerics.threads import use_threads
 from qsmprep.options import acts, check_options, unit_of
@@ -236,8 +237,6 @@ class MethodStep(Step):
         record.state(*getattr(result, "facts", ()))
         record.warn(*getattr(result, "warnings", ()))
         if isdefined(self.inputs.network):
-            from qsmprep.nets.domain import outside_snr
-
             record.warn(*outside_snr(network.spec, snr_of(self._records_before())))
         return result, record
 

@@ -48,6 +48,7 @@ from qsmprep.results import (
 )
 from qsmprep.scan import Scan
 from qsmprep.settings import Settings
+from qsmprep.weights.search import find_weights
 
 Choice = Settings | str | Mapping[str, Any]
 BUILT_IN_BRAIN_EXTRACTION = registry.STANDS_FOR["mask", "auto"]  # what `auto` means where there are no programs to call
@@ -375,7 +376,7 @@ def _run(stage: str, chosen: Settings, device: str, name: str = "", **available:
     method = registry.find(stage, name or chosen.method(stage))
     options = chosen.options_of(stage, method.name)
     if method.needs_network():
-        from qsmprep.weights.store import find_weights, load_network
+        from qsmprep.weights.store import load_network
 
         available["network"] = load_network(find_weights(options.weights), device=device)
     present = {key: value for key, value in available.items() if value is not None}

@@ -64,8 +64,8 @@ def make_linear_network(task, factors, outputs, *, kind="unet", name="tiny", vox
 
     from qsmprep.nets.network import Network, build_module
     from qsmprep.nets.spec import Channel, Domain, NetworkSpec
-    from qsmprep.nets.unet import UnetSpec
-    from qsmprep.nets.unrolled import UnrolledSpec
+    from qsmprep.nets.unet_spec import UnetSpec
+    from qsmprep.nets.unrolled_spec import UnrolledSpec
 
     inputs = tuple(Channel(quantity, 0.01 * i, 0.02 * (i + 1)) for i, quantity in enumerate(factors))
     made = tuple(Channel(quantity, 0.003 if kind == "unet" else 0.0, 0.05) for quantity in outputs)

@@ -11,8 +11,12 @@ from typing import Any
 from qsmprep import registry
 from qsmprep.masking.net import NetOptions
 from qsmprep.nets.inference_options import InferenceOptions
+from qsmprep.nets.patches import memory_gb
+from qsmprep.nets.spec import quantities
 from qsmprep.relaxometry.r2primenet import R2primenetOptions
 from qsmprep.settings import Settings
+from qsmprep.weights.card import card_path
+from qsmprep.weights.search import described, find_weights
 from qsmprep.workflows.plan import NetworkFile
 
 
@@ -59,10 +63,6 @@ def find_network(
     ------
     ValueError : names the weights, or the option that does not go with them, and the remedy.
     """
-    from qsmprep.nets.patches import memory_gb
-    from qsmprep.nets.spec import quantities
-    from qsmprep.weights.card import card_path
-    from qsmprep.weights.store import described, find_weights
 
     try:
         path = Path(find_weights(options.weights)).absolute()

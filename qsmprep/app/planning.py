@@ -35,6 +35,7 @@ from qsmprep.relaxometry.dictionary import train_positions
 from qsmprep.report.acquisition import describe_acquisition
 from qsmprep.separation.decompose import LEAST_ECHOES
 from qsmprep.settings import DECIDED, Settings
+from qsmprep.weights.card import read_card
 from qsmprep.workflows.plan import BrainMaskSource, NetworkFile, RunPlan
 
 DEFAULT_SEPARATION = "chisep-medi"  # the best one with R2 and without, see benchmarks/separation.md
@@ -369,7 +370,6 @@ def _planned_network(weights: NetworkFile | None) -> tuple[Fact, ...]:
     """What the card of a step's weights says; nothing for a step without a network."""
     if weights is None:
         return ()
-    from qsmprep.weights.card import read_card
 
     card = read_card(weights.card)
     return network_facts(weights.path, card.spec.name, card.document)

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from qsmprep.cli.paths import file_path, folder_path
 from qsmprep.cli.program import Parser, add_command
+from qsmprep.nets.spec import quantities
+from qsmprep.weights.card import SUFFIXES, card_path, check_name, read_card, read_spec, renamed
+from qsmprep.weights.search import FOREIGN, VARIABLE, known_weights, read_content
 
 if TYPE_CHECKING:
     from qsmprep.nets.network import Network
@@ -63,8 +66,6 @@ def run_list(arguments: argparse.Namespace) -> int:
     from rich.markup import escape
     from rich.table import Table
 
-    from qsmprep.weights.store import known_weights
-
     table = Table()
     for heading in ("name", "task", "from where", "size", "trained on"):
         table.add_column(heading, justify="right" if heading == "size" else "left")
@@ -92,7 +93,6 @@ def run_check(arguments: argparse.Namespace) -> int:
 
 def run_import(arguments: argparse.Namespace) -> int:
     """Convert, write, verify what was written, and tell."""
-    from qsmprep.weights.card import check_name
     from qsmprep.weights.store import check_file
 
     _check_options(arguments)
@@ -108,7 +108,6 @@ def run_import(arguments: argparse.Namespace) -> int:
 
 def show(checked: Checked) -> None:
     """Print what is known of verified weights."""
-    from qsmprep.nets.spec import quantities
 
     spec, document = checked.card.spec, checked.card.document
     numbers = f", {checked.numbers:,} numbers" if checked.numbers else ""
@@ -140,8 +139,6 @@ def _check_options(arguments: argparse.Namespace) -> None:
 
 def _folder(out: Path | None) -> Path:
 
-    from qsmprep.weights.store import VARIABLE
-
     text = os.environ.get(VARIABLE, "")
     if out is None and not text:
         raise ValueError(f"Where to? Give --out FOLDER, or set {VARIABLE} to the folder of your weights.")
@@ -150,7 +147,6 @@ def _folder(out: Path | None) -> Path:
 
 def _stem(file: Path) -> str:
     """The name of a file without its suffixes, of which checkpoints may have two."""
-    from qsmprep.weights.store import FOREIGN, SUFFIXES
 
     while file.suffix in (*FOREIGN, *SUFFIXES):
         file = file.with_suffix("")
@@ -159,8 +155,7 @@ def _stem(file: Path) -> str:
 
 def _convert(arguments: argparse.Namespace, stem: Path) -> Path:
     from qsmprep.nets.network import Network, build_module
-    from qsmprep.weights.card import read_spec, renamed
-    from qsmprep.weights.store import check_tensors, read_content, save_network, tensors_of, write_weights
+    from qsmprep.weights.store import check_tensors, save_network, tensors_of, write_weights
 
     file = arguments.file
     facts: dict[str, Any] = {**IMPORTED, "training": {"imported_from": file.name, "kind": arguments.kind}}
@@ -201,7 +196,6 @@ def _published(arguments: argparse.Namespace, name: str) -> Network:
 
 def _facts(path: Path) -> tuple[str, str]:
     """Task and training domain by the card, or what is wrong with it."""
-    from qsmprep.weights.card import card_path, read_card
 
     try:
         card = read_card(card_path(path))

@@ -15,6 +15,7 @@ from qsmprep.inversion.inputs import checked_field
 from qsmprep.inversion.network_adaptation import Adapter
 from qsmprep.nets.inference_options import InferenceOptions
 from qsmprep.nets.seen import PhaseTerm
+from qsmprep.nets.spec import NOT_NEGATIVE
 from qsmprep.numerics.convergence import Convergence
 from qsmprep.numerics.data_return import returned_to_field
 from qsmprep.numerics.progress import Progress
@@ -67,7 +68,6 @@ def invert_by_network(
     ValueError : a network for another task, a field that is not in ppm, shapes that differ, an empty mask.
     """
     from qsmprep.nets.inference import predict
-    from qsmprep.nets.spec import NOT_NEGATIVE
 
     begin = time.perf_counter()
     options.role.check(network.spec, method)

@@ -12,7 +12,8 @@ from torch import nn
 
 from qsmprep.nets.octave import OctaveUnet
 from qsmprep.nets.spec import NOT_NEGATIVE, Channel, NetworkSpec, quantities
-from qsmprep.nets.unet import Unet, UnetSpec
+from qsmprep.nets.unet import Unet
+from qsmprep.nets.unet_spec import UnetSpec
 from qsmprep.nets.unrolled import Unrolled, nearest_explaining
 from qsmprep.numerics.arrays import FloatImage
 from qsmprep.numerics.dipole import dipole_kernel

@@ -5,16 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from qsmprep.nets.unet import (
-    UnetSpec,
-    activation,
-    check_size,
-    in_single_precision,
-    initialise,
-    normalisation,
-    pack,
-    unpack,
-)
+from qsmprep.nets.unet import activation, check_size, in_single_precision, initialise, normalisation, pack, unpack
+from qsmprep.nets.unet_spec import UnetSpec
 
 Pair = tuple[torch.Tensor, torch.Tensor]  # channels at the full and at half the resolution
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from qsmprep.nets.spec import NetworkSpec
+from qsmprep.nets.spec import NetworkSpec
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from qsmprep.nets.unet import UnetSpec
-from qsmprep.nets.unrolled import UnrolledSpec
+from qsmprep.nets.unet_spec import UnetSpec
+from qsmprep.nets.unrolled_spec import UnrolledSpec
 
 # What a channel can hold, and what it is. In ppm unless it is said; relaxation rates are divided by the relaxometric
 # constant.

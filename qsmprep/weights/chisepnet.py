@@ -10,7 +10,7 @@ import torch
 
 from qsmprep.nets.network import Network
 from qsmprep.nets.spec import Channel, NetworkSpec
-from qsmprep.nets.unet import UnetSpec
+from qsmprep.nets.unet_spec import UnetSpec
 from qsmprep.weights.factors import channel, read_factors
 from qsmprep.weights.pytorch import read_tensors
 from qsmprep.weights.store import expected_shapes, module_with

@@ -15,7 +15,7 @@ import torch
 
 from qsmprep.nets.network import Network
 from qsmprep.nets.spec import Channel, Domain, NetworkSpec
-from qsmprep.nets.unrolled import UnrolledSpec
+from qsmprep.nets.unrolled_spec import UnrolledSpec
 from qsmprep.weights.factors import channel, read_factors
 from qsmprep.weights.store import expected_shapes, module_with
 

@@ -9,7 +9,7 @@ import torch
 
 from qsmprep.nets.network import Network
 from qsmprep.nets.spec import Channel, Domain, NetworkSpec
-from qsmprep.nets.unrolled import UnrolledSpec
+from qsmprep.nets.unrolled_spec import UnrolledSpec
 from qsmprep.weights.factors import channel, read_factors
 from qsmprep.weights.pytorch import PARALLEL, named_state, read_tensors
 from qsmprep.weights.store import module_with

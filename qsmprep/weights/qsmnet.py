@@ -11,7 +11,7 @@ import torch
 
 from qsmprep.nets.network import Network
 from qsmprep.nets.spec import Channel, Domain, NetworkSpec
-from qsmprep.nets.unet import PUBLISHED
+from qsmprep.nets.unet_spec import PUBLISHED
 from qsmprep.weights.factors import HDF5, channel, read_factors
 from qsmprep.weights.keras import NORM as KERAS_NORM
 from qsmprep.weights.keras import Layers, read_layers

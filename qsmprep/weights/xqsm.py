@@ -9,7 +9,7 @@ import torch
 
 from qsmprep.nets.network import Network
 from qsmprep.nets.spec import Channel, Domain, NetworkSpec
-from qsmprep.nets.unet import UnetSpec
+from qsmprep.nets.unet_spec import UnetSpec
 from qsmprep.weights.pytorch import PARALLEL, named_state, read_tensors
 from qsmprep.weights.store import module_with
 

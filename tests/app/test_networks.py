@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -17,7 +19,7 @@ DEFAULTS = settings.build({})
 def no_weights(tmp_path, monkeypatch):
     """A machine without any weights."""
     monkeypatch.setenv("QSMPREP_WEIGHTS", str(tmp_path))
-    monkeypatch.setattr("qsmprep.weights.store.shipped_folder", lambda: tmp_path)
+    monkeypatch.setattr("qsmprep.weights.search.shipped_folder", lambda: tmp_path)
 
 
 def test_a_chain_without_networks_needs_no_weights(no_weights):
@@ -85,3 +87,12 @@ def test_an_adaptation_that_the_network_does_not_have_is_refused_before_anything
     with pytest.raises(ValueError, match="--modl-adapt fine"):
         find_network(options, "modl")
     assert find_network(replace(options, adapt="fine"), "modl").path.is_file()
+
+
+def test_weights_are_found_and_checked_without_the_library_that_runs_them():
+    """Every plan looks for the network behind `--mask bet`; loading torch for that took 1.6 s a command."""
+    code = (
+        "import sys; from qsmprep.app.networks import find_network; from qsmprep.masking.net import NetOptions; "
+        "find_network(NetOptions(), 'net'); sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -15,8 +15,8 @@ from qsmprep.nets.adaptation.fine import settled
 from qsmprep.nets.network import Network, build_module, forward
 from qsmprep.nets.seen import PhaseTerm, Seen
 from qsmprep.nets.spec import Channel, NetworkSpec
-from qsmprep.nets.unet import UnetSpec
-from qsmprep.nets.unrolled import UnrolledSpec
+from qsmprep.nets.unet_spec import UnetSpec
+from qsmprep.nets.unrolled_spec import UnrolledSpec
 from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import irfftn, rfftn
 from qsmprep.numerics.threads import use_threads

@@ -4,14 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from qsmprep.nets.unet import PUBLISHED, Unet, UnetSpec, pack, unpack
-from qsmprep.nets.unrolled import (
-    Unrolled,
-    UnrolledSpec,
-    convolve,
-    modl_adjoint,
-    modl_forward,
-)
+from qsmprep.nets.unet import Unet, pack, unpack
+from qsmprep.nets.unet_spec import PUBLISHED, UnetSpec
+from qsmprep.nets.unrolled import Unrolled, convolve, modl_adjoint, modl_forward
+from qsmprep.nets.unrolled_spec import UnrolledSpec
 from qsmprep.numerics.dipole import dipole_kernel
 
 SHAPE = (16, 16, 16)

@@ -9,7 +9,7 @@ from qsmprep.nets.inference import predict
 from qsmprep.nets.inference_options import InferenceOptions
 from qsmprep.nets.network import CONSISTENT_KERNEL, Network, answer, build_module, forward, kernel_of
 from qsmprep.nets.spec import Channel, NetworkSpec, from_document, to_document
-from qsmprep.nets.unet import UnetSpec
+from qsmprep.nets.unet_spec import UnetSpec
 from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import irfftn, rfftn
 from qsmprep.scan import Scan

@@ -6,8 +6,8 @@ import pytest
 from qsmprep.nets.domain import check_units, coarser_than_trained, is_directed, outside_domain, outside_snr
 from qsmprep.nets.role import Role
 from qsmprep.nets.spec import Channel, Domain, NetworkSpec
-from qsmprep.nets.unet import UnetSpec
-from qsmprep.nets.unrolled import UnrolledSpec
+from qsmprep.nets.unet_spec import UnetSpec
+from qsmprep.nets.unrolled_spec import UnrolledSpec
 from qsmprep.scan import Scan
 
 DOMAIN = Domain(1.0, largest_tilt_degrees=10.0, field_deviation_ppm=(0.005, 0.05), snr=(20.0, 300.0))

@@ -9,7 +9,7 @@ import torch
 from qsmprep.nets.inference import predict
 from qsmprep.nets.network import Network, build_module
 from qsmprep.nets.spec import Channel, NetworkSpec
-from qsmprep.nets.unet import UnetSpec
+from qsmprep.nets.unet_spec import UnetSpec
 from qsmprep.scan import Scan
 from qsmprep.training.loop import train
 from qsmprep.training.objective import _misjudged

@@ -17,7 +17,7 @@ from qsmprep.nets.inference import predict
 from qsmprep.nets.inference_options import InferenceOptions
 from qsmprep.nets.network import Network, build_module
 from qsmprep.nets.spec import Channel, Domain, NetworkSpec
-from qsmprep.nets.unet import UnetSpec
+from qsmprep.nets.unet_spec import UnetSpec
 from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import irfftn, rfftn
 from qsmprep.numerics.threads import use_threads

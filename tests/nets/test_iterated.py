@@ -9,7 +9,7 @@ from qsmprep.nets.domain import is_directed
 from qsmprep.nets.inference import predict
 from qsmprep.nets.network import Network, build_module
 from qsmprep.nets.spec import Channel, NetworkSpec
-from qsmprep.nets.unet import UnetSpec
+from qsmprep.nets.unet_spec import UnetSpec
 from qsmprep.scan import Scan
 
 TILTED = Scan((1.0, 1.0, 1.0), (0.0, 0.42, 0.907))

@@ -7,7 +7,8 @@ from torch import nn
 
 from qsmprep.nets.network import build_module, forward
 from qsmprep.nets.spec import Channel, NetworkSpec, from_document, to_document
-from qsmprep.nets.unrolled import Unrolled, UnrolledSpec, convolve
+from qsmprep.nets.unrolled import Unrolled, convolve
+from qsmprep.nets.unrolled_spec import UnrolledSpec
 from qsmprep.numerics.dipole import dipole_kernel
 
 SHAPE = (16, 18, 20)

@@ -10,7 +10,7 @@ from qsmprep.inversion.qsmnet import QsmnetOptions, qsmnet
 from qsmprep.nets.network import Network, build_module
 from qsmprep.nets.octave import OctaveUnet, split
 from qsmprep.nets.spec import Channel, NetworkSpec, from_document, to_document
-from qsmprep.nets.unet import PUBLISHED, UnetSpec
+from qsmprep.nets.unet_spec import PUBLISHED, UnetSpec
 from qsmprep.scan import Scan
 from qsmprep.training.loop import train
 from qsmprep.training.recipe import parse_recipe

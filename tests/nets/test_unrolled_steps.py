@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from qsmprep.inversion.tkd import tkd
-from qsmprep.nets.unrolled import Unrolled, UnrolledSpec, convolve, truncated_division
+from qsmprep.nets.unrolled import Unrolled, convolve, truncated_division
+from qsmprep.nets.unrolled_spec import UnrolledSpec
 from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.scan import Scan
 

@@ -11,8 +11,8 @@ from scipy.ndimage import gaussian_filter
 from qsmprep.bids.joint_maps import find_joint_maps
 from qsmprep.bids.outputs import TENSOR, output_path, write_image, write_json
 from qsmprep.nets.spec import Channel, NetworkSpec
-from qsmprep.nets.unet import UnetSpec
-from qsmprep.nets.unrolled import UnrolledSpec
+from qsmprep.nets.unet_spec import UnetSpec
+from qsmprep.nets.unrolled_spec import UnrolledSpec
 from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import irfftn, rfftn
 from qsmprep.orientation.registration import resample

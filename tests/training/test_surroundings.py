@@ -12,7 +12,7 @@ from qsmprep.background.sharqnet import sharqnet
 from qsmprep.inversion.autoqsm import autoqsm
 from qsmprep.nets.network import Network, build_module
 from qsmprep.nets.spec import Channel, Domain, NetworkSpec, from_document, to_document
-from qsmprep.nets.unet import UnetSpec
+from qsmprep.nets.unet_spec import UnetSpec
 from qsmprep.phantom.options import SimulationOptions
 from qsmprep.scan import Scan
 from qsmprep.training import heads, pool

@@ -11,7 +11,7 @@ from scipy.io import savemat
 from scipy.ndimage import correlate
 
 from qsmprep.nets.network import forward
-from qsmprep.nets.unrolled import UnrolledSpec
+from qsmprep.nets.unrolled_spec import UnrolledSpec
 from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.weights.keras import PUBLISHED, read_modl
 from qsmprep.weights.store import load_network, save_network

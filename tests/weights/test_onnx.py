@@ -10,8 +10,8 @@ import torch
 from qsmprep.cli.tools import main
 from qsmprep.nets.network import Network, forward
 from qsmprep.nets.spec import Channel, NetworkSpec, to_document
-from qsmprep.nets.unet import UnetSpec
-from qsmprep.nets.unrolled import UnrolledSpec
+from qsmprep.nets.unet_spec import UnetSpec
+from qsmprep.nets.unrolled_spec import UnrolledSpec
 from qsmprep.weights.card import digest
 from qsmprep.weights.onnx import OnnxModule
 from qsmprep.weights.store import check_file, load_network, save_network, write_weights

@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from qsmprep.cli.tools import main
 from qsmprep.nets.network import Network, build_module
 from qsmprep.nets.spec import Channel, NetworkSpec, to_document
-from qsmprep.nets.unet import UnetSpec
-from qsmprep.weights import store
+from qsmprep.nets.unet_spec import UnetSpec
+from qsmprep.weights import search
 from qsmprep.weights.store import load_network, save_network
 
 SPEC = NetworkSpec("small", "inversion", UnetSpec(width=2, levels=1), (Channel("tissue-field"),), (Channel("chi"),))
@@ -23,7 +23,7 @@ def mine(tmp_path, monkeypatch):
     folder = tmp_path / "mine"
     folder.mkdir()
     monkeypatch.setenv("QSMPREP_WEIGHTS", str(folder))
-    monkeypatch.setattr(store, "shipped_folder", lambda: tmp_path / "none")
+    monkeypatch.setattr(search, "shipped_folder", lambda: tmp_path / "none")
     return folder
 
 

@@ -10,7 +10,8 @@ from qsmprep.inversion.tkd import tkd
 from qsmprep.numerics.dipole import dipole_kernel
 from qsmprep.numerics.fourier import fast_shape, irfftn, rfftn
 from qsmprep.scan import Scan
-from qsmprep.weights.store import check_file, load_network, shipped_folder
+from qsmprep.weights.search import shipped_folder
+from qsmprep.weights.store import check_file, load_network
 
 SHIPPED = sorted(shipped_folder().glob("*.safetensors"))
 GEOMETRY = {"voxel_size_mm": (1.0, 1.0, 1.0), "b0_direction": (0.0, 0.0, 1.0)}

@@ -9,11 +9,12 @@ from safetensors.torch import load_file, save_file
 
 from qsmprep.nets.network import Network, build_module
 from qsmprep.nets.spec import Channel, NetworkSpec, to_document
-from qsmprep.nets.unet import UnetSpec
-from qsmprep.nets.unrolled import UnrolledSpec
-from qsmprep.weights import store
+from qsmprep.nets.unet_spec import UnetSpec
+from qsmprep.nets.unrolled_spec import UnrolledSpec
+from qsmprep.weights import search, store
 from qsmprep.weights.card import digest
-from qsmprep.weights.store import check_file, find_weights, known_weights, load_network, save_network
+from qsmprep.weights.search import find_weights, known_weights
+from qsmprep.weights.store import check_file, load_network, save_network
 
 FACTS = {"licence": "Apache-2.0", "statement": "trained by a test", "seeds": [1], "scores": {"nrmse": 0.5}}
 UNET = NetworkSpec("small", "inversion", UnetSpec(width=2, levels=1), (Channel("tissue-field", 0.0, 0.01),),
@@ -258,7 +259,7 @@ def test_a_card_that_says_nonsense_is_refused(saved, values):
 
 def test_names_are_looked_for_in_the_users_folder_first(tmp_path, monkeypatch):
     mine, shipped = tmp_path / "mine", tmp_path / "shipped"
-    monkeypatch.setattr(store, "shipped_folder", lambda: shipped)
+    monkeypatch.setattr(search, "shipped_folder", lambda: shipped)
     monkeypatch.delenv("QSMPREP_WEIGHTS", raising=False)
     assert known_weights() == []
     for name in ("a", "b"):

@@ -13,7 +13,7 @@ from qsmprep.cli.parser import parse
 from qsmprep.engine.share import wants_gpu
 from qsmprep.nets.network import Network, build_module
 from qsmprep.nets.spec import Channel, NetworkSpec
-from qsmprep.nets.unet import UnetSpec
+from qsmprep.nets.unet_spec import UnetSpec
 from qsmprep.phantom.dataset import simulate
 from qsmprep.phantom.options import SimulationOptions
 from qsmprep.presets import PRESETS
