@@ -29,7 +29,9 @@ class _Skeleton(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         kept = [(name, value) for name, value in attrs if name not in _FOR_READERS]
-        self.found.append((tag, [(n, v) for n, v in kept if not str(v).startswith("data:text")]))
+        self.found.append(
+            (tag, [(n, v) for n, v in kept if not str(v).startswith(("data:text", "data:application/zip"))])
+        )
 
     def handle_endtag(self, tag):
         self.found.append((tag,))

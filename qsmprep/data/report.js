@@ -27,6 +27,14 @@
       slider.value = Number(slider.value) < 50 ? 100 : 0;
       draw();
     });
+    const larger = figure.querySelector(".enlarge");
+    const enlarge = (on) => {
+      figure.classList.toggle("large", on);
+      larger.setAttribute("aria-pressed", String(on));
+      larger.textContent = on ? "Back to the page" : "Enlarge";
+    };
+    larger.addEventListener("click", () => enlarge(!figure.classList.contains("large")));
+    figure.addEventListener("keydown", (event) => { if (event.key === "Escape") enlarge(false); });
     // The picture itself is a handle, too.
     const stack = figure.querySelector(".stack");
     const drag = (event) => {
@@ -69,14 +77,30 @@
     });
   };
 
+  const folds = (button) => {
+    button.hidden = false;
+    button.addEventListener("click", () => {
+      const all = document.querySelectorAll(`[id="${CSS.escape(button.dataset.folds)}-all"] > details.fold`);
+      const open = [...all].some((fold) => !fold.open);
+      for (const fold of all) fold.open = open;
+      button.textContent = open ? "Fold all" : "Unfold all";
+    });
+  };
+
   // A link into a fold opens it.
   const unfold = () => {
     const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
-    for (let fold = target; fold; fold = fold.parentElement) if (fold.tagName === "DETAILS") fold.open = true;
+    let opened = false;
+    for (let fold = target; fold; fold = fold.parentElement) {
+      if (fold.tagName !== "DETAILS" || fold.open) continue;
+      fold.open = opened = true;
+    }
+    if (opened) target.scrollIntoView();
   };
 
   document.querySelectorAll(".compare").forEach(compare);
   document.querySelectorAll("button[data-of]").forEach(copy);
+  document.querySelectorAll("button[data-folds]").forEach(folds);
   document.querySelectorAll("figure > img").forEach(enlarge);
   addEventListener("hashchange", unfold);
   unfold();

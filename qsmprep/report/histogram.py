@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from qsmprep.report.axis import BOTTOM, LEFT, RIGHT, TOP, Tick, even_numbers, number_words
+from qsmprep.report.numbers import quantity_words
 
 SUFFIX = "_histogram.json"
 _BINS = 96
@@ -111,10 +112,12 @@ def histogram_plot(found: Histogram) -> HistogramPlot:
         return round(LEFT + (value - found.low) / (found.high - found.low) * (RIGHT - LEFT), 1)
 
     ticks = tuple(Tick(place(value), number_words(value)) for value in even_numbers(found.low, found.high, 7))
+    unit = found.label.rpartition("(")[2].removesuffix(")") if found.label.endswith(")") else ""
     mean, median = (0.0 if abs(value) < _ROUNDING * found.sd else value for value in (found.mean, found.median))
+    told = [quantity_words(value, unit) for value in (mean, found.sd, median, found.p5, found.p95)]
     numbers = (
-        f"mean {mean:.4g}, standard deviation {found.sd:.4g}, median {median:.4g}, "
-        f"5th to 95th percentile {found.p5:.4g} to {found.p95:.4g}; {found.voxels:,} voxels"
+        f"mean {told[0]}, standard deviation {told[1]}, median {told[2]}, "
+        f"5th to 95th percentile {told[3]} to {told[4]}; {found.voxels:,} voxels"
     )
     zero = place(0) if found.low < 0 < found.high else None
     return HistogramPlot(" ".join(points), ticks, found.label, zero, f"Histogram of {found.label}: {numbers}.", numbers)

@@ -12,8 +12,10 @@ from dataclasses import replace
 from functools import cache
 from hashlib import sha256
 from importlib import resources
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import jinja2
 from markupsafe import Markup
@@ -81,7 +83,7 @@ def write_subject_report(output_dir: Path, subject: str) -> Path:
         page = f"{run.run}.html" if is_prefix(run.run) else f"sub-{label}_unnamed-{number}.html"
         view = run_view(1, run, *found)
         write_text(output / page, _render(label, [run], [view], overview=path.name, output_dir=output))
-        rows.append((page, {name: view[name] for name in ("record", "warnings", "verdict", "quality", "started")}))
+        rows.append((page, {name: view[name] for name in ("record", "findings", "verdict", "started")}))
     write_text(path, _environment().get_template("report_runs.html").render(label=label, rows=rows))
     return path
 
@@ -124,7 +126,7 @@ def _render(
         .render(
             label=label,
             overview=overview,
-            runs=views,
+            runs=[{**view, "export": export_link(run)} for run, view in zip(runs, views, strict=True)],
             viewers={run.run: viewer_link(run.run) for run in runs if run.succeeded and is_prefix(run.run)},
             files=files,
             provenance=_provenance(runs),
@@ -133,11 +135,27 @@ def _render(
             methods_link=text_link(methods.plain(), "text/plain"),
             references=_reference_views(methods.citation_keys(), runs),
             failed=sum(not run.succeeded for run in runs),
-            warned_count=sum(len(run.all_warnings()) for run in runs),
             script=script,
             script_hash=b64encode(sha256(script.encode("utf-8")).digest()).decode("ascii"),
         )
     )
+
+
+def export_link(run: Run) -> str:
+    """Methods text, consensus tables 3 to 5 and bibliography of one run as a data URI of a ZIP file."""
+    methods = methods_prose([run])
+    entries = cited([*methods.citation_keys(), *(key for step in run.steps for key in step.citations)])
+    texts = {
+        "methods.md": methods.markdown(),
+        "methods.txt": methods.plain(),
+        "tables.tsv": tables_text(run),
+        "references.bib": "\n\n".join(entry.bibtex for entry in entries) + "\n",
+    }
+    stream = BytesIO()
+    with ZipFile(stream, "w", ZIP_DEFLATED) as archive:
+        for name, text in texts.items():  # with a date of their own, two reports of one run would differ
+            archive.writestr(ZipInfo(name), text, ZIP_DEFLATED)
+    return f"data:application/zip;base64,{b64encode(stream.getvalue()).decode('ascii')}"
 
 
 def render_citation(text: Prose) -> str:

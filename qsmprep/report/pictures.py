@@ -99,6 +99,9 @@ COMPARISONS = (
 )
 # fmt: on
 
+# Pictures that stand at the top of a run, with its verdict, in their order.
+ON_TOP = ("chi", "cosmos", "sti", "paramagnetic", "diamagnetic")
+
 SIDE_BY_SIDE = {"separation": ("paramagnetic", "diamagnetic"), "chisep-cosmos": ("paramagnetic", "diamagnetic")}
 
 

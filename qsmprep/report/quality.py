@@ -17,8 +17,9 @@ NOT_MEASURED = "not measured"
 
 @dataclass(frozen=True)
 class ShownFlag:
-    """One number beyond its limit: what that means and what to do."""
+    """One number beyond its limit: its name in the file, what that means and what to do."""
 
+    metric: str
     title: str
     message: str
     remedy: str
@@ -65,7 +66,10 @@ def read_quality(path: Path) -> ShownQuality:
     found = document.get("flags")
     flags = tuple(
         ShownFlag(
-            titles.get(str(flag.get("metric")), str(flag.get("metric", ""))), _text(flag, "message"), _remedy(flag)
+            _text(flag, "metric"),
+            titles.get(_text(flag, "metric"), _text(flag, "metric")),
+            _text(flag, "message"),
+            _remedy(flag),
         )
         for flag in (found if isinstance(found, list) else ())
         if isinstance(flag, Mapping)
@@ -76,7 +80,7 @@ def read_quality(path: Path) -> ShownQuality:
 
 def _unreadable(path: Path, why: str) -> ShownQuality:
     message = f"The quality numbers in {Path(path).name} cannot be read ({why})."
-    return ShownQuality(flags=(ShownFlag("Quality numbers", message, "Run qsmprep again for this participant."),))
+    return ShownQuality(flags=(ShownFlag("", "Quality numbers", message, "Run qsmprep again for this participant."),))
 
 
 def _line(name: str, value: Any, definition: Mapping[str, Any]) -> QualityLine:

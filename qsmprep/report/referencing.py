@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from qsmprep.report.numbers import quantity_words
 from qsmprep.report.record import Run
 from qsmprep.stages import stage_of
 
@@ -34,8 +35,7 @@ def reference_values(run: Run) -> ReferenceValues | None:
             mean, deviation = step.fact("mean_before"), step.fact("sd")
             if mean and deviation and all(isinstance(fact.value, int | float) for fact in (mean, deviation)):
                 common = step.value("mean_in_whole_brain_map") if step.method != "whole-brain" else None
-                told = f"{common:.4g}" if isinstance(common, int | float) else ""
-                return ReferenceValues(
-                    step.title or step.method, mean.label, f"{mean.value:.4g}", f"{deviation.value:.4g}", told
-                )
+                told = quantity_words(common, "ppm") if isinstance(common, int | float) else ""
+                value, sd = (quantity_words(fact.value, "ppm") for fact in (mean, deviation))
+                return ReferenceValues(step.title or step.method, mean.label, value, sd, told)
     return None

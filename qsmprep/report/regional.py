@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
+from qsmprep.report.numbers import quantity_words
+
 MAPS = {"chi": "χ", "chi_para": "χ para", "chi_dia": "χ dia", "r2star": "R2*"}
 NUMBERS = ("mean", "sd", "median", "p5", "p95")
 
@@ -67,12 +69,16 @@ def _lines(text: str) -> Iterable[Mapping[str, str]]:
 def _row(line: Mapping[str, str]) -> RegionRow:
     used, region = line.get("n", ""), line.get("n_region", "")
     name = line.get("name") or f"label {line.get('index', '')}"
-    return RegionRow(name, f"{used} of {region}" if region else used, tuple(_short(line.get(n, "")) for n in NUMBERS))
+    return RegionRow(
+        name,
+        f"{used} of {region}" if region else used,
+        tuple(_short(line.get(n, ""), line.get("unit") or "") for n in NUMBERS),
+    )
 
 
-def _short(text: str) -> str:
-    """A number to four digits; whatever else stands there as it is."""
+def _short(text: str, unit: str) -> str:
+    """A number as people write it; whatever else stands there as it is."""
     try:
-        return f"{float(text):.4g}"
+        return quantity_words(float(text), unit)
     except ValueError:
         return text or "n/a"

@@ -5,18 +5,21 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 from qsmprep.findings import Fact
 from qsmprep.presets import SLOPPY
 from qsmprep.report.acquisition import look_up, missing_essentials
+from qsmprep.report.attention import Finding, count_words, findings_of
 from qsmprep.report.bibliography import references
 from qsmprep.report.checklist import advice, checklist, counted
 from qsmprep.report.curve import line_plot
 from qsmprep.report.deviations import deviations_of
 from qsmprep.report.histogram import histogram_plot
 from qsmprep.report.methods import reference_values
-from qsmprep.report.pictures import COMPARISONS, PICTURES, SIDE_BY_SIDE, picture_name
+from qsmprep.report.numbers import quantity_words
+from qsmprep.report.pictures import COMPARISONS, ON_TOP, PICTURES, SIDE_BY_SIDE, picture_name
 from qsmprep.report.quality import NOT_MEASURED, ShownQuality
 from qsmprep.report.record import Crash, Curve, Picture, RecordedStep, Run, words
 from qsmprep.report.regional import RegionTable
@@ -44,6 +47,8 @@ NETWORK_FACTS = (
     "network_patches",
     ADAPTED,
 )
+# What a method of two parts calls them at the end of its curve's name.
+PARTS = {"passes": "pass", "stages": "stage", "steps": "step"}
 # Without these there is no map: a run that does not tell of them says that they are missing.
 _NEEDED_STAGES = tuple(stage.name for stage in STAGES if stage.needed)
 
@@ -52,11 +57,16 @@ def run_view(number: int, run: Run, quality: ShownQuality, regions: Sequence[Reg
     """What the template shows of a run."""
     name = f"run-{number}"
     items = checklist(run, regions=regions, quality=quality)
-    steps = [step_view(f"{name}-step-{k}", step, run) for k, step in enumerate(run.steps, start=1)]
+    findings = findings_of(name, run, quality)
+    steps = [
+        step_view(f"{name}-step-{k}", step, run, findings=findings, above=ON_TOP)
+        for k, step in enumerate(run.steps, start=1)
+    ]
     return {
         "id": name,
         "record": run,
-        "warnings": [(f"{where}: {w.text}" if where else w.text, w.remedy) for where, w in run.all_warnings()],
+        "findings": findings,
+        "look": count_words(findings),
         "missing": missing_essentials(run.acquisition),
         "duration": duration_words(run.seconds),
         "started": started_words(run.started),
@@ -88,9 +98,8 @@ def run_view(number: int, run: Run, quality: ShownQuality, regions: Sequence[Reg
 
 def _verdict(run: Run, quality: ShownQuality) -> dict[str, Any]:
     """The answer to "can this map be used?", why, and the map itself."""
-    shown = [
-        p for step in run.steps for p in step.figures if p.data and picture_name(p.file) in ("chi", "cosmos", "sti")
-    ]
+    there = {picture_name(p.file): p for step in run.steps for p in step.figures if p.data}
+    shown = [there[name] for name in ON_TOP if name in there]
     word = quality.verdict if run.succeeded else "do not use"
     kind = {"usable": "ok", "check": "warned", "do not use": "failed"}.get(word, "unknown")
     why = "The run failed: what it left is not complete." if not run.succeeded else ""
@@ -104,7 +113,7 @@ def _verdict(run: Run, quality: ShownQuality) -> dict[str, Any]:
         "kind": kind,
         "why": why,
         "meaning": meaning,
-        "picture": picture_view(shown[0]) if shown else None,
+        "pictures": [picture_view(picture) for picture in shown],
     }
 
 
@@ -152,8 +161,10 @@ def _in_order(steps: list[dict[str, Any]], missing: list[dict[str, Any]]) -> lis
     return sections
 
 
-def step_view(name: str, step: RecordedStep, run: Run) -> dict[str, Any]:
-    """What the template shows of a step."""
+def step_view(
+    name: str, step: RecordedStep, run: Run, *, findings: Sequence[Finding] = (), above: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What the template shows of a step; the pictures named in `above` stand there, where they are not compared."""
     known, stage = references(), stage_of(step.stage)
     network = NETWORK_FACTS if step.fact("network") else ()
     of_network = [fact for key in network if (fact := step.fact(key))]
@@ -167,10 +178,12 @@ def step_view(name: str, step: RecordedStep, run: Run) -> dict[str, Any]:
         "sentence": (before, after),
         "citations": [(key, known[key].short()) for key in step.citations if key in known],
         "duration": duration_words(step.seconds),
-        "warnings": [(warning.text, warning.remedy) for warning in step.warnings],
-        "facts": [(fact_name(fact), fact_words(fact.value)) for fact in step.facts if fact.key not in network],
+        "findings": [finding for finding in findings if finding.place == name],
+        "facts": [
+            (fact_name(fact), fact_words(fact.value, fact.unit)) for fact in step.facts if fact.key not in network
+        ],
         "network": [(f.key, f.label[:1].upper() + f.label[1:], fact_words(f.value)) for f in of_network],
-        **_picture_groups(name, step, run),
+        **_picture_groups(name, step, run, above),
         "plot": line_plot(step.curve) if step.curve else None,
         "plot_caption": _curve_caption(step, step.curve) if step.curve else "",
     }
@@ -185,8 +198,8 @@ def _heading(step: RecordedStep, run: Run) -> str:
     return f"{heading} ({step.label})" if step.label and len(rivals) > 1 else heading
 
 
-def _picture_groups(name: str, step: RecordedStep, run: Run) -> dict[str, Any]:
-    """The pictures of a step: those overlaid, those side by side, the rest; and their histograms."""
+def _picture_groups(name: str, step: RecordedStep, run: Run, above: Sequence[str]) -> dict[str, Any]:
+    """The pictures of a step: those overlaid, those side by side, the rest, those on top; and their histograms."""
     stage = stage_of(step.stage).name
     left = {picture_name(picture.file): picture for picture in step.figures}
     comparisons: list[dict[str, Any]] = []
@@ -203,8 +216,10 @@ def _picture_groups(name: str, step: RecordedStep, run: Run) -> dict[str, Any]:
                 if "*" in comparison.names:  # the main map is one of several methods here
                     views[0]["title"] = step.method
                 comparisons.append({"id": f"{name}-compare-{len(comparisons)}", "about": comparison, "pictures": views})
+    on_top = [left.pop(n) for n in above if n in left and left[n].data]
     beside = [left.pop(n) for n in SIDE_BY_SIDE.get(stage, ()) if n in left]
     return {
+        "above": [picture_view(picture)["title"] for picture in on_top],
         "comparisons": comparisons,
         "beside": [picture_view(picture) for picture in beside],
         "pictures": [picture_view(picture, run) for picture in left.values()],
@@ -236,7 +251,7 @@ def text_link(text: str, kind: str) -> str:
 
 def _glance(run: Run) -> list[tuple[str, str]]:
     """The few facts by which a reader recognises a run."""
-    scanner = (look_up(run.acquisition, key).text for key in ("field_strength", "vendor", "scanner_model"))
+    scanner = dict.fromkeys(look_up(run.acquisition, key).text for key in ("field_strength", "vendor", "scanner_model"))
     methods = [step.title or step.method for step in run.steps if stage_of(step.stage).at_a_glance]
     reference = reference_values(run)
     facts = [
@@ -254,8 +269,18 @@ def _curve_caption(step: RecordedStep, curve: Curve) -> str:
     """What the curve of a step is: of its solver, or, for a network, of its adaptation to the case."""
     adapted = step.value(ADAPTED)
     if adapted is None:
-        return f"Convergence: {curve.name}, over the iterations."
+        return f"Convergence: {curve.name}, over the iterations.{_second_part(curve)}"
     return f"Loss of the adaptation of the network to this case ({words(adapted)}), over its iterations."
+
+
+def _second_part(curve: Curve) -> str:
+    """Why the curve of a method of two parts jumps up, and where: a reader takes it for divergence."""
+    part = next((one for many, one in PARTS.items() if curve.name.endswith(f"(two {many})")), "")
+    rises = [later / earlier if earlier > 0 else 0.0 for earlier, later in pairwise(curve.values)]
+    if not part or not rises or max(rises) <= 1:
+        return ""
+    start = curve.iterations[rises.index(max(rises)) + 1]
+    return f" It jumps up at iteration {words(start)}, where the second {part} begins from a start of its own."
 
 
 def fact_name(fact: Fact) -> str:
@@ -275,8 +300,12 @@ def started_words(started: str) -> str:
         return started
 
 
-def fact_words(value: Any) -> str:
-    """A fact in words; of a long list only its ends."""
+def fact_words(value: Any, unit: str = "") -> str:
+    """A fact in words, its numbers as fine as the unit deserves; of a long list only its ends."""
+    if isinstance(value, float):
+        return quantity_words(value, unit)
+    if isinstance(value, (list, tuple)) and value and all(isinstance(part, (int, float)) for part in value):
+        value = [fact_words(part, unit) for part in value]
     if isinstance(value, (list, tuple)) and len(value) > _LONGEST_LIST:
         ends = f"{words(value[:3])}, …, {words(value[-2:])}"
         return f"{ends} ({len(value)} values)"

@@ -51,6 +51,13 @@ def page(page_file):
         yield opened
 
 
+@pytest.fixture
+def unfolded(page):
+    page.evaluate("document.querySelectorAll('details').forEach(fold => { fold.open = true; })")
+    yield page
+    page.evaluate("document.querySelectorAll('main details').forEach(fold => { fold.open = false; })")
+
+
 def test_nothing_fails_and_nothing_is_asked_of_a_network(page, page_file):
     assert page.console_errors() == []
     assert not [url for url in page.requests() if not url.startswith(("data:", page_file.as_uri()))]
@@ -59,6 +66,41 @@ def test_nothing_fails_and_nothing_is_asked_of_a_network(page, page_file):
 def test_every_picture_loads(page):
     count, broken = page.evaluate("[document.images.length, [...document.images].filter(i => !i.naturalWidth).length]")
     assert count == 10 and broken == 0
+
+
+def test_what_is_fine_is_folded_and_one_button_unfolds_it(page):
+    page.evaluate("document.querySelectorAll('details.fold').forEach(fold => { fold.open = false; })")
+    folded = page.evaluate("document.documentElement.scrollHeight")
+    page.evaluate("document.querySelector('button[data-folds]').click()")
+    assert page.evaluate("document.documentElement.scrollHeight") > 2.5 * folded
+    page.evaluate("document.querySelector('button[data-folds]').click()")
+    assert page.evaluate("document.documentElement.scrollHeight") == folded
+
+
+def test_a_finding_leads_to_its_step_and_opens_it(page):
+    opened = page.evaluate(
+        """new Promise(done => {
+          const link = document.querySelector('.findings a[href^="#run-1-step"]');
+          const step = document.getElementById(link.getAttribute('href').slice(1));
+          step.open = false;
+          const seen = () => done([step.open, step.getBoundingClientRect().top]);
+          addEventListener('hashchange', () => setTimeout(seen, 900), {once: true});
+          link.click();
+        })"""
+    )
+    assert opened[0] is True and 0 <= opened[1] < 900
+
+
+def test_a_comparison_is_enlarged_with_its_slider(unfolded):
+    page = unfolded
+    page.evaluate("document.querySelector('.compare .enlarge').click()")
+    width, slider = page.evaluate(
+        "(f => [f.getBoundingClientRect().width, f.querySelector('input').getBoundingClientRect().top])"
+        "(document.querySelector('.compare'))"
+    )
+    assert width == 1600 and 0 < slider < 1200
+    page.evaluate("document.querySelector('.compare .enlarge').click()")
+    assert page.evaluate("document.querySelector('.compare').getBoundingClientRect().width") < 1400
 
 
 @pytest.mark.parametrize("width", [400, 1600])
@@ -80,7 +122,8 @@ def test_links_lead_somewhere_and_ids_are_unique(page):
     assert len(ids) == len(set(ids))
 
 
-def test_the_slider_moves_by_the_keyboard_and_uncovers_the_other_picture(page):
+def test_the_slider_moves_by_the_keyboard_and_uncovers_the_other_picture(unfolded):
+    page = unfolded
     page.evaluate("document.querySelector('.compare input[type=range]').focus()")
 
     def clip():
@@ -100,8 +143,8 @@ def test_the_slider_moves_by_the_keyboard_and_uncovers_the_other_picture(page):
     assert re.search(r"inset\(0(px)? 0(px)? 0(px)? 0(%|px)?\)|inset\(0(px|%)?\)", clip()), clip()
 
 
-def test_of_three_maps_any_two_can_be_compared(page):
-    shown = page.evaluate(
+def test_of_three_maps_any_two_can_be_compared(unfolded):
+    shown = unfolded.evaluate(
         """(() => {
           const figure = [...document.querySelectorAll('.compare')].at(-1);
           const right = figure.querySelectorAll('select')[1];
@@ -113,8 +156,8 @@ def test_of_three_maps_any_two_can_be_compared(page):
     assert shown == [True, False, True]
 
 
-def test_the_pictures_of_a_comparison_lie_on_each_other(page):
-    boxes = page.evaluate(
+def test_the_pictures_of_a_comparison_lie_on_each_other(unfolded):
+    boxes = unfolded.evaluate(
         "[...document.querySelectorAll('.compare')[1].querySelectorAll('.layer')]"
         ".map(i => { const b = i.getBoundingClientRect(); return [b.x, b.y, b.width, b.height]; })"
     )

@@ -267,7 +267,10 @@ def test_common_references_need_all_four(record):
 def test_flags_are_for_the_study_to_judge(record):
     lines = measured("streaking", 1, True).lines
     assert status(record, "8.a", quality=ShownQuality("usable", (), lines)) == MET
-    assert status(record, "8.a", quality=ShownQuality("check", (ShownFlag("Streaking", "", ""),), lines)) == CANNOT_KNOW
+    assert (
+        status(record, "8.a", quality=ShownQuality("check", (ShownFlag("streaking", "Streaking", "", ""),), lines))
+        == CANNOT_KNOW
+    )
 
 
 def test_a_filter_is_told_only_where_it_could_be_seen(record):

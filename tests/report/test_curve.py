@@ -24,7 +24,7 @@ def iterated(history, *, iterations=None, converged=True, monitored="relative ch
 def section(text):
     """The report's section of the inversion."""
     start = text.index('id="run-1-step-5"')
-    return text[start : text.index("</section>", start)]
+    return text[start : text.index('<details class="card fold"', start)]
 
 
 def page_of(record, write_record, **step):
@@ -87,6 +87,13 @@ def test_the_loss_of_an_adapted_network_is_named_as_such(record, write_record):
 @pytest.mark.parametrize("curve", [None, "text", [1.0], [1.0, None], ["a", "b"], [[1], [2]]])
 def test_a_record_without_two_numbers_has_no_plot(record, write_record, curve):
     assert "<svg" not in page_of(record, write_record, curve=curve)
+
+
+def test_the_second_of_two_passes_is_told_where_the_curve_jumps(record, write_record):
+    given = {"curve": [3.0, 1.0, 0.1, 2.0, 0.3], "curve_iterations": [1, 2, 3, 4, 5]}
+    part = page_of(record, write_record, **given, curve_name="change of chi in percent (two passes)")
+    assert "It jumps up at iteration 4, where the second pass begins" in part
+    assert "It jumps" not in page_of(record, write_record, **given, curve_name="change of chi in percent")
 
 
 def test_iterations_that_are_missing_are_counted_from_one(record):

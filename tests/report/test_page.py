@@ -3,14 +3,21 @@ import hashlib
 import json
 import re
 from html.parser import HTMLParser
+from io import BytesIO
+from zipfile import ZipFile
 
 import pytest
 from documents import error, facts
 
+from qsmprep.quality.table import DEFINITIONS
+from qsmprep.report.attention import SHOWN_BY, findings_of
 from qsmprep.report.files import files_of
+from qsmprep.report.numbers import quantity_words
 from qsmprep.report.page import MOST_RUNS, render_subject, write_subject_report
+from qsmprep.report.quality import ShownFlag, ShownQuality
 from qsmprep.report.record import parse_run
 from qsmprep.report.viewer import list_runs
+from qsmprep.stages import STAGES
 
 ATTACK = '<script>alert("x")</script><img src=x onerror=alert(1)>'
 
@@ -46,8 +53,9 @@ def test_nothing_is_loaded_from_outside(record, write_record):
         assert attrs.get("src", "data:").startswith("data:")
         assert tag == "a" or "href" not in attrs
         if tag == "a":  # a link to a text is one to save it, and only the viewer lies beside the page
-            assert attrs["href"].startswith(("#", "https://doi.org/", "data:text/", "viewer/?run="))
-            assert ("download" in attrs) == attrs["href"].startswith("data:text/")
+            saved = ("data:text/", "data:application/zip")
+            assert attrs["href"].startswith(("#", "https://doi.org/", "viewer/?run=", *saved))
+            assert ("download" in attrs) == attrs["href"].startswith(saved)
         assert "srcset" not in attrs and not any(name.startswith("on") for name in attrs)
     styles = re.findall(r"url\(|@import", report(write_record(record)))
     assert not styles
@@ -61,7 +69,8 @@ def test_nothing_is_loaded_from_outside(record, write_record):
 def test_pictures_are_embedded_with_alternative_text(record, write_record):
     output = write_record(record)
     images = [attrs for tag, attrs in Page(report(output)).tags if tag == "img"]
-    assert [image["alt"] for image in images] == ["Susceptibility"] * 2, "in the verdict and in its step"
+    assert [image["alt"] for image in images] == ["Susceptibility"], "once, with the verdict"
+    assert "Its picture stands" in report(output)
     png = (output / "sub-01/figures/sub-01_run-1_desc-chi_Chimap.png").read_bytes()
     assert base64.b64decode(images[0]["src"].removeprefix("data:image/png;base64,")) == png
 
@@ -123,9 +132,11 @@ def test_errors_and_warnings_stand_before_everything_else(record, write_record):
     }
     text = report(write_record(failed))
     failure, warning = text.index("Echo 2 is missing."), text.index("Partial Fourier was used.")
-    step_warning = text.index("ROMEO: 2 regions were not connected.")
-    assert failure < warning < step_warning < text.index('id="summary"') < text.index('id="run-1"')
-    assert "1 failed" in text
+    step_warning = text.index("2 regions were not connected.")
+    first, second = text.index('id="run-1-all"'), text.index('id="run-2-all"')
+    assert text.index('id="run-1-verdict"') < warning < step_warning < first, "before the steps of its run"
+    assert text.index('id="run-2-verdict"') < failure < second
+    assert "1 failed" in text[: text.index('id="run-1"')]
 
 
 def test_a_failed_run_still_gives_a_page(record, write_record):
@@ -263,8 +274,60 @@ def test_the_methods_text_can_be_pasted(record, write_record):
 
 def test_every_warning_has_a_remedy(record, write_record):
     text = report(write_record(record))
-    remedies = text.count('class="remedy"')
-    assert remedies == 3, "the run's and the step's in the list above, the step's at its step"
+    assert text.count('class="remedy"') == 2, "the run's and the step's, each once"
+    shown = text[: text.index('id="methods"')]
+    assert shown.count("2 regions were not connected.") == 1 and shown.count("Partial Fourier was used.") == 1
+    (step,) = re.findall(r'<li id="run-1-finding-2".*?</li>', text, re.DOTALL)
+    assert 'href="#run-1-step-3"' in step, "the step's leads to where its pictures are"
+    assert re.search(r'<details class="card fold" id="run-1-step-3" open>', text)
+    assert re.search(r'<details class="card fold" id="run-1-step-2">', text), "what is fine is folded"
+
+
+def test_the_order_is_that_of_a_reader_in_a_hurry(record, write_record):
+    text = report(write_record(record))
+    parts = (
+        "verdict-title",
+        "data:image/png",
+        'id="run-1-look"',
+        'id="run-1-step-1"',
+        'id="run-1-quality"',
+        'id="how"',
+    )
+    places = [text.index(part) for part in parts]
+    assert places == sorted(places)
+
+
+def test_methods_tables_and_bibliography_are_saved_by_one_click(record, write_record):
+    page = Page(report(write_record(record)))
+    (link,) = [attrs for tag, attrs in page.tags if tag == "a" and attrs["href"].startswith("data:application/zip")]
+    assert link["download"] == "sub-01_run-1_methods.zip"
+    with ZipFile(BytesIO(base64.b64decode(link["href"].partition("base64,")[2]))) as archive:
+        texts = {name: archive.read(name).decode() for name in archive.namelist()}
+    assert set(texts) == {"methods.md", "methods.txt", "tables.tsv", "references.bib"}
+    assert "V-SHARP" in texts["methods.txt"] and "@article{li2011" in texts["references.bib"].lower()
+    assert "Field strength" in texts["tables.tsv"]
+
+
+def test_every_quality_number_leads_to_a_part_of_the_report(record):
+    shown = [metric for metrics in SHOWN_BY.values() for metric in metrics]
+    assert sorted(shown) == sorted(DEFINITIONS) and set(SHOWN_BY) <= {stage.name for stage in STAGES}
+    flags = tuple(ShownFlag(name, "Title", f"{name} is odd.", "Look.") for name in DEFINITIONS)
+    found = findings_of("run-1", parse_run(record), ShownQuality("check", flags))
+    places = {finding.text.partition(" ")[0]: finding.place for finding in found if finding.kind == "number"}
+    assert places["streaking"] == "run-1-step-5" and places["r2star_relative"] == "run-1-quality", (
+        "the table if no step"
+    )
+    assert len({finding.id for finding in found}) == len(found)
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "expected"),
+    [(-0.000180502, "ppm", "-0.0002"), (-2.7e-11, "ppm", "0"), (1e-17, "", "0"), (127.732, "MHz", "127.732"),
+     (18.8596, "1/s", "18.86"), (177342.0, "", "177342"), (0.000249563, "rad", "0.0002496"),
+     (3.2e-6, "", "3.2 × 10^-6"), (float("inf"), "ppm", "inf"), (-0.00001, "ppm", "0")],
+)  # fmt: skip
+def test_numbers_are_written_as_people_write_them(value, unit, expected):
+    assert quantity_words(value, unit) == expected
 
 
 def test_many_runs_have_a_page_each_and_one_that_lists_them(record, write_record):
