@@ -67,13 +67,14 @@
   };
 
   const enlarge = (picture) => {
-    const toggle = () => picture.classList.toggle("large");
+    const figure = picture.parentElement;
+    const toggle = () => figure.classList.toggle("zoomed");
     picture.tabIndex = 0;
     picture.addEventListener("click", toggle);
-    picture.addEventListener("blur", () => picture.classList.remove("large"));
+    picture.addEventListener("blur", () => figure.classList.remove("zoomed"));
     picture.addEventListener("keydown", (event) => {
       if (event.key === "Enter") toggle();
-      if (event.key === "Escape") picture.classList.remove("large");
+      if (event.key === "Escape") figure.classList.remove("zoomed");
     });
   };
 

@@ -192,6 +192,12 @@ def test_a_picture_is_enlarged_and_put_back_by_the_keyboard(page):
     page.evaluate("document.querySelector('figure > img').focus()")
     page.press("Enter")
     assert page.evaluate("document.activeElement.getBoundingClientRect().width") == 1600
+    page.resize(400, 700)
+    wide, scrolled = page.evaluate(
+        "[document.activeElement.offsetWidth, document.activeElement.parentElement.scrollWidth]"
+    )
+    assert wide == scrolled == 1500, "on a small screen the enlarged picture is scrolled through"
+    page.resize(1600, 900)
     page.press("Escape")
     assert page.evaluate("document.activeElement.getBoundingClientRect().width") < 1400
 
