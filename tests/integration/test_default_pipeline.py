@@ -131,7 +131,7 @@ def test_methods_text_and_settings_are_written(finished):
 def test_settings_of_a_run_give_the_same_bytes_again(finished, tmp_path, run_qsmprep):
     (settings,) = (finished.out / "logs").glob("*/qsmprep.toml")
     one = ("--plugin", "linear", "--nprocs", "1", "--omp-nthreads", "1")  # thread, in this process
-    again = run_qsmprep(finished.bids, tmp_path / "out", "--config-file", str(settings), *one)
+    again = run_qsmprep(finished.bids, tmp_path / "out", "--config-file", str(settings), *one, "--roi-template", "auto")
     assert again.status == 0, again.stderr
     for folder, names in WRITTEN.items():
         for name in names:
@@ -144,7 +144,9 @@ def test_the_same_command_again_uses_what_is_there_and_restores_what_was_deleted
     chi = finished.out / "sub-01" / "anat" / "sub-01_Chimap.nii.gz"
     before = chi.read_bytes()
     chi.unlink()
-    again = run_qsmprep(finished.bids, finished.out, "--inversion", "fansi", "tkd", work=finished.work)
+    again = run_qsmprep(
+        finished.bids, finished.out, "--inversion", "fansi", "tkd", "--roi-template", "auto", work=finished.work
+    )
     assert again.status == 0, again.stderr
     assert "inversion invert fansi, from an earlier run" in again.stdout
     assert chi.read_bytes() == before
