@@ -18,6 +18,7 @@ from qsmprep.numerics.fourier import irfftn, rfftn
 from qsmprep.phantom.options import ANATOMIES, SimulationOptions
 from qsmprep.scan import Scan
 from qsmprep.training import heads
+from qsmprep.training.anatomy import random_options
 from qsmprep.training.deformation import deformed
 from qsmprep.training.fibres import fibre_tensor, off_diagonal_field
 from qsmprep.training.heads import VOLUMES, generator_of, training_head
@@ -26,10 +27,18 @@ from qsmprep.training.pool import Head
 from qsmprep.training.recipe import parse_recipe
 from qsmprep.training.shapes import random_shapes
 
+SIZE_MM = (2.0, 2.0, 2.0)  # of the head here: an eighth of the voxels of a training head
+
 
 @pytest.fixture(scope="module")
 def made():
-    return training_head(2, 5, anatomy="ellipsoids")  # tilted
+    def coarser(anatomy, random, *, textured):
+        return dataclasses.replace(random_options(anatomy, random, textured=textured), voxel_size="2")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(heads, "VOXEL_SIZE_MM", SIZE_MM)
+        patch.setattr(heads, "random_options", coarser)
+        return training_head(2, 5, anatomy="ellipsoids")  # tilted
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +66,7 @@ def test_the_tissue_field_is_that_of_the_susceptibility(made):
     padded = tuple(2 * n for n in chi.shape)
     wide = np.zeros(padded, np.float32)
     wide[tuple(slice(0, n) for n in chi.shape)] = chi
-    kernel = dipole_kernel(padded, (1.0, 1.0, 1.0), facts["b0_direction"], kind="integrated")
+    kernel = dipole_kernel(padded, SIZE_MM, facts["b0_direction"], kind="integrated")
     field = irfftn(rfftn(wide) * kernel, padded)[tuple(slice(0, n) for n in chi.shape)]
     assert np.abs(field - volumes["tissue-field"])[mask].max() < 2e-3 * np.abs(field).max()
 
@@ -217,7 +226,7 @@ def test_a_coarser_patch_keeps_field_and_susceptibility_together(pool):
     edge = max(head.shape)
     read, fine = (_Reader(head, (slice(0, edge),) * 3, edge, blur) for blur in ((0.5, 0.8, 0.6), None))
     chi, field = read("chi"), read("tissue-field")
-    kernel = dipole_kernel((2 * edge,) * 3, (1.0, 1.0, 1.0), head.b0_direction, kind="integrated")
+    kernel = dipole_kernel((2 * edge,) * 3, SIZE_MM, head.b0_direction, kind="integrated")
     wide = np.pad(chi, (0, edge))
     expected = irfftn(rfftn(wide) * kernel, wide.shape)[:edge, :edge, :edge]
     inner = binary_erosion(fine("mask") > 0, iterations=8)
@@ -239,7 +248,7 @@ def test_the_channel_of_vsharp_is_what_the_network_will_be_given(pool):
     """Of a whole head without noise, background as simulated: patches hold what V-SHARP makes of the total field."""
     head = pool[0]
     mask = np.asarray(head.volume("mask"))
-    scan = Scan((1.0, 1.0, 1.0), head.b0_direction)
+    scan = Scan(SIZE_MM, head.b0_direction)
     field, valid = vsharp_channel(np.asarray(head.volume("total-field")), mask, scan)
     stored = head.volume("tissue-field-v-sharp").astype(np.float32) + head.volume("background-v-sharp")
     assert np.abs(stored - field)[valid].max() < 2e-3 * np.abs(field).max()
