@@ -40,7 +40,7 @@ LINEAR = ("--plugin", "linear", "--nprocs", "1", "--omp-nthreads", "1")
 TWO = ("--plugin", "linear", "--nprocs", "2", "--omp-nthreads", "2")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a key by itself: its environment is a dictionary
 class Machine:
     """How one run is made: name, environment, words of the command line, and how that is asked of the library."""
 
