@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from qsmprep.numerics.arrays import FloatImage, Mask
+from qsmprep.numerics.sampling import sample
 
 FLUID_VOXELS, ELASTIC_VOXELS = 2.0, 0.7  # smoothing of each step, and of the whole deformation, at each level
 STEP_VOXELS = 0.5  # the largest step of an iteration
@@ -30,6 +31,9 @@ def warp(image: np.ndarray, coordinates: np.ndarray, *, order: int = 1) -> Float
     """
     from scipy.ndimage import map_coordinates
 
+    if order == 1:
+        linear: FloatImage = sample(np.asarray(image)[None], coordinates)[0]
+        return linear
     taken: FloatImage = map_coordinates(image, coordinates, order=order, mode="constant", output=np.float32)
     return taken
 
@@ -74,16 +78,17 @@ def register_deformable(
     shape = np.shape(mask)
     grid = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in shape), indexing="ij"))
     found = np.zeros(grid.shape, np.float32) if displacement is None else np.asarray(displacement, np.float32)
-    known = np.asarray(moving_mask, np.float32)
+    others = np.stack([np.asarray(image, np.float32) for image in (moving_mask, *moving)])
     inside = np.asarray(mask) > 0
     reached = 0.0
     for step in range(iterations):
         place = compose(coordinates, grid + found)
-        valid = inside & (warp(known, place) > 0.5)
+        there, *warped = sample(others, place)
+        valid = inside & (there > 0.5)
         force = np.zeros(grid.shape, np.float32)
         reached = 0.0
-        for image, other, weight in zip(fixed, moving, weights, strict=True):
-            pull, correlation = _pull(np.asarray(image, np.float32), warp(other, place), valid)
+        for image, other, weight in zip(fixed, warped, weights, strict=True):
+            pull, correlation = _pull(np.asarray(image, np.float32), other, valid)
             force += np.float32(weight) * pull
             reached += weight * correlation / sum(weights)
         for axis in range(3):
@@ -102,9 +107,7 @@ def register_deformable(
 
 def compose(field: np.ndarray, coordinates: np.ndarray) -> FloatImage:
     """A field of vectors at voxel coordinates, as at the nearest voxel beyond its edge."""
-    from scipy.ndimage import map_coordinates
-
-    return np.stack([map_coordinates(part, coordinates, order=1, mode="nearest", output=np.float32) for part in field])
+    return sample(field, coordinates, nearest=True)
 
 
 def _pull(fixed: FloatImage, moving: FloatImage, valid: Mask) -> tuple[FloatImage, float]:

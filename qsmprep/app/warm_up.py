@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from qsmprep import pipeline, registry, settings
+from qsmprep.analysis.deformation import register_deformable
 from qsmprep.coils.images import CoilArrays
 from qsmprep.engine.resources import available_cores
 from qsmprep.numerics import proximal
@@ -76,6 +77,7 @@ def plan() -> dict[str, Callable[[], object]]:
         "L1-QSM's complex data term": _robust_fit,
         "phase scaling": _scaling,
         "several orientations": _orientations,
+        "registration of the template": _registration,
         "matplotlib's fonts": _fonts,
     }
     return {default: pipelines[default], **rest, **dict(reversed(methods.items())), **pipelines}
@@ -175,6 +177,14 @@ def _orientations() -> None:
         given, r2primes=np.stack([head().r2prime] * len(angles)), constants=images()["constants"],
         options=ChisepCosmosOptions(max_iterations=2),
     )  # fmt: skip
+
+
+def _registration() -> None:
+    """What registers the template of regions, which needs finer voxels than those of the head here."""
+    image = head().magnitude[0]
+    coordinates = np.stack(np.meshgrid(*map(np.arange, image.shape), indexing="ij")).astype(np.float64)
+    register_deformable([image], [image], mask=head().brain_mask, moving_mask=head().brain_mask,
+                        coordinates=coordinates, weights=[1.0], iterations=1)  # fmt: skip
 
 
 def _fonts() -> None:
