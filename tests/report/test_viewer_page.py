@@ -333,7 +333,7 @@ def test_the_address_holds_what_is_shown(server, niivue):
 
 def test_a_bad_address_is_ignored_with_a_line(server, niivue):
     bad = {
-        "map=nothing&plane=oblique&slice=x&at=1,2&window=2,1&zoom=NaN&compare=no&<b>=1": "zoom (it is a number)",
+        "map=nothing&plane=oblique&slice=x&at=1,2&window=2,1&zoom=NaN&compare=no&<b>=1": "zoom (give a number)",
         "%E0%A4%A&&&==&constructor=1&__proto__=2": "__proto__ (there is no such word)",
         "slice=4&at=9999,0,0&second=Chimap": "at (it lies outside the map); slice (it needs one plane)",
         "plane=axial&slice=4000": "slice (the map has none there)",

@@ -18,11 +18,11 @@ export function readAddress(hash, maps, overlays) {
   const ignored = [];
   const refuse = (name, why) => void ignored.push(`${name} (${why})`);
   const known = (list, name) => (id) => list.find((one) => one.id === id) ?? refuse(name, `this run has no ${short(id)}`);
-  const oneOf = (words, name) => (text) => (words.includes(text) ? text : refuse(name, `it is ${words.join(" or ")}`));
+  const oneOf = (words, name) => (text) => (words.includes(text) ? text : refuse(name, `give ${words.join(" or ")}`));
   const numbers = (count, name) => (text) => {
     const parts = text.split(",");
     const right = parts.length === count && parts.every((part) => NUMBER.test(part));
-    return right ? parts.map(Number) : refuse(name, count === 1 ? "it is a number" : `it is ${count} numbers`);
+    return right ? parts.map(Number) : refuse(name, count === 1 ? "give a number" : `give ${count} numbers`);
   };
   const window = (name) => (text) => {
     const pair = numbers(2, name)(text);
