@@ -373,20 +373,41 @@ def test_regions_are_laid_over_the_map_with_their_names_and_values(server, resul
         assert page.console_errors() == []
 
 
-@pytest.mark.parametrize(("width", "dark"), [(400, True), (1600, False)])
-def test_the_page_fits_and_its_controls_have_names(server, niivue, width, dark):
-    with open_viewer(server, width=width, height=850, dark=dark) as page:
+# Texts whose colour differs too little from what is behind them.
+POOR_CONTRAST = """(() => {
+  const light = c => { const [r, g, b] = c.match(/[\\d.]+/g).map(v => v / 255)
+    .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4); return 0.2126*r + 0.7152*g + 0.0722*b; };
+  const solid = e => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor;
+    if (!/, 0\\)$|transparent/.test(c)) return c; } return 'rgb(255, 255, 255)'; };
+  return [...document.querySelectorAll('p, dt, dd, h1, h2, a, label, button, kbd, summary, select, .scale span')]
+    .filter(e => e.checkVisibility() && e.textContent.trim()).filter(e => {
+      const [a, b] = [light(getComputedStyle(e).color), light(solid(e))].sort((x, y) => y - x);
+      return (a + 0.05) / (b + 0.05) < 4.5; }).map(e => e.className + ' ' + e.textContent.slice(0, 30));
+})()"""
+
+
+@pytest.mark.parametrize(("width", "dark"), [(400, True), (1100, True), (1600, False)])
+def test_the_page_fits_and_its_controls_can_be_read_named_and_reached(server, niivue, width, dark):
+    address = "#second=magnitude&compare=side&overlays=desc-tiny_dseg&nonsense=1"
+    with open_viewer(server, address, width=width, height=850, dark=dark) as page:
+        page.wait_for("document.getElementById('ignored').textContent")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        nameless = """[...document.querySelectorAll('button, input, canvas')].filter(e =>
+        frames = page.evaluate(
+            "['slices', 'slices-2'].map(id => document.getElementById(id).getBoundingClientRect().top)"
+        )
+        assert frames[0] == pytest.approx(frames[1], abs=0.5)  # however long their names are
+        nameless = """[...document.querySelectorAll('button, input, canvas, select')].filter(e =>
             !(e.getAttribute('aria-label') || e.labels?.length || e.textContent.trim())).length"""
         assert page.evaluate(nameless) == 0
-        if width == 400:
+        assert page.evaluate(POOR_CONTRAST) == []
+        if width != 1600:
             return
         seen = set()
-        for _ in range(45):
+        for _ in range(50):
             page.press("Tab")
             seen.add(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
-        assert {"low", "high-number", "window-reset", "fill", "radiological", "zoom", "slices"} <= seen
+        wanted = {"slices", "slices-2", "low", "high-number", "low-2", "window-reset-2", "second", "flicker"}
+        assert wanted | {"window-reset", "fill", "fill-regions", "radiological", "zoom", "Axial A"} <= seen
 
 
 def test_without_niivue_the_pictures_are_shown(server, monkeypatch):
