@@ -26,7 +26,7 @@ MADE = {
 }
 PLACES = ("Warning", "Note", "Problem", "advise", "note")
 # Regular expressions of the report: over names of files and regions, paths, values of a scanner's header, BibTeX.
-WITH_PATTERNS = {"acquisition", "acquisition_checks", "bibliography", "crash", "pictures", "record", "server", "stages",
+WITH_PATTERNS = {"acquisition", "acquisition_checks", "crash", "pictures", "record", "server", "stages",
                  "viewer", "group/regions", "group/runs"}  # fmt: skip
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from qsmprep.report.server import _SCRIPTS
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -47,6 +49,14 @@ def test_the_wheel_works_without_the_repository(wheel, tmp_path):
     command = [sys.executable, "-c", code, str(tmp_path / "site")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_wheel_holds_the_viewer_as_the_source_folder_has_it(wheel):
+    """NiiVue too, where it was built: what `pip install .` gives shows maps then."""
+    held = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("qsmprep/data/viewer/")}
+    there = {path.name for path in (ROOT / "qsmprep/data/viewer").iterdir() if not path.name.startswith((".", "__"))}
+    assert {name.rpartition("/")[2] for name in held} == there
+    assert set(_SCRIPTS) <= there
 
 
 PRODUCT = ("qsmprep", "interfaces", "workflows")

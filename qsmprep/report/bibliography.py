@@ -1,12 +1,18 @@
-"""The bibliography: reading our own BibTeX file and writing references for people."""
+"""The bibliography: references for people out of a BibTeX file, which pybtex reads."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
+from typing import Any
+
+from pybtex.database import parse_string
+from pybtex.database.input.bibtex import LowLevelParser
+from pybtex.exceptions import PybtexError
+from pybtex.richtext import Text
+from pybtex.textutils import abbreviate
 
 CONSENSUS = "qsmconsensus2024"
 
@@ -25,6 +31,24 @@ SOFTWARE_CITATIONS = {
 }
 
 
+SHOWN_AUTHORS = 6  # in a reference list, before "et al."
+_AS_THEY_ARE = ("doi", "url")  # fields that are no LaTeX
+
+
+@dataclass(frozen=True)
+class Author:
+    """A person, or a committee, which has no given name.
+
+    Attributes
+    ----------
+    family : with its particle: "de Rochefort".
+    initials : of the given names: "S.D.".
+    """
+
+    family: str
+    initials: str = ""
+
+
 @dataclass(frozen=True)
 class Reference:
     """One entry of the bibliography.
@@ -32,18 +56,29 @@ class Reference:
     Attributes
     ----------
     key : as written in citations.
-    fields : BibTeX fields as plain text, braces removed.
-    bibtex : the entry as it stands in the file.
+    entry : of pybtex, in LaTeX; a step asks for keys alone, and decoding all entries takes longer than reading them.
+    bibtex : the entry as it stands in the file: pybtex's own writer would escape once more what is escaped.
     """
 
     key: str
-    fields: dict[str, str]
+    entry: Any
     bibtex: str
 
+    @cached_property
+    def fields(self) -> dict[str, str]:
+        """BibTeX fields but for the people as plain text: no braces, accents as letters; names in lower case."""
+        fields = ((name.lower(), value) for name, value in self.entry.fields.items())
+        return {name: value if name in _AS_THEY_ARE else _plain(value) for name, value in fields}
+
+    @cached_property
+    def authors(self) -> tuple[Author, ...]:
+        """Those that the entry names, in their order."""
+        return tuple(author for author in map(_author, self.entry.persons.get("author", ())) if author != _OTHERS)
+
     @property
-    def authors(self) -> tuple[str, ...]:
-        """Authors as "Family, Given" or the name of a committee; "others" stands for the rest."""
-        return tuple(name.strip() for name in self.fields.get("author", "").split(" and ") if name.strip())
+    def more_authors(self) -> bool:
+        """Whether there are others, whom the entry does not name."""
+        return len(self.authors) < len(self.entry.persons.get("author", ()))
 
     @property
     def year(self) -> str:
@@ -57,22 +92,26 @@ class Reference:
 
     def short(self) -> str:
         """As cited in a sentence: "Liu et al., 2012"."""
-        names = [name.split(",")[0] for name in self.authors]
-        if len(names) == 2 and names[1] != "others":
-            who = f"{names[0]} and {names[1]}"
-        else:
-            who = f"{names[0]} et al." if len(names) > 1 else (names or [self.key])[0]
-        return f"{who}, {self.year}"
+        names = [author.family for author in self.authors] or [self.key]
+        if self.more_authors or len(names) > 2:
+            return f"{names[0]} et al., {self.year}"
+        return f"{' and '.join(names)}, {self.year}"
 
     def long(self) -> str:
         """One line of a reference list, without the address."""
         where = self.fields.get("journal") or self.fields.get("booktitle") or self.fields.get("howpublished", "")
         volume = self.fields.get("volume", "") + (f"({self.fields['number']})" if "number" in self.fields else "")
-        pages = self.fields.get("pages", "").replace("--", "–")
+        pages = self.fields.get("pages", "")
         place = " ".join(part for part in (where, volume) if part) + (f":{pages}" if volume and pages else "")
         if pages and not volume:
             place += f", pages {pages}"
-        return f"{_people(self.authors)} ({self.year}). {self.fields.get('title', self.key)}. {place}."
+        return f"{self._people()} ({self.year}). {self.fields.get('title', self.key)}. {place}."
+
+    def _people(self) -> str:
+        shown = [f"{author.family} {author.initials}".strip() for author in self.authors[:SHOWN_AUTHORS]]
+        if self.more_authors or len(self.authors) > SHOWN_AUTHORS:
+            return ", ".join([*shown, "et al."])
+        return " and ".join(filter(None, (", ".join(shown[:-1]), *shown[-1:])))
 
 
 @cache
@@ -90,47 +129,33 @@ def cited(keys: Iterable[str]) -> list[Reference]:
 
 
 def parse_bibtex(text: str) -> list[Reference]:
-    """Entries of a BibTeX file whose values stand in braces.
+    r"""Entries of a BibTeX file.
 
-    >>> parse_bibtex("@article{a1, author = {Liu, T. and Wang, Y.}, year = {2013}}")[0].short()
-    'Liu and Wang, 2013'
+    Raises
+    ------
+    ValueError : the text is no BibTeX, or two entries have one key.
+
+    >>> text = r"@article{a1, author = {Mil{\'e}, Jean-Luc and {de} Wit, T.}, title = {{MR} \& us}, year = 2013}"
+    >>> parse_bibtex(text)[0].long()
+    'Milé J.-L. and de Wit T. (2013). MR & us. .'
     """
-    entries = []
-    for match in re.finditer(r"@(\w+)\{\s*([^,\s]+)\s*,", text):
-        end = _closing(text, match.end())
-        body, fields = text[match.end() : end], {}
-        position = 0
-        while found := re.compile(r"\s*,?\s*(\w+)\s*=\s*\{").match(body, position):
-            stop = _closing(body, found.end())
-            fields[found[1].lower()] = _plain(body[found.end() : stop])
-            position = stop + 1
-        entries.append(Reference(match[2], fields, text[match.start() : end + 1]))
-    return entries
+    try:
+        entries = parse_string(text, "bibtex").entries
+        parser = LowLevelParser(text)
+        written = {body[0]: text[parser.command_start : parser.pos] for _, body in parser}
+    except PybtexError as error:
+        raise ValueError(f"The bibliography is no BibTeX: {error}") from error
+    return [Reference(key, entry, written[key]) for key, entry in entries.items()]
 
 
-def _closing(text: str, start: int) -> int:
-    """Position of the brace that closes what was opened before `start`."""
-    depth = 1
-    for position in range(start, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[position], 0)
-        if depth == 0:
-            return position
-    raise ValueError("A brace of the bibliography is never closed.")
+def _author(person: Any) -> Author:
+    family = (*person.prelast_names, *person.last_names, *person.lineage_names)
+    given = (_plain(name) for name in (*person.first_names, *person.middle_names))
+    return Author(" ".join(map(_plain, family)), "".join(map(abbreviate, given)))
 
 
-def _plain(value: str) -> str:
-    return " ".join(re.sub(r"[{}]|\\(?=&)", "", value).split())
+def _plain(latex: str) -> str:
+    return " ".join(str(Text.from_latex(latex)).split())
 
 
-def _people(authors: tuple[str, ...]) -> str:
-    shown = [_initials(name) for name in authors[:6] if name != "others"]
-    more = len(authors) > 6 or "others" in authors
-    if more or len(shown) < 2:
-        return ", ".join(shown) + (", et al." if more else "")
-    return ", ".join(shown[:-1]) + " and " + shown[-1]
-
-
-def _initials(name: str) -> str:
-    family, _, given = name.partition(",")
-    letters = "".join("-".join(part[0] + "." for part in word.split("-") if part) for word in given.split())
-    return f"{family} {letters}".strip()
+_OTHERS = Author("others")

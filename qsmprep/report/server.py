@@ -43,7 +43,8 @@ TYPES = {
 }
 # What of the types above the output folder may give; it has no business with scripts.
 _RESULTS = frozenset(TYPES) - {".js", ".css"}
-_OWN_FILES = ("viewer.css", "viewer.js", "controls.js", "volumes.js", "niivue.js", "niivue.licenses.txt")
+_SCRIPTS = ("viewer.js", "address.js", "compare.js", "controls.js", "pane.js", "readout.js", "volumes.js")
+_OWN_FILES = ("viewer.css", *_SCRIPTS, "niivue.js", "niivue.licenses.txt")
 
 _LOCKED = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 VIEWER_POLICY = (

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import jinja2
 
@@ -17,6 +17,8 @@ from qsmprep import registry
 from qsmprep.bids.outputs import OUTPUTS, figures_folder, output_path, subject_folder
 from qsmprep.quality.assessment import VERDICTS
 from qsmprep.report.figures import STYLES
+from qsmprep.report.montage import PLANES
+from qsmprep.report.viewer_regions import object_within, region_labels, region_values
 
 FOLDER = "viewer"  # reserved below the root of what is served; nothing of that name is read from the output folder
 
@@ -24,6 +26,11 @@ FOLDER = "viewer"  # reserved below the root of what is served; nothing of that 
 _PREFIX = re.compile(r"sub-[0-9A-Za-z]+(_ses-[0-9A-Za-z]+)?(_acq-[0-9A-Za-z]+)?(_run-[0-9A-Za-z]+)?")
 _ENTITIES = ("sub", "ses", "acq", "run")
 _LONGEST_NAME = 200
+
+
+# Masks in which maps have values: the first that the run wrote. Joined orientations have masks of their own.
+_BRAIN = ("brain_mask",)
+_QSM = ("qsm_mask", "cosmos_mask", "sti_mask")
 
 
 @dataclass(frozen=True)
@@ -34,40 +41,43 @@ class Shown:
     ----------
     name : on its button.
     style : key of `STYLES`: window, colour map.
+    masks : keys of the masks that may tell where it has values, the first that is there counts; a value of zero within
+        is a value, outside it is none. Of an image that was not cut it is the brain.
     """
 
     name: str
     style: str
+    masks: tuple[str, ...]
 
 
 # Keys of the table of outputs in the order of the buttons. A test holds it against that table.
 MAPS: Mapping[str, Shown] = {
-    "chi": Shown("Susceptibility", "chi"),
-    "expected_error": Shown("Error that the network expects", "error"),
-    "cosmos": Shown("Susceptibility, COSMOS", "chi"),
-    "para": Shown("Paramagnetic susceptibility", "source"),
-    "dia": Shown("Diamagnetic susceptibility", "source"),
-    "local_field": Shown("Tissue field", "field"),
-    "total_field": Shown("Total field", "field"),
-    "magnitude": Shown("Magnitude", "magnitude"),
-    "swi": Shown("Susceptibility-weighted image", "magnitude"),
-    "minip": Shown("Minimum-intensity projection", "magnitude"),
-    "smwi": Shown("Image weighted by susceptibility", "magnitude"),
-    "r2star": Shown("R2*", "r2star"),
-    "t2star": Shown("T2*", "t2star"),
-    "r2": Shown("R2", "rate"),
-    "r2prime": Shown("R2'", "rate"),
-    "s0": Shown("Signal at zero echo time", "magnitude"),
-    "misfit": Shown("Misfit of the decay", "weights"),
-    "sti": Shown("Mean of the susceptibility tensor", "chi"),
-    "anisotropy": Shown("Susceptibility anisotropy", "source"),
-    "chi11": Shown("Tensor component xx", "chi"),
-    "chi22": Shown("Tensor component yy", "chi"),
-    "chi33": Shown("Tensor component zz", "chi"),
-    "chi12": Shown("Tensor component xy", "chi"),
-    "chi13": Shown("Tensor component xz", "chi"),
-    "chi23": Shown("Tensor component yz", "chi"),
-    "offdiagonal": Shown("Field of the tensor's xz and yz", "chi"),
+    "chi": Shown("Susceptibility", "chi", _QSM),
+    "expected_error": Shown("Error that the network expects", "error", _QSM),
+    "cosmos": Shown("Susceptibility, COSMOS", "chi", ("cosmos_mask",)),
+    "para": Shown("Paramagnetic susceptibility", "source", _QSM),
+    "dia": Shown("Diamagnetic susceptibility", "source", _QSM),
+    "local_field": Shown("Tissue field", "field", _QSM),
+    "total_field": Shown("Total field", "field", _BRAIN),
+    "magnitude": Shown("Magnitude", "magnitude", _BRAIN),
+    "swi": Shown("Susceptibility-weighted image", "magnitude", _BRAIN),
+    "minip": Shown("Minimum-intensity projection", "magnitude", _BRAIN),
+    "smwi": Shown("Image weighted by susceptibility", "magnitude", _BRAIN),
+    "r2star": Shown("R2*", "r2star", _BRAIN),
+    "t2star": Shown("T2*", "t2star", _BRAIN),
+    "r2": Shown("R2", "rate", _BRAIN),
+    "r2prime": Shown("R2'", "rate", _BRAIN),
+    "s0": Shown("Signal at zero echo time", "magnitude", _BRAIN),
+    "misfit": Shown("Misfit of the decay", "weights", _BRAIN),
+    "sti": Shown("Mean of the susceptibility tensor", "chi", ("sti_mask",)),
+    "anisotropy": Shown("Susceptibility anisotropy", "source", ("sti_mask",)),
+    "chi11": Shown("Tensor component xx", "chi", ("sti_mask",)),
+    "chi22": Shown("Tensor component yy", "chi", ("sti_mask",)),
+    "chi33": Shown("Tensor component zz", "chi", ("sti_mask",)),
+    "chi12": Shown("Tensor component xy", "chi", ("sti_mask",)),
+    "chi13": Shown("Tensor component xz", "chi", ("sti_mask",)),
+    "chi23": Shown("Tensor component yz", "chi", ("sti_mask",)),
+    "offdiagonal": Shown("Field of the tensor's xz and yz", "chi", ("sti_mask", "qsm_mask")),
 }
 # Masks and the colours of their outlines, those of the pictures in the report.
 MASKS: Mapping[str, tuple[str, str]] = {
@@ -80,9 +90,84 @@ MASKS: Mapping[str, tuple[str, str]] = {
 }
 
 
+# Pictures of the report that show a map which is written: key of the map, and the names of what is outlined on it.
+PICTURED: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "magnitude": ("magnitude", ()),
+    "masks": ("magnitude", ("desc-brain_mask", "desc-bfr_mask", "desc-qsm_mask")),
+    "total": ("total_field", ()),
+    "local": ("local_field", ()),
+    "chi": ("chi", ()),
+    "regions": ("chi", ("desc-template_dseg",)),
+    "expectederror": ("expected_error", ()),
+    "r2": ("r2", ()),
+    "r2prime": ("r2prime", ()),
+    "paramagnetic": ("para", ()),
+    "diamagnetic": ("dia", ()),
+    "swi": ("swi", ()),
+    "minip": ("minip", ()),
+    "smwi": ("smwi", ()),
+    "r2star": ("r2star", ()),
+    "cosmos": ("cosmos", ()),
+    "sti": ("sti", ()),
+    "anisotropy": ("anisotropy", ()),
+}
+
+
 def viewer_link(prefix: str) -> str:
     """Address of a run's viewer relative to the output folder: `viewer/?run=sub-01`; it works only when served."""
     return f"{FOLDER}/?run={quote(prefix, safe='')}"
+
+
+def slice_link(
+    prefix: str, key: str, plane: str, place_mm: float, *, desc: str | None = None, overlays: tuple[str, ...] = ()
+) -> str:
+    """Address of one slice of a map in the viewer, relative to the output folder as that of `viewer_link`.
+
+    Parameters
+    ----------
+    prefix : of the run.
+    key : of the map in the table of outputs.
+    plane : "axial", "coronal" or "sagittal".
+    place_mm : where the slice lies along the patient's axis through the plane, to the right, front or top positive, at
+        the middle of the volume: the coordinate that the report's pictures state for each slice.
+    desc : of the map's file, where it is not the table's: a further inversion.
+    overlays : masks and segmentations to be on, by their file names without prefix and ending.
+
+    Raises
+    ------
+    ValueError : no such map or plane, or a place that is no number.
+
+    >>> slice_link("sub-01", "chi", "axial", 12)
+    'viewer/?run=sub-01#map=Chimap&plane=axial&slice=12.00'
+    """
+    if key not in MAPS:
+        raise ValueError(f"{key!r} is no map of the viewer; known are {', '.join(MAPS)}.")
+    if plane not in (known := [plane.name for plane in PLANES]):
+        raise ValueError(f"{plane!r} is no plane; known are {', '.join(known)}.")
+    if not math.isfinite(place_mm):
+        raise ValueError(f"A slice lies at a place in mm; got {place_mm}.")
+    name = _short_name(output_path(key, prefix, desc=desc).name, prefix)
+    asked = {"map": name, "plane": plane, "slice": f"{place_mm:.2f}", "overlays": ",".join(overlays)}
+    asked = {word: value for word, value in asked.items() if value}
+    return f"{viewer_link(prefix)}#{urlencode(asked, safe=',')}"
+
+
+def picture_link(prefix: str, picture: str, plane: str, place_mm: float) -> str:
+    """Address of the slice that a picture of the report shows, as `slice_link`; empty for one of no written map.
+
+    Parameters
+    ----------
+    picture : its name, as `qsmprep.report.pictures.picture_name` gives it: a key of PICTURED, or a further inversion.
+
+    >>> picture_link("sub-01", "masks", "coronal", -4.25)
+    'viewer/?run=sub-01#map=magnitude&plane=coronal&slice=-4.25&overlays=desc-brain_mask,desc-bfr_mask,desc-qsm_mask'
+    >>> picture_link("sub-01", "unwrapped", "axial", 0)
+    ''
+    """
+    if picture in PICTURED:
+        key, overlays = PICTURED[picture]
+        return slice_link(prefix, key, plane, place_mm, overlays=overlays)
+    return slice_link(prefix, "chi", plane, place_mm, desc=picture) if picture in _inversions() else ""
 
 
 def is_prefix(text: str) -> bool:
@@ -107,10 +192,11 @@ def run_document(output_dir: Path, prefix: str) -> dict[str, Any] | None:
 
     Returns
     -------
-    {"run", "report", "maps": [{"key", "file", "name", "detail", "unit", "window", "cut"}, ...], "overlays": [{"file",
-    "name", "colour", "labels"}, ...], "pictures": [{"file", "name"}, ...]}. Files are addresses relative to the output
-    folder. A window is two numbers or the name of a rule (see `figures.window_limits`); `cut` says that voxels of
-    exactly zero lie outside.
+    {"run", "report", "maps": [{"id", "key", "file", "mask", "name", "detail", "unit", "window", "cut"}, ...],
+    "overlays": [{"id", "file", "name", "colour", "labels", "values"}, ...], "pictures": [{"file", "name"}, ...]}. Files
+    are addresses relative to the output folder; `id` names one in the viewer's own address; `mask` tells where the map
+    has values, None where that mask is not there. A window is two numbers or the name of a rule (see
+    `figures.window_limits`); `cut` says that the map was cut to its mask. `values` are those of `region_values`.
     """
     if not is_prefix(prefix):
         return None
@@ -153,23 +239,28 @@ def _template(name: str) -> Any:
 
 
 def _maps(root: Path, prefix: str) -> Iterator[dict[str, Any]]:
-    for key, shown in MAPS.items():
+    for key in MAPS:
         path = output_path(key, prefix)
         if (root / path).is_file():
             beside = root / path.with_name(path.name.removesuffix(".nii.gz") + ".json")
-            detail = _object(root, beside).get("EstimationAlgorithm", "")
-            yield _map(key, path, shown, OUTPUTS[key], str(detail) if isinstance(detail, str) else "")
+            detail = object_within(root, beside).get("EstimationAlgorithm", "")
+            yield _map(root, prefix, key, path, detail if isinstance(detail, str) else "")
         if key == "chi":
             for further in _further_inversions(root, prefix):
                 label = further.name.removeprefix(f"{prefix}_desc-").split("_")[0]
-                yield _map(key, further.relative_to(root), shown, OUTPUTS[key], _method_title(label))
+                yield _map(root, prefix, key, further.relative_to(root), _inversions().get(label, label))
 
 
-def _map(key: str, path: Path, shown: Shown, output: Any, detail: str) -> dict[str, Any]:
+def _map(root: Path, prefix: str, key: str, path: Path, detail: str) -> dict[str, Any]:
+    shown, output = MAPS[key], OUTPUTS[key]
     window = STYLES[shown.style]["window"]
+    masks = (output_path(name, prefix) for name in shown.masks)
+    mask = next((quote(mask.as_posix()) for mask in masks if (root / mask).is_file()), None)
     return {
+        "id": _short_name(path.name, prefix),
         "key": key,
         "file": quote(path.as_posix()),
+        "mask": mask,
         "name": shown.name,
         "detail": detail,
         "unit": {"1": "", "arbitrary": "a.u."}.get(output.units, output.units),
@@ -187,36 +278,43 @@ def _further_inversions(root: Path, prefix: str) -> list[Path]:
     return [path for path, label in labels.items() if label not in known and not label.endswith(beside)]
 
 
-def _method_title(label: str) -> str:
-    """Title of an inversion by the label in its file name; the label itself where none is known."""
-    titles = {m.name.replace("-", ""): m.title for m in registry.METHODS if m.stage == "inversion"}
-    return titles.get(label, label)
+def _inversions() -> dict[str, str]:
+    """Label in file names -> title of every inversion."""
+    return {m.name.replace("-", ""): m.title for m in registry.METHODS if m.stage == "inversion"}
+
+
+def _short_name(name: str, prefix: str) -> str:
+    """`desc-brain_mask` of `sub-01_desc-brain_mask.nii.gz`: what names a file among those of its run."""
+    return name.removeprefix(f"{prefix}_").removesuffix(".nii.gz")
 
 
 def _masks(root: Path, prefix: str) -> Iterator[dict[str, Any]]:
     for key, (name, colour) in MASKS.items():
         path = output_path(key, prefix)
         if (root / path).is_file():
-            yield {"file": quote(path.as_posix()), "name": name, "colour": colour, "labels": None}
+            yield _overlay(prefix, path, name, colour=colour)
 
 
 def _segmentations(root: Path, prefix: str) -> Iterator[dict[str, Any]]:
+    measured = region_values(root, prefix)
     for path in sorted((root / subject_folder(prefix) / "anat").glob(f"{prefix}_*dseg.nii.gz")):
         found = re.search(r"_(?:desc|seg|atlas)-([0-9A-Za-z]+)", path.name.removeprefix(prefix))
         name = f"Segmentation: {found[1]}" if found else "Segmentation"
-        address = quote(path.relative_to(root).as_posix())
-        yield {"file": address, "name": name, "colour": None, "labels": _labels(root, path)}
+        values = measured.get(path.name, {})
+        yield _overlay(prefix, path.relative_to(root), name, labels=region_labels(root, path), values=values)
 
 
-def _labels(root: Path, segmentation: Path) -> dict[str, str]:
-    """Number -> name from the table beside a segmentation; empty where there is none that can be read."""
-    table = segmentation.with_name(segmentation.name.removesuffix(".nii.gz") + ".tsv")
-    try:
-        heads, *lines = (line.split("\t") for line in _text(root, table).splitlines() if line)
-        number, name = heads.index("index"), heads.index("name")
-        return {str(int(line[number])): line[name] for line in lines}
-    except (OSError, ValueError, IndexError):
-        return {}
+def _overlay(
+    prefix: str,
+    path: Path,
+    name: str,
+    *,
+    colour: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    values: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    address = {"id": _short_name(path.name, prefix), "file": quote(path.as_posix())}
+    return {**address, "name": name, "colour": colour, "labels": labels, "values": values or {}}
 
 
 def _pictures(root: Path, prefix: str) -> Iterator[dict[str, str]]:
@@ -227,23 +325,8 @@ def _pictures(root: Path, prefix: str) -> Iterator[dict[str, str]]:
 
 def _verdict(root: Path, prefix: str) -> str:
     """What the quality control says of the run; empty where it said nothing."""
-    verdict = _object(root, root / subject_folder(prefix) / "anat" / f"{prefix}_qc.json").get("verdict")
+    verdict = object_within(root, root / subject_folder(prefix) / "anat" / f"{prefix}_qc.json").get("verdict")
     return verdict if verdict in VERDICTS else ""
-
-
-def _text(root: Path, path: Path) -> str:
-    """Text of a file of the output folder; OSError for one that a link takes elsewhere."""
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise PermissionError(f"{path} leaves {root}.")
-    return path.read_text(encoding="utf-8")
-
-
-def _object(root: Path, path: Path) -> Mapping[str, Any]:
-    try:
-        document = json.loads(_text(root, path))
-    except (OSError, ValueError):
-        return {}
-    return document if isinstance(document, dict) else {}
 
 
 def _run_files(root: Path) -> Iterator[Path]:

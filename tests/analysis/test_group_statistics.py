@@ -31,6 +31,25 @@ def test_icc_of_the_published_table():
     assert found.repeatability == pytest.approx(2.77 * found.within_sd.value, rel=2e-3)
 
 
+@pytest.mark.parametrize("bias", [0.0, 0.8], ids=["alike", "one scanner higher"])
+@pytest.mark.parametrize("shape", [(6, 2), (9, 3), (25, 4)])
+def test_iccs_are_pingouins(bias, shape):
+    """Values and 95 % intervals of all three, where subjects differ much, and where they hardly differ at all."""
+    pingouin = pytest.importorskip("pingouin", reason="needs qsmprep[test]")
+    pandas = pytest.importorskip("pandas", reason="needs qsmprep[test]")
+    rng = np.random.default_rng(sum(shape))
+    for between in (2.0, 0.1):
+        table = between * rng.normal(size=(shape[0], 1)) + rng.normal(size=shape) + bias * np.arange(shape[1])
+        lines = pandas.DataFrame(
+            [(i, j, value) for (i, j), value in np.ndenumerate(table)], columns=["subject", "scanner", "value"]
+        )
+        theirs = pingouin.intraclass_corr(lines, "subject", "scanner", "value").set_index("Type")
+        found = agreement_of_table(table)
+        for icc, name in ((found.icc_1, "ICC(1,1)"), (found.icc_2, "ICC(A,1)"), (found.icc_3, "ICC(C,1)")):
+            assert icc.value == pytest.approx(theirs.loc[name, "ICC"], abs=1e-9)
+            assert (icc.low, icc.high) == pytest.approx(tuple(theirs.loc[name, "CI95"]), abs=0.0051)  # two decimals
+
+
 def test_groups_of_equal_size_agree_with_the_table():
     by_groups, by_table = agreement_of_groups(JUDGES), agreement_of_table(JUDGES)
     assert by_groups.icc_1 == pytest.approx(by_table.icc_1)

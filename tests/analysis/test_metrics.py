@@ -5,7 +5,7 @@ import pytest
 
 from qsmprep.analysis import challenge, similarity
 from qsmprep.analysis.metrics import evaluate
-from qsmprep.analysis.voxelwise import correlation, detrend, gradient_error, mutual_information
+from qsmprep.analysis.voxelwise import correlation, demeaned_rmse, detrend, gradient_error, mutual_information, rmse
 from qsmprep.phantom.tissues import TISSUES
 
 SHAPE = (26, 24, 22)
@@ -199,6 +199,68 @@ def test_the_sepnet_ssim_is_its_definition(small):
     a, b = grey_levels(x, t, mask, mask, min(x[mask].min(), t[mask].min()))
     whole = naive_similarity(a, b, 3, 2.55**2, 7.65**2, gaussian=False, sample=True)
     assert similarity.sepnet_ssim(x, t, mask) == pytest.approx(whole[mask].mean(), rel=1e-9)
+
+
+@pytest.fixture
+def structural_similarity(monkeypatch):
+    """scikit-image's SSIM with a Gaussian window of a half width of its own, zeros beyond the image.
+
+    Its own Gaussian is 11 voxels wide and mirrors at the edges, whatever `win_size` says; the challenge's has 5 voxels
+    and XSIM's 7. All else, the formula included, is scikit-image's.
+    """
+    module = pytest.importorskip("skimage.metrics._structural_similarity", reason="needs qsmprep[test]")
+    gaussian = module.gaussian
+
+    def similarity_map(x, t, half_width=None, **options):
+        if half_width is not None:
+            monkeypatch.setattr(
+                module,
+                "gaussian",
+                lambda image, **_: gaussian(image, sigma=1.5, truncate=half_width / 1.5, mode="constant"),
+            )
+        window = {"gaussian_weights": True, "use_sample_covariance": False} if half_width is not None else {}
+        return module.structural_similarity(x, t, full=True, win_size=7, **window, **options)[1]
+
+    return similarity_map
+
+
+def test_xsim_is_scikit_images_ssim_with_its_constants(small, structural_similarity):
+    x, t, mask = small
+    theirs = structural_similarity(x, t, half_width=3, data_range=1.0, K1=0.01, K2=0.001)
+    assert similarity.xsim(x, t, mask) == pytest.approx(theirs[mask].mean(), rel=1e-9)
+
+
+def test_the_challenge_ssim_is_scikit_images_on_255_grey_levels(small, structural_similarity):
+    x, t, _ = small
+    a, b = grey_levels(x, t, x != 0, t != 0, min(x.min(), t.min()))
+    theirs = structural_similarity(a, b, half_width=2, data_range=255.0)
+    assert similarity.challenge_ssim(x, t) == pytest.approx(theirs[a != 0].mean(), rel=1e-9)
+
+
+def test_the_sepnet_ssim_is_scikit_images_default_over_the_mask(small, structural_similarity):
+    """Nothing differs here but the region of the mean: scikit-image takes all voxels but those at the edges."""
+    x, t, mask = small
+    a, b = grey_levels(x, t, mask, mask, min(x[mask].min(), t[mask].min()))
+    theirs = structural_similarity(a, b, data_range=255.0)
+    assert similarity.sepnet_ssim(x, t, mask) == pytest.approx(theirs[mask].mean(), rel=1e-9)
+
+
+def test_errors_and_mutual_information_are_scikit_images(small):
+    metrics = pytest.importorskip("skimage.metrics", reason="needs qsmprep[test]")
+    x, t, mask = small
+    found, true = x[mask], t[mask]
+    assert rmse(found, true) == pytest.approx(100 * metrics.normalized_root_mse(true, found))
+    assert demeaned_rmse(found, true) == pytest.approx(
+        100 * metrics.normalized_root_mse(true - true.mean(), found - found.mean())
+    )
+    assert similarity.psnr_1ppm(found, true) == pytest.approx(
+        metrics.peak_signal_noise_ratio(true, found, data_range=1)
+    )
+    # Theirs is (H(x) + H(t)) / H(x, t), ours H(x) + H(t) - H(x, t).
+    joint = np.histogram2d(found, true, bins=256)[0].ravel() / found.size
+    entropy = -(joint[joint > 0] * np.log(joint[joint > 0])).sum()
+    normalised = metrics.normalized_mutual_information(found, true, bins=256)
+    assert mutual_information(found, true) == pytest.approx((normalised - 1) * entropy)
 
 
 def test_peak_snr_has_one_ppm_for_the_peak():

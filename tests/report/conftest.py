@@ -1,12 +1,15 @@
 import copy
 import json
+import threading
 
 import numpy as np
 import pytest
 from documents import facts, note, warning
+from viewer_output import make_output
 
 from qsmprep.report.acquisition import describe_acquisition
 from qsmprep.report.figures import save_mosaic
+from qsmprep.report.server import ResultsServer
 
 METADATA = {
     "MagneticFieldStrength": 3,
@@ -105,3 +108,20 @@ def write_record(tmp_path):
         return tmp_path
 
     return write
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """An output folder for the viewer, and the susceptibility in it."""
+    root = tmp_path_factory.mktemp("viewer") / "out"
+    root.mkdir()
+    return root, make_output(root)
+
+
+@pytest.fixture(scope="module")
+def server(results):
+    """A server of that folder."""
+    with ResultsServer(results[0], 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()

@@ -194,6 +194,26 @@ def test_references_read_as_a_person_writes_them():
     assert references()[CONSENSUS].short() == "QSM Consensus Organization Committee et al., 2024"
 
 
+def test_the_bibliography_reads_what_bibtex_allows():
+    text = r"""@string{mrm = "Magnetic Resonance in Medicine"}
+    @comment{left out}
+    @Article(muller2020, Author = "M{\"u}ller, Jean-Luc and {The {QSM} Group} and de la Cruz, Ana B. and others",
+      title = {Susceptibility of {MR} \& more}, journal = mrm, year = 2020, pages = {1--9}, DOI = {10.1/a_b})"""
+    (entry,) = parse_bibtex(text)
+    assert entry.short() == "Müller et al., 2020" and entry.url == "https://doi.org/10.1/a_b"
+    assert entry.long() == (
+        "Müller J.-L., The QSM Group, de la Cruz A.B., et al. (2020). Susceptibility of MR & more. "
+        "Magnetic Resonance in Medicine, pages 1–9."
+    )
+    assert entry.bibtex.startswith("@Article(muller2020") and entry.bibtex.endswith("{10.1/a_b})")
+
+
+@pytest.mark.parametrize("text", ["@article{a, title = {never closed}", "@article{a, year = 1}\n@article{a, year = 2}"])
+def test_a_bibliography_that_cannot_be_read_is_refused(text):
+    with pytest.raises(ValueError, match="no BibTeX"):
+        parse_bibtex(text)
+
+
 def test_results_of_a_job_that_ended_meanwhile_are_described_too(record, write_record, monkeypatch):
     """Of two jobs that end at once, the later writer may have read before the other's results were there."""
     output, others = write_record(record), [{**record, "run": "sub-01_run-2", "software": {"qsmprep": "9.9"}}]

@@ -1,76 +1,31 @@
-"""The interactive viewer: what it finds, what its server refuses, and the page in a real browser."""
+"""The interactive viewer: what it finds, where its links lead, and what its server refuses."""
 
 import http.client
 import json
 import os
 import select
 import socket
-import threading
 import time
-from importlib.resources import files
+from urllib.parse import parse_qs, urlsplit
 
-import numpy as np
 import pytest
-from chromium import open_page
-from PIL import Image
+from viewer_output import PREFIX, SHAPE
 
-from qsmprep.bids.outputs import OUTPUTS, output_path, write_image
-from qsmprep.report.server import ResultsServer, answer, split_address
-from qsmprep.report.viewer import MAPS, MASKS, is_prefix, list_runs, render_index, run_document, viewer_link
-
-PREFIX = "sub-01_ses-2_run-1"
-SHAPE = (22, 26, 20)
-# Stored from left to right and from top to bottom, voxels of 4 x 4 x 5 mm, as some scanners do.
-AFFINE = np.array([[4.0, 0, 0, -44], [0, 4.0, 0, -50], [0, 0, -5.0, 45], [0, 0, 0, 1]])
-
-
-def head(shape=SHAPE):
-    grid = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
-    return sum(axis**2 for axis in grid) < 0.7
-
-
-def make_output(root):
-    """Maps of one run: every voxel of susceptibility has a value of its own."""
-    inside = head()
-    ramp = np.linspace(-0.2, 0.2, inside.size, dtype=np.float32).reshape(SHAPE) * inside
-    for key, volume in {
-        "chi": ramp,
-        "para": np.clip(ramp, 0, None),
-        "local_field": 20 * ramp,
-        "magnitude": 100 * (1 + inside),
-        "r2star": 20.0 * inside,
-    }.items():
-        write_image(root / output_path(key, PREFIX), volume, AFFINE)
-    write_image(root / output_path("chi", PREFIX, desc="fansi-tgv"), -ramp, AFFINE)
-    for key in ("brain_mask", "qsm_mask"):
-        write_image(root / output_path(key, PREFIX), inside, AFFINE, mask=True)
-    anat = (root / output_path("chi", PREFIX)).parent
-    labels = np.where(inside, 1017, 0)
-    labels[SHAPE[0] // 2 :] *= 2
-    write_image(anat / f"{PREFIX}_desc-tiny_dseg.nii.gz", labels, AFFINE)
-    (anat / f"{PREFIX}_desc-tiny_dseg.tsv").write_text("index\tname\n1017\t<i>Left & low</i>\n2034\tRight\n")
-    (anat / f"{PREFIX}_Chimap.json").write_text('{"EstimationAlgorithm": "<script>alert(1)</script>"}')
-    (anat / f"{PREFIX}_qc.json").write_text('{"verdict": "do not use"}')
-    (root / "sub-01.html").write_text("<!DOCTYPE html><title>sub-01</title><p>report")
-    figures = root / "sub-01/ses-2/figures"
-    figures.mkdir()
-    Image.new("L", (40, 30), 90).save(figures / f"{PREFIX}_desc-chi_Chimap.png")
-    return ramp
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    root = tmp_path_factory.mktemp("viewer") / "out"
-    root.mkdir()
-    return root, make_output(root)
-
-
-@pytest.fixture(scope="module")
-def server(results):
-    with ResultsServer(results[0], 0) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server
-        server.shutdown()
+from qsmprep.bids.outputs import OUTPUTS, output_path
+from qsmprep.report.pictures import PICTURES, further_inversion
+from qsmprep.report.server import _SCRIPTS, answer, split_address
+from qsmprep.report.viewer import (
+    MAPS,
+    MASKS,
+    PICTURED,
+    is_prefix,
+    list_runs,
+    picture_link,
+    render_index,
+    run_document,
+    slice_link,
+    viewer_link,
+)
 
 
 def ask(server, path, method="GET", *, knows=True, **headers):
@@ -93,6 +48,7 @@ def ask(server, path, method="GET", *, knows=True, **headers):
 def test_every_derivative_has_a_place_in_the_viewer():
     assert set(MAPS) == {key for key, output in OUTPUTS.items() if not output.is_mask}
     assert set(MASKS) == {key for key, output in OUTPUTS.items() if output.is_mask}
+    assert {mask for shown in MAPS.values() for mask in shown.masks} <= set(MASKS)
 
 
 def test_a_run_lists_its_maps_susceptibility_first(results):
@@ -107,9 +63,60 @@ def test_a_run_lists_its_maps_susceptibility_first(results):
         "Segmentation: tiny",
     ]
     assert document["overlays"][-1]["labels"] == {"1017": "<i>Left & low</i>", "2034": "Right"}
+    assert document["overlays"][-1]["id"] == "desc-tiny_dseg"
     assert document["report"] == "sub-01.html"
     for shown in (*document["maps"], *document["overlays"], *document["pictures"]):
         assert (results[0] / shown["file"]).is_file()
+
+
+def test_each_map_has_the_mask_that_tells_where_it_has_values(results):
+    masks = {shown["id"]: shown["mask"] for shown in run_document(results[0], PREFIX)["maps"]}
+    brain, qsm = (output_path(key, PREFIX).as_posix() for key in ("brain_mask", "qsm_mask"))
+    assert {name: masks[name] for name in ("Chimap", "desc-fansitgv_Chimap", "desc-local_fieldmap", "magnitude")} == {
+        "Chimap": qsm,
+        "desc-fansitgv_Chimap": qsm,
+        "desc-local_fieldmap": qsm,
+        "magnitude": brain,
+    }
+
+
+def test_a_map_whose_mask_is_not_there_says_so(tmp_path):
+    (tmp_path / "sub-01/anat").mkdir(parents=True)
+    for name in ("Chimap", "R2starmap", "desc-brain_mask"):
+        (tmp_path / f"sub-01/anat/sub-01_{name}.nii.gz").touch()
+    masks = {shown["id"]: shown["mask"] for shown in run_document(tmp_path, "sub-01")["maps"]}
+    assert masks == {"Chimap": None, "R2starmap": "sub-01/anat/sub-01_desc-brain_mask.nii.gz"}
+
+
+def test_regions_come_with_the_values_that_the_run_measured(results):
+    ramp = results[1]
+    *_, regions = run_document(results[0], PREFIX)["overlays"]
+    assert set(regions["values"]) == {"1017", "2034"}
+    assert regions["values"]["1017"] == {"chi": {"mean": None, "sd": None, "voxels": 0}}
+    right = ramp[SHAPE[0] // 2 :][ramp[SHAPE[0] // 2 :] != 0]
+    found = regions["values"]["2034"]["chi"]
+    assert (found["voxels"], found["mean"]) == (right.size, pytest.approx(right.mean(), rel=1e-4))
+
+
+@pytest.mark.parametrize(
+    "damage", ["", "no\ttable\n1\t2\n", "segmentation\tindex\tmap\tn\tmean\tsd\nx\t1\tchi\tmany\t0\t0\n"]
+)
+def test_a_damaged_table_of_regions_costs_its_values_alone(tmp_path, damage):
+    anat = tmp_path / "sub-01/anat"
+    anat.mkdir(parents=True)
+    (anat / "sub-01_desc-x_dseg.nii.gz").touch()
+    (anat / "sub-01_desc-roi_stats.tsv").write_text(damage)
+    (overlay,) = run_document(tmp_path, "sub-01")["overlays"]
+    assert overlay["values"] == {}
+
+
+def test_a_table_of_regions_that_leads_elsewhere_is_not_read(tmp_path):
+    anat = tmp_path / "out/sub-01/anat"
+    anat.mkdir(parents=True)
+    (anat / "sub-01_desc-x_dseg.nii.gz").touch()
+    (tmp_path / "secret.tsv").write_text("segmentation\tindex\tmap\tn\tmean\tsd\nx\t1\tchi\t5\t1\t1\n")
+    (anat / "sub-01_desc-roi_stats.tsv").symlink_to(tmp_path / "secret.tsv")
+    assert run_document(tmp_path / "out", "sub-01")["overlays"][0]["values"] == {}
 
 
 def test_runs_are_told_by_their_files_whatever_else_lies_there(tmp_path):
@@ -137,6 +144,34 @@ def test_what_is_no_prefix_of_a_run_is_never_looked_for(text, tmp_path):
 def test_the_link_is_relative_and_quoted():
     assert viewer_link("sub-01_run-1") == "viewer/?run=sub-01_run-1"
     assert viewer_link('a"><b&c=d') == "viewer/?run=a%22%3E%3Cb%26c%3Dd"
+
+
+def test_a_link_leads_to_a_slice():
+    link = slice_link("sub-01", "chi", "sagittal", -12.345, desc="fansi-tgv", overlays=("desc-a_dseg", "desc-b_mask"))
+    address = urlsplit(link)
+    assert f"{address.path}?{address.query}" == viewer_link("sub-01")
+    assert parse_qs(address.fragment) == {
+        "map": ["desc-fansitgv_Chimap"],
+        "plane": ["sagittal"],
+        "slice": ["-12.35"],
+        "overlays": ["desc-a_dseg,desc-b_mask"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("key", "plane", "place"), [("brain_mask", "axial", 0), ("chi", "oblique", 0), ("chi", "axial", float("nan"))]
+)
+def test_a_link_to_no_slice_is_refused(key, plane, place):
+    with pytest.raises(ValueError, match=r"no map|no plane|place in mm"):
+        slice_link("sub-01", key, plane, place)
+
+
+def test_pictures_of_written_maps_lead_to_these():
+    assert {key for key, _ in PICTURED.values()} <= set(MAPS)
+    unwritten = {"coherence", "firstecho", "lastecho", "unwrapped", "quality", "weights", "spinecho"}
+    assert set(PICTURES) - set(PICTURED) == unwritten
+    assert {name for name in PICTURES if not picture_link("sub-01", name, "axial", 0)} == unwritten
+    assert "map=desc-tkd_Chimap&" in picture_link("sub-01", further_inversion("tkd").name, "axial", 0)
 
 
 def test_the_index_lists_reports_runs_and_verdicts_escaped(results, tmp_path):
@@ -295,149 +330,9 @@ def test_an_address_is_decoded_once():
 
 
 def test_without_niivue_the_server_says_so(results, monkeypatch):
-    monkeypatch.setattr("qsmprep.report.server._OWN_FILES", ("viewer.css", "viewer.js", "controls.js", "volumes.js"))
+    monkeypatch.setattr("qsmprep.report.server._OWN_FILES", ("viewer.css", *_SCRIPTS))
     reply = answer(results[0], "/viewer/niivue.js")
     assert reply.status == 404 and b"without NiiVue" in reply.body
-
-
-# The page in a browser
-
-
-@pytest.fixture(scope="module")
-def niivue():
-    if not files("qsmprep.data").joinpath("viewer/niivue.js").is_file():
-        pytest.skip("NiiVue is not built (make viewer)")
-
-
-def text(page, name):
-    return page.evaluate(f"document.getElementById('{name}').textContent")
-
-
-def open_viewer(server, **window):
-    page = open_page(server.url + viewer_link(PREFIX), **window)
-    page.wait_for(
-        "/[RL] /.test(document.getElementById('position').textContent) || !document.getElementById('message').hidden"
-    )
-    return page
-
-
-def voxel(page):
-    return tuple(int(part) for part in text(page, "voxel").split(", "))
-
-
-def value(page):
-    return float(text(page, "value").split()[0].replace("−", "-"))
-
-
-def shade(page, tmp_path):
-    """Mean and spread of grey over the slices as they are on the screen."""
-    box = page.evaluate(
-        "(r => [r.left, r.top, r.right, r.bottom])(document.getElementById('slices').getBoundingClientRect())"
-    )
-    pixels = np.asarray(
-        Image.open(page.screenshot(tmp_path / "page.png")).convert("L").crop([round(b) for b in box]), float
-    )
-    return pixels.mean(), pixels.std()
-
-
-def test_the_viewer_shows_maps_and_tells_the_value_at_the_crosshair(server, results, niivue, tmp_path):
-    ramp = results[1]
-    with open_viewer(server, width=960, height=640) as page:
-        assert text(page, "message") == "" and text(page, "run") == PREFIX
-        assert (text(page, "scale-low"), text(page, "scale-high"), text(page, "scale-unit")) == (
-            "−0.200",
-            "0.200",
-            "ppm",
-        )
-        assert shade(page, tmp_path)[1] > 20
-
-        start = voxel(page)
-        for key, step in {"ArrowLeft": (1, 0, 0), "ArrowUp": (0, 1, 0), "PageUp": (0, 0, -1)}.items():
-            page.press(key)  # radiological: left is the patient's right, and slices were stored from the top
-            start = tuple(np.add(start, step))
-            assert voxel(page) == start
-            assert value(page) == pytest.approx(ramp[start], abs=6e-5)
-        sides = [part.split() for part in text(page, "position").split(", ")]
-        place = [float(number) * (1 if side in "RAS" else -1) for side, number in sides]
-        assert place == pytest.approx((AFFINE @ [*start, 1])[:3], abs=0.06)
-
-        page.press("r")
-        page.press("ArrowLeft")
-        assert voxel(page) == (start[0] - 1, *start[1:])
-
-        before = text(page, "voxel")
-        box = page.evaluate(
-            "(r => [r.left, r.top, r.width, r.height])(document.getElementById('slices').getBoundingClientRect())"
-        )
-        page.click(box[0] + 0.12 * box[2], box[1] + 0.4 * box[3])
-        page.wait_for(f"document.getElementById('voxel').textContent !== '{before}'")
-        assert value(page) == pytest.approx(ramp[voxel(page)], abs=6e-5)
-
-        assert page.console_errors() == []
-        assert {address.split("/")[2] for address in page.requests() if not address.startswith("data:")} == {
-            server.url.split("/")[2]
-        }
-
-
-def test_maps_windows_and_overlays_are_changed_by_keys_and_buttons(server, results, niivue, tmp_path):
-    with open_viewer(server, width=960, height=640) as page:
-        here = voxel(page)
-        page.press("2")
-        page.wait_for("document.getElementById('value-name').textContent.includes('FANSI')")
-        assert voxel(page) == here and value(page) == pytest.approx(-results[1][here], abs=6e-5)
-        page.evaluate("document.querySelectorAll('#maps button')[4].click()")
-        page.wait_for("document.getElementById('value-name').textContent === 'Magnitude'")
-        assert page.evaluate("document.querySelector('#maps [aria-pressed=true] kbd').textContent") == "5"
-        assert (value(page), text(page, "scale-unit"), text(page, "scale-low")) == (200, "a.u.", "0")
-
-        page.press("1")
-        page.wait_for("document.getElementById('scale-unit').textContent === 'ppm'")
-        grey = shade(page, tmp_path)[0]
-        page.evaluate(
-            "(s => { s.value = 0.05; s.dispatchEvent(new Event('input')); })(document.getElementById('high'))"
-        )
-        assert text(page, "scale-high") == "0.050" and shade(page, tmp_path)[0] > grey + 5
-        page.press("w")
-        assert text(page, "scale-high") == "0.200" and shade(page, tmp_path)[0] == pytest.approx(grey, abs=0.5)
-
-        page.press("m")
-        page.wait_for("document.getElementById('region').textContent === 'Mask 1: brain'")
-        assert shade(page, tmp_path)[0] > grey + 1  # its outline
-        page.evaluate("document.querySelectorAll('#overlays input')[2].click()")
-        page.wait_for("document.getElementById('region').textContent.includes('(')")
-        name = "Right (2034)" if here[0] >= SHAPE[0] // 2 else "<i>Left & low</i> (1017)"
-        assert text(page, "region") == f"Mask 1: brain; {name}"
-        assert page.evaluate("document.querySelectorAll('main i, #maps script').length") == 0
-        assert page.console_errors() == []
-
-
-@pytest.mark.parametrize(("width", "dark"), [(400, True), (1600, False)])
-def test_the_page_fits_and_its_controls_have_names(server, niivue, width, dark):
-    with open_viewer(server, width=width, height=850, dark=dark) as page:
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        nameless = """[...document.querySelectorAll('button, input, canvas')].filter(e =>
-            !(e.getAttribute('aria-label') || e.labels?.length || e.textContent.trim())).length"""
-        assert page.evaluate(nameless) == 0
-        if width == 400:
-            return
-        seen = set()
-        for _ in range(28):
-            page.press("Tab")
-            seen.add(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
-        assert {"low", "high-number", "window-reset", "fill", "radiological", "zoom", "slices"} <= seen
-
-
-def test_without_niivue_the_pictures_are_shown(server, monkeypatch):
-    monkeypatch.setattr("qsmprep.report.server._OWN_FILES", ("viewer.css", "viewer.js", "controls.js", "volumes.js"))
-    with open_viewer(server) as page:
-        assert "lacks NiiVue" in text(page, "message") and "make viewer" in text(page, "message")
-        page.wait_for("document.querySelector('#pictures img').naturalWidth > 0")
-
-
-def test_an_unknown_run_is_said_in_words(server):
-    with open_page(server.url + "viewer/?run=sub-77") as page:
-        page.wait_for("!document.getElementById('message').hidden")
-        assert "no such run" in text(page, "message")
 
 
 def test_the_documents_of_a_run_are_json_all_the_way(results):

@@ -1,70 +1,52 @@
 // Sliders, switches and keys of the viewer.
+import { changeSpeed, flip, toggleRunning } from "./compare.js";
+import { signed } from "./readout.js";
 
 const ZOOM = 0.25; // step of the zoom keys
-const LINE = 1.6; // pixels that the crosshair is wide
+const SUFFIXES = ["", "-2"]; // of the ids that belong to the first map and to the second
 const $ = (id) => document.getElementById(id);
 
 /** Connect everything a person can turn or press to what it does. */
 export function setUpControls(actions) {
-  const { view, redraw, applyWindow } = actions;
-  const { nv } = view;
-  for (const end of ["low", "high"]) {
-    for (const input of [$(end), $(`${end}-number`)]) {
-      input.addEventListener("input", () => applyWindow(changed(view.map, end, input.valueAsNumber)));
+  const { view, act } = actions;
+  SUFFIXES.forEach((suffix, i) => {
+    for (const end of ["low", "high"]) {
+      for (const input of [$(`${end}${suffix}`), $(`${end}-number${suffix}`)]) {
+        input.addEventListener("input", () => act.window(view.panes[i], changed(view.panes[i].map, end, input.valueAsNumber)));
+      }
     }
-  }
-  $("window-reset").addEventListener("click", () => applyWindow(view.map.first));
-  $("fill").addEventListener("input", redraw);
-  $("radiological").addEventListener("change", () => {
-    nv.setRadiologicalConvention($("radiological").checked);
-    nv.drawScene();
+    $(`window-reset${suffix}`).addEventListener("click", () => act.window(view.panes[i], view.panes[i].map.first));
   });
-  $("crosshair").addEventListener("change", () => fitCrosshair(nv));
-  $("smooth").addEventListener("change", () => nv.setInterpolation(!$("smooth").checked));
-  $("zoom").addEventListener("input", () => zoom(nv, $("zoom").valueAsNumber));
-  new ResizeObserver(() => fitCrosshair(nv)).observe($("slices"));
-  // NiiVue turns the window with the right button itself, without a word to us.
-  $("slices").addEventListener("mousemove", ({ buttons }) => {
-    if (buttons & 2 && view.map) applyWindow([nv.volumes[0].cal_min, nv.volumes[0].cal_max]);
-  });
+  for (const name of ["fill", "fill-regions"]) $(name).addEventListener("input", act.redraw);
+  for (const name of ["radiological", "crosshair", "smooth"]) $(name).addEventListener("change", act.display);
+  $("zoom").addEventListener("input", () => act.zoom($("zoom").valueAsNumber));
+  for (const button of $("planes").children) button.addEventListener("click", () => act.plane(button.dataset.plane));
+  $("second").addEventListener("change", () => act.second(view.maps[$("second").value]));
+  for (const mode of ["side", "flicker"]) $(mode).addEventListener("click", () => act.toggle(mode));
+  $("interval").addEventListener("input", changeSpeed);
+  $("running").addEventListener("click", toggleRunning);
   // In the capture phase, since NiiVue has keys of its own on the canvas.
   for (const kind of ["keydown", "keyup"]) {
     document.addEventListener(kind, (event) => onKey(event, actions), { capture: true });
   }
 }
 
-/** Show the window of a map on the sliders and the scale. */
-export function showWindow(map) {
+/** Show the window of a pane's map on its sliders and its scale. */
+export function showWindow({ map, suffix }) {
   const [low, high] = map.window;
   const [least, most] = [Math.min(map.range[0], low), Math.max(map.range[1], high)];
   const digits = Math.min(6, Math.max(0, 2 - Math.floor(Math.log10(map.first[1] - map.first[0]))));
   const step = 10 ** -digits;
   for (const [end, value] of [["low", low], ["high", high]]) {
     const text = value.toFixed(digits);
-    Object.assign($(end), { min: Math.floor(least / step) * step, max: Math.ceil(most / step) * step, step, value: text });
-    $(end).setAttribute("aria-valuetext", `${text} ${map.unit}`);
-    $(`${end}-number`).step = step;
-    if (document.activeElement !== $(`${end}-number`)) $(`${end}-number`).value = text;
-    $(`scale-${end}`).textContent = text.replace("-", "−");
+    const [slider, number] = [$(`${end}${suffix}`), $(`${end}-number${suffix}`)];
+    Object.assign(slider, { min: Math.floor(least / step) * step, max: Math.ceil(most / step) * step, step, value: text });
+    slider.setAttribute("aria-valuetext", `${text} ${map.unit}`);
+    number.step = step;
+    if (document.activeElement !== number) number.value = text;
+    $(`scale-${end}${suffix}`).textContent = signed(text);
   }
-  $("scale-unit").textContent = map.unit;
-}
-
-/** Give the slices a frame of their own proportions: in a row where there is room, else two by two. */
-export function fitFrame(image) {
-  const [x, y, z] = [1, 2, 3].map((axis) => image.dimsRAS[axis] * image.pixDimsRAS[axis]);
-  const style = $("slices").parentElement.style;
-  style.setProperty("--row", (2 * x + y) / Math.max(y, z));
-  style.setProperty("--grid", (x + y) / (y + z));
-}
-
-/** The crosshair is as wide on every screen; NiiVue counts in mm of the head. */
-export function fitCrosshair(nv) {
-  const slice = nv.screenSlices[0];
-  if (!slice) return;
-  const perPixel = Math.abs(slice.fovMM[0] / slice.leftTopWidthHeight[2]) * nv.uiData.dpr;
-  nv.opts.crosshairGap = 4 * LINE * perPixel;
-  nv.setCrosshairWidth($("crosshair").checked ? LINE * perPixel : 0);
+  $(`scale-unit${suffix}`).textContent = map.unit;
 }
 
 /** Light or dark as the system says until the button is pressed. */
@@ -83,21 +65,11 @@ function changed(map, end, value) {
   return end === "low" ? [Math.min(value, high - least), high] : [low, Math.max(value, low + least)];
 }
 
-/** Zoom so that the crosshair stays where it is on the screen. */
-function zoom(nv, factor) {
-  const [x, y, z] = nv.frac2mm(nv.scene.crosshairPos, 0, nv.opts.isSliceMM);
-  const [px, py, pz, before] = nv.scene.pan2Dxyzmm;
-  const more = before - factor;
-  nv.setPan2Dxyzmm([px + more * x, py + more * y, pz + more * z, factor]);
-  if (factor === 1) nv.setPan2Dxyzmm([0, 0, 0, 1]);
-  fitCrosshair(nv);
-}
-
-function onKey(event, { show, move, toggleOverlays, view, applyWindow }) {
-  const { target, key } = event;
-  const onSlices = target === $("slices");
+function onKey(event, { view, act }) {
+  const { target, key, code } = event;
+  const onSlices = view.panes.some(({ canvas }) => target === canvas);
   if (onSlices) event.stopPropagation();
-  const typing = target.matches("input[type=number]");
+  const typing = target.matches("input[type=number], select");
   if (event.type !== "keydown" || event.ctrlKey || event.metaKey || event.altKey || typing) return;
   const far = event.shiftKey ? 10 : 1;
   const moves = {
@@ -109,17 +81,26 @@ function onKey(event, { show, move, toggleOverlays, view, applyWindow }) {
     PageDown: [0, 0, -far],
   };
   const letters = {
-    m: toggleOverlays,
+    a: () => act.plane("axial"),
+    c: () => act.plane("coronal"),
+    s: () => act.plane("sagittal"),
+    m: () => act.plane("all"),
+    b: () => act.toggle("side"),
+    f: () => act.toggle("flicker"),
+    o: act.toggleOverlays,
     r: () => $("radiological").click(),
-    c: () => $("crosshair").click(),
-    w: () => applyWindow(view.map.first),
+    x: () => $("crosshair").click(),
+    w: () => act.shown().forEach((pane) => act.window(pane, pane.map.first)),
     "+": () => turn($("zoom"), ZOOM),
     "-": () => turn($("zoom"), -ZOOM),
   };
+  const digit = Number(/^Digit([1-9])$/.exec(code)?.[1] ?? (/^[1-9]$/.test(key) ? key : 0)); // whatever Shift makes of it
+  const free = onSlices || target === document.body; // where Space presses no button
   const letter = letters[key.toLowerCase()];
-  if (/^[1-9]$/.test(key)) show(Number(key) - 1);
-  else if (onSlices && moves[key]) move(...moves[key]);
-  else if (letter && view.map) letter();
+  if (digit) (event.shiftKey ? act.second : act.show)(view.maps[digit - 1]);
+  else if (key === " " && free && view.compare === "flicker") flip();
+  else if (onSlices && moves[key]) act.move(...moves[key]);
+  else if (letter && view.panes[0].map) letter();
   else return;
   event.preventDefault();
 }

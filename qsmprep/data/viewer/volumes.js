@@ -1,6 +1,7 @@
 // Reading maps and masks, and what is computed from their voxels. Voxels are counted as in the file.
 
 const OUTSIDE = -1e30; // stands for "no value here": drawn black whatever the window
+const CUT = Math.fround(OUTSIDE); // as an image holds it
 const SAMPLES = 200000; // voxels enough for a stable percentile
 
 /** Fetch an image; an error tells in words what is wrong. */
@@ -34,20 +35,41 @@ export function rangeOf(image, [low, high]) {
   return [Math.min(ends[0], low - (low < 0 ? room : 0)), Math.max(ends[1], high + room)];
 }
 
-/** Have voxels that are exactly zero drawn as outside. */
-export function cutOutside(image) {
-  if (!(image.img instanceof Float32Array)) return;
-  for (let i = 0; i < image.img.length; i++) if (image.img[i] === 0 || Number.isNaN(image.img[i])) image.img[i] = OUTSIDE;
+/** Have voxels without a value drawn as outside: zeros beyond the mask, all zeros where there is no mask. */
+export function cutOutside(image, mask) {
+  const { img } = image;
+  if (!(img instanceof Float32Array)) return;
+  for (let i = 0; i < img.length; i++) if (Number.isNaN(img[i]) || (img[i] === 0 && !mask?.img[i])) img[i] = OUTSIDE;
 }
 
-/** Voxel at a place in mm: {index, value, inside}; null outside the image. */
+/** Whether two images have the same voxels. */
+export function sameGrid(image, other) {
+  const near = (row, i) => row.every((value, k) => Math.abs(value - other.hdr.affine[i][k]) < 1e-3);
+  return [1, 2, 3].every((axis) => image.hdr.dims[axis] === other.hdr.dims[axis]) && image.hdr.affine.every(near);
+}
+
+/** Voxel at a place in mm: {index, offset in the file, value}, the value 0 where it was cut; null outside the image. */
 export function voxelAt(image, mm) {
   const index = solve(image.hdr.affine, mm).map(Math.round);
   const dims = image.hdr.dims.slice(1, 4);
   if (index.some((n, axis) => !(n >= 0 && n < dims[axis]))) return null;
-  const stored = image.img[index[0] + dims[0] * (index[1] + dims[1] * index[2])];
-  const inside = stored > OUTSIDE / 2;
-  return { index, inside, value: inside ? stored * image.hdr.scl_slope + image.hdr.scl_inter : 0 };
+  const offset = index[0] + dims[0] * (index[1] + dims[1] * index[2]);
+  const stored = image.img[offset];
+  return { index, offset, value: stored === CUT ? 0 : stored * image.hdr.scl_slope + image.hdr.scl_inter };
+}
+
+/** The place with its slice of a plane moved to where that lies at the middle of the volume, in mm along the patient's
+ *  axis through it, as the report tells the places of its slices; null where the volume has none there. */
+export function placeInSlice(image, mm, plane, along) {
+  const through = { sagittal: 0, coronal: 1, axial: 2 }[plane];
+  const axis = Math.abs(image.permRAS[through]) - 1; // of the file, closest to the patient's
+  const dims = image.hdr.dims.slice(1, 4);
+  const middle = dims.map((n) => (n - 1) / 2);
+  const n = Math.round(middle[axis] + (along - placeOf(image, middle)[through]) / image.hdr.affine[through][axis]);
+  if (!(n >= 0 && n < dims[axis])) return null;
+  const index = voxelAt(image, mm)?.index ?? middle.map(Math.round);
+  index[axis] = n;
+  return placeOf(image, index);
 }
 
 /** Place in mm of a voxel. */
