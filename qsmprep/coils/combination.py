@@ -10,6 +10,7 @@ from qsmprep.coils.images import CoilImages
 from qsmprep.findings import Fact, Warning
 from qsmprep.numerics.arrays import DoubleArray, FloatImage, Mask, RealArray
 from qsmprep.numerics.jit import jit, prange
+from qsmprep.numerics.phasors import arctan2
 from qsmprep.numerics.progress import Progress
 from qsmprep.options import option
 from qsmprep.phase.smoothing import smooth_phase
@@ -92,7 +93,7 @@ def echo_difference(coils: CoilImages, progress: Progress) -> tuple[FloatImage, 
         one, two = (tuple(image.reshape(-1) for image in images) for images in (first, second))
         _add_product(one[0], one[1], two[0], two[1], real.reshape(-1), imaginary.reshape(-1))
         progress(coil + 1, 2 * coils.n_coils)
-    return np.arctan2(imaginary, real), np.sqrt(np.hypot(real, imaginary))
+    return arctan2(imaginary, real), np.sqrt(np.hypot(real, imaginary))
 
 
 def combine(

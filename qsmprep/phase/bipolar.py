@@ -9,6 +9,7 @@ import numpy as np
 
 from qsmprep.findings import Warning
 from qsmprep.numerics.arrays import DoubleArray, FloatImage, Mask, RealArray
+from qsmprep.numerics.phasors import angle
 from qsmprep.numerics.units import TWO_PI
 from qsmprep.scan import Scan
 from qsmprep.unwrap.romeo import RomeoOptions, romeo
@@ -229,7 +230,7 @@ def _fit_plane(
     turned = phasors * np.exp(-1j * np.einsum("i,ip->p", plane, columns))
     plane[0] = np.angle((weight * turned).sum(dtype=np.complex128))
     for _ in range(ITERATIONS):
-        residue = np.angle(phasors * np.exp(-1j * np.einsum("i,ip->p", plane, columns)))
+        residue = angle(phasors * np.exp(-1j * np.einsum("i,ip->p", plane, columns)))
         scale = max(1.4826 * float(np.median(np.abs(residue))), 1e-3)
         robust = weight / (1 + (residue / (2 * scale)) ** 2) ** 2
         normal = np.einsum("ip,p,jp->ij", columns, robust, columns)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from qsmprep.findings import Warning
 from qsmprep.numerics.arrays import FloatImage, Labels
 from qsmprep.numerics.jit import jit, prange
+from qsmprep.numerics.phasors import arctan2
 from qsmprep.numerics.units import TWO_PI
 
 TOLERANCE = 0.1  # rad; noise and rounding move the extremes of wrapped phase by less than this
@@ -370,7 +371,7 @@ def real_imag_to_polar(real: np.ndarray, imag: np.ndarray) -> tuple[np.ndarray, 
         )
     finite = np.isfinite(real) & np.isfinite(imag)
     real, imag = np.where(finite, real, 0), np.where(finite, imag, 0)
-    return np.hypot(real, imag), np.arctan2(imag, real)
+    return np.hypot(real, imag), arctan2(imag, real)
 
 
 def _flat(image: np.ndarray) -> np.ndarray:

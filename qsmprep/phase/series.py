@@ -9,6 +9,7 @@ import numpy as np
 
 from qsmprep.masking.robust import signal_threshold
 from qsmprep.numerics.arrays import FloatImage
+from qsmprep.numerics.phasors import angle
 
 
 class Series(Protocol):
@@ -59,6 +60,4 @@ def mean_of_volumes(series: Series, echo: int) -> MeanVolume:
     coherence = float(np.median(np.abs(total[head]) / strength[head])) if head.any() else 0.0
     drift = np.unwrap(turns)
     mean = total / np.float32(series.n_coils)
-    return MeanVolume(
-        np.abs(mean).astype(np.float32), np.angle(mean).astype(np.float32), coherence, float(np.ptp(drift))
-    )
+    return MeanVolume(np.abs(mean).astype(np.float32), angle(mean).astype(np.float32), coherence, float(np.ptp(drift)))

@@ -9,6 +9,7 @@ import numpy as np
 from qsmprep.findings import Warning
 from qsmprep.masking.robust import signal_threshold
 from qsmprep.numerics.arrays import DoubleArray, Mask, RealArray
+from qsmprep.numerics.phasors import angle
 from qsmprep.scan import Scan
 
 CHOICES = ("auto", "align", "keep")
@@ -112,7 +113,7 @@ def _mean_step(step: RealArray, magnitude: RealArray, head: Mask) -> tuple[Doubl
     weight = np.where(both, magnitude[1:].astype(np.float64) * magnitude[:-1], 0)
     total = (weight * np.exp(1j * step)).sum(axis=(1, 2))
     told = both.sum(axis=(1, 2)) >= LEAST_VOXELS
-    return np.where(told, np.angle(total), 0.0), told
+    return np.where(told, angle(total), 0.0), told
 
 
 def _wrapped(angle: RealArray) -> RealArray:

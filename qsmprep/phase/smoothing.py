@@ -6,7 +6,7 @@ import numpy as np
 
 from qsmprep.numerics.arrays import ComplexImage, DoubleArray, FloatImage, Labels, Mask, RealArray, Scalar
 from qsmprep.numerics.jit import jit, prange
-from qsmprep.numerics.phasors import conjugate_product, length, product
+from qsmprep.numerics.phasors import angle, conjugate_product, length, product
 from qsmprep.numerics.units import TWO_PI
 from qsmprep.numerics.volume import bounding_box
 
@@ -92,7 +92,7 @@ def _fit_trend(blocks: FloatImage, factors: tuple[int, ...]) -> DoubleArray:
         weight = length(products[used]).astype(float)
         steps = np.stack([(term[high] - term[low])[used] for term in terms])
         normal += (steps * weight) @ steps.T
-        right += (steps * weight) @ np.angle(products[used])
+        right += (steps * weight) @ angle(products[used])
     solution = np.linalg.lstsq(normal, right, rcond=1e-9)[0]
     # Rounded, as the last digits of such a system hang on the processor; what is taken out is put back.
     return solution.astype(np.float32).astype(np.float64)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qsmprep.numerics.phasors import angle
 from qsmprep.numerics.winding import neighbours, turning_squares
 from qsmprep.quality.regions import bright, dilated, eroded, local_mean, on_grid, rms, voxels_of
 from qsmprep.scan import Scan
@@ -203,7 +204,7 @@ def _unwrapped_echoes(
         return None
     predicted = np.stack([total_field_hz[inside] * np.float32(2 * np.pi * te) for te in scan.echo_times_s])
     rest = np.stack([image[inside] for image in phase]) - predicted
-    offset = np.angle(np.exp(1j * rest).sum(0)).astype(np.float32)
+    offset = angle(np.exp(1j * rest).sum(0)).astype(np.float32)
     rest -= offset
     return np.asarray(predicted + offset + rest - np.float32(2 * np.pi) * np.rint(rest / np.float32(2 * np.pi)))
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from qsmprep.findings import Fact
 from qsmprep.numerics.arrays import FloatImage, RealArray
+from qsmprep.numerics.phasors import angle
 from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T
 from qsmprep.options import option
 from qsmprep.weighting import Weighted
@@ -79,4 +80,4 @@ def homodyne_phase(magnitude: RealArray, phase: RealArray, *, slice_axis: int, s
         distance = np.abs(np.fft.fftfreq(n)) / (share / 2)  # 1 at the edge of the window
         window = np.where(distance < 1, 0.5 + 0.5 * np.cos(np.pi * np.minimum(distance, 1)), 0)
         spectrum = spectrum * np.expand_dims(window, [other for other in range(3) if other != axis])
-    return np.asarray(np.angle(signal * np.conj(ifft2(spectrum, axes=axes))), np.float32)
+    return np.asarray(angle(signal * np.conj(ifft2(spectrum, axes=axes))), np.float32)
