@@ -46,6 +46,23 @@ const inWords = (value) => {
   const table = document.getElementById("run-table");
   const rows = all("tbody tr", table);
 
+  // Of a thousand lines the first are laid out, and more as the table is scrolled or tabbed through.
+  const PART = 150, region = table.parentElement;
+  let reach = PART, order = rows;
+  const lay = () => {
+    let place = 0;
+    for (const row of order) if (!row.hidden) { row.classList.toggle("later", place >= reach); place += 1; }
+    table.classList.add("laid");
+  };
+  const layMore = () => {
+    if (reach > rows.length || region.scrollTop + region.clientHeight < region.scrollHeight - 600) return;
+    reach += PART;
+    lay();
+  };
+  const layFirst = () => { reach = PART; region.scrollTop = 0; lay(); };
+  region.addEventListener("scroll", layMore, { passive: true });
+  addEventListener("beforeprint", () => { reach = Infinity; lay(); });
+
   // What leaves lines of a table: every word of a text must be in a line.
   const holds = (texts, text) => {
     const words = text.toLowerCase().split(/\s+/).filter(Boolean);
@@ -78,14 +95,17 @@ const inWords = (value) => {
   const filterRuns = () => {
     if (find.value.trim()) texts = texts || textsOf(rows); // a thousand lines are read when they are asked for
     const fits = holds(texts, find.value), chosen = selects.filter((select) => select.value !== "");
+    let changed = false;
     rows.forEach((row, place) => {
       const stays = fits(place) &&
         chosen.every((select) => row.dataset[select.dataset.of].split(" ").includes(select.value));
       if (row.hidden !== stays) return;
       row.hidden = !stays;
+      changed = true;
       if (stays) hiddenRuns.delete(row.dataset.r); else hiddenRuns.add(row.dataset.r);
       for (const mark of dots.get(row.dataset.r) || []) mark.classList.toggle("off", !stays);
     });
+    if (changed) layFirst();
     document.getElementById("shown").textContent =
       `${(rows.length - hiddenRuns.size).toLocaleString("en")} of ${rows.length.toLocaleString("en")} runs shown`;
   };
@@ -105,6 +125,7 @@ const inWords = (value) => {
       filterRuns();
     });
   }
+  lay();
   filterRuns();
 
   // Sorting by a heading, worst or smallest first; where a run has no value it comes last either way.
@@ -119,11 +140,12 @@ const inWords = (value) => {
     const missing = (place) => keys[place] === null || keys[place] === undefined;
     const compare = (a, b) => {
       if (missing(a) || missing(b)) return missing(a) - missing(b);
-      const order = head.dataset.metric ? keys[a] - keys[b] : collator.compare(keys[a], keys[b]);
-      return down ? -order : order;
+      const larger = head.dataset.metric ? keys[a] - keys[b] : collator.compare(keys[a], keys[b]);
+      return down ? -larger : larger;
     };
-    const order = rows.map((_, place) => place).sort(compare);
-    body.append(...order.map((place) => rows[place]));
+    order = rows.map((_, place) => place).sort(compare).map((place) => rows[place]);
+    layFirst();
+    body.append(...order);
     heads.forEach((other) => other.removeAttribute("aria-sort"));
     head.setAttribute("aria-sort", down ? "descending" : "ascending");
     choice.value = String(column);

@@ -46,7 +46,7 @@
   };
   const running = (points) => {
     const sorted = [...points].sort((a, b) => a.day - b.day), half = Math.max(2, Math.round(sorted.length / 20));
-    if (sorted.length < 10) return [];
+    if (sorted.length < 20) return [];
     const step = Math.max(1, Math.floor(sorted.length / 60)), line = [];
     for (let k = 0; k < sorted.length; k += step) {
       const near = sorted.slice(Math.max(0, k - half), k + half + 1);
@@ -90,9 +90,10 @@
       grid.append(svg("line", { x1: LEFT, x2: RIGHT, y1: y(tick), y2: y(tick) }));
       axis.append(svg("text", { x: LEFT - 6, y: y(tick) + 4, "text-anchor": "end" }, inWords(tick)));
     }
-    for (let k = 0; k < 4; k += 1) {
-      const day = range.first + (k / 3) * (range.last - range.first), anchor = ["start", "middle", "middle", "end"][k];
-      axis.append(svg("text", { x: [LEFT, x(day), x(day), RIGHT][k], y: BOTTOM + 18, "text-anchor": anchor }, date(day, hours)));
+    for (const share of hours ? [0, 1] : [0, 1 / 3, 2 / 3, 1]) {
+      const day = range.first + share * (range.last - range.first);
+      const place = share === 0 ? [LEFT, "start"] : share === 1 ? [RIGHT, "end"] : [x(day), "middle"];
+      axis.append(svg("text", { x: place[0], y: BOTTOM + 18, "text-anchor": place[1] }, date(day, hours)));
     }
     axis.append(svg("path", { d: `M${LEFT} ${BOTTOM}H${RIGHT}` }));
     const drawing = svg("svg", {
@@ -101,14 +102,14 @@
     }, grid, axis);
     for (const limit of near) drawing.append(svg("path", { class: "limit", d: `M${LEFT} ${y(limit)}H${RIGHT}` }));
     // Those that stand out are drawn last.
-    const ordered = [...points.filter(plain), ...points.filter((point) => !plain(point))];
-    const marks = ordered.map((point) => mark(metric, point, y, far, flagged));
-    drawing.append(svg("g", { class: "marks" }, ...marks));
+    const marks = (shown) => svg("g", { class: "marks" }, ...shown.map((point) => mark(metric, point, y, far, flagged)));
+    drawing.append(marks(points.filter(plain)));
     data.groups[kind()].forEach((_, group) => {
       const line = running(points.filter((point) => data[kind()][point.run] === group));
       const d = `M${line.map(([day, value]) => `${x(day).toFixed(1)} ${y(value).toFixed(1)}`).join("L")}`;
       if (line.length) drawing.append(svg("path", { d, class: "halo" }), svg("path", { d, class: `running s${group % 8}` }));
     });
+    drawing.append(marks(points.filter((point) => !plain(point))));
     // What a mark tells it learns when it is pointed at.
     drawing.addEventListener("pointerover", ({ target }) => {
       if (target.dataset.r && !target.firstChild) target.append(svg("title", {}, words(metric, Number(target.dataset.r))));

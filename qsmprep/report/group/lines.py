@@ -29,10 +29,10 @@ IN_WORDS = {
     "usable": ("is usable", "are usable"),
 }
 TO_DO = {
-    "failed": "Open the words beside each: they say what stopped it. Then run qsmprep again for them.",
-    "do not use": "Leave these maps out until they are made anew; the words say what is wrong and what to do.",
-    "check": "Open the words, then the report, and decide for each whether its map may be used.",
-    "not judged": "They have no quality numbers: look at each report before its map is used.",
+    "failed": "Open the words under “Why to look”: they say what stopped the run. Then run qsmprep again for it.",
+    "do not use": "Leave the map out until it is made anew. The words under “Why to look” say what to do.",
+    "check": "Open the words under “Why to look”, then the report, and decide whether the map may be used.",
+    "not judged": "There are no quality numbers: look at the report before the map is used.",
     "usable": "Look down the small maps for one that is unlike the others.",
 }
 NO_RUN_AGAIN = "Open its report: it names the step that stopped and what to do; then run qsmprep again for it."

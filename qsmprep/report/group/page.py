@@ -20,7 +20,7 @@ from qsmprep.analysis.group_statistics import Interval
 from qsmprep.report.group.lines import BADGES, MAIN_NUMBERS, MOST_WORDS, OUTLIER, TO_DO, first_step, run_lines
 from qsmprep.report.group.penalty import penalty_sentence
 from qsmprep.report.group.plots import MOST_LANES, Number, StripPlot, strip_plot
-from qsmprep.report.group.quality import main_metrics
+from qsmprep.report.group.quality import in_order, main_metrics
 from qsmprep.report.group.regions import MAP_TITLES, Mean, RegionOfStudy
 from qsmprep.report.group.runs import RUN_VERDICTS, GroupRun, centre_frequency_mhz, letters
 from qsmprep.report.group.summary import Group
@@ -86,7 +86,7 @@ def render_group(group: Group) -> str:
         to_do=TO_DO,
         runs=lines,
         words=words,
-        often=often,
+        often=[(word, count) for word, count in often if count > 1],
         most_words=MOST_WORDS,
         numbers=[(group.metrics.index(metric), metric) for metric in main_metrics(group.metrics)[:MAIN_NUMBERS]],
         dated=any(run.acquired.time for run in runs),
@@ -94,7 +94,7 @@ def render_group(group: Group) -> str:
         axis=axis,
         timed=bool(np.isfinite(axis.days).any()),
         main=main_metrics(group.metrics),
-        metrics=group.metrics,
+        metrics=in_order(group.metrics),
         medians=(found := medians(group, axis, by_site)),
         differing=differing(found),
         figures=figures,
@@ -145,7 +145,7 @@ def medians(group: Group, axis: TimeAxis, by_site: bool) -> list[tuple[str, list
     kinds = [("Scanner", [run.scanner for run in group.runs], True)]
     kinds += [("Site", [run.site for run in group.runs], False)] if by_site else []
     return [
-        (title, median_lines(group.metrics, names, axis, lettered=lettered))
+        (title, median_lines(in_order(group.metrics), names, axis, lettered=lettered))
         for title, names, lettered in kinds
         if group.metrics
     ]

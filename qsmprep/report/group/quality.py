@@ -125,6 +125,12 @@ def main_metrics(metrics: Sequence[Metric]) -> list[Metric]:
     return sorted(main, key=lambda metric: order.get(metric.name, len(MAIN))) or list(metrics)
 
 
+def in_order(metrics: Sequence[Metric]) -> list[Metric]:
+    """All numbers, the main ones before the others."""
+    main = main_metrics(metrics)
+    return main + [metric for metric in metrics if not any(metric is other for other in main)]
+
+
 def outliers_of(run: int, metrics: Sequence[Metric]) -> list[Metric]:
     """The numbers in which a run stands out, farthest first."""
     found = [metric for metric in metrics if metric.stands_out(run)]
