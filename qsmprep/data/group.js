@@ -61,7 +61,15 @@ const inWords = (value) => {
   };
   const layFirst = () => { reach = PART; region.scrollTop = 0; lay(); };
   region.addEventListener("scroll", layMore, { passive: true });
-  addEventListener("beforeprint", () => { reach = Infinity; lay(); });
+  // On paper every line is there, with what its words stand for.
+  let folded = [];
+  addEventListener("beforeprint", () => {
+    reach = Infinity;
+    lay();
+    folded = all("details:not([open])", table);
+    for (const fold of folded) fold.open = true;
+  });
+  addEventListener("afterprint", () => { for (const fold of folded) fold.open = false; });
 
   // What leaves lines of a table: every word of a text must be in a line.
   const holds = (texts, text) => {

@@ -134,7 +134,7 @@ def scanner_lines(runs: Sequence[GroupRun]) -> list[dict[str, Any]]:
                 "sites": sorted({run.site for run in own} - {name}),
                 "measured": found.size,
                 "mean": f"{found.mean():.5f}" if found.size else "",
-                "sd": f"{1000 * found.std(ddof=1):.3g}" if found.size > 1 else "",
+                "sd": f"{round(1000 * found.std(ddof=1), 6):.3g}" if found.size > 1 else "",
             }
         )
     return lines
