@@ -12,6 +12,7 @@ import platform
 import tempfile
 import time
 from dataclasses import dataclass
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,8 @@ METRICS = {
     "slice_jumps": (0.0, 0.0, "1", "Slices out of line", None, 3.0),
 }
 
+FIRST_IMAGE = "_echo-1_part-mag_MEGRE.nii.gz"
+
 
 @dataclass(frozen=True)
 class Planted:
@@ -80,7 +83,8 @@ def write_study(bids_dir: Path, output_dir: Path, *, subjects: int = 200, seed: 
     names = [f"sub-{label}_ses-{session}" for label, session, *_ in runs]
     planted = dict(zip((names[p] for p in places[:3]), ("snr_first_echo", "streaking", "slice_jumps"), strict=True))
     version = names[places[3]]
-    for name, run in zip(names, runs, strict=True):
+    for i, (name, run) in enumerate(zip(names, runs, strict=True)):
+        _write_scans(bids_dir, name, date(2024, 1, 1) + timedelta(days=5 * i))
         _write_run(output_dir, name, run, rng, planted.get(name), "0.1.9" if name == version else "0.2.0")
     return Planted(planted, version, f"{subjects + 1:03d}", 0.012**2 / (0.012**2 + 0.003**2))
 
@@ -97,6 +101,14 @@ def _write_run(output_dir: Path, name: str, run: tuple, rng: np.random.Generator
     (output_dir / f"sub-{label}.html").write_text(
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>sub-{label}</title></head></html>', "utf-8"
     )
+
+
+def _write_scans(bids_dir: Path, name: str, day: date) -> None:
+    subject, session = name.split("_")
+    folder = bids_dir / subject / session
+    folder.mkdir(exist_ok=True)
+    lines = ["filename\tacq_time", f"anat/{name}{FIRST_IMAGE}\t{day}T09:30:00"]
+    (folder / f"{name}_scans.tsv").write_text("\n".join(lines) + "\n", "utf-8")
 
 
 def _write_json(path: Path, document: dict) -> None:
@@ -167,7 +179,7 @@ def _record(name, label, scanner, rng, version) -> dict:
     return {
         "run": name, "subject": label, "software": {"qsmprep": version, "numpy": "2.4.6"}, "command": "qsmprep",
         "started": "2026-01-02T03:04:05", "seconds": 300.0, "status": "ok", "errors": [], "warnings": [],
-        "inputs": [], "acquisition": acquisition, "steps": steps,
+        "inputs": [f"{name.replace('_', '/')}/anat/{name}{FIRST_IMAGE}"], "acquisition": acquisition, "steps": steps,
     }  # fmt: skip
 
 

@@ -135,7 +135,7 @@ def _draw(workflow: Workflow, plan: OrientationPlan) -> None:
         style, method = "source" if output in SOURCES else "chi", method_of(source)
         file = str(first.output_dir / figures_folder(plan.prefix) / figure_file(plan, label))
         node = first.node(
-            DrawFigure(out_file=file, display={**STYLES[style], "title": title}),
+            DrawFigure(out_file=file, display={**STYLES[style], "title": title, "thumbnail": style == "chi"}),
             f"{DRAWING}{label}",
             volumes=5,
         )

@@ -7,11 +7,13 @@ import io
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+from qsmprep.bids.acquired import Acquired, acquired
 from qsmprep.bids.names import bare_label
 from qsmprep.bids.reading import UnreadableFileError, read_json_object, read_text_file
 
@@ -69,6 +71,9 @@ class Study:
     missing : labels of participants of the dataset that left no result.
     unreadable : (path relative to its folder, why) of what was skipped.
     reports : labels of the subjects that have a report.
+    pages : run -> address of what its subject's report tells of it, relative to the output folder.
+    acquired : run -> when it was measured.
+    output_dir : the folder that was read.
     """
 
     runs: tuple[RunResults, ...]
@@ -76,6 +81,9 @@ class Study:
     missing: tuple[str, ...]
     unreadable: tuple[tuple[str, str], ...]
     reports: frozenset[str]
+    pages: Mapping[str, str] = field(default_factory=dict)
+    acquired: Mapping[str, Acquired] = field(default_factory=dict)
+    output_dir: Path = Path()
 
 
 def read_study(
@@ -96,9 +104,11 @@ def read_study(
     sessions = {bare_label(label, "ses") for label in session_labels}
     unreadable: list[tuple[str, str]] = []
     found: dict[str, dict[str, Any]] = {}
+    every: dict[str, set[str]] = {}
     for kind, path in _result_files(output_dir):
         prefix = path.name.removesuffix(kind)
         subject, session = _place(path, output_dir)
+        every.setdefault(subject, set()).add(prefix)
         if (subjects and subject not in subjects) or (sessions and session not in sessions):
             continue
         content = _read(path, kind, output_dir, unreadable)
@@ -113,13 +123,32 @@ def read_study(
     participants = read_participants(bids_dir, unreadable)
     known = set(participants) | {path.name.removeprefix("sub-") for path in bids_dir.glob("sub-*") if path.is_dir()}
     missing = known - {run.subject for run in runs}
+    reports = frozenset(path.stem.removeprefix("sub-") for path in output_dir.glob("sub-*.html"))
     return Study(
         runs,
         participants,
         tuple(sorted((label for label in missing if not subjects or label in subjects), key=natural)),
         tuple(unreadable),
-        frozenset(path.stem.removeprefix("sub-") for path in output_dir.glob("sub-*.html")),
+        reports,
+        {run.prefix: _page(run, sorted(every[run.subject], key=natural), reports) for run in runs},
+        {run.prefix: acquired(bids_dir, run.subject, run.session, _inputs(run), _rows) for run in runs},
+        output_dir,
     )
+
+
+def _page(run: RunResults, of_subject: Sequence[str], reports: Collection[str]) -> str:
+    """Where the subject's report tells of a run: its own page, its place in the page of all, or that page."""
+    if run.prefix.removeprefix("sub-") in reports:
+        return quote(f"{run.prefix}.html")
+    if run.subject not in reports:
+        return ""
+    place = f"#run-{of_subject.index(run.prefix) + 1}" if len(of_subject) > 1 else ""
+    return quote(f"sub-{run.subject}.html") + place
+
+
+def _inputs(run: RunResults) -> Sequence[Any]:
+    inputs = run.record.get("inputs")
+    return inputs if isinstance(inputs, list) else ()
 
 
 def _lasting(run: RunResults, unreadable: list[tuple[str, str]]) -> RunResults:

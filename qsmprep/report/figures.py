@@ -12,6 +12,7 @@ import numpy as np
 
 from qsmprep.files.whole_file import whole_file
 from qsmprep.report.montage import Layout, outline, plan
+from qsmprep.report.thumbnail import KEYWORD, make_thumbnail
 
 CHI_WINDOW_PPM = (-0.2, 0.2)  # the consensus paper's display of susceptibility
 
@@ -68,6 +69,7 @@ def mosaic_figure(
     label: str = "",
     title: str = "",
     convention: str = "radiological",
+    thumbnail: bool = False,
 ) -> Any:
     """Axial, coronal and sagittal slices of a volume as a matplotlib figure; its colour bar carries the window.
 
@@ -86,6 +88,7 @@ def mosaic_figure(
     label : of the colour bar, with unit.
     title : one line above.
     convention : "radiological" (patient's right on the left) or "neurological".
+    thumbnail : whether the PNG carries its middle axial slice as a small picture, for the group page.
 
     Returns
     -------
@@ -123,7 +126,17 @@ def mosaic_figure(
         colours[line & (dashes | ~taken)] = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
         taken |= line
         legend.append((name, colour))
-    return _compose(colours, layout, norm, cmap, label, title, legend)
+    figure = _compose(colours, layout, norm, cmap, label, title, legend)
+    if thumbnail:
+        figure.set_gid(make_thumbnail(_middle_slice(colours, layout)))  # `_png` writes it into the file
+    return figure
+
+
+def _middle_slice(colours: np.ndarray, layout: Layout) -> np.ndarray:
+    """The axial slice in the middle of its row, cut out of the montage."""
+    row = [tile for tile in layout.tiles if tile.plane is layout.tiles[0].plane]
+    tile = row[len(row) // 2]
+    return colours[tile.row : tile.row + tile.height, tile.column : tile.column + tile.width]
 
 
 def window_limits(
@@ -234,6 +247,7 @@ def _png(figure: Any) -> bytes:
     """The figure as a small PNG: grey where it has no colour, a palette where it has few."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
@@ -243,6 +257,8 @@ def _png(figure: Any) -> bytes:
         image = Image.fromarray(np.ascontiguousarray(pixels[..., 0]))
     else:
         image = Image.fromarray(np.ascontiguousarray(pixels)).quantize(256, dither=Image.Dither.NONE)
-    stream = BytesIO()
-    image.save(stream, format="PNG", compress_level=6)
+    stream, texts = BytesIO(), PngInfo()
+    if figure.get_gid():
+        texts.add_text(KEYWORD, figure.get_gid())
+    image.save(stream, format="PNG", compress_level=6, pnginfo=texts)
     return stream.getvalue()

@@ -73,7 +73,7 @@ PICTURES: Mapping[str, PictureKind] = {kind.name: kind for kind in (
     _kind("total", "fieldmap", "echo-combination background", "field", "Total field", "Total field: all sources, unwrapped and combined over echoes.", histogram=True),
     _kind("local", "fieldmap", "background", "field", "Tissue field", "Tissue field, background removed.", histogram=True),
     _kind("weights", "weights", "weights", "weights", "Data weights", "Data weights of the inversion: dark voxels are trusted less."),
-    _kind("chi", "Chimap", "inversion", "chi", "Susceptibility", "Susceptibility; bright is paramagnetic.", histogram=True),
+    _kind("chi", "Chimap", "inversion", "chi", "Susceptibility", "Susceptibility; bright is paramagnetic.", histogram=True, display={"thumbnail": True}),
     _kind("expectederror", "Chimap", "inversion", "error", "Expected error", "Absolute error that the network expects of its susceptibility: where it is bright the map is least sure. It knows of nothing that its training did not hold."),
     _kind("regions", "Chimap", "atlas", "chi", "Regions of the template", "Outlines of the template's regions on susceptibility, as they were registered: they must follow the nuclei."),
     _kind("spinecho", "MESE", "r2-registration", "magnitude", "Spin echo magnitude, registered", "Spin echo magnitude registered to the gradient echoes, with the outline of their brain mask: both must fit."),

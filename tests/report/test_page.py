@@ -52,9 +52,9 @@ def test_nothing_is_loaded_from_outside(record, write_record):
         assert tag not in ("link", "iframe", "object", "embed", "base"), tag
         assert attrs.get("src", "data:").startswith("data:")
         assert tag == "a" or "href" not in attrs
-        if tag == "a":  # a link to a text is one to save it, and only the viewer lies beside the page
+        if tag == "a":  # a link to a text is one to save it, and only viewer and group page lie beside the page
             saved = ("data:text/", "data:application/zip")
-            assert attrs["href"].startswith(("#", "https://doi.org/", "viewer/?run=", *saved))
+            assert attrs["href"].startswith(("#", "https://doi.org/", "viewer/?run=", "group.html", *saved))
             assert ("download" in attrs) == attrs["href"].startswith(saved)
         assert "srcset" not in attrs and not any(name.startswith("on") for name in attrs)
     styles = re.findall(r"url\(|@import", report(write_record(record)))
@@ -339,7 +339,7 @@ def test_many_runs_have_a_page_each_and_one_that_lists_them(record, write_record
         output = write_record({**record, "run": name, "status": "failed" if name.endswith("-2") else "ok"})
     overview = Page(report(output))
     links = [attrs["href"] for tag, attrs in overview.tags if tag == "a"]
-    assert links == [f"{name}.html" for name in names]
+    assert links == ["group.html", *(f"{name}.html" for name in names)]
     assert not any(tag == "img" for tag, _ in overview.tags) and "do not use" in "".join(overview.text)
     for name in names:
         text = (output / f"{name}.html").read_text("utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -16,20 +17,23 @@ import numpy as np
 from markupsafe import Markup
 
 from qsmprep.analysis.group_statistics import Interval
+from qsmprep.report.group.lines import BADGES, MAIN_NUMBERS, MOST_WORDS, OUTLIER, TO_DO, first_step, run_lines
 from qsmprep.report.group.penalty import penalty_sentence
-from qsmprep.report.group.plots import MOST_LANES, Number, StripPlot, figure, strip_plot
-from qsmprep.report.group.quality import Metric, outliers_of
+from qsmprep.report.group.plots import MOST_LANES, Number, StripPlot, strip_plot
+from qsmprep.report.group.quality import in_order, main_metrics
 from qsmprep.report.group.regions import MAP_TITLES, Mean, RegionOfStudy
 from qsmprep.report.group.runs import RUN_VERDICTS, GroupRun, centre_frequency_mhz, letters
 from qsmprep.report.group.summary import Group
+from qsmprep.report.group.trends import MedianLine, TimeAxis, differing, drawn, median_lines, time_axis
 
-BADGES = {"usable": "ok", "check": "warned", "do not use": "failed", "failed": "failed", "not judged": "plain"}
 HEADINGS = {
     "chi": "Susceptibility",
     "chi_para": "Paramagnetic susceptibility",
     "chi_dia": "Diamagnetic susceptibility",
     "r2star": "R2*",
 }
+STYLE, SCRIPTS = "group.css", ("group.js", "group_trends.js")
+MOST_OFTEN = 3  # words named on top
 MOST_NAMES = 12  # runs named in a line; more are counted
 
 
@@ -43,6 +47,8 @@ class Figure:
     text: str
     plot: StripPlot
     outliers: tuple[tuple[str, str, str], ...]
+    values: np.ndarray
+    main: bool = True
 
 
 def render_group(group: Group) -> str:
@@ -55,8 +61,17 @@ def render_group(group: Group) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    style, script = (folder.joinpath(name).read_text(encoding="utf-8") for name in ("group.css", "group.js"))
+    style, *scripts = (folder.joinpath(name).read_text(encoding="utf-8") for name in (STYLE, *SCRIPTS))
+    script = "".join(scripts)
     runs = group.runs
+    axis, (lines, words) = time_axis(runs), run_lines(group)
+    often = Counter(r.word for line in lines for r in line.reasons if r.kind != OUTLIER).most_common(MOST_OFTEN)
+    figures, of_regions = quality_figures(group), region_figures(group)
+    sited = any(run.site != run.scanner for run in runs)
+    pairs = {(run.scanner, run.site) for run in runs}
+    # Where each site has one scanner of its own, a table by site would repeat that by scanner.
+    by_site = any(len(set(names)) < len(pairs) for names in zip(*pairs, strict=True))
+    shown = drawn(runs, group.metrics, axis, by_site, [*figures, *(figure for _, own in of_regions for figure in own)])
     return environment.get_template("group.html").render(
         style=Markup(style),
         script=Markup(script),
@@ -66,47 +81,40 @@ def render_group(group: Group) -> str:
         subjects=len({run.subject for run in runs}),
         sessions=len({(run.subject, run.session) for run in runs if run.session}),
         scanners=scanner_lines(runs),
-        verdicts=[(verdict, BADGES[verdict], n) for verdict, n in _verdicts(runs)],
-        runs=run_lines(group),
-        figures=quality_figures(group),
+        verdicts=[(verdict, RUN_VERDICTS.index(verdict), BADGES[verdict], n) for verdict, n in _verdicts(runs)],
+        steps=first_step(lines),
+        to_do=TO_DO,
+        runs=lines,
+        words=words,
+        often=[(word, count) for word, count in often if count > 1],
+        most_words=MOST_WORDS,
+        numbers=[(group.metrics.index(metric), metric) for metric in main_metrics(group.metrics)[:MAIN_NUMBERS]],
+        dated=any(run.acquired.time for run in runs),
+        data=Markup(_in_script(shown)),
+        axis=axis,
+        timed=bool(np.isfinite(axis.days).any()),
+        main=main_metrics(group.metrics),
+        metrics=in_order(group.metrics),
+        medians=(found := medians(group, axis, by_site)),
+        differing=differing(found),
+        figures=figures,
         differences=group.differences,
         penalty=penalty_sentence(group.runs),
         most_names=MOST_NAMES,
         site_words=group.site_words,
         left_out=[run.name for run in runs if not run.counts and run.results.regions],
         sites=list(dict.fromkeys(run.site for run in runs)),
-        sited=any(run.site != run.scanner for run in runs),
+        sited=sited,
+        by_site=by_site,
         ages=any(math.isfinite(run.age) for run in runs),
         sexes=sorted({run.sex for run in runs if run.sex}),
         aged=any(region.age for region in group.regions),
         in_sites=any(region.age_in_sites for region in group.regions),
         region_lines=[region_line(region) for region in group.regions if region.everyone.n],
         empty=sum(not region.everyone.n for region in group.regions),
-        region_figures=region_figures(group),
+        region_figures=of_regions,
         repeats=group.repeats,
     )
-
-
-def run_lines(group: Group) -> list[dict[str, Any]]:
-    """Lines of the table of runs, worst first."""
-    names = dict(zip(dict.fromkeys(run.scanner for run in group.runs), letters(len(group.runs)), strict=False))
-    lines = []
-    for run in group.runs:
-        far = outliers_of(run.number, group.metrics)
-        errors = run.record.errors if run.record is not None else ()
-        lines.append(
-            {
-                "run": run,
-                "rank": RUN_VERDICTS.index(run.verdict),
-                "badge": BADGES[run.verdict],
-                "letter": names[run.scanner],
-                "age": figure(run.age),
-                "errors": errors,
-                "outliers": [f"{metric.title}: {metric.why(run.number)}" for metric in far],
-            }
-        )
-    # Sorting keeps the order of names among equals.
-    return sorted(lines, key=lambda line: (line["rank"], -len(line["run"].flags), -len(line["outliers"])))
 
 
 def scanner_lines(runs: Sequence[GroupRun]) -> list[dict[str, Any]]:
@@ -126,10 +134,21 @@ def scanner_lines(runs: Sequence[GroupRun]) -> list[dict[str, Any]]:
                 "sites": sorted({run.site for run in own} - {name}),
                 "measured": found.size,
                 "mean": f"{found.mean():.5f}" if found.size else "",
-                "sd": f"{1000 * found.std(ddof=1):.3g}" if found.size > 1 else "",
+                "sd": f"{round(1000 * found.std(ddof=1), 6):.3g}" if found.size > 1 else "",
             }
         )
     return lines
+
+
+def medians(group: Group, axis: TimeAxis, by_site: bool) -> list[tuple[str, list[MedianLine]]]:
+    """The medians of every number by scanner and, where these are not the sites, by site; none of a single group."""
+    kinds = [("Scanner", [run.scanner for run in group.runs], True)]
+    kinds += [("Site", [run.site for run in group.runs], False)] if by_site else []
+    return [
+        (title, median_lines(in_order(group.metrics), names, axis, lettered=lettered))
+        for title, names, lettered in kinds
+        if group.metrics
+    ]
 
 
 def quality_figures(group: Group) -> list[Figure]:
@@ -147,7 +166,7 @@ def quality_figures(group: Group) -> list[Figure]:
         why = [metric.why(run.number) for run in group.runs]
         number = Number(
             metric.title,
-            _unit(metric),
+            metric.shown_unit,
             metric.values,
             why,
             [any(flag.metric == metric.name for flag in run.flags) for run in group.runs],
@@ -156,7 +175,8 @@ def quality_figures(group: Group) -> list[Figure]:
         plot = strip_plot(number, group.runs, lanes)
         if plot:
             far = tuple((run.name, run.report, text) for run, text in zip(group.runs, why, strict=True) if text)
-            figures.append(Figure(f"number-{i + 1}", metric.title, _unit(metric), metric.description, plot, far))
+            words = (metric.title, metric.shown_unit, metric.description)
+            figures.append(Figure(f"number-{i + 1}", *words, plot, far, metric.values, metric.main))
     return figures
 
 
@@ -178,7 +198,8 @@ def region_figures(group: Group) -> list[tuple[str, list[Figure]]]:
             title = HEADINGS.get(region.quantity, region.quantity)
             heading = region.name.replace("_", " ")
             text = region.segmentation if several else ""
-            found.setdefault(title, []).append(Figure(f"region-{i + 1}", heading, region.unit, text, plot, ()))
+            figure = Figure(f"region-{i + 1}", heading, region.unit, text, plot, (), values)
+            found.setdefault(title, []).append(figure)
     return list(found.items())
 
 
@@ -242,8 +263,10 @@ def _verdicts(runs: Sequence[GroupRun]) -> list[tuple[str, int]]:
     return [(verdict, counts[verdict]) for verdict in reversed(RUN_VERDICTS) if counts[verdict]]
 
 
-def _unit(metric: Metric) -> str:
-    return "" if metric.unit in ("1", "none") else metric.unit
+def _in_script(document: Any) -> str:
+    """An object as JSON inside a script element, which none of its texts can end."""
+    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def _hash(text: str) -> str:

@@ -109,6 +109,16 @@ class StripPlot:
     title: str
     beyond: int
 
+    @property
+    def plain(self) -> str:
+        """Run, x and y of each dot that does not stand out: the page's script draws them when the plot is seen."""
+        return " ".join(f"{dot.run} {dot.x:g} {dot.y:g}" for dot in self.dots if not dot.kind)
+
+    @property
+    def marked(self) -> list[Dot]:
+        """The dots that stand out."""
+        return [dot for dot in self.dots if dot.kind]
+
 
 def strip_plot(
     number: Number, runs: Sequence[GroupRun], lanes: Sequence[tuple[str, str, Sequence[int]]], *, boxes: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from qsmprep.analysis.group_statistics import OUTLIER_Z, robust_z
 from qsmprep.bids.group import number
 from qsmprep.report.group.runs import GroupRun
+from qsmprep.report.group.short_words import MAIN, short_word
 from qsmprep.report.record import words
 
 FEWEST_OF_SCANNER = 20  # runs of one scanner from which its own median and spread are trusted
@@ -26,6 +28,8 @@ class Metric:
     low, high : absolute limits, NaN where there is none.
     values : (runs,), NaN where a run lacks it.
     z : robust z against all runs, z_scanner : against those of its scanner (NaN where those are fewer than 20).
+    remedy : what to do about a value beyond the limits.
+    main : whether it is shown in the line of a run, before the others.
     """
 
     name: str
@@ -37,6 +41,25 @@ class Metric:
     values: np.ndarray
     z: np.ndarray
     z_scanner: np.ndarray
+    remedy: str = ""
+    main: bool = False
+
+    @property
+    def shown_unit(self) -> str:
+        """The unit; empty for a pure number."""
+        return "" if self.unit in ("1", "none") else self.unit
+
+    @property
+    def short(self) -> str:
+        """It in a word or two, as a heading."""
+        word = short_word(self.name, self.title)
+        return word[:1].upper() + word[1:]
+
+    @property
+    def median(self) -> float:
+        """Over the runs that have it; NaN where none has."""
+        there = self.values[np.isfinite(self.values)]
+        return float(np.median(there)) if there.size else math.nan
 
     def stands_out(self, run: int) -> bool:
         """Whether a run's value is far from the others'."""
@@ -60,10 +83,18 @@ def quality_metrics(runs: Sequence[GroupRun]) -> list[Metric]:
             given = own.get(name) if isinstance(own, Mapping) else None
             if not definitions.get(name):
                 definitions[name] = given if isinstance(given, Mapping) else {}
-    return [_metric(name, definition, runs) for name, definition in definitions.items()]
+    main = _main(definitions)
+    return [_metric(name, definition, runs, name in main) for name, definition in definitions.items()]
 
 
-def _metric(name: str, definition: Mapping[str, Any], runs: Sequence[GroupRun]) -> Metric:
+def _main(definitions: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Names of the main numbers, filled up by others that have a limit where a study lacks some of them."""
+    limits = {name: [number(own.get("low")), number(own.get("high"))] for name, own in definitions.items()}
+    limited = [name for name, own in limits.items() if any(map(math.isfinite, own))]
+    return list(dict.fromkeys([name for name in MAIN if name in definitions] + limited))[: len(MAIN)]
+
+
+def _metric(name: str, definition: Mapping[str, Any], runs: Sequence[GroupRun], main: bool) -> Metric:
     values = np.array([number(run.results.quality.get("metrics", {}).get(name)) for run in runs])
     by_scanner = np.full(values.shape, np.nan)
     scanners = np.array([run.scanner for run in runs])
@@ -82,7 +113,22 @@ def _metric(name: str, definition: Mapping[str, Any], runs: Sequence[GroupRun]) 
         values,
         robust_z(values),
         by_scanner,
+        words(definition.get("remedy") or ""),
+        main,
     )
+
+
+def main_metrics(metrics: Sequence[Metric]) -> list[Metric]:
+    """The numbers that are shown first, in their order; all where none is marked as main."""
+    main = [metric for metric in metrics if metric.main]
+    order = {name: place for place, name in enumerate(MAIN)}
+    return sorted(main, key=lambda metric: order.get(metric.name, len(MAIN))) or list(metrics)
+
+
+def in_order(metrics: Sequence[Metric]) -> list[Metric]:
+    """All numbers, the main ones before the others."""
+    main = main_metrics(metrics)
+    return main + [metric for metric in metrics if not any(metric is other for other in main)]
 
 
 def outliers_of(run: int, metrics: Sequence[Metric]) -> list[Metric]:

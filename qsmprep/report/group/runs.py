@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from qsmprep.bids.acquired import Acquired
 from qsmprep.bids.group import RunResults, Study, number
 from qsmprep.report.acquisition import look_up
 from qsmprep.report.record import Run, parse_run, words
@@ -42,9 +43,10 @@ class GroupRun:
     flags : numbers beyond an absolute limit.
     scanner : what its acquisition tells of it; site : of participants.tsv, or the scanner.
     age : years, NaN when unknown; sex : as in participants.tsv, or empty.
-    report : file name of the subject's report, empty where there is none.
+    report : address of what its subject's report tells of it, empty where there is none.
     record : what ran; None when it was not recorded or could not be read.
     results : the files as they were read.
+    acquired : when it was measured, as far as the dataset tells.
     """
 
     number: int
@@ -60,6 +62,7 @@ class GroupRun:
     report: str
     record: Run | None
     results: RunResults
+    acquired: Acquired = field(default_factory=Acquired)
 
     @property
     def counts(self) -> bool:
@@ -141,9 +144,10 @@ def _group_run(place: int, results: RunResults, study: Study) -> GroupRun:
         site,
         number(person.get("age")),
         next((person[name] for name in SEX_COLUMNS if name in person), ""),
-        f"sub-{results.subject}.html" if results.subject in study.reports else "",
+        study.pages.get(results.prefix, ""),
         record,
         results,
+        study.acquired.get(results.prefix, Acquired()),
     )
 
 
