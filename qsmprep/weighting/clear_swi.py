@@ -8,6 +8,7 @@ import numpy as np
 
 from qsmprep.findings import Fact
 from qsmprep.numerics.arrays import FloatImage, Mask, RealArray
+from qsmprep.numerics.elementary import tanh
 from qsmprep.options import option
 from qsmprep.weighting import Weighted
 from qsmprep.weighting.smoothing import smooth_inside
@@ -99,7 +100,7 @@ def phase_weights(
     positive = high[mask & (high > 0)]
     scale = float(np.median(positive)) * 10 / options.strength if positive.size else 0.0
     scaled = high / scale if scale > 0 else np.zeros_like(high)
-    return ((1 + np.tanh(1 - scaled)) / 2).astype(np.float32), scale
+    return ((1 + tanh(1 - scaled)) / 2).astype(np.float32), scale
 
 
 def coil_sensitivity(

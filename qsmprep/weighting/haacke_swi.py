@@ -8,7 +8,8 @@ import numpy as np
 
 from qsmprep.findings import Fact
 from qsmprep.numerics.arrays import FloatImage, RealArray
-from qsmprep.numerics.phasors import angle
+from qsmprep.numerics.elementary import whole_power
+from qsmprep.numerics.phasors import angle, conjugate_product
 from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T
 from qsmprep.options import option
 from qsmprep.weighting import Weighted
@@ -60,7 +61,7 @@ def haacke_swi(
     echo = int(np.abs(times - wanted).argmin())
     image = np.asarray(magnitude[echo], np.float32)
     high = homodyne_phase(image, phase[echo], slice_axis=slice_axis, share=options.low_pass)
-    weights = np.where(high > 0, (np.pi - high) / np.pi, 1).clip(0, 1).astype(np.float32) ** options.power
+    weights = whole_power(np.where(high > 0, (np.pi - high) / np.pi, 1).clip(0, 1).astype(np.float32), options.power)
     facts = (
         Fact("swi_echo", "echo used, counted from 1", "", echo + 1),
         Fact("swi_echo_time", "its echo time", "s", float(times[echo])),
@@ -80,4 +81,4 @@ def homodyne_phase(magnitude: RealArray, phase: RealArray, *, slice_axis: int, s
         distance = np.abs(np.fft.fftfreq(n)) / (share / 2)  # 1 at the edge of the window
         window = np.where(distance < 1, 0.5 + 0.5 * np.cos(np.pi * np.minimum(distance, 1)), 0)
         spectrum = spectrum * np.expand_dims(window, [other for other in range(3) if other != axis])
-    return np.asarray(angle(signal * np.conj(ifft2(spectrum, axes=axes))), np.float32)
+    return np.asarray(angle(conjugate_product(signal, ifft2(spectrum, axes=axes))), np.float32)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qsmprep.numerics.arrays import Mask, RealArray
+from qsmprep.numerics.elementary import whole_power
 from qsmprep.options import option
 from qsmprep.weighting import Weighted
 
@@ -38,6 +39,6 @@ def smwi(magnitude: RealArray, chi_ppm: RealArray, mask: Mask, *, options: SmwiO
     """
     options = options or SmwiOptions()
     chi = np.where(np.asarray(mask) > 0, chi_ppm, 0)
-    weights = (1 - chi / options.threshold).clip(0, 1).astype(np.float32) ** options.power
+    weights = whole_power((1 - chi / options.threshold).clip(0, 1).astype(np.float32), options.power)
     image = np.asarray(magnitude, np.float32)
     return Weighted((image * weights).astype(np.float32), image, weights)

@@ -31,7 +31,7 @@ ORDER = ("magnitude", "desc-brain_mask", "desc-total_fieldmap", "desc-reliable_m
          "desc-paramagnetic_Chimap", "desc-diamagnetic_Chimap")  # fmt: skip
 PIPELINES = {
     "consensus-fansi": (),
-    "consensus-medi": ("--pipeline", "consensus-medi"),
+    "consensus-medi": ("--pipeline", "consensus-medi", "--swi"),
     "fast": ("--pipeline", "fast"),
     "accurate": ("--pipeline", "accurate"),
     "modl": ("--inversion", "modl", "--separation", "none"),
@@ -107,7 +107,7 @@ def main() -> int:
         folder = given.folder or Path(temporary)
         bids = folder / f"head{given.voxel_size}"
         if not bids.exists():
-            tools("simulate", str(bids), "--voxel-size", given.voxel_size, "--quiet")
+            tools("simulate", str(bids), "--voxel-size", given.voxel_size, "--mese", "--quiet")
         return max(compare_all(bids, folder, given.pipelines, full=given.full), compare_methods(bids, folder))
 
 
