@@ -78,7 +78,8 @@ class Record:
 
     `facts` are results worth stating, `notes` what was detected or assumed, `warnings` what the reader should worry
     about. `label` tells this step from others of one stage and method. `curve` is what an iteration monitored,
-    `curve_name` what that is, `curve_iterations` the iteration of each value; they are for the report alone and reach
+    `curve_name` what that is, `curve_iterations` the iteration of each value, `curve_second` where a second part
+    begins; they are for the report alone and reach
     no sidecar of a map.
     """
 
@@ -94,6 +95,7 @@ class Record:
     curve: list[float] = dataclasses.field(default_factory=list)
     curve_name: str = ""
     curve_iterations: list[int] = dataclasses.field(default_factory=list)
+    curve_second: int = 0
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
@@ -159,6 +161,7 @@ class Record:
         self.curve = [float(f"{values[i]:.{digits}g}") for i in kept]
         self.curve_iterations = [points[i][0] for i in kept]
         self.curve_name = convergence.monitored
+        self.curve_second = convergence.second
 
 
 class Step(SimpleInterface):

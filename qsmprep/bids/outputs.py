@@ -94,7 +94,7 @@ OUTPUTS: Mapping[str, Output] = {
 TENSOR = ("chi11", "chi22", "chi33", "chi12", "chi13", "chi23")  # components of the susceptibility tensor
 
 # Of a step's record: what differs from run to run, or is for the report alone.
-NOT_LASTING = ("seconds", "curve", "curve_name", "curve_iterations")
+NOT_LASTING = ("seconds", "curve", "curve_name", "curve_iterations", "curve_second")
 BIDSIGNORE = ("figures", "group_*", "*.html", "logs/", "prov", "*_stats.tsv", "*_stats.json", "*_xfm.txt", "*_xfm.json",
               "*_qc.json", "*_swi.*", "*_minIP.*", "*_smwi.*")  # fmt: skip
 KEPT_ENTITIES = ("acq", "run")

@@ -136,7 +136,8 @@ def _two_stages(given: LinearInput, options: HdQsmOptions, *, progress: Progress
         start=robust,
         harmonic=options,
     )
-    return Solved(x, (*history, *later), converged, "change of chi in percent (two stages)")
+    return Solved(x, (*history, *later), converged, "change of chi in percent (two stages)",
+                  second=len(history) + 1)  # fmt: skip
 
 
 def discounted(weights: Array, field: Array, chi: Array, grid: Spectra) -> Array:

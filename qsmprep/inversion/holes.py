@@ -101,6 +101,7 @@ def merge(without: Inversion, whole: Inversion, trusted: Mask) -> Inversion:
             first.history + second.history,
             f"{second.monitored} (two passes)",
             first.seconds + second.seconds,
+            first.iterations + 1,
         )
     warnings = tuple(dict.fromkeys(without.warnings + whole.warnings))
     return replace(whole, chi_ppm=chi.astype(np.float32), mask=mask, convergence=convergence, warnings=warnings)

@@ -166,6 +166,7 @@ def _two_solves(
         first.history + second.history,
         first.converged and second.converged,
         f"normal residual of the initial map ({first.iterations} iterations), then of the streaks",
+        second=len(first.history) + 1,
     )
 
 

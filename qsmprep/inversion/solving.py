@@ -47,6 +47,7 @@ class Solved(NamedTuple):
     monitored : what the history holds, in words.
     unlisted : iterations that the history leaves out.
     warnings : of the result.
+    second : iteration at which a second part begins from a start of its own; 0: there is one part alone.
     """
 
     x: Array
@@ -55,6 +56,7 @@ class Solved(NamedTuple):
     monitored: str = "change of chi in percent"
     unlisted: int = 0
     warnings: tuple[Warning, ...] = ()
+    second: int = 0
 
 
 class Solver(Protocol):
@@ -103,7 +105,8 @@ class Workspace:
     def inversion(self, solved: Solved) -> Inversion:
         """The map of a solution, and how its iteration ended."""
         chi = self.restored(solved.x)
-        end = ended(self.begin, solved.history, solved.converged, monitored=solved.monitored, unlisted=solved.unlisted)
+        end = ended(self.begin, solved.history, solved.converged, monitored=solved.monitored, unlisted=solved.unlisted,
+                    second=solved.second)  # fmt: skip
         unit = Fact("phase_per_ppm", "phase of 1 ppm, on which the weights of the method rest", "rad", self.scale)
         return Inversion(chi, self.inside, end, solved.warnings, ((unit,) if self.scale != 1 else ()) + self.facts)
 

@@ -134,4 +134,5 @@ def _two_steps(given: LinearInput, options: StarOptions, *, progress: Progress |
         replace(given, field=left), regularisation=options.regularisation,
         progress=continued(progress, len(history), total),
     )  # fmt: skip
-    return Solved(strong + rest, (*history, *later), converged and settled, "change of chi in percent (two steps)")
+    return Solved(strong + rest, (*history, *later), converged and settled, "change of chi in percent (two steps)",
+                  second=len(history) + 1)  # fmt: skip

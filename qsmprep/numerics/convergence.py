@@ -18,6 +18,7 @@ class Convergence:
     history : the monitored quantity after each iteration.
     monitored : what the history holds, in words ("relative change of chi").
     seconds : wall time.
+    second : iteration at which a second part begins from a start of its own; 0: there is one part alone.
     """
 
     iterations: int
@@ -25,9 +26,12 @@ class Convergence:
     history: tuple[float, ...]
     monitored: str
     seconds: float
+    second: int = 0
 
 
-def ended(begin: float, history: Sequence[float], converged: bool, *, monitored: str, unlisted: int = 0) -> Convergence:
+def ended(
+    begin: float, history: Sequence[float], converged: bool, *, monitored: str, unlisted: int = 0, second: int = 0
+) -> Convergence:
     """How an iteration ended that ends now.
 
     Parameters
@@ -37,6 +41,7 @@ def ended(begin: float, history: Sequence[float], converged: bool, *, monitored:
     converged : whether the tolerance was met.
     monitored : what the history holds, in words.
     unlisted : iterations that the history leaves out.
+    second : iteration at which a second part begins; 0: there is one part alone.
     """
     seconds = time.perf_counter() - begin
-    return Convergence(unlisted + len(history), converged, tuple(history), monitored, seconds)
+    return Convergence(unlisted + len(history), converged, tuple(history), monitored, seconds, second)

@@ -15,7 +15,6 @@ from qsmprep.report.numbers import quantity_words
 SUFFIX = "_histogram.json"
 _BINS = 96
 _TAIL = 0.1  # percent of the voxels left out at each end, so that a few wild ones do not squeeze the rest
-_ROUNDING = 1e-6  # times the standard deviation: a smaller mean or median is shown as 0
 
 
 @dataclass(frozen=True)
@@ -112,9 +111,10 @@ def histogram_plot(found: Histogram) -> HistogramPlot:
         return round(LEFT + (value - found.low) / (found.high - found.low) * (RIGHT - LEFT), 1)
 
     ticks = tuple(Tick(place(value), number_words(value)) for value in even_numbers(found.low, found.high, 7))
-    unit = found.label.rpartition("(")[2].removesuffix(")") if found.label.endswith(")") else ""
-    mean, median = (0.0 if abs(value) < _ROUNDING * found.sd else value for value in (found.mean, found.median))
-    told = [quantity_words(value, unit) for value in (mean, found.sd, median, found.p5, found.p95)]
+    # No finer than a hundredth of how far the values spread.
+    decimals = 2 - math.floor(math.log10(found.sd)) if found.sd > 0 and math.isfinite(found.sd) else 4
+    values = (found.mean, found.sd, found.median, found.p5, found.p95)
+    told = [quantity_words(round(value, decimals)) for value in values]
     numbers = (
         f"mean {told[0]}, standard deviation {told[1]}, median {told[2]}, "
         f"5th to 95th percentile {told[3]} to {told[4]}; {found.voxels:,} voxels"

@@ -79,11 +79,15 @@ class Planned:
 
 @dataclass(frozen=True)
 class Curve:
-    """What an iteration monitored: `values` after `iterations`, both of one length; `name` says what it is."""
+    """What an iteration monitored: `values` after `iterations`, both of one length; `name` says what it is.
+
+    `second` is the iteration at which a second part begins from a start of its own, 0 where there is one part alone.
+    """
 
     name: str
     iterations: tuple[float, ...]
     values: tuple[float, ...]
+    second: int = 0
 
 
 @dataclass(frozen=True)
@@ -300,7 +304,10 @@ def _curve(step: Mapping[str, Any]) -> Curve | None:
     pairs = [(i, v) for i, v in pairs if i is not None and v is not None and math.isfinite(i) and math.isfinite(v)]
     if len({i for i, _ in pairs}) < 2:
         return None
-    return Curve(_text(step.get("curve_name")) or "what is monitored", *map(tuple, zip(*pairs, strict=True)))
+    second = _number(step.get("curve_second")) or 0
+    name = _text(step.get("curve_name")) or "what is monitored"
+    kept, monitored = (tuple(part) for part in zip(*pairs, strict=True))
+    return Curve(name, kept, monitored, int(second) if math.isfinite(second) else 0)
 
 
 def _parameter(parameter: Mapping[str, Any]) -> Parameter:

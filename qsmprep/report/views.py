@@ -5,7 +5,6 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Sequence
 from datetime import datetime
-from itertools import pairwise
 from typing import Any
 
 from qsmprep.findings import Fact
@@ -47,8 +46,6 @@ NETWORK_FACTS = (
     "network_patches",
     ADAPTED,
 )
-# What a method of two parts calls them at the end of its curve's name.
-PARTS = {"passes": "pass", "stages": "stage", "steps": "step"}
 # Without these there is no map: a run that does not tell of them says that they are missing.
 _NEEDED_STAGES = tuple(stage.name for stage in STAGES if stage.needed)
 
@@ -274,13 +271,10 @@ def _curve_caption(step: RecordedStep, curve: Curve) -> str:
 
 
 def _second_part(curve: Curve) -> str:
-    """Why the curve of a method of two parts jumps up, and where: a reader takes it for divergence."""
-    part = next((one for many, one in PARTS.items() if curve.name.endswith(f"(two {many})")), "")
-    rises = [later / earlier if earlier > 0 else 0.0 for earlier, later in pairwise(curve.values)]
-    if not part or not rises or max(rises) <= 1:
+    """Why the curve of a method of two parts may jump up, and where: a reader takes it for divergence."""
+    if not curve.second:
         return ""
-    start = curve.iterations[rises.index(max(rises)) + 1]
-    return f" It jumps up at iteration {words(start)}, where the second {part} begins from a start of its own."
+    return f" At iteration {curve.second} a second part begins from a start of its own: the curve may jump up there."
 
 
 def fact_name(fact: Fact) -> str:

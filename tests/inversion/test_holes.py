@@ -68,6 +68,7 @@ def test_merged_map_takes_each_voxel_from_its_pass(name, head, bleed):
     shift = without.chi_ppm[outside].mean(dtype=float) - whole.chi_ppm[outside].mean(dtype=float)
     np.testing.assert_allclose(merged.chi_ppm[source], whole.chi_ppm[source] + shift, atol=1e-5)
     assert np.array_equal(merged.mask, head.mask) and "two passes" in merged.convergence.monitored
+    assert merged.convergence.second > 1
     assert merged.convergence.iterations == len(calls) == calls[-1][0]
     assert merged.convergence.iterations == without.convergence.iterations + whole.convergence.iterations
 

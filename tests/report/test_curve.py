@@ -89,11 +89,15 @@ def test_a_record_without_two_numbers_has_no_plot(record, write_record, curve):
     assert "<svg" not in page_of(record, write_record, curve=curve)
 
 
-def test_the_second_of_two_passes_is_told_where_the_curve_jumps(record, write_record):
-    given = {"curve": [3.0, 1.0, 0.1, 2.0, 0.3], "curve_iterations": [1, 2, 3, 4, 5]}
-    part = page_of(record, write_record, **given, curve_name="change of chi in percent (two passes)")
-    assert "It jumps up at iteration 4, where the second pass begins" in part
-    assert "It jumps" not in page_of(record, write_record, **given, curve_name="change of chi in percent")
+def test_a_second_part_is_told_where_the_curve_may_jump(record, write_record):
+    two = Convergence(5, True, (3.0, 1.0, 0.1, 2.0, 0.3), "change of chi in percent (two passes)", 1.0, second=4)
+    made = Record("inversion", "fansi", "FANSI")
+    made.add_convergence(two)
+    part = page_of(record, write_record, curve=made.curve, curve_iterations=made.curve_iterations,
+                   curve_second=made.curve_second)  # fmt: skip
+    assert "At iteration 4 a second part begins" in part
+    for none in (0, None, "x", float("nan")):
+        assert "second part" not in page_of(record, write_record, curve=made.curve, curve_second=none)
 
 
 def test_iterations_that_are_missing_are_counted_from_one(record):
