@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 
 from qsmprep.files.whole_file import whole_file
 from qsmprep.report.montage import Layout, outline, plan
+from qsmprep.report.png_text import SLICES
 from qsmprep.report.thumbnail import KEYWORD, make_thumbnail
 
 CHI_WINDOW_PPM = (-0.2, 0.2)  # the consensus paper's display of susceptibility
@@ -127,8 +129,12 @@ def mosaic_figure(
         taken |= line
         legend.append((name, colour))
     figure = _compose(colours, layout, norm, cmap, label, title, legend)
+    places: dict[str, list[float]] = {}
+    for tile in layout.tiles:
+        places.setdefault(tile.plane.name, []).append(round(tile.place_mm, 3))
+    figure.texts_of_file = {SLICES: json.dumps(places)}  # `_png` writes them into the file
     if thumbnail:
-        figure.set_gid(make_thumbnail(_middle_slice(colours, layout)))  # `_png` writes it into the file
+        figure.texts_of_file[KEYWORD] = make_thumbnail(_middle_slice(colours, layout))
     return figure
 
 
@@ -258,7 +264,7 @@ def _png(figure: Any) -> bytes:
     else:
         image = Image.fromarray(np.ascontiguousarray(pixels)).quantize(256, dither=Image.Dither.NONE)
     stream, texts = BytesIO(), PngInfo()
-    if figure.get_gid():
-        texts.add_text(KEYWORD, figure.get_gid())
+    for keyword, text in figure.texts_of_file.items():
+        texts.add_text(keyword, text)
     image.save(stream, format="PNG", compress_level=6, pnginfo=texts)
     return stream.getvalue()

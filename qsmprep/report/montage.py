@@ -39,11 +39,22 @@ PLANES = (Plane("axial", 0, 1, 2), Plane("coronal", 0, 2, 1), Plane("sagittal", 
 _POSITIVE, _NEGATIVE = "RAS", "LPI"
 
 
+def place_words(plane: Plane, place_mm: float) -> str:
+    """A place along the patient's axis through a plane, to the millimetre, by the letter of the patient's side.
+
+    >>> place_words(PLANES[0], -12.3)
+    'I 12'
+    """
+    letter = (_POSITIVE if place_mm >= 0 else _NEGATIVE)[plane.through]
+    return f"{letter} {abs(place_mm):.0f}"
+
+
 @dataclass(frozen=True)
 class Tile:
     """Where a slice stands in the picture (pixels, from the top left) and what it shows.
 
-    `place` is where it lies in the head: "S 12", 12 mm above the origin of the scanner, at the middle of the volume.
+    `place_mm` is where it lies along the patient's axis through the plane, at the middle of the volume, from the origin
+    of the scanner to the right, front or top.
     """
 
     plane: Plane
@@ -52,7 +63,12 @@ class Tile:
     column: int
     height: int
     width: int
-    place: str = ""
+    place_mm: float = 0.0
+
+    @property
+    def place(self) -> str:
+        """The place in words: "S 12" is 12 mm above the origin."""
+        return place_words(self.plane, self.place_mm)
 
 
 @dataclass(frozen=True)
@@ -151,7 +167,7 @@ def plan(
         mirrored = plane.across == 1 or convention == "radiological"  # front on the left in both conventions
         samples[plane.name] = (down[::-1], across[::-1] if mirrored else across)
         placed = _place(plane, box[plane.through], len(across), len(down), top, width, slices)
-        tiles += [replace(tile, place=_lies_at(tile, shape, affine, axes, flips)) for tile in placed]
+        tiles += [replace(tile, place_mm=_lies_at(tile, shape, affine, axes, flips)) for tile in placed]
         ends = (_NEGATIVE[plane.across], _POSITIVE[plane.across])
         left, right = ends[::-1] if mirrored else ends
         order = f"{_NEGATIVE[plane.through]} → {_POSITIVE[plane.through]}"
@@ -211,14 +227,12 @@ def _place(plane: Plane, through: slice, wide: int, high: int, top: int, width: 
     ]
 
 
-def _lies_at(tile: Tile, shape: Sequence[int], affine: np.ndarray, axes: Sequence[int], flips: Sequence[bool]) -> str:
-    """Where a slice lies in mm, by the letter of the patient's side."""
+def _lies_at(tile: Tile, shape: Sequence[int], affine: np.ndarray, axes: Sequence[int], flips: Sequence[bool]) -> float:
+    """Where a slice lies along the patient's axis through its plane, in mm."""
     voxel = (np.asarray(shape, float) - 1) / 2
     axis = axes[tile.plane.through]
     voxel[axis] = shape[axis] - 1 - tile.index if flips[tile.plane.through] else tile.index
-    found = float((np.asarray(affine, float)[:3, :3] @ voxel + np.asarray(affine, float)[:3, 3])[tile.plane.through])
-    letter = (_POSITIVE if found >= 0 else _NEGATIVE)[tile.plane.through]
-    return f"{letter} {abs(found):.0f}"
+    return float((np.asarray(affine, float)[:3, :3] @ voxel + np.asarray(affine, float)[:3, 3])[tile.plane.through])
 
 
 def _shifted(picture: np.ndarray, step: int, axis: int) -> np.ndarray:

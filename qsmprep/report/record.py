@@ -13,6 +13,7 @@ from typing import Any
 from qsmprep.findings import Fact, Note, Warning, read_facts, read_notes, read_warnings
 from qsmprep.report.histogram import SUFFIX as HISTOGRAM
 from qsmprep.report.histogram import Histogram, read_histogram
+from qsmprep.report.png_text import read_slices
 
 RECORD_SUFFIX = "_record.json"
 
@@ -40,12 +41,16 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of a step; `data` is empty when the file is not there, `histogram` None when none was counted."""
+    """A figure of a step; `data` is empty when the file is not there, `histogram` None when none was counted.
+
+    `slices` are the places in mm that it shows, by plane; empty where it does not say.
+    """
 
     file: str
     caption: str
     data: bytes = b""
     histogram: Histogram | None = None
+    slices: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -262,7 +267,7 @@ def load_picture(folder: Path, picture: Picture) -> Picture:
             found = None
         caption += "" if found else f" Its histogram, {counted.name}, cannot be read."
     data = path.read_bytes() if path.is_file() else b""
-    return replace(picture, file=path.name, caption=caption, data=data, histogram=found)
+    return replace(picture, file=path.name, caption=caption, data=data, histogram=found, slices=read_slices(data))
 
 
 def _step(step: Mapping[str, Any]) -> RecordedStep:

@@ -5,19 +5,18 @@ from __future__ import annotations
 
 import base64
 import binascii
-import struct
-from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
+from qsmprep.report.png_text import read_texts
+
 KEYWORD = "qsmprep:thumbnail"  # of the tEXt chunk
 HEIGHT = 72  # pixels of the longer side
 QUALITY = 72  # of the JPEG: some 1.3 kB
 MOST_BYTES = 4096  # of one that is believed
-_SIGNATURE, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
-_MOST_CHUNKS = 64
+_JPEG = b"\xff\xd8\xff"
 
 
 def make_thumbnail(pixels: np.ndarray) -> str:
@@ -43,29 +42,12 @@ def read_thumbnail(picture: Path) -> str:
     """
     try:
         with Path(picture).open("rb") as stream:
-            texts = dict(_texts(stream.read(4 * MOST_BYTES)))
+            texts = dict(read_texts(stream.read(4 * MOST_BYTES)))
     except OSError:
         return ""
-    text = texts.get(KEYWORD.encode("ascii"), b"")
+    text = texts.get(KEYWORD, b"")
     try:
         image = base64.b64decode(text, validate=True)
     except binascii.Error:
         return ""
     return text.decode("ascii") if image.startswith(_JPEG) and len(image) <= MOST_BYTES else ""
-
-
-def _texts(start: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Keyword and text of the tEXt chunks before the pixels in the first bytes of a PNG file."""
-    if not start.startswith(_SIGNATURE):
-        return
-    place = len(_SIGNATURE)
-    for _ in range(_MOST_CHUNKS):
-        if place + 8 > len(start):
-            return
-        length, kind = struct.unpack_from(">I4s", start, place)
-        if kind == b"IDAT":
-            return
-        if kind == b"tEXt":
-            keyword, _, text = start[place + 8 : place + 8 + length].partition(b"\0")
-            yield keyword, text
-        place += 12 + length  # length, kind and checksum stand around the content

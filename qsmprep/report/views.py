@@ -17,6 +17,7 @@ from qsmprep.report.curve import line_plot
 from qsmprep.report.deviations import deviations_of
 from qsmprep.report.histogram import histogram_plot
 from qsmprep.report.methods import reference_values
+from qsmprep.report.montage import PLANES, place_words
 from qsmprep.report.numbers import quantity_words
 from qsmprep.report.pictures import COMPARISONS, ON_TOP, PICTURES, SIDE_BY_SIDE, picture_name
 from qsmprep.report.quality import NOT_MEASURED, ShownQuality
@@ -24,6 +25,7 @@ from qsmprep.report.record import Crash, Curve, Picture, RecordedStep, Run, word
 from qsmprep.report.regional import RegionTable
 from qsmprep.report.tables import acquisition_lines, further_lines, reconstruction_lines, tables_text
 from qsmprep.report.usage import usage_view
+from qsmprep.report.viewer import is_prefix, picture_link
 from qsmprep.stages import STAGES, rank_of, stage_of
 
 _LONGEST_LIST = 8
@@ -110,7 +112,7 @@ def _verdict(run: Run, quality: ShownQuality) -> dict[str, Any]:
         "kind": kind,
         "why": why,
         "meaning": meaning,
-        "pictures": [picture_view(picture) for picture in shown],
+        "pictures": [picture_view(picture, prefix=run.run) for picture in shown],
     }
 
 
@@ -209,7 +211,7 @@ def _picture_groups(name: str, step: RecordedStep, run: Run, above: Sequence[str
                 if n in left and left[n].data and (n in PICTURES or "*" in comparison.names)
             ]
             if len(chosen) > 1:
-                views = [picture_view(left.pop(n)) for n in chosen]
+                views = [picture_view(left.pop(n), prefix=run.run) for n in chosen]
                 if "*" in comparison.names:  # the main map is one of several methods here
                     views[0]["title"] = step.method
                 comparisons.append({"id": f"{name}-compare-{len(comparisons)}", "about": comparison, "pictures": views})
@@ -218,16 +220,19 @@ def _picture_groups(name: str, step: RecordedStep, run: Run, above: Sequence[str
     return {
         "above": [picture_view(picture)["title"] for picture in on_top],
         "comparisons": comparisons,
-        "beside": [picture_view(picture) for picture in beside],
-        "pictures": [picture_view(picture, run) for picture in left.values()],
+        "beside": [picture_view(picture, prefix=run.run) for picture in beside],
+        "pictures": [picture_view(picture, run, prefix=run.run) for picture in left.values()],
         "histograms": [
             {"plot": histogram_plot(p.histogram), "caption": p.caption} for p in step.figures if p.histogram is not None
         ],
     }
 
 
-def picture_view(picture: Picture, run: Run | None = None) -> dict[str, Any]:
-    """A picture as a data URI; for one that is not there, the crash of the node that should have drawn it."""
+def picture_view(picture: Picture, run: Run | None = None, *, prefix: str = "") -> dict[str, Any]:
+    """A picture as a data URI; for one that is not there, the crash of the node that should have drawn it.
+
+    With the prefix of a run's files, each of its slices is an address in the viewer.
+    """
     data = f"data:image/png;base64,{b64encode(picture.data).decode('ascii')}" if picture.data else ""
     label = picture_name(picture.file)
     crashes = run.crashes if run is not None and not data else ()
@@ -237,8 +242,20 @@ def picture_view(picture: Picture, run: Run | None = None) -> dict[str, Any]:
         "caption": picture.caption or picture.file,
         "title": kind.display["title"] if kind else label,
         "data": data,
+        "slices": _slice_links(picture, prefix) if is_prefix(prefix) else [],
         "crash": next((crash for crash in crashes if crash.picture == label), next(iter(crashes), None)),
     }
+
+
+def _slice_links(picture: Picture, prefix: str) -> list[tuple[str, list[tuple[str, str]]]]:
+    """By plane, each slice that a picture shows: its place in words and its address in the viewer."""
+    planes = {plane.name: plane for plane in PLANES}
+    label = picture_name(picture.file)
+    links = [
+        (plane, [(place_words(planes[plane], mm), picture_link(prefix, label, plane, mm)) for mm in places])
+        for plane, places in picture.slices.items()
+    ]
+    return [(plane, slices) for plane, slices in links if slices and slices[0][1]]
 
 
 def text_link(text: str, kind: str) -> str:

@@ -365,3 +365,10 @@ def test_the_files_of_a_run_are_listed_with_what_they_are(tmp_path):
     assert found["Chimap.nii.gz"][1] == "ppm" and "another inversion (medi)" in found["desc-medi_Chimap.nii.gz"][0]
     page = render_subject("01", [parse_run({"run": run, "status": "ok"})], output_dir=tmp_path)
     assert "sub-01/ses-a/anat/sub-01_ses-a_run-1_desc-qsm_mask.nii.gz" in page and "run-10" not in page
+
+
+def test_each_slice_of_a_picture_leads_into_the_viewer(record, write_record):
+    page = Page(report(write_record(record)))
+    links = [attrs["href"] for tag, attrs in page.tags if tag == "a" and "#map=" in attrs["href"]]
+    assert len(links) >= 9 and all(link.startswith("viewer/?run=sub-01_run-1#map=Chimap&plane=") for link in links)
+    assert len(set(links)) == len(links) and "Its slices in the viewer" in "".join(page.text)
