@@ -144,13 +144,16 @@ def on_even_grid(
     return BrainImages(within(magnitude), chi, inside, grid, within(t1w))
 
 
-def register_brains(fixed: BrainImages, moving: BrainImages, *, progress: Progress | None = None) -> Deformation:
+def register_brains(
+    fixed: BrainImages, moving: BrainImages, *, ignored: np.ndarray | None = None, progress: Progress | None = None
+) -> Deformation:
     """Register two brains by the contrasts that both have, on a coarse grid and then on the fine one.
 
     Parameters
     ----------
     fixed, moving : on grids of `FINE_MM` (`on_even_grid`). Where they share no contrast, the susceptibility of one
         and the T1w image of the other are held against each other, as local correlation knows no sign.
+    ignored : mask on the grid of `moving` where its contrast tells nothing; the deformation goes on smoothly there.
     progress : called with the step and how many there are.
 
     Raises
@@ -161,9 +164,19 @@ def register_brains(fixed: BrainImages, moving: BrainImages, *, progress: Progre
     matrix = np.linalg.inv(moving.affine) @ world @ fixed.affine
     found, likeness = None, 0.0
     total = COARSE_STEPS + FINE_STEPS
-    for done, steps, first, second, scale in (
-        (0, COARSE_STEPS, fixed.halved(), moving.halved(), 2.0), (COARSE_STEPS, FINE_STEPS, fixed, moving, 1.0),
-    ):  # fmt: skip
+    known = moving.mask if ignored is None else moving.mask & ~np.asarray(ignored, bool)
+    coarse = moving.halved()
+    for done, steps, first, second, seen, scale in (
+        (
+            0,
+            COARSE_STEPS,
+            fixed.halved(),
+            coarse,
+            coarse.mask if ignored is None else coarse.mask & known[::2, ::2, ::2],
+            2.0,
+        ),
+        (COARSE_STEPS, FINE_STEPS, fixed, moving, known, 1.0),
+    ):
         widths = np.diag([scale, scale, scale, 1.0])
         if found is not None:
             found = 2 * compose(found, grid_places(first.mask.shape) / 2)
@@ -172,7 +185,7 @@ def register_brains(fixed: BrainImages, moving: BrainImages, *, progress: Progre
             [one for one, _, _ in pairs],
             [other for _, other, _ in pairs],
             mask=first.mask,
-            moving_mask=second.mask,
+            moving_mask=seen,
             coordinates=mapped(np.linalg.inv(widths) @ matrix @ widths, grid_places(first.mask.shape)),
             weights=[weight for _, _, weight in pairs],
             iterations=steps,
