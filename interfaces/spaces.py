@@ -12,6 +12,7 @@ from nipype.interfaces.base import BaseInterfaceInputSpec, File, SimpleInterface
 from qsmprep.analysis.brain_template import LAST_NUCLEUS, NAMES, SMALLEST_CORRELATION
 from qsmprep.analysis.displacement import FIELD_MM, field_of, grid_over, inverse_field, resample_by
 from qsmprep.analysis.template_space import (
+    BY_T1W,
     OWN_FIRST_MM,
     OWN_SHAPE,
     SMALLEST_OVERLAP,
@@ -137,7 +138,7 @@ class RegisterSpace(Step):
 
     def _judge(self, found: InTemplate, space: SpaceTemplate, record: Record) -> None:
         """Tell how good the registration is, and warn of one that cannot be right."""
-        if found.by != "T1w image":
+        if found.by != BY_T1W:
             why = "the template has no T1w image here" if space.images.t1w is None else "no T1w image of the session"
             record.note(Note("space-by", f"Registered by magnitude and susceptibility: {why}."))
         else:
@@ -267,12 +268,10 @@ class LayMaps(Step):
         lay = partial(resample_by, field=field, field_affine=field_affine, shape=shape, grid=affine)
         for key in inputs.keys:
             path = getattr(inputs, key)
-            if OUTPUTS[key].is_mask:
-                laid = lay(read_mask(path), None, read_grid(path).affine) >= 0.5
-            else:
-                valid = read_mask(getattr(inputs, VALID[key])) if key in VALID else None
-                laid = lay(read_volume(path), valid, read_grid(path).affine)
-            self._results["files"].append(write_volume(folder / f"{key}.nii", laid, Grid(shape, affine)))
+            valid = read_mask(getattr(inputs, VALID[key])) if key in VALID else None
+            laid = lay(read_volume(path), valid, read_grid(path).affine)
+            made = laid >= 0.5 if OUTPUTS[key].is_mask else laid
+            self._results["files"].append(write_volume(folder / f"{key}.nii", made, Grid(shape, affine)))
         record.state(Fact("voxel_edge", "edge of a voxel", "mm", edge), Fact("grid", "voxels", "", list(shape)))
         return record
 

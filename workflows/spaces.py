@@ -22,7 +22,7 @@ from qsmprep.workflows.plan import RunPlan
 
 INPUTS = ["magnitude", "brain_mask", "qsm_mask", "chi", "r2star", "para", "dia", "sources_mask", "t1w"]
 REGISTRATION_GB = 0.5  # of a process that registers on a grid of its own
-LAID_GB = 0.9  # of one that resamples to a millimetre in a template's field of view
+LAID_GB = 0.4  # of one that resamples to a millimetre in a template's field of view
 
 
 def shown_name(space: str) -> str:

@@ -124,6 +124,7 @@ def lay_brain_template(
     check_whole_brain(mask, affine)
     head = on_even_grid(magnitude, chi_ppm, mask, affine)
     own = on_even_grid(template.magnitude, template.chi_ppm, template.mask, template.affine)
+    assert head.magnitude is not None and head.chi_ppm is not None and own.chi_ppm is not None
     if not np.ptp(head.magnitude[head.mask]) > 0 or not np.ptp(head.chi_ppm[head.mask]) > 0:
         raise ValueError("The magnitude or the susceptibility has no contrast in the brain.")
     found = register_brains(head, own, progress=progress)

@@ -30,6 +30,7 @@ OWN_SPACE = "MNI152NLin2009aSym"  # that of the package's own template
 OWN_ORIGIN_MM = (0.0, -17.0, 0.0)
 # The grid of the ICBM 152 files of 2009: shape and first voxel at 1 mm.
 OWN_SHAPE, OWN_FIRST_MM = (197, 233, 189), (-98.0, -134.0, -72.0)
+BY_T1W, BY_MAPS = "the T1w image", "magnitude and susceptibility"
 NUCLEI_MM = 4.0  # around nuclei, which were placed by hand, own template and T1w image are not held against each other
 # Of the brains' overlap (Dice): whole brains that lie on each other reach 0.95.
 SMALLEST_OVERLAP = 0.9
@@ -54,7 +55,7 @@ class InTemplate:
     Attributes
     ----------
     deformation : from the template's world to the head's.
-    by : "T1w image" or "magnitude and susceptibility".
+    by : `BY_T1W` or `BY_MAPS`.
     overlap : Dice coefficient of both brains in the template.
     nuclei_correlation : of the susceptibility around the nuclei, of head and own template.
     smallest_jacobian : of the deformation in the brain, the affine part apart: at 0 or below it folds.
@@ -71,7 +72,7 @@ def own_affine(affine: np.ndarray) -> DoubleArray:
     """An affine of the package's own template in the millimetres of `OWN_SPACE`."""
     shift = np.eye(4)
     shift[:3, 3] = OWN_ORIGIN_MM
-    return shift @ affine
+    return np.asarray(shift @ affine, float)
 
 
 def own_space(own: BrainTemplate) -> SpaceTemplate:
@@ -161,7 +162,7 @@ def lay_in_template(
         brain & target.mask,
     )  # fmt: skip
     jacobian = _jacobian(found, brain & target.mask)
-    return InTemplate(found, "T1w image" if by_t1w else "magnitude and susceptibility", overlap, correlation, jacobian)
+    return InTemplate(found, BY_T1W if by_t1w else BY_MAPS, overlap, correlation, jacobian)
 
 
 def _laid(labels: np.ndarray, affine: np.ndarray, images: BrainImages) -> np.ndarray:

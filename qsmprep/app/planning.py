@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from qsmprep import registry
+from qsmprep.analysis.template_space import BY_MAPS, BY_T1W
 from qsmprep.app.coils import plan_coils
 from qsmprep.app.derivatives import check_derivatives
 from qsmprep.app.lengths import check_lengths
@@ -366,7 +367,7 @@ def planned_record(plan: RunPlan) -> list[dict[str, Any]]:
         options = plan.settings.steps[step]
         records.append(Record(step, step, step.replace("-", " "), [], parameters(options)))
     for planned in plan.spaces:
-        by = "T1w image" if planned.t1w and plan.anatomy.needs_t1w else "magnitude and susceptibility"
+        by = BY_T1W if planned.t1w and plan.anatomy.needs_t1w else BY_MAPS
         title = registration_title(planned.space.name, by)
         records.append(Record(SPACE_STAGE, planned.space.name, title, [*REGISTRATION_CITED, *planned.citations]))
     return [dataclasses.asdict(record) for record in records]

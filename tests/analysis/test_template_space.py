@@ -12,6 +12,8 @@ from qsmprep.analysis.brain_registration import Deformation, grid_places, mapped
 from qsmprep.analysis.brain_template import SMALLEST_CORRELATION
 from qsmprep.analysis.displacement import field_of, grid_over, inverse_field, resample_by
 from qsmprep.analysis.template_space import (
+    BY_MAPS,
+    BY_T1W,
     OWN_FIRST_MM,
     OWN_SHAPE,
     SMALLEST_OVERLAP,
@@ -81,7 +83,7 @@ def test_a_known_motion_is_recovered():
     before = np.linalg.norm(SHIFT_MM)
     assert errors.mean() < 2.0 < before  # half a voxel
     assert np.percentile(errors, 95) < VOXEL_MM
-    assert found.by == "magnitude and susceptibility"
+    assert found.by == BY_MAPS
     assert found.overlap > SMALLEST_OVERLAP
     assert found.nuclei_correlation > SMALLEST_CORRELATION
     assert found.smallest_jacobian > 0
@@ -93,7 +95,7 @@ def test_a_t1w_image_decides_where_there_is_one():
                          own_affine(template.affine), template)  # fmt: skip
     t1w = np.where(images["mask"], -images["magnitude"] + 2 * images["magnitude"].max(), 0)
     found = lay_in_template(space, **images, t1w=t1w)
-    assert found.by == "T1w image"
+    assert found.by == BY_T1W
     assert errors_mm(found.deformation, space.images.mask).mean() < 2.0
     assert found.nuclei_correlation > SMALLEST_CORRELATION
 

@@ -9,7 +9,7 @@ import pytest
 from documents import codes, values
 
 from qsmprep.analysis.brain_registration import Deformation
-from qsmprep.analysis.template_space import InTemplate
+from qsmprep.analysis.template_space import BY_MAPS, InTemplate
 from qsmprep.interfaces import spaces
 from qsmprep.interfaces.spaces import LayMaps, RegisterSpace, SaveInSpace, SaveSpaceTransforms
 
@@ -69,7 +69,7 @@ def moved(**facts) -> InTemplate:
     world[:3, 3] = SHIFT_MM
     found = Deformation(np.zeros((3, 30, 40, 30), np.float32), TEMPLATE_AFFINE, world, 0.7)
     told = {"overlap": 0.96, "nuclei_correlation": 0.8, "smallest_jacobian": 0.5, **facts}
-    return InTemplate(found, "magnitude and susceptibility", **told)
+    return InTemplate(found, BY_MAPS, **told)
 
 
 def test_maps_are_written_in_the_template_each_on_its_side(images, tmp_path, monkeypatch):
