@@ -24,6 +24,7 @@ from qsmprep.analysis.template_space import (
 )
 from qsmprep.bids.outputs import write_displacement
 from qsmprep.interfaces.template import load_brain_template
+from qsmprep.numerics.threads import use_threads
 
 VOXEL_MM = 4.0
 SHAPE = (48, 58, 48)
@@ -87,6 +88,16 @@ def test_a_known_motion_is_recovered():
     assert found.overlap > SMALLEST_OVERLAP
     assert found.nuclei_correlation > SMALLEST_CORRELATION
     assert found.smallest_jacobian > 0
+
+
+def test_threads_change_no_bit():
+    space, images = own_space(load_brain_template()), head()
+    found = []
+    for count in (1, 2):
+        with use_threads(count):
+            found.append(lay_in_template(space, **images).deformation)
+    assert np.array_equal(found[0].displacement, found[1].displacement)
+    assert np.array_equal(found[0].world, found[1].world)
 
 
 def test_a_t1w_image_decides_where_there_is_one():
