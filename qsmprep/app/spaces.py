@@ -33,7 +33,7 @@ def uses_t1w(spaces: tuple[PlannedSpace, ...]) -> bool:
 
 def _planned(space: Space) -> PlannedSpace:
     cited = (MNI_2009,) if space.name.startswith("MNI152NLin2009") else ()
-    if space.name == OWN_SPACE:
+    if space.name == OWN_SPACE and OWN_SPACE not in templates_at_hand():
         return PlannedSpace(space, source=OWN_SOURCE, citations=cited)
     t1w, mask = _files(space.name)
     source = " and ".join(path.name for path in (t1w, mask) if path)

@@ -35,20 +35,22 @@ def template_files(name: str) -> tuple[Path, Path | None]:
     if found is not None:
         return found
     home = templateflow_home()
-    wanted = f"tpl-{name}/tpl-{name}_res-01_T1w.nii.gz and its desc-brain_mask, or desc-brain_T1w"
+    needed = f"tpl-{name}/tpl-{name}_res-01_T1w.nii.gz and its desc-brain_mask, or desc-brain_T1w"
     mount = f"Mount or copy TemplateFlow's folder and set {VARIABLE} to it"
     if find_spec("templateflow") is None:
         raise ValueError(
-            f"--output-spaces {name}: there is no {wanted} in {home}. {mount}, or install qsmprep[templates] where "
+            f"--output-spaces {name}: there is no {needed} in {home}. {mount}, or install qsmprep[templates] where "
             "there is a network."
         )
     try:
         api: Any = import_module("templateflow.api")
-        t1w = _single(api.get(name, resolution=1, desc=None, suffix="T1w"))
-        mask = _single(api.get(name, resolution=1, desc="brain", suffix="mask"))
+        t1w, mask = (
+            _single(api.get(name, resolution=1, **wanted) or api.get(name, resolution=None, **wanted))
+            for wanted in ({"desc": None, "suffix": "T1w"}, {"desc": "brain", "suffix": "mask"})
+        )
     except Exception as error:  # whatever a download may end with
         raise ValueError(
-            f"--output-spaces {name}: there is no {wanted} in {home}, and the package templateflow could not fetch it "
+            f"--output-spaces {name}: there is no {needed} in {home}, and the package templateflow could not fetch it "
             f"({type(error).__name__}: {error}). {mount}."
         ) from None
     if t1w is None or mask is None:

@@ -1,6 +1,9 @@
 """Words of --output-spaces, files of TemplateFlow, and names of what is written in a template."""
 
 import gzip
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 
 import pytest
 
@@ -69,6 +72,42 @@ def test_what_is_missing_is_told_with_what_to_mount(home, tmp_path):
     with pytest.raises(ValueError, match="tpl-C_res-01_T1w") as refusal:
         template_files("C")
     assert str(tmp_path) in str(refusal.value)
+    assert VARIABLE in str(refusal.value)
+
+
+@pytest.fixture
+def package(monkeypatch):
+    """The package templateflow, with a function `get` that is given."""
+
+    def install(get):
+        for name in ("templateflow", "templateflow.api"):
+            module = ModuleType(name)
+            module.__spec__ = ModuleSpec(name, None)
+            module.get = get
+            monkeypatch.setitem(sys.modules, name, module)
+
+    return install
+
+
+def test_the_package_fetches_what_is_not_there(home, package, tmp_path):
+    asked = []
+
+    def get(name, resolution, **wanted):
+        asked.append((name, resolution, wanted))
+        return [] if resolution else tmp_path / f"{wanted['suffix']}.nii.gz"  # a template of one resolution
+
+    package(get)
+    assert template_files("MNIColin27") == (tmp_path / "T1w.nii.gz", tmp_path / "mask.nii.gz")
+    assert asked[0] == ("MNIColin27", 1, {"desc": None, "suffix": "T1w"})
+
+
+def test_without_a_network_the_package_is_no_crash(home, package):
+    def get(*_, **__):
+        raise OSError("no route to host")
+
+    package(get)
+    with pytest.raises(ValueError, match="no route to host") as refusal:
+        template_files("NKI")
     assert VARIABLE in str(refusal.value)
 
 
