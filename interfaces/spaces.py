@@ -102,7 +102,7 @@ class RegisterSpace(Step):
             found = self._register(space)
         except (ValueError, RuntimeError) as error:  # it must not cost the maps themselves
             text = f"The head could not be registered to {inputs.space}: {error} No map is written in this space."
-            remedy = "Use the maps in the space of the scan; give a T1w image of the session, or leave the space out."
+            remedy = "Use the maps in the space of the scan; a template needs the whole brain of an adult."
             record.warn(Warning("space-registration-failed", text, remedy))
             return record
         record.title = registration_title(inputs.space, found.by)
@@ -257,7 +257,7 @@ class LayMaps(Step):
     def _compute(self, folder: Path) -> Record:
         inputs = self.inputs
         edge = RESOLUTIONS.get(inputs.resolution) or float(np.cbrt(np.prod(read_grid(inputs.chi).voxel_size_mm)))
-        method = f"{inputs.space} {inputs.resolution or 'native'}"
+        method = f"{inputs.space}:res-{inputs.resolution or 'native'}"
         record = Record(self.stage, method, f"resampling to {inputs.space} with voxels of {edge:.3g} mm (linear)")
         self._results["files"] = []
         if not isdefined(inputs.transform):

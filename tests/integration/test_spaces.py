@@ -36,7 +36,7 @@ def test_the_map_is_written_in_the_template_and_told_of(bids, tmp_path, run_qsmp
     assert not chi.get_fdata()[~brain].any()
     record = json.loads((out / "sub-01" / "figures" / "sub-01_record.json").read_text())
     steps = [step for step in record["steps"] if step["stage"] == "output-space"]
-    assert [step["method"] for step in steps] == [SPACE, f"{SPACE} 2"]
+    assert [step["method"] for step in steps] == [SPACE, f"{SPACE}:res-2"]
     assert (out / "sub-01" / "figures" / steps[0]["figures"][0]["file"]).is_file()
     assert stem in (out / "sub-01.html").read_text()
     assert f"nonlinear registration to {SPACE}" in (out / "logs" / "CITATION.md").read_text()
