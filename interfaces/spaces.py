@@ -104,6 +104,7 @@ class RegisterSpace(Step):
             text = f"The head could not be registered to {inputs.space}: {error} No map is written in this space."
             remedy = "Use the maps in the space of the scan; a template needs the whole brain of an adult."
             record.warn(Warning("space-registration-failed", text, remedy))
+            record.title = f"registration to {inputs.space}, which failed"
             return record
         record.title = registration_title(inputs.space, found.by)
         self._judge(found, space, record)

@@ -11,11 +11,11 @@ from pathlib import Path
 NATIVE = "native"
 # What fMRIPrep calls the space of the images themselves.
 NATIVE_ALIASES = (NATIVE, "func", "run", "bold", "boldref", "sbref")
-# Templates that TemplateFlow knows, for a hint; any other that lies in its folder may be asked for too.
+# Templates of TemplateFlow without cohorts, for a hint; any other that lies in its folder may be asked for too.
 KNOWN_TEMPLATES = (
     "MNI152NLin2009cAsym", "MNI152NLin2009aSym", "MNI152NLin2009aAsym", "MNI152NLin2009bAsym", "MNI152NLin2009bSym",
-    "MNI152NLin2009cSym", "MNI152NLin6Asym", "MNI152NLin6Sym", "MNI152Lin", "MNI305", "MNIColin27", "MNIInfant",
-    "MNIPediatricAsym", "OASIS30ANTs", "NKI", "PNC",
+    "MNI152NLin2009cSym", "MNI152NLin6Asym", "MNI152NLin6Sym", "MNI152Lin", "MNI305", "MNIColin27", "OASIS30ANTs",
+    "NKI", "PNC",
 )  # fmt: skip
 SURFACES = re.compile(r"fsaverage\d?|fsLR|fsnative|onavg|civet\w*", re.IGNORECASE)
 OF_T1W = ("anat", "T1w", "T2w", "individual")
@@ -76,10 +76,11 @@ def parse_spaces(words: Sequence[str], known: Sequence[str] = ()) -> tuple[Space
             if modifiers:
                 raise ValueError(f"--output-spaces {word}: {name} is the grid of the scan; it takes no modifier.")
             continue
+        resolutions = [_resolution(modifier, word) for modifier in modifiers] or [""]
         if known and name not in known:
-            raise ValueError(f"--output-spaces {word}: unknown space{_near(name, known)}. {_can_be(known)}")
+            raise ValueError(f"--output-spaces {word}: unknown space{_near(name, known)} {_can_be(known)}")
         chosen = found.setdefault(name, [])
-        for resolution in [_resolution(modifier, word) for modifier in modifiers] or [""]:
+        for resolution in resolutions:
             if resolution not in chosen:
                 chosen.append(resolution)
     return tuple(Space(name, tuple(resolutions)) for name, resolutions in found.items())
@@ -112,7 +113,7 @@ def _resolution(modifier: str, word: str) -> str:
 def _near(name: str, known: Sequence[str]) -> str:
     lower = {other.lower(): other for other in (NATIVE, *KNOWN_TEMPLATES, *known)}
     found = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.75)
-    return f"; did you mean {lower[found[0]]}?" if found else ""
+    return f"; did you mean {lower[found[0]]}?" if found else "."
 
 
 def _can_be(known: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ def test_the_words_of_fmriprep_are_understood():
 @pytest.mark.parametrize(
     ("word", "told"),
     [
-        ("MNI152NLin2009Asym", "unknown space; did you mean MNI152NLin2009"),
+        ("MNI152NLin2009cAsm", "unknown space; did you mean MNI152NLin2009cAsym? Spaces are"),
         ("mni152nlin2009casym", "did you mean MNI152NLin2009cAsym?"),
         ("nativ", "did you mean native?"),
         ("Talairach", "unknown space. Spaces are native and templates"),

@@ -133,6 +133,7 @@ def test_a_failed_registration_costs_the_template_alone(images, tmp_path, monkey
     _, record, template = register(images, tmp_path, monkeypatch, ValueError("It holds no whole brain."))
     assert codes(record, "warnings") == ["space-registration-failed"]
     assert "no whole brain" in record["warnings"][0]["text"]
+    assert "failed" in record["title"]  # the methods text tells no other
     (tmp_path / "laid").mkdir()
     monkeypatch.chdir(tmp_path / "laid")
     laid = LayMaps(space="X", template=template, keys=["chi"], **images).run().outputs
