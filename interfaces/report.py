@@ -73,7 +73,7 @@ class ChooseWindow(Step):
 class DrawFigureInputSpec(BaseInterfaceInputSpec):
     """Inputs of `DrawFigure`."""
 
-    in_file = File(exists=True, mandatory=True)
+    in_file = File(exists=True, desc="without, as where a step had nothing to give, no picture is drawn")
     echo = traits.Int(0, usedefault=True, desc="which echo of a four-dimensional image; -1 is the last")
     mask = File(exists=True, desc="only voxels inside are drawn")
     frame = File(exists=True, desc="mask whose box is shown, that of several pictures which are to register")
@@ -105,6 +105,8 @@ class DrawFigure(SimpleInterface):
 
     def _run_interface(self, runtime):
         inputs = self.inputs
+        if not isdefined(inputs.in_file):
+            return runtime
         volume = read_volume(inputs.in_file)
         if volume.ndim == 4:
             volume = volume[inputs.echo]

@@ -38,8 +38,8 @@ def option(
     metavar : what stands for the value in the help ("X,Y,Z"); a word for its type when left out.
     when : (other option, value or tuple of values): this one acts only where the other has it; None: always.
     unit_from : the option that says the unit, in place of `unit`, which then says so to the reader of the help.
-    several : whether several different ones of the allowed words may be given; the value is then a text of them with
-        commas between, in the order given (`words_of`).
+    several : whether several different words may be given, of the allowed ones where there are `choices`; the value is
+        then a text of them with commas between, in the order given (`words_of`).
     """
     metadata = {"help": help, "unit": unit, "low": low, "high": high, "choices": choices, "none": none,
                 "metavar": metavar, "when": when, "unit_from": unit_from, "several": several}  # fmt: skip
@@ -92,7 +92,9 @@ def what_is_allowed(facts: Mapping[str, Any], value: Any) -> str:
         return ""
     if facts.get("several"):
         chosen = words_of(value)
-        fits = set(chosen) <= set(facts["choices"]) and len(set(chosen)) == len(chosen)
+        fits = set(chosen) <= set(facts["choices"] or chosen) and len(set(chosen)) == len(chosen)
+        if not fits and not facts["choices"]:
+            return "give different ones"
         return "" if fits else f"choose one, or several different ones, of {', '.join(facts['choices'])}"
     if facts.get("choices") and value not in facts["choices"]:
         return f"choose one of {', '.join(facts['choices'])}"

@@ -16,6 +16,7 @@ from typing import Any
 
 from qsmprep import registry
 from qsmprep.bids.reading import UnreadableFileError, read_text_file
+from qsmprep.bids.spaces import NATIVE, parse_spaces
 from qsmprep.options import check_options, option, option_type, shown, words_of
 from qsmprep.presets import DEFAULT_PIPELINE, PRESETS
 from qsmprep.relaxometry.macroscopic import GRADIENT_CORRECTIONS
@@ -141,6 +142,25 @@ class OrientationOptions:
                 known = ", ".join(ORIENTATION_METHODS)
                 raise ValueError(f"--multi-orientation: unknown method {name!r}; choose from {known}.")
         return tuple(dict.fromkeys(names))
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """In which spaces the maps are written."""
+
+    spaces: str = option(
+        NATIVE,
+        "native: the grid of the scan, always written; or templates by TemplateFlow's names, as MNI152NLin2009cAsym, "
+        "with :res-1 (1 mm), :res-2, or the scan's size of voxels",
+        metavar="SPACE",
+        several=True,
+    )
+
+    def words(self) -> tuple[str, ...]:
+        """The spaces in the order given. Raises ValueError for a word that is none, or an unknown modifier."""
+        words = words_of(self.spaces)
+        parse_spaces(words)
+        return words
 
 
 @dataclass(frozen=True)
@@ -297,7 +317,7 @@ def build(document: Mapping[str, Any], given: Mapping[str, Any] | None = None) -
         steps["input"].echo_times_s(),
         steps["orientation"].chosen(),
     )
-    steps["reference"].chosen(), steps["display"].limits()
+    steps["reference"].chosen(), steps["display"].limits(), steps["output"].words()
     parts = MappingProxyType(methods), MappingProxyType(options), MappingProxyType(steps)
     return Settings(pipeline, *parts, MappingProxyType(dict(tuned)), MappingProxyType(decided))
 

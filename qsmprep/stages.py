@@ -150,6 +150,9 @@ STAGES = (
     Stage("atlas", "Atlases", "Further processing", "Regions of an atlas were taken from {}."),
     Stage("regions", "Regional values", "Further processing", "Regional values were computed: {}.",
           sections=(Section("roi", "qsmprep.analysis.regions", "RegionOptions"),)),
+    Stage("output-space", "Maps in the space of a template", "Further processing",
+          "Maps were brought into the space of a template: {}.",
+          sections=(Section("output", "qsmprep.settings", "OutputOptions"),)),
     Stage("quality", "Quality numbers", "Further processing", "The quality of the result was assessed by {}."),
 )
 # fmt: on

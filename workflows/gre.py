@@ -20,6 +20,7 @@ from qsmprep.workflows.relaxometry import corrects_gradient, init_r2prime_wf, in
 from qsmprep.workflows.report import connect_figures, init_figures_wf
 from qsmprep.workflows.segmentation import init_segmentation_wf, lays_segmentations
 from qsmprep.workflows.separation import init_separation_wf, separates
+from qsmprep.workflows.spaces import init_spaces_wf
 from qsmprep.workflows.weighting import IMAGES, init_weighting_wf, weights_images
 
 
@@ -123,6 +124,8 @@ def init_gre_wf(*, plan: RunPlan) -> Workflow:
         stages["segmentation"] = _connect_segmentation(workflow, plan, stages)
     if measures_regions(plan):
         stages["regions"] = _connect_regions(workflow, plan, stages)
+    if plan.spaces:
+        stages["spaces"] = _connect_spaces(workflow, plan, stages)
     connect_quality(workflow, stages, plan)
     connect_figures(workflow, init_figures_wf(plan=plan), stages, plan)
     return workflow
@@ -175,6 +178,24 @@ def _connect_regions(workflow: Workflow, plan: RunPlan, stages: Mapping[str, Wor
             connected = [(f"outputnode.{output}", f"inputnode.{target}") for output, target in images]
             workflow.connect([(stages[stage], regions, connected)])
     return regions
+
+
+def _connect_spaces(workflow: Workflow, plan: RunPlan, stages: Mapping[str, Workflow]) -> Workflow:
+    """Bring the maps there are into the spaces of templates."""
+    spaces = init_spaces_wf(plan=plan)
+    inputs = {
+        "phase": [("magnitude_rss", "magnitude")],
+        "brain": [("mask", "brain_mask")],
+        "inversion": [("chi", "chi"), ("mask", "qsm_mask")],
+        "relaxometry": [("r2star", "r2star")],
+        "separation": [("para", "para"), ("dia", "dia"), ("mask", "sources_mask")],
+        "segmentation": [("t1w", "t1w")] if plan.anatomy.needs_t1w else [],
+    }
+    for stage, images in inputs.items():
+        if stage in stages:
+            connected = [(f"outputnode.{output}", f"inputnode.{target}") for output, target in images]
+            workflow.connect([(stages[stage], spaces, connected)])
+    return spaces
 
 
 def _chi_maps(plan: RunPlan) -> list[tuple[str, str]]:

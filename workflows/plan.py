@@ -14,6 +14,7 @@ from qsmprep.bids.anatomy import Anatomy
 from qsmprep.bids.reuse import Reused
 from qsmprep.bids.scans import GreRun, SpinEchoScan
 from qsmprep.bids.segmentation import Region
+from qsmprep.bids.spaces import PlannedSpace
 from qsmprep.engine.node import Node
 from qsmprep.engine.resources import COMPILED_GB, estimate_mem_gb, total_memory_gb
 from qsmprep.findings import Note, Warning
@@ -63,6 +64,7 @@ class RunPlan:
     reused : kind -> result of another program that stands for that of a step.
     reference_region : of a given segmentation, or None.
     anatomy : segmentations and atlases whose regions are measured.
+    spaces : templates in which the maps are written too.
     networks : (stage, method) -> weights, for the methods that work by a network.
     second_mask : weights of the network that makes the brain mask where the chosen method's has not the shape of one.
     slice_axis, slice_axis_source : voxel axis across the slices, and how it is known.
@@ -93,6 +95,7 @@ class RunPlan:
     reused: Mapping[str, Reused] = field(default_factory=dict)
     reference_region: Region | None = None
     anatomy: Anatomy = field(default_factory=Anatomy)
+    spaces: tuple[PlannedSpace, ...] = ()
     networks: Mapping[tuple[str, str], NetworkFile] = field(default_factory=dict)
     second_mask: NetworkFile | None = None
     slice_axis: int = 2

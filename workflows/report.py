@@ -14,11 +14,12 @@ from qsmprep.engine.resources import DRAWING_GB, FILES_GB
 from qsmprep.interfaces.report import ChooseWindow, DrawFigure
 from qsmprep.interfaces.template import OUTLINES
 from qsmprep.report.crash import FIGURES_GRAPH
-from qsmprep.report.pictures import PICTURES, SOURCES, SUSCEPTIBILITY, PictureKind, further_inversion
+from qsmprep.report.pictures import PICTURES, SOURCES, SUSCEPTIBILITY, PictureKind, further_inversion, in_space
 from qsmprep.report.window import with_window
 from qsmprep.workflows.inversion import chi_name, maps_beside
 from qsmprep.workflows.plan import RunPlan
 from qsmprep.workflows.separation import separates
+from qsmprep.workflows.spaces import outline_names, shown_name
 from qsmprep.workflows.weighting import weights_images
 
 BRAIN = ("brain", "mask")
@@ -116,6 +117,10 @@ def figures_of(plan: RunPlan) -> tuple[Figure, ...]:
         figures = [figure for figure in figures if figure.name != "expectederror"]
     further = enumerate(plan.settings.methods["inversion"][1:], start=1)
     figures += [Figure(further_inversion(method), ("inversion", chi_name(i)), mask=QSM) for i, method in further]
+    for planned in plan.spaces:
+        space = planned.space.name
+        outlines = {name: ("spaces", output) for name, output in outline_names(space).items()}
+        figures.append(Figure(in_space(space), ("spaces", shown_name(space)), frame=None, outlines=outlines))
     return tuple(figures)
 
 

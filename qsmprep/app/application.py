@@ -28,6 +28,7 @@ from qsmprep.app.plugin_file import read_plugin_file
 from qsmprep.app.records import write_refusals, write_run_records
 from qsmprep.app.regions import check_atlases
 from qsmprep.app.request import Request
+from qsmprep.app.spaces import plan_spaces
 from qsmprep.app.validation import start_validation, validation_findings
 from qsmprep.app.work_folder import check_work_dir, prepare_work_dir
 from qsmprep.bids.checks import check_mask, check_output_dir, check_run
@@ -83,6 +84,7 @@ def run(request: Request, settings: Settings) -> int:
         _check_folders(request)
         if request.reports_only:
             return _reports_only(request)
+        plan_spaces(settings)
         if not request.dry_run:
             warm_up(DRAWING)
         threads = settings.steps["execution"].omp_nthreads or min(_cores(settings), 8)

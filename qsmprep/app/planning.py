@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from qsmprep import registry
+from qsmprep.analysis.template_space import BY_MAPS, BY_T1W
 from qsmprep.app.coils import plan_coils
 from qsmprep.app.derivatives import check_derivatives
 from qsmprep.app.lengths import check_lengths
@@ -17,6 +18,7 @@ from qsmprep.app.networks import find_network, networks_of
 from qsmprep.app.regions import plan_regions
 from qsmprep.app.request import Request
 from qsmprep.app.reuse import check_reuse, results_of_others, reused_record
+from qsmprep.app.spaces import plan_spaces, uses_t1w
 from qsmprep.bids.checks import check_spin_echo
 from qsmprep.bids.derivatives import find_derivative
 from qsmprep.bids.grid import b0_notes, grid_of, slice_axis
@@ -26,6 +28,9 @@ from qsmprep.bids.provenance import software_versions
 from qsmprep.bids.scans import GreRun, SpinEchoScan, spin_echo_of
 from qsmprep.bids.segmentation import Region, find_region
 from qsmprep.findings import Fact, Note, Warning
+from qsmprep.interfaces.spaces import CITED as REGISTRATION_CITED
+from qsmprep.interfaces.spaces import STAGE as SPACE_STAGE
+from qsmprep.interfaces.spaces import registration_title
 from qsmprep.interfaces.step import Record, network_facts, parameters
 from qsmprep.masking.net import NetOptions
 from qsmprep.numerics.units import GYROMAGNETIC_RATIO_MHZ_PER_T
@@ -80,8 +85,10 @@ def plan_run(
     check_reuse(reused, settings, run)
     settings = _resolve_separation(settings, scan, times, note)
     region = _given_region(run, request, settings)
-    anatomy = plan_regions(run, request, settings)
+    spaces = plan_spaces(settings)
+    anatomy = plan_regions(run, request, settings, to_templates=uses_t1w(spaces))
     notes += anatomy.notes
+    notes += [Note("output-space", f"Maps in {planned.space.name}: {planned.source}.") for planned in spaces]
     check_lengths(run.name, settings, image, echoes=len(run.echoes))
     n0, n1, n2 = (int(n) for n in image.shape[:3])
     h0, h1, h2 = (float(h) for h in image.header.get_zooms()[:3])
@@ -110,6 +117,7 @@ def plan_run(
         reused=reused,
         reference_region=region,
         anatomy=anatomy,
+        spaces=spaces,
         networks=networks,
         second_mask=find_network(NetOptions(), "net", (n0, n1, n2), (h0, h1, h2)) if unsure else None,
         slice_axis=slice_axis(image)[0],
@@ -358,6 +366,10 @@ def planned_record(plan: RunPlan) -> list[dict[str, Any]]:
     for step in ("reliable-mask", "background-mask", "weights", "reference"):
         options = plan.settings.steps[step]
         records.append(Record(step, step, step.replace("-", " "), [], parameters(options)))
+    for planned in plan.spaces:
+        by = BY_T1W if planned.t1w and plan.anatomy.needs_t1w else BY_MAPS
+        title = registration_title(planned.space.name, by)
+        records.append(Record(SPACE_STAGE, planned.space.name, title, [*REGISTRATION_CITED, *planned.citations]))
     return [dataclasses.asdict(record) for record in records]
 
 

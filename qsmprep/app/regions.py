@@ -38,8 +38,12 @@ def check_atlases(request: Request) -> None:
         raise ValueError(f"--atlas: {' and '.join(labels)} would bear one name; rename one of the images.")
 
 
-def plan_regions(run: GreRun, request: Request, settings: Settings) -> Anatomy:
-    """Segmentations, atlases and the T1w image of a run.
+def plan_regions(run: GreRun, request: Request, settings: Settings, *, to_templates: bool = False) -> Anatomy:
+    """Segmentations, atlases and the T1w image of a run; the latter alone where there are no regional values.
+
+    Parameters
+    ----------
+    to_templates : whether the T1w image, if there is one, registers the head to a template.
 
     Raises
     ------
@@ -47,7 +51,7 @@ def plan_regions(run: GreRun, request: Request, settings: Settings) -> Anatomy:
         cannot be used is left out with a warning: it must not cost the maps.
     """
     options = settings.steps["roi"]
-    if not options.values:
+    if not options.values and not to_templates:
         return Anatomy()
     header = read_header(run.files[0])
     if not isinstance(header, Header):
@@ -55,6 +59,9 @@ def plan_regions(run: GreRun, request: Request, settings: Settings) -> Anatomy:
     t1w, note = find_t1w(request.bids_dir, run, (read_filters(request.filter_file) or {}).get("t1w"))
     warnings: list[Warning] = []
     usable_t1w = None if t1w is None else _checked_t1w(t1w, header, warnings)
+    if not options.values:
+        told = (note,) if usable_t1w and note else ()
+        return Anatomy(t1w=usable_t1w, notes=told, warnings=tuple(warnings), to_templates=True)
     candidates, problems = find_segmentations(request.derivatives, run, request.bids_dir)
     warnings += [problem.warning() for problem in problems]
     registered = usable_t1w is not None and options.registration
@@ -75,7 +82,7 @@ def plan_regions(run: GreRun, request: Request, settings: Settings) -> Anatomy:
     measured += [template] if template else []
     _check_names([item.label for item in measured])
     notes = [*(_described(item) for item in measured), *unused]
-    anatomy = Anatomy(tuple(found), atlases, template, usable_t1w, tuple(notes), tuple(warnings))
+    anatomy = Anatomy(tuple(found), atlases, template, usable_t1w, tuple(notes), tuple(warnings), to_templates)
     return replace(anatomy, notes=(note, *notes)) if anatomy.needs_t1w and note else anatomy
 
 

@@ -105,7 +105,10 @@ class OwnTemplate:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What tells a run's regions: segmentations, atlases, own template, T1w image, and what was decided or is wrong."""
+    """What tells a run's regions: segmentations, atlases, own template, T1w image, and what was decided or is wrong.
+
+    `to_templates` tells whether the T1w image is wanted for the spaces of templates too.
+    """
 
     segmentations: tuple[Segmentation, ...] = ()
     atlases: tuple[Atlas, ...] = ()
@@ -113,12 +116,13 @@ class Anatomy:
     t1w: Path | None = None
     notes: tuple[Note, ...] = ()
     warnings: tuple[Warning, ...] = ()
+    to_templates: bool = False
 
     @property
     def needs_t1w(self) -> bool:
         """Whether the T1w image has to be registered to the magnitude."""
         placed = any(segmentation.placement == "t1w" for segmentation in self.segmentations)
-        return self.t1w is not None and (placed or bool(self.atlases))
+        return self.t1w is not None and (placed or bool(self.atlases) or self.to_templates)
 
 
 def find_t1w(bids_dir: Path, run: GreRun, wanted: Mapping[str, Any] | None = None) -> tuple[Path | None, Note | None]:

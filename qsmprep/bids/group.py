@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from qsmprep.bids.acquired import Acquired, acquired
-from qsmprep.bids.names import bare_label
+from qsmprep.bids.names import bare_label, file_entities
 from qsmprep.bids.reading import UnreadableFileError, read_json_object, read_text_file
 
 QUALITY, REGIONS, RECORD, CHI = "_qc.json", "_desc-roi_stats.tsv", "_record.json", "_Chimap.json"
@@ -188,7 +188,7 @@ def _result_files(output_dir: Path) -> Iterable[tuple[str, Path]]:
     for kind, folder in ((QUALITY, "anat"), (REGIONS, "anat"), (CHI, "anat"), (RECORD, "figures")):
         paths = [*output_dir.glob(f"sub-*/{folder}/*{kind}"), *output_dir.glob(f"sub-*/ses-*/{folder}/*{kind}")]
         for path in sorted(paths):
-            if kind != CHI or "_desc-" not in path.name:  # of the main map only
+            if kind != CHI or not {"desc", "space"} & file_entities(path).keys():  # of the main map of the scan only
                 yield kind, path
 
 

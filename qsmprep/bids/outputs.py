@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qsmprep import registry
-from qsmprep.bids.grid import Grid, lay_as
+from qsmprep.bids.grid import SCANNER, Grid, lay_as
 from qsmprep.bids.prov import activity_id
 from qsmprep.files.whole_file import whole_file
 from qsmprep.findings import fact_values
@@ -96,7 +96,7 @@ TENSOR = ("chi11", "chi22", "chi33", "chi12", "chi13", "chi23")  # components of
 # Of a step's record: what differs from run to run, or is for the report alone.
 NOT_LASTING = ("seconds", "curve", "curve_name", "curve_iterations", "curve_second")
 BIDSIGNORE = ("figures", "group_*", "*.html", "logs/", "prov", "*_stats.tsv", "*_stats.json", "*_xfm.txt", "*_xfm.json",
-              "*_qc.json", "*_swi.*", "*_minIP.*", "*_smwi.*")  # fmt: skip
+              "*_xfm.nii.gz", "*_qc.json", "*_swi.*", "*_minIP.*", "*_smwi.*")  # fmt: skip
 KEPT_ENTITIES = ("acq", "run")
 
 
@@ -298,18 +298,35 @@ def write_json(path: Path, document: Any) -> None:
     write_text(path, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_image(path: Path, array: NDArray[Any], place: RealArray | Grid, *, mask: bool = False) -> None:
+def write_image(
+    path: Path, array: NDArray[Any], place: RealArray | Grid, *, mask: bool = False, code: int = SCANNER
+) -> None:
     """Write a volume as compressed NIfTI: float32, or uint8 for a mask. The same array gives the same bytes.
 
     Parameters
     ----------
-    place : an affine, which is then qform and sform of the scanner; or the grid of an image, both of whose transforms
-        and codes the file carries on.
+    place : an affine, which is then qform and sform with this code (the scanner's); or the grid of an image, both of
+        whose transforms and codes the file carries on.
     """
-    _write_nifti(path, np.asarray(array, np.uint8 if mask else np.float32), place)
+    _write_nifti(path, np.asarray(array, np.uint8 if mask else np.float32), place, code=code)
 
 
-def _write_nifti(path: Path, array: NDArray[Any], place: RealArray | Grid) -> None:
+def write_displacement(path: Path, field: NDArray[Any], affine: RealArray, *, code: int) -> None:
+    """Write a field of displacement as ITK and ANTs read it: compressed NIfTI, five dimensions, vectors in LPS.
+
+    Parameters
+    ----------
+    field : (3, n0, n1, n2) mm, in the axes of NIfTI (to the patient's right, front, head). ITK's run to the left and
+        the back, so that the first two change their sign.
+    affine : (4, 4) of its grid; qform and sform with this code.
+    """
+    turned = np.asarray(field, np.float32) * np.array([-1, -1, 1], np.float32).reshape(3, 1, 1, 1)
+    _write_nifti(path, np.moveaxis(turned, 0, -1)[:, :, :, None, :], affine, code=code, intent="vector")
+
+
+def _write_nifti(
+    path: Path, array: NDArray[Any], place: RealArray | Grid, *, code: int = SCANNER, intent: str = ""
+) -> None:
     affine = place.affine if isinstance(place, Grid) else place
     image = nib.Nifti1Image(array, affine)
     image.header.set_xyzt_units("mm")
@@ -317,8 +334,10 @@ def _write_nifti(path: Path, array: NDArray[Any], place: RealArray | Grid) -> No
         lay_as(image.header, place)
         image = nib.Nifti1Image(array, None, image.header)
     else:
-        image.set_sform(affine, 1)
-        image.set_qform(affine, 1)
+        image.set_sform(affine, code)
+        image.set_qform(affine, code)
+    if intent:
+        image.header.set_intent(intent)
     buffer = BytesIO()
     image.to_stream(buffer)
     with whole_file(path) as stream:

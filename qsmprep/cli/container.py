@@ -13,6 +13,8 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from qsmprep.bids.templateflow import VARIABLE as TEMPLATES
+from qsmprep.bids.templateflow import templateflow_home
 from qsmprep.cli.parser import build_parser
 from qsmprep.cli.paths import file_path, folder_path
 from qsmprep.cli.program import Parser, add_command
@@ -86,10 +88,8 @@ def container_command(engine: str, image: str, words: Sequence[str], mounts: Map
     ------
     ValueError : a path that no engine can be told of.
     """
-    environment = {}
-    if folder := os.environ.get(WEIGHTS):
-        environment[WEIGHTS] = os.path.abspath(folder)
-        mounts = dict(sorted({environment[WEIGHTS]: False, **mounts}.items()))
+    environment = _folders_of_variables(words)
+    mounts = dict(sorted({**dict.fromkeys(environment.values(), False), **mounts}.items()))
     for path in mounts:
         if "," in path or ":" in path:
             raise ValueError(f"{path!r} has a comma or a colon, which stands for something else in mounts: rename it.")
@@ -106,6 +106,14 @@ def container_command(engine: str, image: str, words: Sequence[str], mounts: Map
         if engine == "podman":
             start += [["--userns", "keep-id", "--security-opt", "label=disable"]]
     return [*start, *variables, *binds, [image, *words]]
+
+
+def _folders_of_variables(words: Sequence[str]) -> dict[str, str]:
+    """Folders that variables name rather than words: networks, and templates where they are asked for."""
+    found = {name: os.environ[name] for name in (WEIGHTS, TEMPLATES) if os.environ.get(name)}
+    if any(word.replace("_", "-").startswith("--output-spaces") for word in words) and templateflow_home().is_dir():
+        found[TEMPLATES] = str(templateflow_home())
+    return {name: os.path.abspath(folder) for name, folder in found.items()}
 
 
 def _texts(value: object) -> Iterator[str]:

@@ -109,7 +109,8 @@ def find_subjects(output_dir: Path, participants: Sequence[str] = ()) -> tuple[l
     maps = [*output_dir.glob("sub-*/anat/*_Chimap.nii.gz"), *output_dir.glob("sub-*/ses-*/anat/*_Chimap.nii.gz")]
     chosen: dict[str, Subject] = {}
     known, left_out = set(), []
-    for chi in sorted((path for path in maps if "_desc-" not in path.name), key=lambda path: natural(path.name)):
+    main = [path for path in maps if "_desc-" not in path.name and "_space-" not in path.name]
+    for chi in sorted(main, key=lambda path: natural(path.name)):
         run = chi.name.removesuffix("_Chimap.nii.gz")
         label = chi.relative_to(output_dir).parts[0].removeprefix("sub-")
         known.add(label)

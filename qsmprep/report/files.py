@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from qsmprep.bids.outputs import OUTPUTS, subject_folder
+from qsmprep.bids.space_files import MAGNITUDE
 from qsmprep.report.record import natural_order
 
 # Endings of files that are no maps -> what they are.
@@ -36,7 +38,12 @@ def files_of(output_dir: Path, run: str) -> list[Written]:
         if ending in FURTHER:
             found.append(Written(relative, FURTHER[ending]))
         elif ending.endswith(".nii.gz"):
-            *desc, suffix = ending.removesuffix(".nii.gz").lstrip("_").split("_")
+            *words, suffix = ending.removesuffix(".nii.gz").lstrip("_").split("_")
+            entities = dict(word.partition("-")[::2] for word in words)
+            if "space" in entities or (suffix == "xfm" and "from" in entities):
+                found += _in_template(relative, entities, suffix)
+                continue
+            desc = words
             label = desc[0].removeprefix("desc-") if desc else ""
             output = _KNOWN.get((label, suffix))
             if output is not None:
@@ -44,3 +51,15 @@ def files_of(output_dir: Path, run: str) -> list[Written]:
             elif suffix == "Chimap" and len(desc) == 1:
                 found.append(Written(relative, f"Magnetic susceptibility by another inversion ({label}).", "ppm"))
     return found
+
+
+def _in_template(path: str, entities: Mapping[str, str], suffix: str) -> list[Written]:
+    """A map in the space of a template, or a transform."""
+    if suffix == "xfm":
+        return [Written(path, f"Transform from {entities['from']} to {entities.get('to', '')} (ITK, ANTs).", "mm")]
+    label = entities.get("desc", "")
+    output = OUTPUTS["magnitude"] if (label, suffix) == MAGNITUDE else _KNOWN.get((label, suffix))
+    if output is None:
+        return []
+    size = f", {entities['res']} mm" if entities.get("res") else ""
+    return [Written(path, f"In {entities['space']}{size}: {output.description}", output.units)]

@@ -118,6 +118,18 @@ def further_inversion(method: str) -> PictureKind:
     )
 
 
+def in_space(space: str) -> PictureKind:
+    """The picture of the main susceptibility map in the space of a template."""
+    return _kind(
+        f"space{space}",
+        "Chimap",
+        "output-space",
+        "chi",
+        f"Susceptibility in {space}",
+        f"Susceptibility in {space}, with outlines of the template's brain, nuclei and ventricles: they must fit.",
+    )
+
+
 def picture_name(file: str) -> str:
     """The name of a picture's kind from its file; the file's own name where it has none.
 

@@ -98,7 +98,7 @@ def _rebuilt_records(home: Path, known: Collection[str] = ()) -> list[dict[str, 
     """What the sidecars of a folder's maps tell of their runs, those known already apart, as records."""
     found: dict[str, dict[str, Any]] = {}
     for path in sorted([*home.glob("anat/*map.json"), *home.glob("fmap/*map.json")]):
-        if _run_of(path) in known:
+        if _run_of(path) in known or "_space-" in path.name:
             continue
         try:
             sidecar = json.loads(path.read_text(encoding="utf-8"))

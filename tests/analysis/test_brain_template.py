@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from qsmprep.analysis import brain_template
+from qsmprep.analysis import brain_registration, brain_template
 from qsmprep.analysis.brain_template import LAST_NUCLEUS, NAMES, check_whole_brain, lay_brain_template
 from qsmprep.analysis.deformation import register_deformable, warp
 from qsmprep.interfaces.template import load_brain_template
@@ -18,7 +18,7 @@ SHAPE = (48, 60, 48)
 @pytest.fixture(autouse=True)
 def coarse(monkeypatch):
     """A grid on which a registration takes seconds; the head's voxels are as large."""
-    monkeypatch.setattr(brain_template, "FINE_MM", VOXEL_MM)
+    monkeypatch.setattr(brain_registration, "FINE_MM", VOXEL_MM)
 
 
 @cache

@@ -14,6 +14,8 @@ def study(tmp_path, monkeypatch):
     """A working folder with a dataset whose name must be quoted, files, and a link to a folder elsewhere."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("QSMPREP_WEIGHTS", raising=False)
+    monkeypatch.delenv("TEMPLATEFLOW_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
     for folder in ("my bids", "elsewhere/masks"):
         Path(folder).mkdir(parents=True)
     Path("linked").symlink_to("elsewhere/masks")
@@ -91,3 +93,13 @@ def test_mistakes_are_told_before_anything_is_started(study, capsys, monkeypatch
     monkeypatch.setenv("PATH", str(study))
     assert main(["docker", "--run", "my bids", "out", "participant"]) == 1
     assert "no program docker here" in capsys.readouterr().err
+
+
+def test_templates_are_mounted_where_maps_are_wanted_in_one(study, capsys):
+    templates = study / ".cache" / "templateflow"
+    templates.mkdir(parents=True)
+    words = ["my bids", "out", "participant", "--output-spaces", "MNI152NLin2009cAsym"]
+    lines = shown(capsys, *words)
+    assert str(templates) in mounts(lines)
+    assert ["--env", f"TEMPLATEFLOW_HOME={templates}"] in [line[:2] for line in lines]
+    assert str(templates) not in mounts(shown(capsys, *words[:3]))

@@ -10,6 +10,7 @@ import pytest
 from scipy.ndimage import binary_erosion
 
 from qsmprep.analysis.template import Moments, centred, common_grid, extent_of
+from qsmprep.cli.template import find_subjects
 from qsmprep.cli.tools import main
 
 SHAPE, VOXEL = (14, 16, 12), 5.0
@@ -236,3 +237,15 @@ def test_moments_ignore_voxels_outside_the_mask():
         moments.add(value * weight, weight)
     assert moments.count.ravel().tolist() == [2, 2, 0]
     assert moments.mean.ravel() == pytest.approx([2, 2, 0]) and moments.sd.ravel() == pytest.approx([2**0.5, 2**0.5, 0])
+
+
+def test_maps_that_lie_in_a_template_already_are_left_aside(tmp_path):
+    for label in ("01", "02"):
+        for name in ("anat/sub-{}_Chimap", "anat/sub-{}_space-MNI152NLin2009cAsym_Chimap", "fmap/sub-{}_magnitude",
+                     "anat/sub-{}_desc-qsm_mask", "anat/sub-{}_desc-brain_mask"):  # fmt: skip
+            path = tmp_path / f"sub-{label}" / f"{name.format(label)}.nii.gz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    subjects, left_out = find_subjects(tmp_path)
+    assert [subject.run for subject in subjects] == ["sub-01", "sub-02"]
+    assert not left_out

@@ -360,8 +360,14 @@ def test_the_files_of_a_run_are_listed_with_what_they_are(tmp_path):
     for ending in ("_Chimap.nii.gz", "_desc-medi_Chimap.nii.gz", "_desc-qsm_mask.nii.gz", "_qc.json", "_Chimap.json"):
         (folder / f"{run}{ending}").touch()
     (folder / "sub-01_ses-a_run-10_Chimap.nii.gz").touch()
+    in_template = ("space-X_res-2_Chimap.nii.gz", "space-X_res-2_desc-rss_T2starw.nii.gz",
+                   "from-native_to-X_mode-image_xfm.nii.gz")  # fmt: skip
+    for ending in in_template:
+        (folder / f"{run}_{ending}").touch()
     found = {file.path.rpartition("run-1_")[2]: (file.text, file.unit) for file in files_of(tmp_path, run)}
-    assert set(found) == {"Chimap.nii.gz", "desc-medi_Chimap.nii.gz", "desc-qsm_mask.nii.gz", "qc.json"}
+    assert set(found) == {"Chimap.nii.gz", "desc-medi_Chimap.nii.gz", "desc-qsm_mask.nii.gz", "qc.json", *in_template}
+    assert found[in_template[0]][0].startswith("In X, 2 mm: Magnetic susceptibility")
+    assert found[in_template[1]][1] == "arbitrary" and found[in_template[2]][1] == "mm"
     assert found["Chimap.nii.gz"][1] == "ppm" and "another inversion (medi)" in found["desc-medi_Chimap.nii.gz"][0]
     page = render_subject("01", [parse_run({"run": run, "status": "ok"})], output_dir=tmp_path)
     assert "sub-01/ses-a/anat/sub-01_ses-a_run-1_desc-qsm_mask.nii.gz" in page and "run-10" not in page
