@@ -30,7 +30,9 @@ def closing_lines(records: Sequence[Mapping[str, Any]], output_dir: Path) -> Ite
         told = (
             f" ({', '.join(why[:MOST_REASONS])}{f' and {len(why) - MOST_REASONS} more' if why[MOST_REASONS:] else ''})"
         )
-        yield f"{record['run']}: {word}{told if why else ''}. Report: {output_dir / _page(record)}"
+        page = output_dir / _page(record)
+        report = f"Report: {page}" if page.is_file() else f"No report: {page.name} could not be written."
+        yield f"{record['run']}: {word}{told if why else ''}. {report}"
     if len(lines) > MOST_RUNS:
         counted = Counter(word for word, _ in lines)
         yield "Of all runs: " + ", ".join(f"{count} {word}" for word, count in counted.most_common()) + "."
