@@ -70,7 +70,7 @@ def findings_of(name: str, run: Run, quality: ShownQuality) -> tuple[Finding, ..
     places = step_places(name, run)
     found: list[tuple[str, str, str, str, str]] = []
     for error in run.errors:
-        found.append(("error", error.step or "The run", str(error), "", ""))
+        found.append(("error", error.step or "The run", error.message, "", ""))
     if not run.succeeded and not run.errors:
         found.append(("error", "The run", "The run did not finish and left no message; see the log folder.", "", ""))
     for flag in quality.flags:

@@ -134,5 +134,5 @@ def test_a_run_that_is_stopped_still_leaves_its_report(coarse_head, done, tmp_pa
                "tkd", "--skip-bids-validation"]  # fmt: skip
     assert main(command) == 130
     text = (out / "sub-01.html").read_text("utf-8")
-    assert "the run: stopped before its end (KeyboardInterrupt)" in text
+    assert "stopped before its end (KeyboardInterrupt)" in text
     assert "V-SHARP" in text and "failed" in text
