@@ -37,10 +37,15 @@ class Finished:
 
 
 def qsmprep(bids: Path, out: Path, *words: str, work: Path | None = None, path: str | None = None) -> Finished:
-    """Run the program as a user does, in a process of its own; the template of regions, a third of the time of a
-    coarse head, is laid only where the words say so."""
+    """Run the program as a user does, in a process of its own.
+
+    The template of regions is laid, and steps run in processes of their own, only where the words say so: each is a
+    third to a half of the time of a coarse head.
+    """
     work = work or out.with_name(out.name + "-work")
-    words = words if any(word.startswith("--roi") for word in words) else (*words, "--roi-template", "none")
+    for flag, value in (("--roi", "none"), ("--plugin", "linear")):
+        if not any(word.startswith(flag) for word in words):
+            words = (*words, "--roi-template" if flag == "--roi" else flag, value)
     command = [sys.executable, "-m", "qsmprep.cli.run", str(bids), str(out), "participant", "-w", str(work), *words]
     environment = dict(os.environ, **({"PATH": path} if path else {}))
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False, env=environment)
@@ -70,7 +75,7 @@ def small_head(tmp_path_factory) -> Path:
 def finished(small_head, tmp_path_factory) -> Finished:
     """The default pipeline with a second inversion, on the small head."""
     return qsmprep(small_head, tmp_path_factory.mktemp("default") / "out", "--inversion", "fansi", "tkd",
-                   "--roi-template", "auto")  # fmt: skip
+                   "--roi-template", "auto", "--plugin", "pool")  # fmt: skip
 
 
 @pytest.fixture(scope="session")

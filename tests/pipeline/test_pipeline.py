@@ -59,7 +59,8 @@ def given(dataset):
 @pytest.mark.parametrize("chain", CHAINS)
 def test_the_maps_are_those_of_the_program(chain, dataset, given, tmp_path):
     words = [str(dataset), str(tmp_path / "out"), "participant", "-w", str(tmp_path / "work"),
-             "--skip-bids-validation", "--separation", "none", "--no-roi", *CHAINS[chain]]  # fmt: skip
+             "--skip-bids-validation", "--separation", "none", "--no-roi", "--plugin", "linear",
+             *CHAINS[chain]]  # fmt: skip
     assert main(words) == 0
     found = qsmprep.reconstruct(*given, options=DOCUMENTS[chain])
     written = {
