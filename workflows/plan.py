@@ -18,6 +18,7 @@ from qsmprep.bids.spaces import PlannedSpace
 from qsmprep.engine.node import Node
 from qsmprep.engine.resources import COMPILED_GB, estimate_mem_gb, total_memory_gb
 from qsmprep.findings import Note, Warning
+from qsmprep.nets.patches import TORCH_GB
 from qsmprep.settings import Settings
 from qsmprep.workflows.memory import loaded_by
 
@@ -32,7 +33,7 @@ class BrainMaskSource:
 
 @dataclass(frozen=True)
 class NetworkFile:
-    """Weights of a network: file, card, GiB that the network takes for these images at once, and what it gives.
+    """Weights of a network: file, card, GiB that it and torch take for these images at once, and what it gives.
 
     `masked` tells whether it sees nothing beyond the mask.
     """
@@ -199,5 +200,5 @@ class RunPlan:
         limit = self.settings.steps["execution"].mem_mb
         room = max((limit / 1024 if limit else 0.9 * total_memory_gb()) - beside_gb, 0.5)
         if network.needs_gb > room:
-            interface.inputs.memory_gb = round(room, 3)
+            interface.inputs.memory_gb = round(max(room - TORCH_GB, 0.2), 3)
         return min(network.needs_gb, room)

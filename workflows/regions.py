@@ -95,7 +95,7 @@ def _lay_atlases(workflow: Workflow, inputnode: Node, plan: RunPlan) -> list[Nod
     return laid
 
 
-TEMPLATE_GB = 0.345  # of a process that registers the template, on a grid of its own
+TEMPLATE_GB = 0.44  # of a process that registers the template, on a grid of its own
 
 
 def _lay_template(workflow: Workflow, inputnode: Node, outputnode: Node, template: OwnTemplate, plan: RunPlan) -> Node:

@@ -9,15 +9,17 @@ from types import MappingProxyType
 from typing import Any
 
 from qsmprep import registry
-from qsmprep.masking.net import NetOptions
+from qsmprep.masking.net import PATCH, NetOptions
 from qsmprep.nets.inference_options import InferenceOptions
-from qsmprep.nets.patches import memory_gb
+from qsmprep.nets.patches import TORCH_GB, memory_gb
 from qsmprep.nets.spec import quantities
 from qsmprep.relaxometry.r2primenet import R2primenetOptions
 from qsmprep.settings import Settings
 from qsmprep.weights.card import card_path
 from qsmprep.weights.search import described, find_weights
 from qsmprep.workflows.plan import NetworkFile
+
+BRAIN_BOX_MM3 = 4.0e6  # of an adult's brain with the margin that a network is given: the mask is not known yet
 
 
 def networks_of(
@@ -75,8 +77,12 @@ def find_network(
                          f"adaptation for it. Take --{method}-adapt fine.")  # fmt: skip
     resampled = getattr(options, "resampling", "auto") == "auto"  # a mask network always sees its own grid
     wanted = card.spec.domain.voxel_size_mm if resampled else None
-    seen = [max(n * h / (wanted or h), 1) for n, h in zip(shape, voxel_size_mm, strict=True)]
-    needs_gb = memory_gb(card.spec, [math.ceil(n) for n in seen])
+    voxels = math.prod(math.ceil(max(n * h / (wanted or h), 1)) for n, h in zip(shape, voxel_size_mm, strict=True))
+    if card.spec.task == "mask":
+        voxels = min(voxels, PATCH**3)
+    elif card.spec.masked:
+        voxels = min(voxels, round(BRAIN_BOX_MM3 / (wanted**3 if wanted else math.prod(voxel_size_mm))))
+    needs_gb = TORCH_GB + memory_gb(card.spec, (voxels,))
     gives = tuple(quantity for quantity in quantities(card.spec.outputs) if quantity not in card.silent)
     return NetworkFile(path, card_path(path), needs_gb, gives, card.spec.masked)
 

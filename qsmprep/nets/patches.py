@@ -17,8 +17,10 @@ from qsmprep.numerics.volume import bounding_box
 MARGIN = 8  # voxels of zeros around the mask that a network sees at least
 FAR = 16  # zeros on each side that keep the periodic images of a dipole field away
 OVERLAP = 4  # an edge over this is what two patches share
-# Arrays of the first level held at once at the peak, in units of the width, lower levels and workspace included.
-LIVE_ARRAYS = 9
+# Arrays of the first level held at once at the peak, in units of the width, lower levels and workspace included; and
+# those of the volume itself: inputs, outputs, and what they are cut from and put into.
+LIVE_ARRAYS, WHOLE_ARRAYS = 9, 6
+TORCH_GB = 0.33  # of the library itself in a process that runs a network
 GIB = 2**30
 
 Box = tuple[slice, ...]
@@ -68,8 +70,9 @@ def around_mask(spec: NetworkSpec, mask: np.ndarray) -> Middle:
 
 
 def memory_gb(spec: NetworkSpec, shape: Sequence[int], *, bytes_per_value: int = 4) -> float:
-    """Memory in GiB that a network takes for a volume of a shape, its weights apart."""
-    return math.prod(shape) * spec.architecture.width * LIVE_ARRAYS * bytes_per_value / GIB
+    """Memory in GiB that a network takes for a volume of a shape, its weights and the library apart."""
+    arrays = spec.architecture.width * LIVE_ARRAYS / getattr(spec.architecture, "packing", 1) ** 3 + WHOLE_ARRAYS
+    return math.prod(shape) * arrays * bytes_per_value / GIB
 
 
 def patch_edge(spec: NetworkSpec, shape: Sequence[int], asked: int, available_gb: float) -> int:

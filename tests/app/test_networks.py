@@ -11,6 +11,7 @@ import pytest
 from qsmprep import registry, settings
 from qsmprep.app.networks import find_network, missing_network, networks_of
 from qsmprep.app.tuning import tunable
+from qsmprep.nets.patches import TORCH_GB
 
 DEFAULTS = settings.build({})
 
@@ -42,9 +43,11 @@ def test_without_weights_the_other_methods_are_left(no_weights):
 def test_with_weights_they_are_used_and_resampling_takes_more_memory(tiny_weights, monkeypatch):
     monkeypatch.setenv("QSMPREP_WEIGHTS", str(tiny_weights))
     options = DEFAULTS.options_of("inversion", "qsmnet")
-    fitting = find_network(options, "qsmnet", (60, 60, 60), (3.0, 3.0, 3.0))  # trained on 3 mm
-    coarse = find_network(options, "qsmnet", (60, 60, 60), (6.0, 6.0, 6.0))
-    assert coarse.needs_gb == pytest.approx(8 * fitting.needs_gb)
+    fitting = find_network(options, "qsmnet", (20, 20, 20), (3.0, 3.0, 3.0))  # trained on 3 mm
+    coarse = find_network(options, "qsmnet", (20, 20, 20), (6.0, 6.0, 6.0))
+    assert coarse.needs_gb - TORCH_GB == pytest.approx(8 * (fitting.needs_gb - TORCH_GB))
+    wide = [find_network(options, "qsmnet", (n, n, n), (6.0, 6.0, 6.0)).needs_gb for n in (60, 90)]
+    assert wide[0] == wide[1] > coarse.needs_gb, "a network that is given a mask sees the brain alone"
     assert fitting.card.is_file()
 
 
