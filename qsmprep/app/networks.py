@@ -19,7 +19,7 @@ from qsmprep.weights.card import card_path
 from qsmprep.weights.search import described, find_weights
 from qsmprep.workflows.plan import NetworkFile
 
-BRAIN_BOX_MM3 = 4.0e6  # of an adult's brain with the margin that a network is given: the mask is not known yet
+BRAIN_BOX_MM3 = 3.9e6  # of an adult's brain with the margin that a network is given: the mask is not known yet
 
 
 def networks_of(
