@@ -33,7 +33,7 @@ from qsmprep.report.regional import RegionTable, read_regions
 from qsmprep.report.subject import runs_of
 from qsmprep.report.tables import tables_text
 from qsmprep.report.viewer import is_prefix, viewer_link
-from qsmprep.report.views import run_view, text_link
+from qsmprep.report.views import MEANINGS, run_view, text_link
 
 TABLES_SUFFIX = "_tables.tsv"
 MOST_RUNS = 8  # of one page
@@ -126,6 +126,7 @@ def _render(
         .render(
             label=label,
             overview=overview,
+            meanings=MEANINGS,
             runs=[{**view, "export": export_link(run)} for run, view in zip(runs, views, strict=True)],
             viewers={run.run: viewer_link(run.run) for run in runs if run.succeeded and is_prefix(run.run)},
             files=files,

@@ -17,6 +17,7 @@ from qsmprep.report.page import MOST_RUNS, render_subject, write_subject_report
 from qsmprep.report.quality import ShownFlag, ShownQuality
 from qsmprep.report.record import parse_run
 from qsmprep.report.viewer import list_runs
+from qsmprep.report.views import MEANINGS
 from qsmprep.stages import STAGES
 
 ATTACK = '<script>alert("x")</script><img src=x onerror=alert(1)>'
@@ -378,3 +379,9 @@ def test_each_slice_of_a_picture_leads_into_the_viewer(record, write_record):
     links = [attrs["href"] for tag, attrs in page.tags if tag == "a" and "#map=" in attrs["href"]]
     assert len(links) >= 9 and all(link.startswith("viewer/?run=sub-01_run-1#map=Chimap&plane=") for link in links)
     assert len(set(links)) == len(links) and "Its slices in the viewer" in "".join(page.text)
+
+
+def test_what_each_verdict_means_is_told(record, write_record):
+    text = " ".join("".join(Page(report(write_record(record))).text).split())
+    for word, meaning in MEANINGS.items():
+        assert f"{word}{meaning}" in text.replace(f"{word} {meaning}", f"{word}{meaning}")
