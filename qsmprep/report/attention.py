@@ -79,10 +79,13 @@ def findings_of(name: str, run: Run, quality: ShownQuality) -> tuple[Finding, ..
     for warning in run.warnings:
         found.append(("warning", "", warning.text, warning.remedy, ""))
     known = set(run.warnings)
+    numbers = {flag.message for flag in quality.flags}  # the step that measured them warns of each, too
     for number, step in enumerate(run.steps, start=1):
         title = _title(run, number)
         found += [
-            ("warning", title, w.text, w.remedy, f"{name}-step-{number}") for w in step.warnings if w not in known
+            ("warning", title, w.text, w.remedy, f"{name}-step-{number}")
+            for w in step.warnings
+            if w not in known and w.text not in numbers
         ]
     once = {(kind, text): (kind, title, text, *rest) for kind, title, text, *rest in reversed(found)}
     ordered = [once[kind, text] for kind, _, text, *_ in found if (kind, text) in once]

@@ -7,7 +7,7 @@ from io import BytesIO
 from zipfile import ZipFile
 
 import pytest
-from documents import error, facts
+from documents import error, facts, warning
 
 from qsmprep.quality.table import DEFINITIONS
 from qsmprep.report.attention import SHOWN_BY, findings_of
@@ -319,6 +319,13 @@ def test_every_quality_number_leads_to_a_part_of_the_report(record):
         "the table if no step"
     )
     assert len({finding.id for finding in found}) == len(found)
+
+
+def test_a_number_beyond_its_limits_of_which_a_step_warns_is_one_finding(record):
+    flag = ShownFlag("streaking", "Streaking", "Streaking is strong.", "Look.")
+    record["steps"].append({"stage": "quality", "warnings": [warning("streaking", flag.message)]})
+    found = findings_of("run-1", parse_run(record), ShownQuality("check", (flag,)))
+    assert [finding.kind for finding in found if finding.text == flag.message] == ["number"]
 
 
 @pytest.mark.parametrize(
