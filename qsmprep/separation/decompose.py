@@ -9,6 +9,7 @@ import numpy as np
 
 from qsmprep.findings import Fact
 from qsmprep.numerics.arrays import ComplexImage, DoubleArray, Mask, RealArray, Scalar
+from qsmprep.numerics.elementary import cosine_sine, exponential, logarithm
 from qsmprep.numerics.jit import jit, prange
 from qsmprep.numerics.progress import Progress
 from qsmprep.options import check_options, option
@@ -101,7 +102,9 @@ def decompose(
         scale = signal[:, :1].copy()
         phase = np.nan_to_num(flat_chi[:, part].T.astype(np.float64)) * angular * times
         found = np.zeros((part.size, 3))
-        _fit(signal / scale * np.exp(1j * phase), times, angular, static, options.largest, 3.0 / times[0],
+        turned = np.empty(signal.shape, np.complex128)
+        _turn(signal / scale, phase, turned)
+        _fit(turned, times, angular, static, options.largest, 3.0 / times[0],
              options.max_iterations, options.tolerance, found)  # fmt: skip
         para[part], dia[part], done[part] = found[:, 0], found[:, 1], found[:, 2] > 0
         if progress is not None:
@@ -117,6 +120,15 @@ def decompose(
     )  # fmt: skip
 
 
+@jit(parallel=True)
+def _turn(size: DoubleArray, phase: DoubleArray, turned: ComplexImage) -> None:
+    """Complex numbers of these sizes and phases, all (voxels, echoes)."""
+    for i in prange(size.shape[0]):
+        for e in range(size.shape[1]):
+            cosine, sine = cosine_sine(phase[i, e])
+            turned[i, e] = complex(size[i, e] * cosine, size[i, e] * sine)
+
+
 @jit()
 def _pools(
     times: DoubleArray, para: Scalar, dia: Scalar, rate: Scalar, angular: Scalar, static: Scalar, out: ComplexImage
@@ -124,11 +136,13 @@ def _pools(
     """The three pools' signals, (3, n_echo) complex, each with fraction 1."""
     for e in range(times.size):
         t = times[e]
-        decay = np.exp(-rate * t)
-        fall, turn = np.exp(-static * para * t), angular * para * t
-        out[0, e] = decay * fall * complex(np.cos(turn), np.sin(turn))
-        fall, turn = np.exp(-static * dia * t), -angular * dia * t
-        out[1, e] = decay * fall * complex(np.cos(turn), np.sin(turn))
+        decay = exponential(-rate * t)
+        size = decay * exponential(-static * para * t)
+        cosine, sine = cosine_sine(angular * para * t)
+        out[0, e] = complex(size * cosine, size * sine)
+        size = decay * exponential(-static * dia * t)
+        cosine, sine = cosine_sine(-angular * dia * t)
+        out[1, e] = complex(size * cosine, size * sine)
         out[2, e] = complex(decay, 0.0)
 
 
@@ -250,8 +264,8 @@ def _fit(
         shifted, moved = np.empty((3, n), np.complex128), np.zeros(3)
         basis = np.empty((3, n), np.complex128)
         slopes, residual, step = np.empty((3, n), np.complex128), np.empty(n, np.complex128), np.zeros(3)
-        last = np.abs(signal[n - 1])
-        rate = np.log(1.0 / max(last, 1e-3)) / (times[n - 1] - times[0])
+        last = math.sqrt(signal[n - 1].real ** 2 + signal[n - 1].imag ** 2)
+        rate = logarithm(1.0 / max(last, 1e-3)) / (times[n - 1] - times[0])
         x = np.array([0.1, 0.1, min(max(0.7 * rate, 0.1), fastest)])
         high = np.array([largest, largest, fastest])
         trial = x.copy()

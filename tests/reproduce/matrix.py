@@ -35,6 +35,9 @@ PIPELINES = {
     "fast": ("--pipeline", "fast"),
     "accurate": ("--pipeline", "accurate"),
     "modl": ("--inversion", "modl", "--separation", "none"),
+    "r2star-qsm": ("--separation", "r2star-qsm", "--inversion", "rts"),
+    "chisep-ilsqr": ("--separation", "chisep-ilsqr", "--inversion", "rts"),
+    "decompose": ("--separation", "decompose", "--inversion", "rts"),
 }
 LINEAR = ("--plugin", "linear", "--nprocs", "1", "--omp-nthreads", "1")
 TWO = ("--plugin", "linear", "--nprocs", "2", "--omp-nthreads", "2")
