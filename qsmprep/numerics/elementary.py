@@ -43,29 +43,35 @@ def _tanh(values: RealArray, found: RealArray) -> None:
 LN2_HIGH, LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10  # of which multiples are exact
 QUARTER_HIGH, QUARTER_LOW = 1.57079632673412561417e00, 6.07710050650619224932e-11  # of a turn, likewise
 LARGEST_EXPONENT = 700.0
+_LOWEST = 1011
+_POWERS = np.array([math.ldexp(1.0, k) for k in range(-_LOWEST, _LOWEST + 1)])  # of 2, exact
+# Taylor's series in the square of x, the highest power first: even and odd powers of exp, and cos(x) and sin(x) / x.
+_EXP = tuple((1.0 / math.factorial(2 * n), 1.0 / math.factorial(2 * n + 1)) for n in range(6, -1, -1))
+_COS_SIN = tuple(
+    ((-1.0) ** n / math.factorial(2 * n), (-1.0) ** n / math.factorial(2 * n + 1)) for n in range(8, -1, -1)
+)
 
 
-@jit()
+@jit(inline="always")
 def exponential(x: Scalar) -> Scalar:
     """exp(x) to a few 1e-16 of it, for compiled loops whose ends hang on the last digit; 0 below -700, as above 700."""
     x = min(max(x, -LARGEST_EXPONENT), LARGEST_EXPONENT)
     k = np.rint(x / LN2_HIGH)
     r = (x - k * LN2_HIGH) - k * LN2_LOW
-    total = 1.0
-    for n in range(14, 0, -1):  # Taylor's series by Horner's rule, |r| <= ln(2) / 2
-        total = 1.0 + total * r / n
-    return math.ldexp(total, int(k))
+    square, even, odd = r * r, 0.0, 0.0
+    for n in range(len(_EXP)):  # |r| <= ln(2) / 2
+        even, odd = even * square + _EXP[n][0], odd * square + _EXP[n][1]
+    return (even + r * odd) * _POWERS[int(k) + _LOWEST]
 
 
-@jit()
+@jit(inline="always")
 def cosine_sine(x: Scalar) -> tuple[Scalar, Scalar]:
     """cos(x) and sin(x) to a few 1e-16, for |x| up to some thousand."""
     k = np.rint(x / QUARTER_HIGH)
     r = (x - k * QUARTER_HIGH) - k * QUARTER_LOW
-    square, cosine, sine = r * r, 1.0, 1.0
-    for n in range(9, 0, -1):  # Taylor's series by Horner's rule, |r| <= pi / 4
-        cosine = 1.0 - cosine * square / ((2 * n - 1) * (2 * n))
-        sine = 1.0 - sine * square / ((2 * n) * (2 * n + 1))
+    square, cosine, sine = r * r, 0.0, 0.0
+    for n in range(len(_COS_SIN)):  # |r| <= pi / 4
+        cosine, sine = cosine * square + _COS_SIN[n][0], sine * square + _COS_SIN[n][1]
     sine *= r
     turn = int(k) % 4
     if turn == 0:
