@@ -54,14 +54,17 @@ _COS_SIN = tuple(
 
 @jit(inline="always")
 def exponential(x: Scalar) -> Scalar:
-    """exp(x) to a few 1e-16 of it, for compiled loops whose ends hang on the last digit; 0 below -700, as above 700."""
+    """exp(x) to a few 1e-16 of it, for compiled loops whose ends hang on the last digit; beyond +-700 as there."""
+    if np.isnan(x):
+        return x
     x = min(max(x, -LARGEST_EXPONENT), LARGEST_EXPONENT)
     k = np.rint(x / LN2_HIGH)
     r = (x - k * LN2_HIGH) - k * LN2_LOW
     square, even, odd = r * r, 0.0, 0.0
     for n in range(len(_EXP)):  # |r| <= ln(2) / 2
         even, odd = even * square + _EXP[n][0], odd * square + _EXP[n][1]
-    return (even + r * odd) * _POWERS[int(k) + _LOWEST]
+    power: Scalar = (even + r * odd) * _POWERS[int(k) + _LOWEST]
+    return power
 
 
 @jit(inline="always")

@@ -41,3 +41,4 @@ def test_compiled_functions_are_those_of_the_c_library_to_the_last_digits():
         assert logarithm(abs(x)) == pytest.approx(math.log(abs(x)), rel=1e-15, abs=1e-15)
     assert exponential(0.0) == 1 and logarithm(1.0) == 0 and cosine_sine(0.0) == (1, 0)
     assert 0 < exponential(-1e9) < 1e-300 and np.isfinite(exponential(1e9))
+    assert np.isnan([exponential(float("nan")), *cosine_sine(float("nan"))]).all()
