@@ -37,10 +37,8 @@ from qsmprep.numerics.progress import part
 
 STAGE = "output-space"
 CITED = ("avants2008", "lowekamp2013")
-MNI_CODE, TEMPLATE_CODE = (
-    4,
-    5,
-)  # of NIfTI, for the transforms of an image in MNI152 space and in that of another template
+# Codes of NIfTI for the transform of an image in MNI152 space, and in that of another template.
+MNI_CODE, TEMPLATE_CODE = 4, 5
 ICBM_PAGE = "https://www.bic.mni.mcgill.ca/ServicesAtlases/ICBM152NLin2009"
 TEMPLATEFLOW_PAGE = "https://templateflow.s3.amazonaws.com"
 OUTLINES = ("template_brain", "template_nuclei", "template_ventricles")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from qsmprep.report.quality import ShownQuality
-from qsmprep.report.record import Run
+from qsmprep.report.record import RecordedStep, Run
 from qsmprep.stages import stage_of
 
 # Stage whose pictures show what a quality number tells. Those that are not here are shown by the table of numbers.
@@ -81,7 +81,7 @@ def findings_of(name: str, run: Run, quality: ShownQuality) -> tuple[Finding, ..
     known = set(run.warnings)
     numbers = {flag.message for flag in quality.flags}  # the step that measured them warns of each, too
     for number, step in enumerate(run.steps, start=1):
-        title = _title(run, number)
+        title = step_heading(step, run)
         found += [
             ("warning", title, w.text, w.remedy, f"{name}-step-{number}")
             for w in step.warnings
@@ -114,9 +114,10 @@ def count_words(findings: Sequence[Finding]) -> str:
     return ", ".join(f"{n} {(names if n == 1 else plural)[kind]}" for kind, n in counted.items() if n)
 
 
-def _title(run: Run, number: int) -> str:
-    """The heading of a step's stage, with its method where several steps are of one stage."""
-    step = run.steps[number - 1]
+def step_heading(step: RecordedStep, run: Run) -> str:
+    """The stage's heading; where several steps are of one stage, with what tells them apart."""
     heading = stage_of(step.stage).heading
-    rivals = {other.method for other in run.steps if other.stage == step.stage}
-    return f"{heading} ({step.method})" if len(rivals) > 1 else heading
+    rivals = [other for other in run.steps if other.stage == step.stage]
+    if len({other.method for other in rivals}) > 1:
+        return f"{heading} ({step.method})"
+    return f"{heading} ({step.label})" if step.label and len(rivals) > 1 else heading

@@ -10,7 +10,7 @@ from typing import Any
 from qsmprep.findings import Fact
 from qsmprep.presets import SLOPPY
 from qsmprep.report.acquisition import look_up, missing_essentials
-from qsmprep.report.attention import Finding, count_words, findings_of
+from qsmprep.report.attention import Finding, count_words, findings_of, step_heading
 from qsmprep.report.bibliography import references
 from qsmprep.report.checklist import advice, checklist, counted
 from qsmprep.report.curve import line_plot
@@ -73,7 +73,7 @@ def run_view(number: int, run: Run, quality: ShownQuality, regions: Sequence[Reg
         "sections": _in_order(steps, _missing_views(name, run)),
         "steps": steps,
         "assumed": [
-            (_heading(step, run), f"{name}-step-{k}", [note.text for note in step.notes])
+            (step_heading(step, run), f"{name}-step-{k}", [note.text for note in step.notes])
             for k, step in enumerate(run.steps, start=1)
             if step.notes
         ],
@@ -172,7 +172,7 @@ def step_view(
         "id": name,
         "missing": False,
         "stage": stage.name,
-        "heading": _heading(step, run),
+        "heading": step_heading(step, run),
         "record": step,
         "sentence": (before, after),
         "citations": [(key, known[key].short()) for key in step.citations if key in known],
@@ -186,15 +186,6 @@ def step_view(
         "plot": line_plot(step.curve) if step.curve else None,
         "plot_caption": _curve_caption(step, step.curve) if step.curve else "",
     }
-
-
-def _heading(step: RecordedStep, run: Run) -> str:
-    """The stage's heading; where several steps are of one stage, with what tells them apart."""
-    heading = stage_of(step.stage).heading
-    rivals = [other for other in run.steps if other.stage == step.stage]
-    if len({other.method for other in rivals}) > 1:
-        return f"{heading} ({step.method})"
-    return f"{heading} ({step.label})" if step.label and len(rivals) > 1 else heading
 
 
 def _picture_groups(name: str, step: RecordedStep, run: Run, above: Sequence[str]) -> dict[str, Any]:
