@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from qsmprep.engine.progress import make_progress
 from qsmprep.engine.scheduled import scheduled
 from qsmprep.engine.told import name_runs
 from qsmprep.files.storage import storage_message
+from qsmprep.files.whole_file import remove_leftovers_below
 from qsmprep.settings import Settings
 from qsmprep.workflows.gre import init_gre_wf
 from qsmprep.workflows.orientation import OrientationPlan, connect_orientations
@@ -91,7 +93,8 @@ def execute(
             connect_orientations(workflow, plan, graphs)
     if request.write_graph:
         write_graphs(graphs, logs)
-    graph = workflow.run(plugin=pool)
+    with _no_half_files(_written(names, request)):
+        graph = workflow.run(plugin=pool)
     failed = {failure.node for failure in pool.failures} | set(pool.not_run)
     folders: dict[str, list[Path]] = {}
     for node in graph.nodes():
@@ -118,6 +121,23 @@ def _graphs(plans: Sequence[RunPlan]) -> tuple[dict[str, Workflow], list[Failure
             message = f"{gone[0]}: the file is gone. Fetch or restore the data." if gone else str(error)
             failures.append(Failure("", plan.prefix, "the graph", " ".join(message.split()), ""))
     return graphs, failures
+
+
+def _written(names: Mapping[str, str], request: Request) -> list[Path]:
+    """The folders that the nodes of these graphs write to."""
+    subjects = dict.fromkeys(prefix.partition("_")[0] for prefix in names.values())
+    graphs = [graph_folder(request.work_dir) / name for name in names]
+    return [*(request.output_dir / subject for subject in subjects), *graphs]
+
+
+@contextmanager
+def _no_half_files(folders: Sequence[Path]) -> Iterator[None]:
+    """Remove from folders what a process had begun to write when it was killed or stopped: an earlier one, or now."""
+    remove_leftovers_below(folders)
+    try:
+        yield
+    finally:
+        remove_leftovers_below(folders)
 
 
 def errors_of(outcome: Outcome, run: str) -> list[dict[str, str]]:

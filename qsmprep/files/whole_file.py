@@ -6,7 +6,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -56,6 +56,14 @@ def remove_leftovers(folder: Path) -> None:
                     part.unlink()
             finally:
                 os.close(descriptor)
+
+
+def remove_leftovers_below(folders: Iterable[Path]) -> None:
+    """`remove_leftovers` of each of these folders and of all folders in them."""
+    for folder in folders:
+        for path, _, names in os.walk(folder):
+            if any(PART.fullmatch(name) for name in names):
+                remove_leftovers(Path(path))
 
 
 def _open_part(path: Path) -> tuple[BinaryIO, Path]:

@@ -59,6 +59,18 @@ def test_a_run_ended_while_a_node_works_goes_on_with_the_same_command(bench, qui
     assert "field unwrap, from an earlier run" in assert_the_same_command_ends_it(bench, quiet)
 
 
+def test_what_a_node_had_begun_to_write_goes_with_it(bench):
+    process = bench.start()
+    wait_for(process, "brain mask image")
+    for folder in (bench.out / "sub-01" / "fmap", bench.work / "qsmprep" / "sub_01" / "field_wf" / "unwrap"):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f".map.json.{'0' * 16}.part").touch()  # as a node leaves it that is ended while it writes
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    bench.assert_tidy()
+
+
 @pytest.mark.faults
 @pytest.mark.parametrize("moment", range(MOMENTS))
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from qsmprep.files.whole_file import remove_leftovers, whole_file
+from qsmprep.files.whole_file import remove_leftovers, remove_leftovers_below, whole_file
 
 
 def write(path, content):
@@ -80,6 +80,17 @@ def test_what_a_killed_writer_left_goes_with_the_next_writing_and_a_living_one_i
     living.communicate(b"\n")
     assert living.returncode == 0
     assert sorted(os.listdir(tmp_path)) == ["x", "y"] and (tmp_path / "x").read_bytes() == b"half"
+
+
+def test_leftovers_in_folders_of_folders_are_removed(tmp_path):
+    deep = tmp_path / "sub-01" / "anat"
+    deep.mkdir(parents=True)
+    left = deep / f".map.nii.{'0' * 16}.part"
+    left.touch()
+    with whole_file(tmp_path / "sub-01" / "other.nii"):
+        (living,) = (tmp_path / "sub-01").glob(".*.part")
+        remove_leftovers_below([tmp_path, tmp_path / "not there"])
+        assert living.exists() and not left.exists()
 
 
 def test_files_that_only_look_like_leftovers_stay(tmp_path):
