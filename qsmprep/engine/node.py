@@ -96,7 +96,7 @@ class Node(engine.Node):
             return self.result
         folder = Path(self.output_dir())
         _, key = self._get_hashval()
-        earlier = _earlier(folder, key)
+        earlier = _earlier(folder)
         self._usable = None
         _make_empty(folder)
         self._copyfiles_to_wd(execute=True)
@@ -230,13 +230,12 @@ def damage_of(folder: Path) -> str:
     return ""
 
 
-def _earlier(folder: Path, key: str) -> Result | None:
-    """The result of an earlier run with the same inputs, whatever became of its files."""
+def _earlier(folder: Path) -> Result | None:
+    """The result of an earlier run, of whatever inputs and whatever became of its files."""
     try:
-        result = read_result(folder)
+        return read_result(folder)
     except (Damaged, FileNotFoundError):
         return None
-    return result if result.key == key else None
 
 
 def _as_before(

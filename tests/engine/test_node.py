@@ -129,6 +129,12 @@ def test_other_inputs_are_computed_again(chain):
     assert chain.run(text="c") == {"first", "second", "third"}
 
 
+def test_other_inputs_that_give_the_same_files_cost_no_node_after_them(chain):
+    os.utime(chain.source)
+    assert chain.run() == {"first"}
+    assert chain.run() == set()
+
+
 class Planted:
     def __init__(self, sign: Path):
         self.sign = sign
