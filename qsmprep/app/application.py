@@ -116,7 +116,8 @@ def _process(request: Request, settings: Settings, work: Work, graphs: Sequence[
     started = datetime.now(UTC)
     logs = request.output_dir / "logs" / f"{started:%Y%m%d-%H%M%S}_{uuid.uuid4().hex[:12]}"
     try:
-        _begin_dataset(request, settings, logs, graphs)
+        written = _begin_dataset(request, settings, logs, graphs)
+        started = min(started, written)  # a file server's clock may be behind, and files are compared with the start
         if request.boilerplate_only:
             return _boilerplate_only(request, work, logs)
     except ValueError as error:
@@ -279,7 +280,8 @@ def _check_folders(request: Request) -> None:
         read_plugin_file(request.plugin_file)
 
 
-def _begin_dataset(request: Request, settings: Settings, logs: Path, graphs: Sequence[str]) -> None:
+def _begin_dataset(request: Request, settings: Settings, logs: Path, graphs: Sequence[str]) -> datetime:
+    """Write what comes before all runs; when that was by the clock of the output folder."""
     prepare_work_dir(request, graphs)
     output = request.output_dir
     for folder in sorted((output / "logs").glob("*/"))[-LOGS_LOOKED_AT:]:
@@ -290,7 +292,9 @@ def _begin_dataset(request: Request, settings: Settings, logs: Path, graphs: Seq
     write_json(output / "dataset_description.json", description)
     write_text(output / ".bidsignore", "\n".join(BIDSIGNORE) + "\n")
     document = {**to_document(settings), "software": software_versions(), "machine": machine_facts()}
-    write_text(logs / "qsmprep.toml", f"# {request.command}\n" + tomli_w.dumps(document))
+    told = logs / "qsmprep.toml"
+    write_text(told, f"# {request.command}\n" + tomli_w.dumps(document))
+    return datetime.fromtimestamp(told.stat().st_mtime, UTC)
 
 
 def _write_reports(request: Request, subjects: Iterable[str]) -> bool:

@@ -13,13 +13,15 @@ from qsmprep.app.execution import Outcome, errors_of
 from qsmprep.app.lineage import input_checksums
 from qsmprep.app.planning import planned_record
 from qsmprep.app.request import Request
-from qsmprep.bids.outputs import OUTPUTS, figures_folder, output_path, write_json
+from qsmprep.bids.names import listed
+from qsmprep.bids.outputs import figures_folder, write_json
 from qsmprep.bids.problem import Problem
 from qsmprep.bids.provenance import run_record, software_versions, step_records, with_figures
 from qsmprep.bids.scans import GreRun
 from qsmprep.files.storage import storage_message
 from qsmprep.findings import Warning, document
 from qsmprep.report.crash import crash_documents
+from qsmprep.report.files import files_of
 from qsmprep.report.window import told_windows
 from qsmprep.workflows.plan import RunPlan
 from qsmprep.workflows.report import figure_file, figures_of
@@ -121,8 +123,7 @@ def keep_record(make: Callable[[], Record], request: Request, prefix: str, subje
         message = f"its record could not be made ({type(error).__name__}: {error}). Run the same command again."
         print(f"Error: {prefix}: {message}", file=sys.stderr)
         record = bare_record(request, prefix, subject, started, [{"step": "the record", "message": message}])
-    if record["status"] != "ok":
-        record["warnings"] += [document(warning) for warning in _earlier_maps(request.output_dir, prefix, started)]
+    record["warnings"] += [document(warning) for warning in _earlier_files(request.output_dir, record)]
     try:
         write_json(request.output_dir / figures_folder(prefix) / f"{prefix}_record.json", record)
     except (OSError, ValueError) as error:
@@ -132,18 +133,16 @@ def keep_record(make: Callable[[], Record], request: Request, prefix: str, subje
     return record
 
 
-def _earlier_maps(output_dir: Path, prefix: str, started: datetime) -> list[Warning]:
-    """Maps of an earlier command that a failed run leaves in its place."""
-    paths = (output_path(key, prefix) for key in OUTPUTS)
-    earlier = [path.name for path in paths if _is_older(output_dir / path, started)]
+def _earlier_files(output_dir: Path, record: Record) -> list[Warning]:
+    """Files of an earlier command that lie in the place of this one's: it failed, or it made fewer."""
+    earlier = [Path(file.path).name for file in files_of(output_dir, record["run"], record["started"]) if file.earlier]
     if not earlier:
         return []
-    text = f"{len(earlier)} maps of this run are those of an earlier command, not of this one, as {earlier[0]}."
-    return [Warning("maps-of-earlier-run", text, "Mend what failed and run again before you use them, or delete them.")]
-
-
-def _is_older(path: Path, started: datetime) -> bool:
-    try:
-        return path.stat().st_mtime < started.timestamp()
-    except OSError:
-        return False
+    many = f"{len(earlier)} files of this run are" if earlier[1:] else "A file of this run is"
+    text = f"{many} of an earlier command, not of this one: {listed(earlier, 4)}."
+    if record["status"] != "ok":
+        return [
+            Warning("files-of-failed-run", text, "Mend what failed and run again before you use them, or delete them.")
+        ]
+    remedy = "Made with other options than the rest: do not use them together; delete what is not wanted."
+    return [Warning("files-of-other-options", text, remedy)]

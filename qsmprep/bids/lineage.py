@@ -19,6 +19,7 @@ from typing import Any
 from qsmprep.bids.outputs import NOT_LASTING, figures_folder, subject_folder, write_json, write_text
 from qsmprep.bids.prov import identifier, parameter_values, prov_label, software_ids
 from qsmprep.bids.reading import read_json_object
+from qsmprep.files.age import is_of_earlier_command
 from qsmprep.files.checksum import sha256_of
 from qsmprep.findings import fact_values
 
@@ -146,8 +147,7 @@ class _Lineage:
 
     def _is_earlier(self, uri: str) -> bool:
         """Whether a derivative is of an earlier command, of which nothing is known but what its sidecar tells."""
-        written = (self.output_dir / uri.removeprefix("bids::")).stat().st_mtime
-        return written < datetime.fromisoformat(self.record["started"]).timestamp()
+        return is_of_earlier_command(self.output_dir / uri.removeprefix("bids::"), self.record["started"])
 
     def _environment_id(self) -> str:
         return identifier("environment", dict(self.machine))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qsmprep.bids.outputs import OUTPUTS, subject_folder
 from qsmprep.bids.space_files import MAGNITUDE
+from qsmprep.files.age import is_of_earlier_command
 from qsmprep.report.record import natural_order
 
 # Endings of files that are no maps -> what they are.
@@ -16,20 +17,33 @@ FURTHER = {
     "_qc.json": "Quality numbers with their limits, and the verdict.",
     "_from-MEGRE_to-MESE_mode-image_xfm.txt": "Transform between gradient and spin echoes (ITK).",
 }
+OF_ANOTHER_RUN = ("ses", "acq", "run")  # entities after the name of a run: the run's name only begins alike
 _KNOWN = {(output.desc, output.suffix): output for output in OUTPUTS.values()}
 
 
 @dataclass(frozen=True)
 class Written:
-    """A file: its path relative to the output folder, what it is, and the unit of its values ("" for a mask)."""
+    """A file: its path relative to the output folder, what it is, and the unit of its values ("" for a mask).
+
+    `earlier`: it was left by an earlier command.
+    """
 
     path: str
     text: str
     unit: str = ""
+    earlier: bool = False
 
 
-def files_of(output_dir: Path, run: str) -> list[Written]:
-    """The maps, masks, tables and numbers of a run that lie in the output folder, by name."""
+def files_of(output_dir: Path, run: str, started: str) -> list[Written]:
+    """The maps, masks, tables and numbers of a run that lie in the output folder, by name.
+
+    `started` is when the command of the run's record did, in ISO 8601; empty where that is not known.
+    """
+    found = _named(output_dir, run)
+    return [replace(one, earlier=is_of_earlier_command(output_dir / one.path, started)) for one in found]
+
+
+def _named(output_dir: Path, run: str) -> list[Written]:
     folder = Path(output_dir) / subject_folder(run)
     found = []
     for path in sorted(folder.glob(f"[af][nm]a[tp]/{run}_*"), key=lambda path: natural_order(path.name)):
@@ -40,6 +54,8 @@ def files_of(output_dir: Path, run: str) -> list[Written]:
         elif ending.endswith(".nii.gz"):
             *words, suffix = ending.removesuffix(".nii.gz").lstrip("_").split("_")
             entities = dict(word.partition("-")[::2] for word in words)
+            if not entities.keys().isdisjoint(OF_ANOTHER_RUN):
+                continue
             if "space" in entities or (suffix == "xfm" and "from" in entities):
                 found += _in_template(relative, entities, suffix)
                 continue

@@ -119,7 +119,7 @@ def _render(
     methods = methods_prose(runs)
     script = _script()
     listed = runs if output_dir is not None else ()
-    files = {run.run: files_of(output_dir, run.run) for run in listed if output_dir and is_prefix(run.run)}
+    files = {run.run: files_of(output_dir, run.run, run.started) for run in listed if output_dir and is_prefix(run.run)}
     return (
         _environment()
         .get_template("report.html")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from qsmprep.files.age import is_of_earlier_command
 from qsmprep.findings import Fact, Note, Warning, read_facts, read_notes, read_warnings
 from qsmprep.report.histogram import SUFFIX as HISTOGRAM
 from qsmprep.report.histogram import Histogram, read_histogram
@@ -251,8 +252,11 @@ def _read(path: Path) -> Run:
     )
     shown = {picture.file for step in steps for picture in step.figures}
     others = sorted(p for p in path.parent.glob("*.png") if p.name.startswith(f"{name}_") and p.name not in shown)
-    more = tuple(load_picture(path.parent, Picture(p.name, p.stem.removeprefix(f"{name}_"))) for p in others)
-    return replace(run, steps=steps, more_figures=more)
+    more = []
+    for other in others:
+        earlier = ", of an earlier command" if is_of_earlier_command(other, run.started) else ""
+        more.append(load_picture(path.parent, Picture(other.name, other.stem.removeprefix(f"{name}_") + earlier)))
+    return replace(run, steps=steps, more_figures=tuple(more))
 
 
 def load_picture(folder: Path, picture: Picture) -> Picture:

@@ -15,9 +15,11 @@ import jinja2
 
 from qsmprep import registry
 from qsmprep.bids.outputs import OUTPUTS, figures_folder, output_path, subject_folder
+from qsmprep.files.age import is_of_earlier_command
 from qsmprep.quality.assessment import VERDICTS
 from qsmprep.report.figures import STYLES
 from qsmprep.report.montage import PLANES
+from qsmprep.report.record import RECORD_SUFFIX
 from qsmprep.report.viewer_regions import object_within, region_labels, region_values
 
 FOLDER = "viewer"  # reserved below the root of what is served; nothing of that name is read from the output folder
@@ -255,13 +257,14 @@ def _map(root: Path, prefix: str, key: str, path: Path, detail: str) -> dict[str
     shown, output = MAPS[key], OUTPUTS[key]
     window = STYLES[shown.style]["window"]
     masks = (output_path(name, prefix) for name in shown.masks)
+    earlier = ", of an earlier command" if is_of_earlier_command(root / path, _started(root, prefix)) else ""
     mask = next((quote(mask.as_posix()) for mask in masks if (root / mask).is_file()), None)
     return {
         "id": _short_name(path.name, prefix),
         "key": key,
         "file": quote(path.as_posix()),
         "mask": mask,
-        "name": shown.name,
+        "name": shown.name + earlier,
         "detail": detail,
         "unit": {"1": "", "arbitrary": "a.u."}.get(output.units, output.units),
         "window": window if isinstance(window, str) else list(window),
@@ -321,6 +324,12 @@ def _pictures(root: Path, prefix: str) -> Iterator[dict[str, str]]:
     for path in sorted((root / figures_folder(prefix)).glob(f"{prefix}_desc-*.png")):
         name = path.stem.removeprefix(f"{prefix}_desc-").replace("_", ", ")
         yield {"file": quote(path.relative_to(root).as_posix()), "name": name}
+
+
+def _started(root: Path, prefix: str) -> str:
+    """When the command of the run's record did; empty where there is none."""
+    started = object_within(root, root / figures_folder(prefix) / f"{prefix}{RECORD_SUFFIX}").get("started")
+    return started if isinstance(started, str) else ""
 
 
 def _verdict(root: Path, prefix: str) -> str:

@@ -57,7 +57,19 @@ def test_maps_that_a_failed_run_leaves_from_an_earlier_command_are_told(request_
     failed = record_of(request_here, status="failed", errors=[{"step": "", "message": "no phase"}])
     keep_record(lambda: failed, request_here, "sub-01", "01", STARTED)
     (warning,) = written(request_here)["warnings"]
-    assert warning["code"] == "maps-of-earlier-run" and "sub-01_Chimap.nii.gz" in warning["text"]
+    assert warning["code"] == "files-of-failed-run" and "sub-01_Chimap.nii.gz" in warning["text"]
+
+
+def test_files_that_a_run_of_other_options_leaves_from_an_earlier_command_are_told(request_here):
+    chi, para = (request_here.output_dir / output_path(key, "sub-01") for key in ("chi", "para"))
+    chi.parent.mkdir(parents=True)
+    for path, age_s in ((chi, -60), (para, 60)):
+        path.write_bytes(b"map")
+        os.utime(path, (STARTED.timestamp() - age_s,) * 2)
+    keep_record(lambda: record_of(request_here), request_here, "sub-01", "01", STARTED)
+    (warning,) = written(request_here)["warnings"]
+    assert warning["code"] == "files-of-other-options" and "paramagnetic_Chimap" in warning["text"]
+    assert "sub-01_Chimap" not in warning["text"] and "A file of this run is" in warning["text"]
 
 
 def step(method):

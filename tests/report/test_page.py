@@ -1,7 +1,9 @@
 import base64
 import hashlib
 import json
+import os
 import re
+from datetime import datetime
 from html.parser import HTMLParser
 from io import BytesIO
 from zipfile import ZipFile
@@ -372,13 +374,32 @@ def test_the_files_of_a_run_are_listed_with_what_they_are(tmp_path):
                    "from-native_to-X_mode-image_xfm.nii.gz")  # fmt: skip
     for ending in in_template:
         (folder / f"{run}_{ending}").touch()
-    found = {file.path.rpartition("run-1_")[2]: (file.text, file.unit) for file in files_of(tmp_path, run)}
+    found = {file.path.rpartition("run-1_")[2]: (file.text, file.unit) for file in files_of(tmp_path, run, "")}
+    assert files_of(tmp_path, "sub-01_ses-a", "") == [], "a run whose name begins alike"
     assert set(found) == {"Chimap.nii.gz", "desc-medi_Chimap.nii.gz", "desc-qsm_mask.nii.gz", "qc.json", *in_template}
     assert found[in_template[0]][0].startswith("In X, 2 mm: Magnetic susceptibility")
     assert found[in_template[1]][1] == "arbitrary" and found[in_template[2]][1] == "mm"
     assert found["Chimap.nii.gz"][1] == "ppm" and "another inversion (medi)" in found["desc-medi_Chimap.nii.gz"][0]
     page = render_subject("01", [parse_run({"run": run, "status": "ok"})], output_dir=tmp_path)
     assert "sub-01/ses-a/anat/sub-01_ses-a_run-1_desc-qsm_mask.nii.gz" in page and "run-10" not in page
+    assert "earlier command" not in page
+
+
+def test_what_an_earlier_command_left_is_marked(record, write_record):
+    folder = write_record(record)
+    run, started = record["run"], datetime.fromisoformat(record["started"]).timestamp()
+    anat, figures = folder / "sub-01" / "anat", folder / "sub-01" / "figures"
+    anat.mkdir(exist_ok=True)
+    picture = next(figures.glob("*.png")).read_bytes()
+    (figures / f"{run}_desc-paramagnetic_chi.png").write_bytes(picture)
+    for path in (anat / f"{run}_desc-paramagnetic_Chimap.nii.gz", anat / f"{run}_Chimap.nii.gz"):
+        path.touch()
+    for path in (anat / f"{run}_desc-paramagnetic_Chimap.nii.gz", figures / f"{run}_desc-paramagnetic_chi.png"):
+        os.utime(path, (started - 60,) * 2)
+    marked = [file.path for file in files_of(folder, run, record["started"]) if file.earlier]
+    assert marked == [f"sub-01/anat/{run}_desc-paramagnetic_Chimap.nii.gz"]
+    page = report(folder)
+    assert page.count("Of an earlier command.") == 1 and "desc-paramagnetic_chi, of an earlier command" in page
 
 
 def test_each_slice_of_a_picture_leads_into_the_viewer(record, write_record):

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from viewer_output import PREFIX, SHAPE
 
-from qsmprep.bids.outputs import OUTPUTS, output_path
+from qsmprep.bids.outputs import OUTPUTS, figures_folder, output_path
 from qsmprep.report.pictures import PICTURES, further_inversion
 from qsmprep.report.server import _SCRIPTS, answer, split_address
 from qsmprep.report.viewer import (
@@ -86,6 +86,20 @@ def test_a_map_whose_mask_is_not_there_says_so(tmp_path):
         (tmp_path / f"sub-01/anat/sub-01_{name}.nii.gz").touch()
     masks = {shown["id"]: shown["mask"] for shown in run_document(tmp_path, "sub-01")["maps"]}
     assert masks == {"Chimap": None, "R2starmap": "sub-01/anat/sub-01_desc-brain_mask.nii.gz"}
+
+
+def test_maps_of_an_earlier_command_are_marked(tmp_path):
+    for name in ("anat/sub-01_Chimap", "anat/sub-01_desc-paramagnetic_Chimap"):
+        path = tmp_path / "sub-01" / f"{name}.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    record = tmp_path / figures_folder("sub-01") / "sub-01_record.json"
+    record.parent.mkdir()
+    record.write_text(json.dumps({"started": "2026-01-02T03:04:05+00:00"}))
+    os.utime(path, (0, 0))
+    names = {shown["id"]: shown["name"] for shown in run_document(tmp_path, "sub-01")["maps"]}
+    assert names["Chimap"] == "Susceptibility"
+    assert names["desc-paramagnetic_Chimap"].endswith(", of an earlier command")
 
 
 def test_regions_come_with_the_values_that_the_run_measured(results):
