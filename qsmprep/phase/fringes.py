@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -36,10 +36,12 @@ class OpenFringes:
     ----------
     lines : how many there are, each in one piece and 20 mm long or more.
     length_cm : of all of them.
+    in_brain : whether those outside the brain are left out; not where BET sees no brain.
     """
 
     lines: int
     length_cm: float
+    in_brain: bool = True
 
 
 def open_fringes(
@@ -71,16 +73,19 @@ def open_fringes(
     found = _lines_in(inside, phase, voxel_size_mm)
     if not found.lines:
         return found
-    return _lines_in(inside & _brain(magnitude[0], voxel_size_mm, superior_direction), phase, voxel_size_mm)
+    brain = _brain(magnitude[0], voxel_size_mm, superior_direction)
+    if brain is None:
+        return replace(found, in_brain=False)
+    return _lines_in(inside & brain, phase, voxel_size_mm)
 
 
-def _brain(magnitude: RealArray, voxel_size_mm: Sequence[float], superior_direction: Triple) -> Mask:
-    """The brain as BET sees it; everything where it sees none, as in a phantom."""
+def _brain(magnitude: RealArray, voxel_size_mm: Sequence[float], superior_direction: Triple) -> Mask | None:
+    """The brain as BET sees it; None where it sees none, as in a phantom."""
     h0, h1, h2 = (float(h) for h in voxel_size_mm)
     try:
         return bet(magnitude, scan=Scan((h0, h1, h2)), superior_direction=superior_direction)
     except ValueError:
-        return np.ones(magnitude.shape, bool)
+        return None
 
 
 def _lines_in(inside: Mask, phase: np.ndarray, voxel_size_mm: Sequence[float]) -> OpenFringes:
@@ -118,6 +123,8 @@ def fringe_warnings(found: OpenFringes, manufacturer: str, *, combined_here: boo
         f"The phase has {lines} ({found.length_cm:.0f} cm) where there is signal: {cause}, and the field around is "
         "wrong."
     )
+    if not found.in_brain:
+        text += " BET sees no brain here, so lines outside of it count too: in a face, fat and water make some."
     maker = manufacturer.strip().casefold()
     notes = next((notes for name, notes in VENDOR_NOTES.items() if maker.startswith(name)), ANY_VENDOR)
     remedy = OF_OWN_COMBINATION if combined_here else f"{notes} {UNCOMBINED}"

@@ -93,4 +93,17 @@ def test_the_warning_says_what_to_set_on_the_scanner(maker, words):
     (warning,) = fringe_warnings(OpenFringes(2, 21.0), maker)
     assert "2 open-ended fringe lines (21 cm)" in warning.text
     assert words in warning.remedy and "export the images of every coil" in warning.remedy
+    assert "no brain" not in warning.text
     assert fringe_warnings(OpenFringes(0, 0.0), maker) == ()
+
+
+def test_where_no_brain_is_seen_the_lines_of_the_whole_object_count_and_that_is_told(monkeypatch):
+    def no_brain(*_args, **_named):
+        raise ValueError("no brain")
+
+    scan = head(lines=((10.6, -20.3), (40.3, -21.1)))
+    monkeypatch.setattr("qsmprep.phase.fringes.bet", no_brain)
+    found = fringes(scan)
+    assert found.lines == 2 and not found.in_brain
+    (warning,) = fringe_warnings(found, "")
+    assert "BET sees no brain here" in warning.text
