@@ -17,7 +17,7 @@ from qsmprep.app.lengths import check_lengths
 from qsmprep.app.networks import find_network, networks_of
 from qsmprep.app.regions import plan_regions
 from qsmprep.app.request import Request
-from qsmprep.app.reuse import check_reuse, results_of_others, reused_record
+from qsmprep.app.reuse import IN_PLACE, check_reuse, results_of_others, reused_record
 from qsmprep.app.spaces import plan_spaces, uses_t1w
 from qsmprep.bids.checks import check_spin_echo
 from qsmprep.bids.derivatives import find_derivative
@@ -40,6 +40,7 @@ from qsmprep.relaxometry.dictionary import train_positions
 from qsmprep.report.acquisition import describe_acquisition
 from qsmprep.separation.decompose import LEAST_ECHOES
 from qsmprep.settings import DECIDED, Settings
+from qsmprep.stages import rank_of
 from qsmprep.weights.card import read_card
 from qsmprep.workflows.plan import BrainMaskSource, NetworkFile, RunPlan
 
@@ -346,7 +347,8 @@ def _resolve_separation(
 def planned_record(plan: RunPlan) -> list[dict[str, Any]]:
     """Steps as they are planned, before anything ran: for the methods text of --boilerplate-only and --dry-run."""
     records = [Record("input", "prepare", "conversion to radians", notes=list(plan.notes))]
-    taken = {record.stage: record for record in map(reused_record, plan.reused.values())}
+    taken = {kind: reused_record(image) for kind, image in plan.reused.items()}
+    replaced = {record.stage for kind, record in taken.items() if kind in IN_PLACE}
     for stage in registry.stages():
         for name in plan.settings.methods[stage]:
             if name == "none" or (stage == "phase-offset" and plan.n_echoes == 1):
@@ -354,8 +356,8 @@ def planned_record(plan: RunPlan) -> list[dict[str, Any]]:
             options = plan.settings.options_of(stage, name)
             if stage == "mask" and plan.brain_mask is not None:
                 records.append(Record(stage, "imported", "given mask", notes=[_origin(plan.brain_mask)]))
-            elif stage in taken:
-                records.append(taken[stage])
+            elif stage in replaced:
+                continue
             elif name == "fsl-bet":
                 records.append(Record(stage, name, "FSL BET", ["smith2002"], parameters(options)))
             else:
@@ -370,6 +372,7 @@ def planned_record(plan: RunPlan) -> list[dict[str, Any]]:
         by = BY_T1W if planned.t1w and plan.anatomy.needs_t1w else BY_MAPS
         title = registration_title(planned.space.name, by)
         records.append(Record(SPACE_STAGE, planned.space.name, title, [*REGISTRATION_CITED, *planned.citations]))
+    records = sorted([*records, *taken.values()], key=lambda record: rank_of(record.stage))
     return [dataclasses.asdict(record) for record in records]
 
 

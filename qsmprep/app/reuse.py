@@ -15,8 +15,10 @@ from qsmprep.findings import Note
 from qsmprep.interfaces.step import Record
 from qsmprep.settings import Settings
 
-STAGES = {"unwrapped": "unwrapping", "total-field": "echo-combination", "tissue-field": "background",
+STAGES = {"unwrapped": "unwrapping", "total-field": "field-scaling", "tissue-field": "background",
           "r2star": "relaxometry"}  # fmt: skip
+# Kinds that take the place of a step; beside the others it is done too, for the noise, the quality map or S0.
+IN_PLACE = ("tissue-field",)
 
 
 def results_of_others(run: GreRun, request: Request) -> dict[str, Reused]:

@@ -38,6 +38,31 @@ def sepia(plain, tmp_path):
     return make
 
 
+def assert_done_as_planned(done, *some):
+    """What --dry-run lists of these stages was done, and nothing else: methods, and results taken over."""
+    record = json.loads((done.out / "sub-01/figures/sub-01_record.json").read_text())
+    stages = [stage for stage, _ in some]
+    did = [step for step in record["steps"] if step["stage"] in stages]
+    assert sorted((step["stage"], step["method"]) for step in did) == sorted(some)
+    planned = [step for step in record["planned"] if step["stage"] in stages]
+    assert [step["stage"] for step in planned] == stages
+    taken = ["taken over" in step["title"] for step in planned]
+    assert taken == [method == "imported" for _, method in some]
+
+
+def came_from_outside(done, name):
+    """Whether the activity that made an output used the result that was taken over, by the provenance."""
+    (folder,) = (done.out / "prov").glob("prov-*")
+    (path,) = folder.glob("*_act.json")
+    activities = {one["Id"]: one for one in json.loads(path.read_text())["Activities"]}
+    (path,) = folder.glob("*_ent.json")
+    outside = {one["Id"] for one in json.loads(path.read_text())["ProvEntities"] if "Sepia" in one["AtLocation"]}
+    assert outside
+    (sidecar,) = (done.out / "sub-01").glob(f"*/sub-01_{name}.json")
+    made = activities[json.loads(sidecar.read_text())["GeneratedBy"]]
+    return not outside.isdisjoint(made["Used"])
+
+
 def test_a_total_field_in_another_unit_gives_the_same_map_and_its_origin_is_told(plain, sepia, run_qsmprep, tmp_path):
     given = sepia("fieldmap", "desc-total_fieldmap", "fmap", 2 * np.pi, "rad/s")
     done = run_qsmprep(plain.bids, tmp_path / "out", *FAST, "--derivatives", given, "--reuse", "total-field")
@@ -46,6 +71,8 @@ def test_a_total_field_in_another_unit_gives_the_same_map_and_its_origin_is_told
     steps = json.loads((done.out / "sub-01/anat/sub-01_Chimap.json").read_text())["ProcessingSteps"]
     assert "Sepia_fieldmap.nii.gz" in json.dumps(steps) and "rad/s" in json.dumps(steps)
     assert "Sepia_fieldmap.nii.gz" in (done.out / "logs" / "CITATION.md").read_text()
+    assert_done_as_planned(done, ("echo-combination", "weighted"), ("field-scaling", "imported"))
+    assert came_from_outside(done, "desc-total_fieldmap") and not came_from_outside(done, "desc-reliable_mask")
 
 
 def test_tissue_field_and_rates_start_the_chain_behind_background_removal_and_the_fit(
@@ -60,6 +87,7 @@ def test_tissue_field_and_rates_start_the_chain_behind_background_removal_and_th
     np.testing.assert_allclose(done.image("R2starmap"), plain.image("R2starmap"), rtol=1e-4, atol=1e-3)
     methods = (done.out / "logs" / "CITATION.md").read_text()
     assert "Sepia_localfield.nii.gz" in methods and "V-SHARP" not in methods
+    assert_done_as_planned(done, ("background", "imported"), ("relaxometry", "arlo"), ("relaxometry", "imported"))
 
 
 def test_unwrapped_phase_is_combined_as_if_it_had_been_unwrapped_here(plain, run_qsmprep, tmp_path):
@@ -72,6 +100,7 @@ def test_unwrapped_phase_is_combined_as_if_it_had_been_unwrapped_here(plain, run
     assert done.status == 0, done.stderr
     assert np.array_equal(done.image("Chimap"), plain.image("Chimap"))
     assert "quality map alone" in (done.out / "logs" / "CITATION.md").read_text()
+    assert_done_as_planned(done, ("unwrapping", "romeo"), ("unwrapping", "imported"))
 
 
 def test_a_field_that_is_not_in_its_unit_is_refused_and_the_likely_one_named(plain, sepia, run_qsmprep, tmp_path):
