@@ -47,7 +47,7 @@ from qsmprep.engine.told import Terminal
 from qsmprep.files.storage import storage_message
 from qsmprep.files.whole_file import remove_leftovers
 from qsmprep.findings import Warning
-from qsmprep.report.citation import describe_results, write_citation_files
+from qsmprep.report.citation import MOST_OTHERS, describe_results, is_left_to_group, write_citation_files
 from qsmprep.report.page import write_subject_report
 from qsmprep.report.subject import runs_with_results, subjects_of
 from qsmprep.settings import Settings, to_document
@@ -138,11 +138,7 @@ def _process(request: Request, settings: Settings, work: Work, graphs: Sequence[
     failed = [record["run"] for record in records if record["status"] != "ok"]
     told = _write_reports(request, sorted({record["subject"] for record in records}))
     told &= write_lineages(work.plans, done, request.output_dir, logs)
-    told &= _written(
-        "the methods text",
-        logs.parent,
-        partial(describe_results, request.output_dir, markdown_only=request.markdown_only),
-    )
+    told &= _written("the methods text", logs.parent, partial(_describe, request, len(records)))
     if isinstance(stopped, KeyboardInterrupt | SystemExit):
         raise stopped
     seconds = (datetime.now(UTC) - started).total_seconds()
@@ -295,6 +291,15 @@ def _begin_dataset(request: Request, settings: Settings, logs: Path, graphs: Seq
     told = logs / "qsmprep.toml"
     write_text(told, f"# {request.command}\n" + tomli_w.dumps(document))
     return datetime.fromtimestamp(told.stat().st_mtime, UTC)
+
+
+def _describe(request: Request, own: int) -> None:
+    """Write the methods text of all that lies in the output folder, unless that would be read by thousands of jobs."""
+    if is_left_to_group(request.output_dir, own):
+        print(f"logs/CITATION.* is left as it is: more than {MOST_OTHERS} runs of other commands lie in the folder. "
+              "The group level writes it for all.")  # fmt: skip
+    else:
+        describe_results(request.output_dir, markdown_only=request.markdown_only)
 
 
 def _write_reports(request: Request, subjects: Iterable[str]) -> bool:

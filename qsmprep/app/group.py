@@ -8,6 +8,7 @@ from pathlib import Path
 from qsmprep.app.request import Request
 from qsmprep.bids.group import read_study
 from qsmprep.bids.outputs import BIDSIGNORE, write_text
+from qsmprep.report.citation import describe_results
 from qsmprep.report.group.files import PAGE, write_group_report
 
 SUCCESS, FAILURE, USAGE = 0, 1, 2
@@ -27,6 +28,7 @@ def run(request: Request) -> int:
         )
         group = write_group_report(output, study)
         _list_in_bidsignore(output / ".bidsignore")
+        describe_results(output, markdown_only=request.markdown_only)
     except ValueError as error:
         print(f"qsmprep: {error}", file=sys.stderr)
         return USAGE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ from qsmprep.report.bibliography import cited
 from qsmprep.report.methods import methods_prose
 from qsmprep.report.page import render_citation
 from qsmprep.report.record import Run, parse_run
-from qsmprep.report.subject import records_there, runs_with_results
+from qsmprep.report.subject import record_files, records_there, runs_with_results
 
 ATTEMPTS = 5
+MOST_OTHERS = 200  # records of other commands that a command still reads for the text: about a second
 
 
 def write_citation_files(
@@ -44,6 +46,20 @@ def write_citation_files(
     for name, content in contents.items():
         write_text(folder / name, content)
     return [folder / name for name in contents]
+
+
+def is_left_to_group(output_dir: Path, own: int) -> bool:
+    """Whether so many runs of other commands lie in a folder that the group level describes all, not each command.
+
+    Ten thousand jobs that each read ten thousand records would keep a cluster's file system busy.
+
+    Parameters
+    ----------
+    output_dir : folder of the derivatives.
+    own : runs of this command.
+    """
+    limit = own + MOST_OTHERS
+    return len(list(islice(record_files(output_dir), limit + 1))) > limit
 
 
 def describe_results(output_dir: Path, *, markdown_only: bool = False) -> None:

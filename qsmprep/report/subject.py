@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -67,13 +67,18 @@ def subjects_of(output_dir: Path) -> list[str]:
     return sorted(found, key=natural_order)
 
 
+def record_files(output_dir: Path) -> Iterator[Path]:
+    """The records of all runs, in no order."""
+    for where in ("sub-*", "sub-*/ses-*"):
+        yield from Path(output_dir).glob(f"{where}/figures/*{RECORD_SUFFIX}")
+
+
 def records_there(output_dir: Path) -> frozenset[tuple[str, int]]:
     """The records of all runs and when they were written."""
     found = set()
-    for where in ("sub-*", "sub-*/ses-*"):
-        for path in Path(output_dir).glob(f"{where}/figures/*{RECORD_SUFFIX}"):
-            with suppress(FileNotFoundError):
-                found.add((str(path), path.stat().st_mtime_ns))
+    for path in record_files(output_dir):
+        with suppress(FileNotFoundError):
+            found.add((str(path), path.stat().st_mtime_ns))
     return frozenset(found)
 
 

@@ -34,7 +34,8 @@ def test_writes_page_and_tables_and_nothing_else(study, capsys, tmp_path, monkey
     assert group(bids, out) == 0
     after = {path for path in tmp_path.rglob("*") if path.is_file()} - before
     names = {"group.html", "group_qc.tsv", "group_qc.json", "group_roi.tsv", "group_roi.json", ".bidsignore"}
-    assert after == {out / name for name in names}
+    methods = {f"logs/CITATION.{ending}" for ending in ("md", "bib", "html")}
+    assert after == {out / name for name in names | methods}
     told = capsys.readouterr()
     assert "7 runs of 5 subjects" in told.out and "1 participants without results: sub-006" in told.err
 

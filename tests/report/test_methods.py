@@ -214,6 +214,13 @@ def test_a_bibliography_that_cannot_be_read_is_refused(text):
         parse_bibtex(text)
 
 
+def test_a_command_leaves_the_text_to_the_group_level_where_many_others_ran(record, write_record, monkeypatch):
+    monkeypatch.setattr(citation, "MOST_OTHERS", 2)
+    for number in range(4):
+        output = write_record({**record, "run": f"sub-01_run-{number}"}, pictures=False)
+    assert not citation.is_left_to_group(output, own=2) and citation.is_left_to_group(output, own=1)
+
+
 def test_results_of_a_job_that_ended_meanwhile_are_described_too(record, write_record, monkeypatch):
     """Of two jobs that end at once, the later writer may have read before the other's results were there."""
     output, others = write_record(record), [{**record, "run": "sub-01_run-2", "software": {"qsmprep": "9.9"}}]
