@@ -35,7 +35,7 @@ ENV PATH=/opt/qsmprep/bin:/opt/fsl/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:
     FSLDIR=/opt/fsl FSLOUTPUTTYPE=NIFTI_GZ \
     QSMPREP_CONTAINER=qsmprep:${VERSION}
 ARG WARM_UP=yes
-COPY README.md LICENSE containers/program.sh ./
+COPY README.md LICENSE containers/program.sh containers/bytecode.py ./
 COPY qsmprep qsmprep
 COPY interfaces interfaces
 COPY workflows workflows

@@ -4,25 +4,36 @@
 # TORCH_INDEX: where PyTorch comes from; its CPU builds unless told otherwise, PyPI's (CUDA) if empty.
 set -eu
 
-# Compiled loops share their threads by OpenMP: numba's own thread pool must not be entered from two threads.
-if ! ldconfig -p | grep -q libgomp.so.1; then
+# Compiled loops share their threads by OpenMP: numba's own thread pool must not be entered from two threads. strip is
+# needed here alone.
+if ! ldconfig -p | grep -q libgomp.so.1 || ! command -v strip > /dev/null; then
     apt-get update
-    apt-get install --yes --no-install-recommends libgomp1
-    rm -rf /var/lib/apt/lists/* /var/cache/apt/*
+    apt-get install --yes --no-install-recommends libgomp1 binutils
 fi
 
 export PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 python3 -m venv /opt/qsmprep
 pip=/opt/qsmprep/bin/pip
-"$pip" install --no-deps --constraint constraints.txt ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch
+# --no-compile: most modules are never imported, and the bytecode of all is 0.2 GB. That of the large packages is made
+# below, so that it stays in this layer, the rest by bytecode.py.
+"$pip" install --no-compile --no-deps --constraint constraints.txt ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch
 python3 -c 'import tomllib
 print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' > /tmp/requirements.txt
-"$pip" install --constraint constraints.txt --requirement /tmp/requirements.txt bids-validator-deno
+"$pip" install --no-compile --constraint constraints.txt --requirement /tmp/requirements.txt bids-validator-deno
 
-# What packages bring for their own tests and for building on them is a fifth of all; numpy.testing needs numpy's.
+# What packages bring for their own tests, for building on them and for debuggers is a quarter of all; numpy.testing needs
+# numpy's tests.
 packages=$(/opt/qsmprep/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 find "$packages" -type d -name tests ! -path '*/numpy/*' -prune -exec rm -rf {} +
 rm -rf "$packages"/torch/test "$packages"/torch/include "$packages"/torch/bin/*[tT]est* "$packages"/torch/bin/protoc*
+rm -f "$packages"/bids_validator_deno/*.js.map
+# A library that strip does not know stays as it is.
+find "$packages" -name '*.so*' -type f -exec sh -c 'strip --strip-unneeded "$@" 2> /dev/null || true' sh {} +
+apt-get purge --yes --auto-remove binutils
+rm -rf /var/lib/apt/lists/* /var/cache/apt/*
+/opt/qsmprep/bin/python -c 'import bids, dcm2niix, h5py, jinja2, matplotlib.pyplot, networkx, nibabel, numba, \
+nipype.pipeline.engine, nipype.interfaces.utility, pybtex.database, pydicom, rich.progress, scipy.interpolate, \
+scipy.ndimage, scipy.optimize, scipy.sparse.linalg, scipy.stats, SimpleITK, torch'
 
 # The bill of materials (CycloneDX), by a program that does not stay in the image.
 share=/usr/local/share/qsmprep

@@ -13,6 +13,7 @@ fi
 # Compiled code is trusted as the program is: only root may write it, everybody may read it.
 mkdir -p "$NUMBA_CACHE_DIR" "$MPLCONFIGDIR"
 [ "${WARM_UP:-yes}" = no ] || qsmprep-tools warm-up
+/opt/qsmprep/bin/python bytecode.py
 chmod -R u=rwX,go=rX "$NUMBA_CACHE_DIR" "$MPLCONFIGDIR"
 
 mkdir -p /work

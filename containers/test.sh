@@ -76,8 +76,11 @@ copy_sources() {
 make_base() {
     local container
     if [ ! -d "$fetched/base" ]; then
-        debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates,libgomp1 bookworm "$fetched/base.new" \
-            > "$work/debootstrap.log"
+        debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates,libgomp1,binutils bookworm \
+            "$fetched/base.new" > "$work/debootstrap.log"
+        # As if apt had installed them for binutils: they go with it.
+        chroot "$fetched/base.new" apt-mark auto '?name(^binutils-)' libbinutils libctf0 libctf-nobfd0 libgprofng0 \
+            libjansson4 > /dev/null
         rm -rf "$fetched/base.new"/var/cache/apt/* "$fetched/base.new"/var/lib/apt/lists/*
         mv "$fetched/base.new" "$fetched/base"
     fi

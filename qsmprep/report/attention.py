@@ -34,6 +34,8 @@ SHOWN_BY: Mapping[str, tuple[str, ...]] = {
     "relaxometry": ("r2star_relative",),
     "reference": ("reference_mean", "reference_sd"),
 }
+# Codes of warnings of a run, no step's -> the part of its page that shows it.
+SHOWN_IN: Mapping[str, str] = {"files-of-other-options": "files", "files-of-failed-run": "files"}
 KINDS = ("error", "number", "warning")
 
 
@@ -77,7 +79,8 @@ def findings_of(name: str, run: Run, quality: ShownQuality) -> tuple[Finding, ..
         stage = next((stage for stage, metrics in SHOWN_BY.items() if flag.metric in metrics), "")
         found.append(("number", flag.title, flag.message, flag.remedy, places.get(stage, f"{name}-quality")))
     for warning in run.warnings:
-        found.append(("warning", "", warning.text, warning.remedy, ""))
+        part = SHOWN_IN.get(warning.code)
+        found.append(("warning", "", warning.text, warning.remedy, f"{name}-{part}" if part else ""))
     known = set(run.warnings)
     numbers = {flag.message for flag in quality.flags}  # the step that measured them warns of each, too
     for number, step in enumerate(run.steps, start=1):

@@ -11,6 +11,7 @@ from zipfile import ZipFile
 import pytest
 from documents import error, facts, warning
 
+from qsmprep.findings import Warning, document
 from qsmprep.quality.table import DEFINITIONS
 from qsmprep.report.attention import SHOWN_BY, findings_of
 from qsmprep.report.files import files_of
@@ -399,6 +400,9 @@ def test_what_an_earlier_command_left_is_marked(record, write_record):
     marked = [file.path for file in files_of(folder, run, record["started"]) if file.earlier]
     assert marked == [f"sub-01/anat/{run}_desc-paramagnetic_Chimap.nii.gz"]
     page = report(folder)
+    told = Warning("files-of-other-options", "A file of this run is of an earlier command.", "Delete it.")
+    (finding,) = findings_of("run-1", parse_run({"run": run, "warnings": [document(told)]}), ShownQuality())[-1:]
+    assert f'id="{finding.place}"' in page
     assert page.count("Of an earlier command.") == 1 and "desc-paramagnetic_chi, of an earlier command" in page
 
 
