@@ -27,8 +27,22 @@ packages=$(/opt/qsmprep/bin/python -c 'import sysconfig; print(sysconfig.get_pat
 find "$packages" -type d -name tests ! -path '*/numpy/*' -prune -exec rm -rf {} +
 rm -rf "$packages"/torch/test "$packages"/torch/include "$packages"/torch/bin/*[tT]est* "$packages"/torch/bin/protoc*
 rm -f "$packages"/bids_validator_deno/*.js.map
-# A library that strip does not know stays as it is.
-find "$packages" -name '*.so*' -type f -exec sh -c 'strip --strip-unneeded "$@" 2> /dev/null || true' sh {} +
+find "$packages" -type f '(' -name '*.[chf]' -o -name '*.cpp' -o -name '*.hpp' -o -name '*.pyx' ')' -delete
+"$pip" uninstall --yes setuptools
+find "$packages/pip" -type d -name __pycache__ -prune -exec rm -rf {} +
+# strip spoils libraries whose headers patchelf had moved: their segments no longer lie where the loader asks for them.
+# These stay as they are.
+loadable() {
+    readelf --wide --segments "$1" | while read -r kind offset address rest; do
+        [ "$kind" != LOAD ] || [ $(((offset - address) % ${rest##* })) = 0 ] || exit 1
+    done
+}
+find "$packages" -name '*.so*' -type f -size +500k | while read -r library; do
+    if strip --strip-unneeded -o /tmp/stripped "$library" && loadable /tmp/stripped; then
+        cat /tmp/stripped > "$library"
+    fi
+done
+rm -f /tmp/stripped
 apt-get purge --yes --auto-remove binutils
 rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 /opt/qsmprep/bin/python -c 'import bids, dcm2niix, h5py, jinja2, matplotlib.pyplot, networkx, nibabel, numba, \

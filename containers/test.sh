@@ -81,6 +81,9 @@ make_base() {
         # As if apt had installed them for binutils: they go with it.
         chroot "$fetched/base.new" apt-mark auto '?name(^binutils-)' libbinutils libctf0 libctf-nobfd0 libgprofng0 \
             libjansson4 > /dev/null
+        # Neither does the official image hold these.
+        rm -rf "$fetched/base.new"/usr/share/doc/* "$fetched/base.new"/usr/share/man/* \
+            "$fetched/base.new"/usr/share/locale/*
         rm -rf "$fetched/base.new"/var/cache/apt/* "$fetched/base.new"/var/lib/apt/lists/*
         mv "$fetched/base.new" "$fetched/base"
     fi
