@@ -16,6 +16,7 @@ from urllib.parse import quote
 from qsmprep.bids.acquired import Acquired, acquired
 from qsmprep.bids.names import bare_label, file_entities
 from qsmprep.bids.reading import UnreadableFileError, read_json_object, read_text_file
+from qsmprep.files.age import is_of_earlier_command
 
 QUALITY, REGIONS, RECORD, CHI = "_qc.json", "_desc-roi_stats.tsv", "_record.json", "_Chimap.json"
 REGION_NUMBERS = ("n", "n_region", "excluded_share", "mean", "sd", "median", "p5", "p25", "p75", "p95")
@@ -119,7 +120,7 @@ def read_study(
             f"{output_dir}: no results of {_asked(subjects, sessions)} (no *{QUALITY}, *{REGIONS}, *{RECORD}). "
             "Run qsmprep BIDS_DIR OUTPUT_DIR participant first."
         )
-    runs = tuple(_lasting(RunResults(**found[prefix]), unreadable) for prefix in sorted(found, key=natural))
+    runs = tuple(_lasting(RunResults(**found[prefix]), output_dir, unreadable) for prefix in sorted(found, key=natural))
     participants = read_participants(bids_dir, unreadable)
     known = set(participants) | {path.name.removeprefix("sub-") for path in bids_dir.glob("sub-*") if path.is_dir()}
     missing = known - {run.subject for run in runs}
@@ -151,8 +152,16 @@ def _inputs(run: RunResults) -> Sequence[Any]:
     return inputs if isinstance(inputs, list) else ()
 
 
-def _lasting(run: RunResults, unreadable: list[tuple[str, str]]) -> RunResults:
-    """The run without the numbers of an earlier command, which a later one that failed leaves in their place."""
+def _lasting(run: RunResults, output_dir: Path, unreadable: list[tuple[str, str]]) -> RunResults:
+    """The run without the numbers of an earlier command, which a later one leaves that failed or made fewer."""
+    session, started = f"ses-{run.session}" if run.session else "", str(run.record.get("started", ""))
+    anat = output_dir / f"sub-{run.subject}" / session / "anat"
+    for kind, name in ((QUALITY, "quality"), (REGIONS, "regions")):
+        path = anat / f"{run.prefix}{kind}"
+        if getattr(run, name) and is_of_earlier_command(path, started):
+            why = "it is of an earlier command, with other options than the maps, or of one that then failed"
+            unreadable.append((path.relative_to(output_dir).as_posix(), why))
+            run = replace(run, **{name: type(getattr(run, name))()})
     failed = bool(run.record) and run.record.get("status") != "ok"
     if not failed or not (run.quality or run.regions or run.steps):
         return run

@@ -22,6 +22,7 @@ from markupsafe import Markup
 
 from qsmprep.bids.outputs import figures_folder, quality_path, write_text
 from qsmprep.bids.roi_table import roi_path
+from qsmprep.files.age import is_of_earlier_command
 from qsmprep.findings import Warning
 from qsmprep.report.bibliography import cited
 from qsmprep.report.files import files_of
@@ -67,12 +68,15 @@ def write_subject_report(output_dir: Path, subject: str) -> Path:
             measured.append((ShownQuality(), ()))
             continue
         regions: tuple[RegionTable, ...] = ()
+        table, numbers = output / roi_path(run.run, ".tsv"), output / quality_path(run.run)
         try:
-            regions = read_regions(output / roi_path(run.run, ".tsv"))
+            if not is_of_earlier_command(table, run.started):
+                regions = read_regions(table)
         except ValueError as problem:  # a report must come
             told = Warning("regions-unreadable", str(problem), "Run qsmprep again for this participant.")
             runs[number] = run = replace(run, warnings=(*run.warnings, told))
-        measured.append((read_quality(output / quality_path(run.run)), regions))
+        earlier = is_of_earlier_command(numbers, run.started)
+        measured.append((ShownQuality() if earlier else read_quality(numbers), regions))
         write_text(output / figures_folder(run.run) / f"{run.run}{TABLES_SUFFIX}", tables_text(run))
     path = output / f"sub-{label}.html"
     if len(runs) <= MOST_RUNS:

@@ -15,6 +15,7 @@ import jinja2
 
 from qsmprep import registry
 from qsmprep.bids.outputs import OUTPUTS, figures_folder, output_path, subject_folder
+from qsmprep.bids.roi_table import roi_path
 from qsmprep.files.age import is_of_earlier_command
 from qsmprep.quality.assessment import VERDICTS
 from qsmprep.report.figures import STYLES
@@ -299,7 +300,8 @@ def _masks(root: Path, prefix: str) -> Iterator[dict[str, Any]]:
 
 
 def _segmentations(root: Path, prefix: str) -> Iterator[dict[str, Any]]:
-    measured = region_values(root, prefix)
+    earlier = is_of_earlier_command(root / roi_path(prefix, ".tsv"), _started(root, prefix))
+    measured = {} if earlier else region_values(root, prefix)
     for path in sorted((root / subject_folder(prefix) / "anat").glob(f"{prefix}_*dseg.nii.gz")):
         found = re.search(r"_(?:desc|seg|atlas)-([0-9A-Za-z]+)", path.name.removeprefix(prefix))
         name = f"Segmentation: {found[1]}" if found else "Segmentation"

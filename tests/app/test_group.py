@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -89,6 +90,19 @@ def test_a_folder_that_cannot_be_written_is_a_failure(study, capsys):
     assert group(bids, out) == 1
     assert "group.html" in capsys.readouterr().err
     assert not list(out.glob(".*.part"))
+
+
+def test_a_table_that_an_earlier_command_left_is_not_used(study, capsys):
+    bids, out = study
+    record = next(out.glob("sub-001/**/*_record.json"))
+    name = record.name.removesuffix("_record.json")
+    (table,) = out.glob(f"sub-001/**/{name}_desc-roi_stats.tsv")
+    os.utime(table, (0, 0))
+    assert group(bids, out) == 0
+    assert not [line for line in (out / "group_roi.tsv").read_text().splitlines() if line.split("\t")[0] == name]
+    assert [line for line in (out / "group_qc.tsv").read_text().splitlines() if line.split("\t")[0] == name]
+    told = capsys.readouterr().err
+    assert f"{table.relative_to(out)} was left out: it is of an earlier command" in told
 
 
 def test_numbers_that_a_failed_run_left_from_an_earlier_command_are_not_used(study, capsys):

@@ -1,7 +1,9 @@
 """Numbers beside the record: quality, regional values, histograms; and pictures that register."""
 
 import json
+import os
 import re
+from datetime import datetime
 
 import numpy as np
 import pytest
@@ -75,6 +77,22 @@ def test_regional_values_are_shown_and_count_for_the_checklist(record, write_rec
     assert table.rows[1].numbers == ("n/a",) * 5
     text = report(output)
     assert "GP &lt;left&gt;" in text and "1 region, values of voxels in mask 4" in text
+
+
+def test_numbers_of_an_earlier_command_are_not_shown(record, write_record):
+    output = write_record(record)
+    quality, regions = output / quality_path(record["run"]), output / roi_path(record["run"], ".tsv")
+    quality.parent.mkdir(parents=True)
+    quality.write_text(json.dumps(QUALITY))
+    regions.write_text(REGIONS)
+    text = report(output)
+    assert "GP &lt;left&gt;" in text and "Phase is not linear" in text
+    before = datetime.fromisoformat(record["started"]).timestamp() - 60
+    for path in (quality, regions):
+        os.utime(path, (before, before))
+    text = report(output)
+    assert "GP &lt;left&gt;" not in text and "Phase is not linear" not in text
+    assert re.search(r'class="badge unknown"[^>]*>not measured', text)
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00broken", b"segmentation\tname\nx\ty\n"])
