@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -113,7 +114,7 @@ def run(request: Request, settings: Settings) -> int:
 
 def _process(request: Request, settings: Settings, work: Work, graphs: Sequence[str]) -> int:
     """Write what was asked for. From here on nothing is a matter of usage: what goes wrong belongs to a run."""
-    started = datetime.now(UTC)
+    started, begun = datetime.now(UTC), time.monotonic()
     logs = request.output_dir / "logs" / f"{started:%Y%m%d-%H%M%S}_{uuid.uuid4().hex[:12]}"
     try:
         written = _begin_dataset(request, settings, logs, graphs)
@@ -131,8 +132,9 @@ def _process(request: Request, settings: Settings, work: Work, graphs: Sequence[
         except (Exception, KeyboardInterrupt, SystemExit) as error:  # the reports tell how far it came
             reason = storage_message(error, request.work_dir) if isinstance(error, OSError) else ""
             outcome, stopped = unfinished(work.plans, work.orientations, error, request.work_dir, reason), error
-    records = write_run_records(work.plans, outcome, request=request, started=started, warnings=work.warnings)
-    records += write_orientation_records(work.orientations, outcome, request=request, started=started)
+    when: Any = {"started": started, "seconds": time.monotonic() - begun}
+    records = write_run_records(work.plans, outcome, request=request, **when, warnings=work.warnings)
+    records += write_orientation_records(work.orientations, outcome, request=request, **when)
     done = list(records)
     records += write_refusals(work.refused, request=request, started=started, warnings=work.warnings)
     failed = [record["run"] for record in records if record["status"] != "ok"]
@@ -141,7 +143,7 @@ def _process(request: Request, settings: Settings, work: Work, graphs: Sequence[
     told &= _written("the methods text", logs.parent, partial(_describe, request, len(records)))
     if isinstance(stopped, KeyboardInterrupt | SystemExit):
         raise stopped
-    seconds = (datetime.now(UTC) - started).total_seconds()
+    seconds = time.monotonic() - begun
     print(f"{len(records) - len(failed)} of {len(records)} runs succeeded in {seconds:.0f} s. Logs: {logs}")
     for line in closing_lines(records, request.output_dir):
         print(line)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -79,9 +79,9 @@ def planned_orientations(plan: OrientationPlan) -> list[dict[str, Any]]:
 
 
 def write_orientation_records(
-    plans: Sequence[OrientationPlan], outcome: Outcome, *, request: Request, started: datetime
+    plans: Sequence[OrientationPlan], outcome: Outcome, *, request: Request, started: datetime, seconds: float
 ) -> list[dict[str, Any]]:
-    """Write the record of each joined session beside its figures, and return them."""
+    """Write the record of each joined session beside its figures, and return them; see `records.write_run_records`."""
 
     def make(plan: OrientationPlan) -> dict[str, Any]:
         first = plan.runs[0]
@@ -101,7 +101,7 @@ def write_orientation_records(
             software=software_versions(),
             command=request.command,
             started=started.isoformat(timespec="seconds"),
-            seconds=(datetime.now(UTC) - started).total_seconds(),
+            seconds=seconds,
             errors=errors,
             warnings=(),
             inputs=[str(path.relative_to(run.bids_dir)) for run in plan.runs for path in run.run.files],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,9 +35,13 @@ def write_run_records(
     *,
     request: Request,
     started: datetime,
+    seconds: float,
     warnings: Mapping[str, Sequence[Warning]],
 ) -> list[Record]:
-    """Write each run's record beside its figures, and return them."""
+    """Write each run's record beside its figures, and return them.
+
+    `started` is when the command did, by the clock of the output folder if that is behind; `seconds` is what it took.
+    """
 
     def make(plan: RunPlan) -> Record:
         steps = step_records(outcome.folders.get(plan.prefix, []))
@@ -54,7 +58,7 @@ def write_run_records(
             software=software_versions(),
             command=request.command,
             started=started.isoformat(timespec="seconds"),
-            seconds=(datetime.now(UTC) - started).total_seconds(),
+            seconds=seconds,
             errors=errors_of(outcome, plan.prefix),
             warnings=[*warnings.get(plan.run.name, ()), *unread],
             inputs=[str(path.relative_to(plan.bids_dir)) for path in plan.files],

@@ -154,19 +154,18 @@ def _inputs(run: RunResults) -> Sequence[Any]:
 
 def _lasting(run: RunResults, output_dir: Path, unreadable: list[tuple[str, str]]) -> RunResults:
     """The run without the numbers of an earlier command, which a later one leaves that failed or made fewer."""
+    if run.record and run.record.get("status") != "ok":
+        if run.quality or run.regions or run.steps:
+            unreadable.append((run.prefix, "its last command failed, so numbers that lie there are not used"))
+        return replace(run, quality={}, regions=(), steps=(), software={})
     session, started = f"ses-{run.session}" if run.session else "", str(run.record.get("started", ""))
     anat = output_dir / f"sub-{run.subject}" / session / "anat"
     for kind, name in ((QUALITY, "quality"), (REGIONS, "regions")):
         path = anat / f"{run.prefix}{kind}"
         if getattr(run, name) and is_of_earlier_command(path, started):
-            why = "it is of an earlier command, with other options than the maps, or of one that then failed"
-            unreadable.append((path.relative_to(output_dir).as_posix(), why))
+            unreadable.append((path.relative_to(output_dir).as_posix(), "it is of an earlier command than the maps"))
             run = replace(run, **{name: type(getattr(run, name))()})
-    failed = bool(run.record) and run.record.get("status") != "ok"
-    if not failed or not (run.quality or run.regions or run.steps):
-        return run
-    unreadable.append((run.prefix, "its last command failed, so numbers that lie there are not used"))
-    return replace(run, quality={}, regions=(), steps=(), software={})
+    return run
 
 
 def read_participants(bids_dir: Path, unreadable: list[tuple[str, str]]) -> dict[str, dict[str, str]]:

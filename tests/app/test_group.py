@@ -102,7 +102,7 @@ def test_a_table_that_an_earlier_command_left_is_not_used(study, capsys):
     assert not [line for line in (out / "group_roi.tsv").read_text().splitlines() if line.split("\t")[0] == name]
     assert [line for line in (out / "group_qc.tsv").read_text().splitlines() if line.split("\t")[0] == name]
     told = capsys.readouterr().err
-    assert f"{table.relative_to(out)} was left out: it is of an earlier command" in told
+    assert f"{table.relative_to(out)} was left out: it is of an earlier command than the maps" in told
 
 
 def test_numbers_that_a_failed_run_left_from_an_earlier_command_are_not_used(study, capsys):
