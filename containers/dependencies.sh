@@ -11,6 +11,7 @@ if ! ldconfig -p | grep -q libgomp.so.1 || ! command -v strip > /dev/null; then
     apt-get install --yes --no-install-recommends libgomp1 binutils
 fi
 
+scratch=$(mktemp -d)  # Apptainer builds with the /tmp of the machine, where others may write
 export PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 python3 -m venv /opt/qsmprep
 pip=/opt/qsmprep/bin/pip
@@ -18,8 +19,8 @@ pip=/opt/qsmprep/bin/pip
 # below, so that it stays in this layer, the rest by bytecode.py.
 "$pip" install --no-compile --no-deps --constraint constraints.txt ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch
 python3 -c 'import tomllib
-print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' > /tmp/requirements.txt
-"$pip" install --no-compile --constraint constraints.txt --requirement /tmp/requirements.txt bids-validator-deno
+print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' > "$scratch/requirements.txt"
+"$pip" install --no-compile --constraint constraints.txt --requirement "$scratch/requirements.txt" bids-validator-deno
 
 # What packages bring for their own tests, for building on them and for debuggers is a quarter of all; numpy.testing needs
 # numpy's tests.
@@ -38,11 +39,10 @@ loadable() {
     done
 }
 find "$packages" -name '*.so*' -type f -size +500k | while read -r library; do
-    if strip --strip-unneeded -o /tmp/stripped "$library" && loadable /tmp/stripped; then
-        cat /tmp/stripped > "$library"
+    if strip --strip-unneeded -o "$scratch/stripped" "$library" && loadable "$scratch/stripped"; then
+        cat "$scratch/stripped" > "$library"
     fi
 done
-rm -f /tmp/stripped
 apt-get purge --yes --auto-remove binutils
 rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 /opt/qsmprep/bin/python -c 'import bids, dcm2niix, h5py, jinja2, matplotlib.pyplot, networkx, nibabel, numba, \
@@ -52,8 +52,8 @@ scipy.ndimage, scipy.optimize, scipy.sparse.linalg, scipy.stats, SimpleITK, torc
 # The bill of materials (CycloneDX), by a program that does not stay in the image.
 share=/usr/local/share/qsmprep
 mkdir -p "$share"
-python3 -m venv /tmp/sbom
-/tmp/sbom/bin/pip install cyclonedx-bom==7.5.0
-/tmp/sbom/bin/cyclonedx-py environment --output-reproducible --output-file "$share/sbom.json" /opt/qsmprep/bin/python
+python3 -m venv "$scratch/sbom"
+"$scratch/sbom/bin/pip" install cyclonedx-bom==7.5.0
+"$scratch/sbom/bin/cyclonedx-py" environment --output-reproducible --output-file "$share/sbom.json" /opt/qsmprep/bin/python
 dpkg-query --show > "$share/debian-packages.txt"
-rm -rf /tmp/sbom /tmp/requirements.txt
+rm -rf "$scratch"
