@@ -29,5 +29,5 @@ for folder in qsmprep.__path__:
 for name in sorted(wanted):
     try:
         importlib.import_module(name)
-    except ModuleNotFoundError:  # a function or class, not a module; or an optional package. A broken one ends the build
+    except ModuleNotFoundError:  # a function or class; or an optional package. A broken one ends the build
         continue

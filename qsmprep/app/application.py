@@ -132,9 +132,11 @@ def _process(request: Request, settings: Settings, work: Work, graphs: Sequence[
         except (Exception, KeyboardInterrupt, SystemExit) as error:  # the reports tell how far it came
             reason = storage_message(error, request.work_dir) if isinstance(error, OSError) else ""
             outcome, stopped = unfinished(work.plans, work.orientations, error, request.work_dir, reason), error
-    when: Any = {"started": started, "seconds": time.monotonic() - begun}
-    records = write_run_records(work.plans, outcome, request=request, **when, warnings=work.warnings)
-    records += write_orientation_records(work.orientations, outcome, request=request, **when)
+    seconds = time.monotonic() - begun
+    records = write_run_records(
+        work.plans, outcome, request=request, started=started, seconds=seconds, warnings=work.warnings
+    )
+    records += write_orientation_records(work.orientations, outcome, request=request, started=started, seconds=seconds)
     done = list(records)
     records += write_refusals(work.refused, request=request, started=started, warnings=work.warnings)
     failed = [record["run"] for record in records if record["status"] != "ok"]

@@ -93,7 +93,7 @@ def execute(
             connect_orientations(workflow, plan, graphs)
     if request.write_graph:
         write_graphs(graphs, logs)
-    with _no_half_files(_written(names, request)):
+    with _no_half_files(_folders_written(names, request)):
         graph = workflow.run(plugin=pool)
     failed = {failure.node for failure in pool.failures} | set(pool.not_run)
     folders: dict[str, list[Path]] = {}
@@ -123,7 +123,7 @@ def _graphs(plans: Sequence[RunPlan]) -> tuple[dict[str, Workflow], list[Failure
     return graphs, failures
 
 
-def _written(names: Mapping[str, str], request: Request) -> list[Path]:
+def _folders_written(names: Mapping[str, str], request: Request) -> list[Path]:
     """The folders that the nodes of these graphs write to."""
     subjects = dict.fromkeys(prefix.partition("_")[0] for prefix in names.values())
     graphs = [graph_folder(request.work_dir) / name for name in names]

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from qsmprep.bids.names import is_of_run
 from qsmprep.bids.outputs import NOT_LASTING, figures_folder, subject_folder, write_json, write_text
 from qsmprep.bids.prov import identifier, parameter_values, prov_label, software_ids
 from qsmprep.bids.reading import read_json_object
@@ -223,14 +224,13 @@ def _without_command(activity: Document, software: Mapping[str, str]) -> Documen
 
 def _files_of(output_dir: Path, prefix: str) -> list[Path]:
     """Files of a run that are no sidecars, relative to the output folder, and the page of its subject."""
-    own = re.compile(re.escape(prefix) + r"_(?!(ses|acq|run)-)")  # not those of a run whose name begins alike
     found = []
     for folder in (subject_folder(prefix) / "anat", subject_folder(prefix) / "fmap", figures_folder(prefix)):
         paths = sorted((output_dir / folder).glob(f"{prefix}_*"))
         names = {path.name for path in paths}
         for path in paths:
             is_sidecar = any(path.name.removesuffix(".json") + end in names for end in OWN_SIDECAR)
-            if own.match(path.name) and path.is_file() and not (path.suffix == ".json" and is_sidecar):
+            if is_of_run(path.name, prefix) and path.is_file() and not (path.suffix == ".json" and is_sidecar):
                 found.append(path.relative_to(output_dir))
     return [*found, Path(f"{subject_folder(prefix).parts[0]}.html")]
 

@@ -87,6 +87,15 @@ def odd_name(path: Path, subject: str, session: str | None) -> Problem | None:
     return None
 
 
+def is_of_run(name: str, prefix: str) -> bool:
+    """Whether a file's name is that of a file of a run, and not of one whose name begins alike.
+
+    >>> is_of_run("sub-01_desc-brain_mask.nii.gz", "sub-01"), is_of_run("sub-01_acq-x_Chimap.nii.gz", "sub-01")
+    (True, False)
+    """
+    return re.match(re.escape(prefix) + r"_(?!(ses|acq|run)-)", name) is not None
+
+
 def listed(items: Sequence[Any], most: int = 20) -> str:
     """Items in a row, the first few of many."""
     words = [str(item) for item in items[:most]]

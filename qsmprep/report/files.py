@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from qsmprep.bids.names import is_of_run
 from qsmprep.bids.outputs import OUTPUTS, subject_folder
 from qsmprep.bids.space_files import MAGNITUDE
 from qsmprep.files.age import is_of_earlier_command
@@ -17,7 +18,6 @@ FURTHER = {
     "_qc.json": "Quality numbers with their limits, and the verdict.",
     "_from-MEGRE_to-MESE_mode-image_xfm.txt": "Transform between gradient and spin echoes (ITK).",
 }
-OF_ANOTHER_RUN = ("ses", "acq", "run")  # entities after the name of a run: the run's name only begins alike
 _KNOWN = {(output.desc, output.suffix): output for output in OUTPUTS.values()}
 
 
@@ -47,6 +47,8 @@ def _named(output_dir: Path, run: str) -> list[Written]:
     folder = Path(output_dir) / subject_folder(run)
     found = []
     for path in sorted(folder.glob(f"[af][nm]a[tp]/{run}_*"), key=lambda path: natural_order(path.name)):
+        if not is_of_run(path.name, run):
+            continue
         ending = path.name.removeprefix(run)
         relative = path.relative_to(output_dir).as_posix()
         if ending in FURTHER:
@@ -54,8 +56,6 @@ def _named(output_dir: Path, run: str) -> list[Written]:
         elif ending.endswith(".nii.gz"):
             *words, suffix = ending.removesuffix(".nii.gz").lstrip("_").split("_")
             entities = dict(word.partition("-")[::2] for word in words)
-            if not entities.keys().isdisjoint(OF_ANOTHER_RUN):
-                continue
             if "space" in entities or (suffix == "xfm" and "from" in entities):
                 found += _in_template(relative, entities, suffix)
                 continue

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from qsmprep.bids.names import is_of_run
 from qsmprep.files.age import is_of_earlier_command
 from qsmprep.findings import Fact, Note, Warning, read_facts, read_notes, read_warnings
 from qsmprep.report.histogram import SUFFIX as HISTOGRAM
@@ -251,7 +252,7 @@ def _read(path: Path) -> Run:
         replace(step, figures=tuple(load_picture(path.parent, f) for f in step.figures)) for step in run.steps
     )
     shown = {picture.file for step in steps for picture in step.figures}
-    others = sorted(p for p in path.parent.glob("*.png") if p.name.startswith(f"{name}_") and p.name not in shown)
+    others = sorted(p for p in path.parent.glob("*.png") if is_of_run(p.name, name) and p.name not in shown)
     more = []
     for other in others:
         earlier = ", of an earlier command" if is_of_earlier_command(other, run.started) else ""

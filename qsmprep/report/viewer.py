@@ -14,7 +14,8 @@ from urllib.parse import quote, urlencode
 import jinja2
 
 from qsmprep import registry
-from qsmprep.bids.outputs import OUTPUTS, figures_folder, output_path, subject_folder
+from qsmprep.bids.names import is_of_run
+from qsmprep.bids.outputs import OUTPUTS, figures_folder, output_path, quality_path, subject_folder
 from qsmprep.bids.roi_table import roi_path
 from qsmprep.files.age import is_of_earlier_command
 from qsmprep.quality.assessment import VERDICTS
@@ -242,23 +243,24 @@ def _template(name: str) -> Any:
 
 
 def _maps(root: Path, prefix: str) -> Iterator[dict[str, Any]]:
+    started = _started(root, prefix)
     for key in MAPS:
         path = output_path(key, prefix)
         if (root / path).is_file():
             beside = root / path.with_name(path.name.removesuffix(".nii.gz") + ".json")
             detail = object_within(root, beside).get("EstimationAlgorithm", "")
-            yield _map(root, prefix, key, path, detail if isinstance(detail, str) else "")
+            yield _map(root, prefix, key, path, detail if isinstance(detail, str) else "", started)
         if key == "chi":
             for further in _further_inversions(root, prefix):
                 label = further.name.removeprefix(f"{prefix}_desc-").split("_")[0]
-                yield _map(root, prefix, key, further.relative_to(root), _inversions().get(label, label))
+                yield _map(root, prefix, key, further.relative_to(root), _inversions().get(label, label), started)
 
 
-def _map(root: Path, prefix: str, key: str, path: Path, detail: str) -> dict[str, Any]:
+def _map(root: Path, prefix: str, key: str, path: Path, detail: str, started: str) -> dict[str, Any]:
     shown, output = MAPS[key], OUTPUTS[key]
     window = STYLES[shown.style]["window"]
     masks = (output_path(name, prefix) for name in shown.masks)
-    earlier = ", of an earlier command" if is_of_earlier_command(root / path, _started(root, prefix)) else ""
+    earlier = ", of an earlier command" if is_of_earlier_command(root / path, started) else ""
     mask = next((quote(mask.as_posix()) for mask in masks if (root / mask).is_file()), None)
     return {
         "id": _short_name(path.name, prefix),
@@ -303,6 +305,8 @@ def _segmentations(root: Path, prefix: str) -> Iterator[dict[str, Any]]:
     earlier = is_of_earlier_command(root / roi_path(prefix, ".tsv"), _started(root, prefix))
     measured = {} if earlier else region_values(root, prefix)
     for path in sorted((root / subject_folder(prefix) / "anat").glob(f"{prefix}_*dseg.nii.gz")):
+        if not is_of_run(path.name, prefix):
+            continue
         found = re.search(r"_(?:desc|seg|atlas)-([0-9A-Za-z]+)", path.name.removeprefix(prefix))
         name = f"Segmentation: {found[1]}" if found else "Segmentation"
         values = measured.get(path.name, {})
@@ -336,8 +340,9 @@ def _started(root: Path, prefix: str) -> str:
 
 def _verdict(root: Path, prefix: str) -> str:
     """What the quality control says of the run; empty where it said nothing."""
-    verdict = object_within(root, root / subject_folder(prefix) / "anat" / f"{prefix}_qc.json").get("verdict")
-    return verdict if verdict in VERDICTS else ""
+    path = root / quality_path(prefix)
+    verdict = object_within(root, path).get("verdict")
+    return verdict if verdict in VERDICTS and not is_of_earlier_command(path, _started(root, prefix)) else ""
 
 
 def _run_files(root: Path) -> Iterator[Path]:

@@ -393,6 +393,7 @@ def test_what_an_earlier_command_left_is_marked(record, write_record):
     anat.mkdir(exist_ok=True)
     picture = next(figures.glob("*.png")).read_bytes()
     (figures / f"{run}_desc-paramagnetic_chi.png").write_bytes(picture)
+    (figures / f"{run}_acq-other_desc-magnitude.png").write_bytes(picture)
     for path in (anat / f"{run}_desc-paramagnetic_Chimap.nii.gz", anat / f"{run}_Chimap.nii.gz"):
         path.touch()
     for path in (anat / f"{run}_desc-paramagnetic_Chimap.nii.gz", figures / f"{run}_desc-paramagnetic_chi.png"):
@@ -400,6 +401,7 @@ def test_what_an_earlier_command_left_is_marked(record, write_record):
     marked = [file.path for file in files_of(folder, run, record["started"]) if file.earlier]
     assert marked == [f"sub-01/anat/{run}_desc-paramagnetic_Chimap.nii.gz"]
     page = report(folder)
+    assert "acq-other" not in page, "a picture of a run whose name begins alike"
     told = Warning("files-of-other-options", "A file of this run is of an earlier command.", "Delete it.")
     (finding,) = findings_of("run-1", parse_run({"run": run, "warnings": [document(told)]}), ShownQuality())[-1:]
     assert f'id="{finding.place}"' in page

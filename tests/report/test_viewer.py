@@ -97,9 +97,22 @@ def test_maps_of_an_earlier_command_are_marked(tmp_path):
     record.parent.mkdir()
     record.write_text(json.dumps({"started": "2026-01-02T03:04:05+00:00"}))
     os.utime(path, (0, 0))
+    quality = tmp_path / "sub-01/anat/sub-01_qc.json"
+    quality.write_text(json.dumps({"verdict": "usable"}))
+    assert ">usable<" in render_index(tmp_path)
+    os.utime(quality, (0, 0))
+    assert ">usable<" not in render_index(tmp_path)
     names = {shown["id"]: shown["name"] for shown in run_document(tmp_path, "sub-01")["maps"]}
     assert names["Chimap"] == "Susceptibility"
     assert names["desc-paramagnetic_Chimap"].endswith(", of an earlier command")
+
+
+def test_segmentations_of_a_run_whose_name_begins_alike_are_not_shown(tmp_path):
+    (tmp_path / "sub-01/anat").mkdir(parents=True)
+    for name in ("sub-01_Chimap", "sub-01_desc-own_dseg", "sub-01_acq-x_desc-other_dseg"):
+        (tmp_path / f"sub-01/anat/{name}.nii.gz").touch()
+    shown = run_document(tmp_path, "sub-01")["overlays"]
+    assert [overlay["id"] for overlay in shown] == ["desc-own_dseg"]
 
 
 def test_regions_come_with_the_values_that_the_run_measured(results):
